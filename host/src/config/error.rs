@@ -1,0 +1,60 @@
+//! What can be wrong with the configuration. Every message names the place and says what is accepted; none quotes a value
+//! that may be secret.
+
+use std::path::PathBuf;
+
+/// A configuration that can not be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The file can not be read.
+    #[error("{path}: can not be read: {source}", path = .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be: syntax, an unknown key, or a value of another type.
+    #[error("{path}: {reason}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says: line, key, expectation.
+        reason: String,
+    },
+    /// An environment variable has a value that is not accepted.
+    #[error("the environment variable {name} is not usable: {expected}")]
+    Variable {
+        /// The variable.
+        name: String,
+        /// What is accepted.
+        expected: String,
+    },
+    /// A setting, wherever it came from, is out of its range.
+    #[error("{key}: {expected}")]
+    Range {
+        /// The setting.
+        key: &'static str,
+        /// What is accepted.
+        expected: String,
+    },
+    /// A service map can not be verified without a key.
+    #[error(
+        "a service map is configured but no key to verify it: set CONNECTORS_SIGNATURE_KEY (or CONNECTORS_SIGNATURE_KEYS \
+         as id=key,...) to the key that signs the map"
+    )]
+    MissingSignatureKey,
+    /// Both forms of signature keys are set.
+    #[error("set either CONNECTORS_SIGNATURE_KEY or CONNECTORS_SIGNATURE_KEYS, not both")]
+    TwoSignatureKeys,
+    /// A listener that others can reach needs tokens.
+    #[error(
+        "listening on {address} lets other machines in: add at least one [[token]] (name, sha256) to gateway.toml, or \
+         listen on a loopback address"
+    )]
+    TokensNeeded {
+        /// The address.
+        address: std::net::SocketAddr,
+    },
+}

@@ -1,0 +1,470 @@
+//! The effective configuration: every setting with its meaning, its default and its range.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::environment::bad;
+use super::{ConfigError, Environment, FileSettings, Paths};
+use crate::telemetry::{LogFormat, LogLevel};
+
+/// Ranges and defaults.
+pub mod limits {
+    use std::time::Duration;
+
+    /// Where the gateway listens by default: loopback only.
+    pub const LISTEN_DEFAULT: &str = "127.0.0.1:8420";
+    /// T: the steady interval between refreshes.
+    pub const REFRESH_INTERVAL_DEFAULT: Duration = Duration::from_millis(300_000);
+    /// Shortest interval: below it a gateway polls.
+    pub const REFRESH_INTERVAL_MIN_MS: u64 = 1_000;
+    /// Longest interval: a day.
+    pub const REFRESH_INTERVAL_MAX_MS: u64 = 86_400_000;
+    /// Where the adaptive concurrency limit starts and its greatest value.
+    pub const CONCURRENCY_MAX: u32 = 32;
+    /// Greatest number that an operator may fix.
+    pub const CONCURRENCY_FIXED_MAX: u64 = 1_000;
+    /// How long past its freshness a list is served (reliability R7).
+    pub const MAX_STALE_DEFAULT: Duration = Duration::from_secs(86_400);
+    /// Longest staleness that can be configured: 30 days.
+    pub const MAX_STALE_MAX_MS: u64 = 2_592_000_000;
+    /// How long a tool call may take.
+    pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+    /// Longest call.
+    pub const CALL_TIMEOUT_MAX_MS: u64 = 3_600_000;
+    /// Longest exposed tool name: 64 less what clients put before it (mcp-protocol 2.5).
+    pub const NAME_LENGTH_DEFAULT: usize = 46;
+    /// Shortest and longest that can be configured.
+    pub const NAME_LENGTH_RANGE: std::ops::RangeInclusive<u64> = 24..=128;
+}
+
+/// Everything that is configured.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// `listen`, `--listen`: where the gateway listens. A port of 0 takes a free one.
+    pub listen: SocketAddr,
+    /// `service-map-url`, `CONNECTORS_SERVICE_MAP_URL`, `--service-map-url`: https, or http on loopback.
+    pub service_map_url: Option<Url>,
+    /// `names`: how tools are named.
+    pub names: NameStyle,
+    /// `name-length`: the longest exposed tool name.
+    pub name_length: usize,
+    /// `shared-credential`: whether `CONNECTORS_API_KEY` is sent to every connector that has no credential of its own.
+    pub shared_credential: bool,
+    /// `refresh-sync`, `MCP_CONNECTOR_REFRESH_SYNC`: true refreshes on demand only, one at a time.
+    pub refresh_mode: RefreshMode,
+    /// `refresh-interval-ms`, `MCP_CONNECTOR_REFRESH_INTERVAL_MS`.
+    pub refresh_interval: Duration,
+    /// `concurrency`, `MCP_CONNECTOR_CONCURRENCY`: a fixed number; unset: adaptive.
+    pub concurrency: Option<u32>,
+    /// `max-stale-ms`: how long past its freshness anything is served.
+    pub max_stale: Duration,
+    /// `call-timeout-ms`: how long a call may take where the connector does not say.
+    pub call_timeout: Duration,
+    /// `allowed-hosts`: values of `Host` accepted besides loopback names and the listen address.
+    pub allowed_hosts: Vec<String>,
+    /// `allowed-origins`: values of `Origin` accepted besides loopback ones.
+    pub allowed_origins: Vec<String>,
+    /// `[[token]]`: who may come in. Any token, once one is configured, is needed by everyone.
+    pub tokens: Vec<Token>,
+    /// `log-level`, `MCP_LOG_LEVEL`.
+    pub log_level: LogLevel,
+    /// `log-format`: json or pretty; unset: pretty on a terminal.
+    pub log_format: Option<LogFormat>,
+    /// `[policy]`, `--policy`.
+    pub policy: PolicySettings,
+    /// Where things are.
+    pub paths: Paths,
+    /// From the environment only.
+    pub secrets: Secrets,
+}
+
+/// How tools are named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NameStyle {
+    /// `<connector>__<tool>`.
+    #[default]
+    Prefixed,
+    /// `<connector>.<tool>`.
+    Dotted,
+    /// `<tool>`.
+    Plain,
+}
+
+/// When refreshes happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RefreshMode {
+    /// In the background, as the policy says.
+    #[default]
+    Background,
+    /// On demand, one at a time.
+    OnDemand,
+}
+
+/// Which policy is deployed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PolicySettings {
+    /// `file`: a component; unset: the embedded default.
+    pub file: Option<PathBuf>,
+    /// `family`: whose memos it shares; unset: its digest.
+    pub family: Option<String>,
+    /// `reuse`: whether its instances may be used again.
+    pub reuse: bool,
+    /// `options`: handed to it with every configuration.
+    pub options: Vec<(String, String)>,
+}
+
+/// Who may come in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct Token {
+    /// A name for logs.
+    pub name: String,
+    /// SHA-256 of the token, in hexadecimal.
+    pub sha256: crate::model::Digest,
+}
+
+/// The keys of the service map.
+#[derive(Clone, Debug)]
+pub enum SignatureKeys {
+    /// `CONNECTORS_SIGNATURE_KEY`.
+    Single(SecretString),
+    /// `CONNECTORS_SIGNATURE_KEYS`: `id=key,...`.
+    List(SecretString),
+}
+
+/// What must never be printed.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// The service map's keys.
+    pub signature_keys: Option<SignatureKeys>,
+    /// `CONNECTORS_SERVICE_MAP_TOKEN`.
+    pub service_map_token: Option<SecretString>,
+    /// `CONNECTORS_API_KEY`.
+    pub shared_credential: Option<SecretString>,
+    /// Where connectors' own credentials are looked up.
+    pub environment: Environment,
+}
+
+impl Secrets {
+    /// Reads the secrets of the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError::TwoSignatureKeys`].
+    pub fn of(environment: &Environment) -> Result<Self, ConfigError> {
+        let single = environment.secret("CONNECTORS_SIGNATURE_KEY");
+        let list = environment.secret("CONNECTORS_SIGNATURE_KEYS");
+        let signature_keys = match (single, list) {
+            (Some(_), Some(_)) => return Err(ConfigError::TwoSignatureKeys),
+            (Some(key), None) => Some(SignatureKeys::Single(key)),
+            (None, Some(keys)) => Some(SignatureKeys::List(keys)),
+            (None, None) => None,
+        };
+        Ok(Self {
+            signature_keys,
+            service_map_token: environment.secret("CONNECTORS_SERVICE_MAP_TOKEN"),
+            shared_credential: environment.secret("CONNECTORS_API_KEY"),
+            environment: environment.clone(),
+        })
+    }
+}
+
+/// What the command line says; it goes before everything else.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// `--listen`.
+    pub listen: Option<SocketAddr>,
+    /// `--service-map-url`.
+    pub service_map_url: Option<Url>,
+    /// `--policy`.
+    pub policy: Option<PathBuf>,
+    /// `--config`.
+    pub configuration: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Resolves flags, environment and file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], for the first thing that is wrong.
+    pub fn resolve(flags: &Flags, environment: &Environment) -> Result<Self, ConfigError> {
+        let paths = Paths::of(environment);
+        let path = flags.configuration.clone().unwrap_or_else(|| paths.configuration());
+        let file = FileSettings::read(&path, flags.configuration.is_some())?;
+        Self::from_parts(flags, environment, file, paths)
+    }
+
+    /// The defaults, for tests and embedders.
+    ///
+    /// # Errors
+    /// [`ConfigError`], if the environment is not usable.
+    pub fn from_environment(environment: &Environment) -> Result<Self, ConfigError> {
+        Self::from_parts(&Flags::default(), environment, FileSettings::default(), Paths::of(environment))
+    }
+
+    /// Resolves flags, environment and what a file said.
+    ///
+    /// # Errors
+    /// [`ConfigError`], for the first thing that is wrong.
+    pub fn from_parts(
+        flags: &Flags,
+        environment: &Environment,
+        file: FileSettings,
+        paths: Paths,
+    ) -> Result<Self, ConfigError> {
+        let secrets = Secrets::of(environment)?;
+        let service_map_url = match (&flags.service_map_url, environment.get("CONNECTORS_SERVICE_MAP_URL")) {
+            (Some(url), _) => Some(url.clone()),
+            (None, Some(text)) => {
+                let url = Url::parse(text);
+                Some(url.map_err(|_| bad("CONNECTORS_SERVICE_MAP_URL", "write a URL, https or loopback http"))?)
+            }
+            (None, None) => file.service_map_url,
+        };
+        if service_map_url.is_some() && secrets.signature_keys.is_none() {
+            return Err(ConfigError::MissingSignatureKey);
+        }
+        let level = match environment.get("MCP_LOG_LEVEL") {
+            Some(text) => {
+                let expected = format!("write one of {}", LogLevel::NAMES);
+                Some(LogLevel::parse(text).ok_or_else(|| bad("MCP_LOG_LEVEL", expected))?)
+            }
+            None => file.log_level,
+        };
+        let on_demand = environment.boolean("MCP_CONNECTOR_REFRESH_SYNC")?.or(file.refresh_sync).unwrap_or(false);
+        let refresh_interval = ranged(
+            "refresh-interval-ms (MCP_CONNECTOR_REFRESH_INTERVAL_MS)",
+            environment.number("MCP_CONNECTOR_REFRESH_INTERVAL_MS")?.or(file.refresh_interval_ms),
+            limits::REFRESH_INTERVAL_MIN_MS..=limits::REFRESH_INTERVAL_MAX_MS,
+        )?;
+        let concurrency = ranged(
+            "concurrency (MCP_CONNECTOR_CONCURRENCY)",
+            environment.number("MCP_CONNECTOR_CONCURRENCY")?.or(file.concurrency),
+            1..=limits::CONCURRENCY_FIXED_MAX,
+        )?;
+        let refresh_mode = if on_demand { RefreshMode::OnDemand } else { RefreshMode::Background };
+        // The rollback refreshes one at a time, unless the operator fixed another number.
+        let concurrency = concurrency.and_then(|number| u32::try_from(number).ok()).or(on_demand.then_some(1));
+        let max_stale = ranged("max-stale-ms", file.max_stale_ms, 0..=limits::MAX_STALE_MAX_MS)?;
+        let call_timeout = ranged("call-timeout-ms", file.call_timeout_ms, 1..=limits::CALL_TIMEOUT_MAX_MS)?;
+        let name_length = ranged("name-length", file.name_length, limits::NAME_LENGTH_RANGE)?;
+        let listen = match flags.listen.or(file.listen) {
+            Some(address) => address,
+            None => limits::LISTEN_DEFAULT
+                .parse()
+                .map_err(|_| ConfigError::Range { key: "listen", expected: "an address and a port".into() })?,
+        };
+        if !listen.ip().is_loopback() && file.tokens.is_empty() {
+            return Err(ConfigError::TokensNeeded { address: listen });
+        }
+        Ok(Self {
+            listen,
+            service_map_url,
+            names: file.names.unwrap_or_default(),
+            name_length: name_length.and_then(|n| usize::try_from(n).ok()).unwrap_or(limits::NAME_LENGTH_DEFAULT),
+            shared_credential: file.shared_credential.unwrap_or(false),
+            refresh_mode,
+            refresh_interval: refresh_interval.map_or(limits::REFRESH_INTERVAL_DEFAULT, Duration::from_millis),
+            concurrency,
+            max_stale: max_stale.map_or(limits::MAX_STALE_DEFAULT, Duration::from_millis),
+            call_timeout: call_timeout.map_or(limits::CALL_TIMEOUT_DEFAULT, Duration::from_millis),
+            allowed_hosts: file.allowed_hosts.unwrap_or_default(),
+            allowed_origins: file.allowed_origins.unwrap_or_default(),
+            tokens: file.tokens,
+            log_level: level.unwrap_or_default(),
+            log_format: file.log_format,
+            policy: PolicySettings {
+                file: flags.policy.clone().or(file.policy.file),
+                family: file.policy.family,
+                reuse: file.policy.reuse.unwrap_or(false),
+                options: file.policy.options.into_iter().collect(),
+            },
+            paths,
+            secrets,
+        })
+    }
+
+    /// The configuration as it is shown: without secrets, and without what could hide one in a URL.
+    pub fn redacted(&self) -> serde_json::Value {
+        let set = |secret: bool| if secret { "set" } else { "unset" };
+        let url = self.service_map_url.as_ref().map(|url| {
+            let mut shown = url.clone();
+            shown.set_query(None);
+            shown.set_fragment(None);
+            // Fails only for URLs that can have no credentials.
+            let _ = (shown.set_username(""), shown.set_password(None));
+            shown.to_string()
+        });
+        let options: BTreeMap<&str, &str> =
+            self.policy.options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        serde_json::json!({
+            "listen": self.listen.to_string(),
+            "serviceMapUrl": url,
+            "names": self.names,
+            "nameLength": self.name_length,
+            "sharedCredential": self.shared_credential,
+            "refreshMode": self.refresh_mode,
+            "refreshIntervalMs": milliseconds(self.refresh_interval),
+            "concurrency": self.concurrency,
+            "maxStaleMs": milliseconds(self.max_stale),
+            "callTimeoutMs": milliseconds(self.call_timeout),
+            "allowedHosts": self.allowed_hosts,
+            "allowedOrigins": self.allowed_origins,
+            "tokens": self.tokens.iter().map(|token| &token.name).collect::<Vec<_>>(),
+            "logLevel": self.log_level.as_str(),
+            "policy": { "file": self.policy.file, "family": self.policy.family, "reuse": self.policy.reuse,
+                        "options": options },
+            "home": self.paths.mcp(),
+            "secrets": {
+                "signatureKeys": set(self.secrets.signature_keys.is_some()),
+                "serviceMapToken": set(self.secrets.service_map_token.is_some()),
+                "connectorsApiKey": set(self.secrets.shared_credential.is_some()),
+            },
+        })
+    }
+}
+
+/// Whole milliseconds of a duration.
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn ranged(
+    key: &'static str,
+    value: Option<u64>,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<Option<u64>, ConfigError> {
+    match value {
+        Some(value) if !range.contains(&value) => {
+            let expected = format!("write a number from {} to {}", range.start(), range.end());
+            Err(ConfigError::Range { key, expected })
+        }
+        value => Ok(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn resolve(file: &str, variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
+        let mut environment = Environment::default();
+        for (name, value) in variables {
+            environment = environment.plus(name, value);
+        }
+        let file = FileSettings::parse(file, Path::new("gateway.toml"))?;
+        Settings::from_parts(&Flags::default(), &environment, file, Paths::below(Path::new("/x")))
+    }
+
+    #[test]
+    fn an_empty_configuration_has_the_documented_defaults() {
+        let settings = resolve("", &[]).unwrap();
+        assert_eq!(settings.listen.to_string(), limits::LISTEN_DEFAULT);
+        assert_eq!(settings.refresh_interval, Duration::from_secs(300));
+        assert_eq!((settings.concurrency, settings.refresh_mode), (None, RefreshMode::Background));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it_and_its_line() {
+        let error = resolve("listen = \"127.0.0.1:1\"\nlissten = 1", &[]).unwrap_err().to_string();
+        assert!(error.contains("lissten") && error.contains("line 2"), "{error}");
+        assert!(resolve("[policy]\nfile2 = 1", &[]).is_err());
+    }
+
+    #[test]
+    fn the_environment_goes_before_the_file() {
+        let file = "refresh-interval-ms = 60000\nlog-level = \"error\"\nconcurrency = 2\nrefresh-sync = false";
+        let settings = resolve(
+            file,
+            &[
+                ("MCP_CONNECTOR_REFRESH_INTERVAL_MS", "5000"),
+                ("MCP_LOG_LEVEL", "debug"),
+                ("MCP_CONNECTOR_CONCURRENCY", "4"),
+                ("MCP_CONNECTOR_REFRESH_SYNC", "TRUE"),
+            ],
+        )
+        .unwrap();
+        assert_eq!(settings.refresh_interval, Duration::from_secs(5));
+        assert_eq!(settings.log_level, LogLevel::Debug);
+        assert_eq!((settings.concurrency, settings.refresh_mode), (Some(4), RefreshMode::OnDemand));
+    }
+
+    #[test]
+    fn every_key_of_the_file_changes_the_settings() {
+        let digest = crate::model::Digest::of(b"token");
+        let file = format!(
+            "listen = \"0.0.0.0:1\"\nnames = \"dotted\"\nname-length = 64\nshared-credential = true\n\
+             refresh-sync = true\nrefresh-interval-ms = 1000\nmax-stale-ms = 0\ncall-timeout-ms = 7\n\
+             allowed-hosts = [\"h\"]\nallowed-origins = [\"https://o\"]\nlog-level = \"off\"\nlog-format = \"json\"\n\
+             service-map-url = \"https://m/\"\n\
+             [policy]\nfile = \"p.wasm\"\nfamily = \"f\"\nreuse = true\noptions = {{ a = \"b\" }}\n\
+             [[token]]\nname = \"n\"\nsha256 = \"{digest}\"\n"
+        );
+        let settings = resolve(&file, &[("CONNECTORS_SIGNATURE_KEY", "k")]).unwrap();
+        assert_eq!(settings.listen.to_string(), "0.0.0.0:1");
+        assert_eq!((settings.names, settings.name_length), (NameStyle::Dotted, 64));
+        assert!(settings.shared_credential);
+        assert_eq!((settings.refresh_mode, settings.concurrency), (RefreshMode::OnDemand, Some(1)));
+        assert_eq!(settings.refresh_interval, Duration::from_secs(1));
+        assert_eq!((settings.max_stale, settings.call_timeout), (Duration::ZERO, Duration::from_millis(7)));
+        assert_eq!((settings.allowed_hosts.len(), settings.allowed_origins.len()), (1, 1));
+        assert_eq!((settings.log_level, settings.log_format), (LogLevel::Off, Some(LogFormat::Json)));
+        assert_eq!(settings.service_map_url.map(|url| url.to_string()).as_deref(), Some("https://m/"));
+        assert_eq!(settings.tokens, [Token { name: "n".into(), sha256: digest }]);
+        assert_eq!(settings.policy.options, [("a".to_owned(), "b".to_owned())]);
+        assert_eq!((settings.policy.family.as_deref(), settings.policy.reuse), (Some("f"), true));
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_with_the_range() {
+        for (file, part) in [
+            ("refresh-interval-ms = 999", "1000"),
+            ("concurrency = 0", "1 to 1000"),
+            ("name-length = 3", "24"),
+            ("call-timeout-ms = 0", "1 to"),
+        ] {
+            let error = resolve(file, &[]).unwrap_err().to_string();
+            assert!(error.contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_service_map_without_a_key_is_refused_and_so_are_two_kinds_of_keys() {
+        let error = resolve("", &[("CONNECTORS_SERVICE_MAP_URL", "https://m/")]).unwrap_err();
+        assert!(matches!(error, ConfigError::MissingSignatureKey), "{error}");
+        let both = [("CONNECTORS_SIGNATURE_KEY", "a"), ("CONNECTORS_SIGNATURE_KEYS", "b=c")];
+        assert!(matches!(resolve("", &both).unwrap_err(), ConfigError::TwoSignatureKeys));
+    }
+
+    #[test]
+    fn a_listener_that_others_reach_needs_a_token() {
+        let error = resolve("listen = \"0.0.0.0:8420\"", &[]).unwrap_err();
+        assert!(matches!(error, ConfigError::TokensNeeded { .. }), "{error}");
+    }
+
+    #[test]
+    fn the_shown_configuration_holds_no_secret() {
+        let settings = resolve(
+            "",
+            &[
+                ("CONNECTORS_SERVICE_MAP_URL", "https://user:canary@m/?token=canary"),
+                ("CONNECTORS_SIGNATURE_KEY", "canary"),
+                ("CONNECTORS_SERVICE_MAP_TOKEN", "canary"),
+                ("CONNECTORS_API_KEY", "canary"),
+            ],
+        )
+        .unwrap();
+        let shown = settings.redacted().to_string();
+        assert!(!shown.contains("canary"), "{shown}");
+        assert!(!format!("{settings:?}").contains("\"canary\""));
+    }
+}

@@ -1,0 +1,488 @@
+//! The fleet: every connector that the descriptions name, each with its supervisor. It follows the descriptions: who is
+//! new is started, who changed is rebuilt, who is disabled or gone drains and leaves.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use serde::Serialize;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::admission::Admission;
+use super::breaker::Breaker;
+use super::call::CallError;
+use super::credentials::Credentials;
+use super::handle::{Handle, Signal};
+use super::limits;
+use super::origins::Origins;
+use super::quota::QuotaGate;
+use super::run::RunContext;
+use super::saved;
+use super::session_slot::SessionSlot;
+use super::status::{ConnectorStatus, Contact};
+use super::supervisor::{Supervisor, Surroundings};
+use crate::catalog::{Catalog, ListState, NameRule};
+use crate::config::{RefreshMode, Settings, limits as config_limits};
+use crate::edge::state::{StateRecord, StateSink};
+use crate::mcp::{Outcome, Upstream};
+use crate::model::raw::RawObject;
+use crate::model::{Connector, ConnectorId, Failure};
+use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
+use crate::policy::{Policy, UpkeepConfig};
+use crate::telemetry::{CallOutcome, Metrics};
+
+/// How the fleet behaves.
+#[derive(Clone, Debug)]
+pub struct FleetSettings {
+    names: NameRule,
+    refresh_mode: RefreshMode,
+    refresh_interval: Duration,
+    max_stale: Duration,
+    call_timeout: Duration,
+    concurrency: Option<u32>,
+    options: Vec<(String, String)>,
+    credentials: Credentials,
+}
+
+impl FleetSettings {
+    /// Those of the configuration.
+    pub fn new(settings: &Settings) -> Self {
+        Self {
+            names: NameRule { style: settings.names, longest: settings.name_length },
+            refresh_mode: settings.refresh_mode,
+            refresh_interval: settings.refresh_interval,
+            max_stale: settings.max_stale,
+            call_timeout: settings.call_timeout,
+            concurrency: settings.concurrency,
+            options: settings.policy.options.clone(),
+            credentials: Credentials::new(settings),
+        }
+    }
+
+    fn upkeep(&self, boot_id: u64, credential: String) -> UpkeepConfig {
+        UpkeepConfig {
+            refresh: RefreshConfig {
+                kind: SubjectKind::Connector,
+                mode: match self.refresh_mode {
+                    RefreshMode::Background => contract::RefreshMode::Background,
+                    RefreshMode::OnDemand => contract::RefreshMode::OnDemand,
+                },
+                interval_ms: milliseconds(self.refresh_interval),
+                floor_ms: milliseconds(limits::REFRESH_FLOOR.min(self.refresh_interval)),
+                jitter_permille: limits::REFRESH_JITTER_PERMILLE,
+                backoff_min_ms: milliseconds(limits::BACKOFF_MIN),
+                backoff_max_ms: milliseconds(limits::BACKOFF_MAX),
+                options: self.options.clone(),
+            },
+            cache: CacheConfig {
+                kind: SubjectKind::Connector,
+                boot_id,
+                ttl_min_ms: milliseconds(limits::LIST_TTL_MIN),
+                ttl_max_ms: milliseconds(limits::LIST_TTL_MAX),
+                ttl_default_ms: milliseconds(limits::LIST_TTL_DEFAULT.max(self.refresh_interval.mul_f64(TTL_MARGIN))),
+                soft_permille: limits::SOFT_PERMILLE,
+                soft_jitter_permille: limits::SOFT_JITTER_PERMILLE,
+                max_stale_ms: milliseconds(self.max_stale),
+                skew_ms: milliseconds(limits::CLOCK_SKEW),
+                negative_min_ms: milliseconds(limits::NEGATIVE_MIN),
+                negative_max_ms: milliseconds(limits::NEGATIVE_MAX),
+                credential,
+                options: self.options.clone(),
+            },
+        }
+    }
+}
+
+/// A list without a hint is fresh for this many intervals: the longest jittered interval and some.
+const TTL_MARGIN: f64 = 1.5;
+
+/// How a sync went.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SyncReport {
+    /// How many connectors there are.
+    pub connector_count: usize,
+    /// How many of them serve their list.
+    pub ready: usize,
+    /// How many do not, or failed in this sync.
+    pub failed: usize,
+    /// The greatest number of runs at once.
+    pub parallelism: u32,
+    /// From its start to its end.
+    pub duration_ms: u64,
+    /// Each connector, in the order in which they ended.
+    pub connectors: Vec<Synced>,
+}
+
+/// How a sync went for one connector.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Synced {
+    /// Its id.
+    pub id: ConnectorId,
+    /// Whether its run succeeded.
+    pub ok: bool,
+    /// Its tools.
+    pub tools: usize,
+    /// Why it failed: a class.
+    pub reason: Option<String>,
+    /// Why it failed, for people.
+    pub message: Option<String>,
+    /// When it ended, from the start of the sync.
+    pub after_ms: u64,
+}
+
+/// Every connector.
+pub struct Fleet {
+    settings: FleetSettings,
+    policy: Arc<Policy>,
+    catalog: Arc<Catalog>,
+    state: Arc<dyn StateSink>,
+    metrics: Arc<Metrics>,
+    run: RunContext,
+    origins: Origins,
+    saved: Mutex<BTreeMap<ConnectorId, StateRecord>>,
+    members: ArcSwap<BTreeMap<ConnectorId, Arc<Member>>>,
+    draining: TaskTracker,
+}
+
+struct Member {
+    handle: Arc<Handle>,
+    stop: CancellationToken,
+    task: Mutex<Option<JoinHandle<Option<StateRecord>>>>,
+}
+
+impl Fleet {
+    /// A fleet without connectors, and what was kept of former ones.
+    pub fn new(
+        settings: FleetSettings,
+        policy: Arc<Policy>,
+        catalog: Arc<Catalog>,
+        state: Arc<dyn StateSink>,
+        metrics: Arc<Metrics>,
+        records: Vec<(String, StateRecord)>,
+    ) -> Self {
+        let draining = TaskTracker::new();
+        let options = settings.options.clone();
+        let maximum = config_limits::CONCURRENCY_MAX;
+        let admission = Admission::start(policy.clone(), maximum, settings.concurrency, options, &draining);
+        let clock = policy.edge().clock.clone();
+        let run = RunContext { admission, clock, metrics: metrics.clone() };
+        Self {
+            settings,
+            policy,
+            catalog,
+            state,
+            metrics,
+            run,
+            origins: Origins::default(),
+            saved: Mutex::new(saved::of_records(records)),
+            members: ArcSwap::default(),
+            draining,
+        }
+    }
+
+    /// Follows the descriptions. One caller at a time: the task that watches them.
+    pub async fn apply(&self, desired: Vec<Connector>) {
+        let wanted: BTreeMap<ConnectorId, Connector> =
+            desired.into_iter().filter(|connector| connector.enabled).map(|one| (one.id.clone(), one)).collect();
+        let mut members = (**self.members.load()).clone();
+        let leaving: Vec<ConnectorId> = members.keys().filter(|id| !wanted.contains_key(*id)).cloned().collect();
+        for id in leaving {
+            if let Some(member) = members.remove(&id) {
+                tracing::info!(connector = %id, "disabled or gone: it drains and leaves");
+                self.members.store(Arc::new(members.clone()));
+                self.retire(&member, Leaving::ForGood).await;
+            }
+        }
+        for (id, connector) in wanted {
+            if let Some(member) = members.get(&id).cloned() {
+                let current = member.handle.connector.load_full();
+                if *current == connector {
+                    continue;
+                }
+                // Quotas and timeouts belong to gates that are built with the session.
+                let gates = (current.quotas, current.timeouts) == (connector.quotas, connector.timeouts);
+                if gates && current.fingerprint() == connector.fingerprint() {
+                    member.handle.connector.store(Arc::new(connector));
+                    member.handle.signals.send(Signal::Described);
+                    continue;
+                }
+                tracing::info!(connector = %id, "its description changed: its session is rebuilt");
+                self.retire(&member, Leaving::ToReturn).await;
+            }
+            members.insert(id, Arc::new(self.start(connector)));
+        }
+        self.members.store(Arc::new(members));
+    }
+
+    /// Every connector's status, by id.
+    pub fn statuses(&self) -> Vec<Arc<ConnectorStatus>> {
+        self.members.load().values().map(|member| member.handle.status.borrow().clone()).collect()
+    }
+
+    /// A reader was given the catalog: whoever is not fresh is told that somebody wants it.
+    pub fn was_read(&self) {
+        for member in self.members.load().values() {
+            if member.handle.status.borrow().state != ListState::Fresh {
+                member.handle.signals.send(Signal::Wanted);
+            }
+        }
+    }
+
+    /// Insists on a refresh of every connector, and waits until each has had a run; runs under way are joined.
+    pub async fn sync(&self, progress: impl Fn(&Synced)) -> SyncReport {
+        self.pass(true, progress).await
+    }
+
+    /// Waits until every connector serves its list or has tried to.
+    pub async fn first_pass(&self, progress: impl Fn(&Synced)) -> SyncReport {
+        self.pass(false, progress).await
+    }
+
+    async fn pass(&self, force: bool, progress: impl Fn(&Synced)) -> SyncReport {
+        let started = Instant::now();
+        let members: Vec<Arc<Member>> = self.members.load().values().cloned().collect();
+        let connector_count = members.len();
+        let mut under_way: FuturesUnordered<_> =
+            members.into_iter().map(|member| async move { member.handle.passed(force).await }).collect();
+        let mut connectors = Vec::with_capacity(connector_count);
+        while let Some(status) = under_way.next().await {
+            let failure = status.last_failure.as_ref();
+            let served = matches!(status.state, ListState::Fresh | ListState::Soft);
+            let ok = failure.is_none() && (served || status.runs > 0);
+            let synced = Synced {
+                id: status.id.clone(),
+                ok,
+                tools: status.tools,
+                reason: (!ok).then(|| failure.map_or("not-run".into(), |failure| failure.class.to_string())),
+                message: failure.map(|failure| failure.message.clone()),
+                after_ms: milliseconds(started.elapsed()),
+            };
+            progress(&synced);
+            connectors.push(synced);
+        }
+        let ready = connectors.iter().filter(|synced| synced.ok).count();
+        self.metrics.sync_phase("sync", started.elapsed());
+        let report = SyncReport {
+            connector_count,
+            ready,
+            failed: connector_count - ready,
+            parallelism: self.settings.concurrency.unwrap_or(config_limits::CONCURRENCY_MAX),
+            duration_ms: milliseconds(started.elapsed()),
+            connectors,
+        };
+        tracing::info!(
+            connectorCount = report.connector_count,
+            enabled = report.connector_count,
+            ready = report.ready,
+            failed = report.failed,
+            parallelism = report.parallelism,
+            durationMs = report.duration_ms,
+            "sync"
+        );
+        report
+    }
+
+    /// Calls a connector.
+    ///
+    /// # Errors
+    /// [`CallError`], if there is no answer from its server.
+    pub async fn call(&self, id: &ConnectorId, method: &str, params: RawObject) -> Result<Outcome, CallError> {
+        let member = self.members.load().get(id).cloned().ok_or_else(|| CallError::NoConnector(id.clone()))?;
+        let started = Instant::now();
+        let called = member.handle.call(&self.run.clock, method, params, self.settings.call_timeout).await;
+        let (outcome, upstream) = match &called {
+            Ok(called) => (outcome_of(&called.outcome), called.upstream),
+            Err(error) => {
+                if !matches!(error, CallError::Failed { .. }) {
+                    self.metrics.call_refused(id.as_str(), error.reason());
+                }
+                (CallOutcome::Failed, Duration::ZERO)
+            }
+        };
+        self.metrics.call(id.as_str(), started.elapsed(), outcome);
+        if called.is_ok() {
+            self.metrics.overhead(started.elapsed().saturating_sub(upstream));
+        }
+        called.map(|called| called.outcome)
+    }
+
+    /// Ends every connector: its calls in flight first, within `drain`.
+    pub async fn shut_down(&self, drain: Duration) {
+        let members = self.members.swap(Arc::default());
+        let ending = members.values().map(|member| async move {
+            member.handle.calls.close();
+            // Whatever has not ended by then is cut off.
+            let _ = tokio::time::timeout(drain, member.handle.calls.wait()).await;
+            self.stop(member).await;
+            if let Ok(slot) = &member.handle.slot {
+                slot.close().await;
+            }
+        });
+        futures_util::future::join_all(ending).await;
+        self.draining.close();
+    }
+
+    fn start(&self, connector: Connector) -> Member {
+        let id = connector.id.clone();
+        let connector = Arc::new(connector);
+        let saved = self.lock_saved().remove(&id);
+        let saved = saved.and_then(|record| saved::restore(&record, &connector, self.settings.names));
+        let era = saved.as_ref().and_then(|saved| saved.header.era);
+        let credential = self.settings.credentials.headers(&connector);
+        let fingerprint = credential.as_ref().map(|sent| sent.fingerprint.clone()).unwrap_or_default();
+        let connect_timeout = connector.timeouts.connect.unwrap_or(limits::CONNECT_TIMEOUT);
+        let slot = match (credential, &connector.endpoint) {
+            (Err(error), _) => {
+                tracing::warn!(connector = %id, %error, "it can not be connected to");
+                Err(error.into())
+            }
+            (Ok(_), None) => Err(Failure::new(crate::model::FailureClass::Schema, "it has no endpoint")),
+            (Ok(sent), Some(endpoint)) => {
+                let http = self.policy.edge().http.clone();
+                let upstream = Upstream::new(http, endpoint.clone(), sent.headers);
+                Ok(Arc::new(SessionSlot::new(upstream, connect_timeout, era)))
+            }
+        };
+        let places = connector.endpoint.as_ref().map(|endpoint| self.origins.places(endpoint));
+        let places = places.unwrap_or_else(|| Arc::new(tokio::sync::Semaphore::new(limits::CALLS_PER_ORIGIN)));
+        let call_timeout = connector.timeouts.call.unwrap_or(self.settings.call_timeout);
+        let options = self.settings.options.clone();
+        let breaker = Arc::new(Breaker::new(self.policy.clone(), &id, call_timeout, options));
+        let quota = QuotaGate::new(&connector.quotas, self.run.clock.clone());
+        let status = blank_status(&connector);
+        let handle = Arc::new(Handle::new(connector, slot, breaker, quota, places, status));
+        let stop = CancellationToken::new();
+        let boot_id = self.run.clock.boot_id().0;
+        let surroundings = Surroundings {
+            policy: self.policy.clone(),
+            run: self.run.clone(),
+            catalog: self.catalog.clone(),
+            state: self.state.clone(),
+            names: self.settings.names,
+            upkeep: self.settings.upkeep(boot_id, fingerprint),
+            stop: stop.clone(),
+        };
+        let supervisor = Supervisor::new(handle.clone(), surroundings, saved);
+        Member { handle, stop, task: Mutex::new(Some(tokio::spawn(supervisor.run()))) }
+    }
+
+    /// Stops a connector's supervisor and lets its calls end; its list leaves the catalog at once if it leaves for good.
+    async fn retire(&self, member: &Arc<Member>, leaving: Leaving) {
+        let record = self.stop(member).await;
+        let id = &member.handle.id;
+        match leaving {
+            Leaving::ForGood => {
+                self.catalog.remove(id);
+                self.state.forget(&saved::record_name(id));
+            }
+            Leaving::ToReturn => {
+                if let Some(record) = record {
+                    self.lock_saved().insert(id.clone(), record);
+                }
+            }
+        }
+        let handle = member.handle.clone();
+        self.draining.spawn(async move {
+            handle.calls.close();
+            let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, handle.calls.wait()).await;
+            if let Ok(slot) = &handle.slot {
+                slot.close().await;
+            }
+        });
+    }
+
+    async fn stop(&self, member: &Member) -> Option<StateRecord> {
+        member.stop.cancel();
+        let task = member.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match task {
+            Some(task) => task.await.unwrap_or_else(|error| {
+                tracing::error!(connector = %member.handle.id, %error, "its supervisor did not end well");
+                None
+            }),
+            None => None,
+        }
+    }
+
+    fn lock_saved(&self) -> std::sync::MutexGuard<'_, BTreeMap<ConnectorId, StateRecord>> {
+        self.saved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_set().entries(self.members.load().keys()).finish()
+    }
+}
+
+impl Handle {
+    /// Waits until a pass is over for this connector.
+    async fn passed(&self, force: bool) -> Arc<ConnectorStatus> {
+        let mut statuses = self.status.subscribe();
+        let before = statuses.borrow_and_update().clone();
+        if force {
+            self.signals.send(Signal::Forced);
+        }
+        let over = |now: &Arc<ConnectorStatus>| match force {
+            // A policy may refuse to arm a run: then there is nothing to wait for.
+            true => now.runs > before.runs || (now.forces > before.forces && now.next_attempt.is_none() && !now.refreshing),
+            false => now.runs > 0 || matches!(now.state, ListState::Fresh | ListState::Soft | ListState::Stale),
+        };
+        match statuses.wait_for(over).await {
+            Ok(status) => status.clone(),
+            // The supervisor is gone: what it said last stands.
+            Err(_) => before,
+        }
+    }
+}
+
+enum Leaving {
+    ForGood,
+    ToReturn,
+}
+
+fn blank_status(connector: &Connector) -> ConnectorStatus {
+    ConnectorStatus {
+        id: connector.id.clone(),
+        name: connector.name.clone(),
+        source: connector.source,
+        contact: Contact::Unknown,
+        era: None,
+        state: ListState::Empty,
+        reason: "no-value".into(),
+        tools: 0,
+        fetched_at: None,
+        refreshing: false,
+        next_attempt: None,
+        next_reason: "cold-start".into(),
+        failures: 0,
+        last_failure: None,
+        breaker: "closed".into(),
+        drift: None,
+        last_duration_ms: None,
+        fetched_wall: None,
+        runs: 0,
+        forces: 0,
+    }
+}
+
+fn outcome_of(outcome: &Outcome) -> CallOutcome {
+    match outcome {
+        Outcome::Error(_) => CallOutcome::Failed,
+        Outcome::Result(result) => {
+            let is_error = RawObject::parse(result).ok().and_then(|result| result.get("isError").map(|v| v.get() == "true"));
+            if is_error == Some(true) { CallOutcome::ToolError } else { CallOutcome::Result }
+        }
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

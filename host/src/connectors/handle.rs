@@ -1,0 +1,125 @@
+//! A connector as everybody else holds it: its description, session, gates, signals and published status.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::task::TaskTracker;
+
+use super::breaker::Breaker;
+use super::quota::QuotaGate;
+use super::session_slot::SessionSlot;
+use super::status::{Contact, ConnectorStatus};
+use crate::model::{Connector, ConnectorId, Failure};
+
+/// A connector.
+pub(super) struct Handle {
+    pub(super) id: ConnectorId,
+    pub(super) connector: ArcSwap<Connector>,
+    /// Its session, or why there can be none.
+    pub(super) slot: Result<Arc<SessionSlot>, Failure>,
+    pub(super) breaker: Arc<Breaker>,
+    pub(super) quota: QuotaGate,
+    pub(super) origin_places: Arc<Semaphore>,
+    pub(super) signals: Signals,
+    pub(super) calls: TaskTracker,
+    pub(super) status: watch::Sender<Arc<ConnectorStatus>>,
+    contact: AtomicU8,
+}
+
+impl Handle {
+    #[expect(clippy::too_many_arguments, reason = "the parts of a connector, each made elsewhere")]
+    pub(super) fn new(
+        connector: Arc<Connector>,
+        slot: Result<Arc<SessionSlot>, Failure>,
+        breaker: Arc<Breaker>,
+        quota: QuotaGate,
+        origin_places: Arc<Semaphore>,
+        status: ConnectorStatus,
+    ) -> Self {
+        Self {
+            id: connector.id.clone(),
+            connector: ArcSwap::new(connector),
+            slot,
+            breaker,
+            quota,
+            origin_places,
+            signals: Signals::default(),
+            calls: TaskTracker::new(),
+            status: watch::Sender::new(Arc::new(status)),
+            contact: AtomicU8::new(0),
+        }
+    }
+
+    /// Notes how the last contact ended.
+    pub(super) fn note_contact(&self, contact: Contact) {
+        let code = match contact {
+            Contact::Unknown => 0,
+            Contact::Up => 1,
+            Contact::Down => 2,
+        };
+        if self.contact.swap(code, Ordering::Relaxed) != code {
+            self.signals.send(Signal::Observed);
+        }
+    }
+
+    /// How the last contact ended.
+    pub(super) fn contact(&self) -> Contact {
+        match self.contact.load(Ordering::Relaxed) {
+            1 => Contact::Up,
+            2 => Contact::Down,
+            _ => Contact::Unknown,
+        }
+    }
+}
+
+/// What others tell a supervisor. Repeated signals are one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Signal {
+    /// Somebody insists on a refresh.
+    Forced = 1,
+    /// A reader found the verdict wanting.
+    Wanted = 2,
+    /// The list may have changed upstream.
+    Changed = 4,
+    /// The description changed.
+    Described = 8,
+    /// The published status is out of date.
+    Observed = 16,
+}
+
+/// Signals that wait to be taken.
+#[derive(Debug, Default)]
+pub(super) struct Signals {
+    waiting: AtomicU8,
+    notify: Notify,
+}
+
+impl Signals {
+    pub(super) fn send(&self, signal: Signal) {
+        self.waiting.fetch_or(signal as u8, Ordering::AcqRel);
+        self.notify.notify_one();
+    }
+
+    /// Waits until there are some, and takes them.
+    pub(super) async fn take(&self) -> Taken {
+        loop {
+            let taken = self.waiting.swap(0, Ordering::AcqRel);
+            if taken != 0 {
+                return Taken(taken);
+            }
+            self.notify.notified().await;
+        }
+    }
+}
+
+/// Signals that were taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken(u8);
+
+impl Taken {
+    pub(super) fn has(self, signal: Signal) -> bool {
+        self.0 & signal as u8 != 0
+    }
+}

@@ -1,0 +1,27 @@
+//! Connectors: one supervised session for each, synced in parallel, isolated from one another.
+//!
+//! The policy says when a run is due, in which order waiting runs go, how many at once, and whether calls pass. This room
+//! obeys: it opens sessions, lists tools, publishes each result the moment it is there, and passes calls through under
+//! quotas and deadlines. A connector that is dead, hung or slow costs itself and nobody else. It never looks at what a
+//! tool's arguments or results say.
+
+mod admission;
+mod breaker;
+mod call;
+mod credentials;
+mod fleet;
+mod handle;
+pub mod limits;
+mod origins;
+mod quota;
+mod run;
+mod saved;
+mod session_slot;
+mod status;
+mod supervisor;
+
+pub use admission::Admission;
+pub use call::CallError;
+pub use credentials::{CredentialError, Credentials};
+pub use fleet::{Fleet, FleetSettings, SyncReport, Synced};
+pub use status::{Contact, ConnectorStatus, LastFailure};

@@ -1,0 +1,72 @@
+//! What is kept of a connector on disk: the list as received, the state of its cache, and the era that it speaks.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::catalog::{NameRule, ToolList, tools_of_bytes};
+use crate::edge::state::StateRecord;
+use crate::mcp::Era;
+use crate::model::{Connector, ConnectorId, Digest, WallMs};
+use crate::policy::Held;
+use crate::policy::contract::CacheState;
+
+/// The header of a connector's record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct SavedHeader {
+    /// Which server the list is of: [`Connector::origin_digest`].
+    pub(super) origin: Digest,
+    /// The state of the cache.
+    pub(super) cache: Held<CacheState>,
+    /// The era that the server was found to speak.
+    pub(super) era: Option<Era>,
+    /// When the list was fetched or last confirmed.
+    pub(super) fetched_at: Option<WallMs>,
+    /// How long the last successful run took.
+    pub(super) last_duration_ms: Option<u64>,
+}
+
+/// What was read back of a connector.
+pub(super) struct Saved {
+    pub(super) header: SavedHeader,
+    pub(super) list: Option<ToolList>,
+}
+
+/// The name of a connector's record.
+pub(super) fn record_name(id: &ConnectorId) -> String {
+    format!("{PREFIX}{id}")
+}
+
+/// The connectors' records among all.
+pub(super) fn of_records(records: Vec<(String, StateRecord)>) -> BTreeMap<ConnectorId, StateRecord> {
+    let of_connectors = records.into_iter().filter_map(|(name, record)| {
+        let id = name.strip_prefix(PREFIX)?.parse().ok()?;
+        Some((id, record))
+    });
+    of_connectors.collect()
+}
+
+/// Reads a record back for a connector: none if it is of another server, or of another form. The list must be the one
+/// that the cache's state speaks of.
+pub(super) fn restore(record: &StateRecord, connector: &Connector, rule: NameRule) -> Option<Saved> {
+    let header: SavedHeader = record.header().ok()?;
+    if header.origin != connector.origin_digest() {
+        return None;
+    }
+    let list = tools_of_bytes(&record.body).ok().and_then(|tools| ToolList::new(connector, rule, &tools).ok());
+    let digest = header.cache.state.value.as_ref().map(|value| value.digest.as_str());
+    let list = list.filter(|list| digest == Some(list.digest().to_string().as_str()));
+    if digest.is_some() && list.is_none() {
+        return None;
+    }
+    Some(Saved { header, list })
+}
+
+/// Makes a record.
+pub(super) fn record(header: &SavedHeader, list: Option<&ToolList>) -> Option<StateRecord> {
+    let body = list.map_or_else(Bytes::new, |list| Bytes::copy_from_slice(list.upstream_bytes()));
+    StateRecord::new(header, body).ok()
+}
+
+const PREFIX: &str = "connector-";

@@ -1,0 +1,80 @@
+//! What is observed of a connector, as `status`, `/readyz` and the gauges tell it.
+
+use serde::Serialize;
+
+use crate::catalog::{Drift, ListState};
+use crate::mcp::Era;
+use crate::model::{ConnectorId, FailureClass, Source, WallMs};
+
+/// Whether the last contact with a connector succeeded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Contact {
+    /// It was not contacted since the start.
+    #[default]
+    Unknown,
+    /// It answered.
+    Up,
+    /// It did not.
+    Down,
+}
+
+/// The last failure of a connector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LastFailure {
+    /// Its class.
+    pub class: FailureClass,
+    /// What happened. It quotes no body, header or key.
+    pub message: String,
+    /// When.
+    pub at: String,
+}
+
+/// One connector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConnectorStatus {
+    /// Its id.
+    pub id: ConnectorId,
+    /// Its name.
+    pub name: String,
+    /// Which document it came from.
+    pub source: Source,
+    /// Whether it answered last.
+    pub contact: Contact,
+    /// The era it speaks, once known.
+    pub era: Option<Era>,
+    /// How good its list is.
+    pub state: ListState,
+    /// Why.
+    pub reason: String,
+    /// How many tools are served of it.
+    pub tools: usize,
+    /// When its list was fetched or last confirmed.
+    pub fetched_at: Option<String>,
+    /// Whether a run is under way.
+    pub refreshing: bool,
+    /// When the next run is due.
+    pub next_attempt: Option<String>,
+    /// Why then.
+    pub next_reason: String,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last failure since the last success.
+    pub last_failure: Option<LastFailure>,
+    /// `closed`, `open` or `half-open`.
+    pub breaker: String,
+    /// How its definitions changed last.
+    pub drift: Option<Drift>,
+    /// How long its last successful run took, in milliseconds.
+    pub last_duration_ms: Option<u64>,
+    /// When the list was fetched, as a number.
+    #[serde(skip)]
+    pub fetched_wall: Option<WallMs>,
+    /// How many runs ended since the start.
+    #[serde(skip)]
+    pub runs: u64,
+    /// How many forces were decided on since the start.
+    #[serde(skip)]
+    pub forces: u64,
+}

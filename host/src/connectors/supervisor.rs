@@ -1,0 +1,411 @@
+//! The task of one connector: it obeys the policy's times, runs at most one run, and publishes what comes of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::handle::{Handle, Signal, Taken};
+use super::run::{self, Listed, RunContext};
+use super::saved::{self, Saved, SavedHeader};
+use super::status::{ConnectorStatus, LastFailure};
+use crate::catalog::{Catalog, Drift, ListFacts, ListState, NameRule, Part, Scope, ToolList};
+use crate::edge::state::{StateRecord, StateSink};
+use crate::mcp::ListScope;
+use crate::model::{BootMs, Failure, FailureClass, WallMs};
+use crate::policy::contract::{
+    self, AdvanceOutcome, AdvanceReason, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict,
+    Wanted, case_name,
+};
+use crate::policy::{Policy, Run, Upkeep, UpkeepConfig};
+use crate::telemetry::RefreshOutcome;
+
+/// What a supervisor needs besides its connector.
+pub(super) struct Surroundings {
+    pub(super) policy: Arc<Policy>,
+    pub(super) run: RunContext,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) state: Arc<dyn StateSink>,
+    pub(super) names: NameRule,
+    pub(super) upkeep: UpkeepConfig,
+    pub(super) stop: CancellationToken,
+}
+
+/// The task's own state.
+pub(super) struct Supervisor {
+    handle: Arc<Handle>,
+    with: Surroundings,
+    upkeep: Upkeep,
+    list: Option<ToolList>,
+    running: Option<(Run, JoinHandle<Result<Listed, Failure>>)>,
+    contacting: Option<JoinHandle<Result<(), Failure>>>,
+    last_failure: Option<LastFailure>,
+    last_duration_ms: Option<u64>,
+    drift: Option<Drift>,
+    wanted: bool,
+    runs: u64,
+    forces: u64,
+}
+
+impl Supervisor {
+    /// Starts a connector's upkeep and publishes what was saved of it, before the first packet leaves.
+    pub(super) fn new(handle: Arc<Handle>, with: Surroundings, saved: Option<Saved>) -> Self {
+        let name = format!("connector/{}", handle.id);
+        let (restored, list, last_duration_ms) = match saved {
+            Some(Saved { header, list }) => (Some(header.cache), list, header.last_duration_ms),
+            None => (None, None, None),
+        };
+        let upkeep = Upkeep::start(with.policy.clone(), &name, with.upkeep.clone(), restored);
+        let supervisor = Self {
+            handle,
+            with,
+            upkeep,
+            list,
+            running: None,
+            contacting: None,
+            last_failure: None,
+            last_duration_ms,
+            drift: None,
+            wanted: false,
+            runs: 0,
+            forces: 0,
+        };
+        supervisor.publish();
+        supervisor
+    }
+
+    /// Runs until it is stopped; returns what is to be kept.
+    pub(super) async fn run(mut self) -> Option<StateRecord> {
+        let clock = self.with.run.clock.clone();
+        let due_now = self.upkeep.due().is_some_and(|due| due <= clock.boot());
+        if self.list.is_some() && !due_now {
+            // After a warm start sessions are opened at once (design section 5).
+            let (handle, context) = (self.handle.clone(), self.with.run.clone());
+            self.contacting = Some(tokio::spawn(run::contact(handle, context, self.candidate())));
+        }
+        loop {
+            let stop = self.with.stop.clone();
+            let handle = self.handle.clone();
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                signals = handle.signals.take() => self.signalled(signals),
+                (run, ended) = ended(&mut self.running) => self.ended(run, ended),
+                reached = contacted(&mut self.contacting) => self.contacted(reached),
+                () = clock.sleep_until_some(self.upkeep.due()) => self.begin(),
+                () = clock.sleep_until_some(self.upkeep.verdict_until()) => self.upkeep.judge(),
+            }
+            self.publish();
+        }
+        self.end().await
+    }
+
+    async fn end(mut self) -> Option<StateRecord> {
+        self.upkeep.stopped();
+        if let Some((_, task)) = self.running.take() {
+            task.abort();
+            // An aborted task ends at its next wait.
+            let _ = task.await;
+        }
+        if let Some(task) = self.contacting.take() {
+            task.abort();
+            let _ = task.await;
+        }
+        self.record()
+    }
+
+    fn signalled(&mut self, signals: Taken) {
+        if signals.has(Signal::Described) {
+            self.described();
+        }
+        if signals.has(Signal::Changed) {
+            self.upkeep.changed();
+        }
+        if signals.has(Signal::Wanted) && self.upkeep.verdict().wanted != Wanted::None {
+            self.wanted = true;
+            self.upkeep.wanted();
+        }
+        if signals.has(Signal::Forced) {
+            self.wanted = true;
+            self.forces += 1;
+            self.upkeep.forced();
+        }
+    }
+
+    /// The description changed in a way that keeps the session: names and facts are made anew.
+    fn described(&mut self) {
+        let connector = self.handle.connector.load_full();
+        let tools = self.list.as_ref().and_then(|list| crate::catalog::tools_of_bytes(list.upstream_bytes()).ok());
+        if let Some(list) = tools.and_then(|tools| ToolList::new(&connector, self.with.names, &tools).ok()) {
+            self.list = Some(list);
+        }
+    }
+
+    fn candidate(&self) -> Candidate {
+        let (failures, last_class) = self.upkeep.failures();
+        Candidate {
+            id: self.handle.id.to_string(),
+            failures,
+            last_class,
+            last_duration_ms: self.last_duration_ms,
+            serving: self.list.is_some() && self.upkeep.verdict().serve == ServeVerdict::Serve,
+            wanted: self.wanted,
+        }
+    }
+
+    fn begin(&mut self) {
+        let candidate = self.candidate();
+        if let Some(run) = self.upkeep.begin() {
+            self.wanted = false;
+            let task = tokio::spawn(run::list(self.handle.clone(), self.with.run.clone(), candidate));
+            self.running = Some((run, task));
+        }
+    }
+
+    fn contacted(&mut self, reached: Result<(), Failure>) {
+        self.contacting = None;
+        if let Err(failure) = reached {
+            // What is served may be out of date and nobody would tell: from now on the backoff looks after it.
+            tracing::info!(connector = %self.handle.id, class = %failure.class, "not reached after a warm start");
+            self.note_failure(&failure);
+            self.upkeep.forced();
+        }
+    }
+
+    fn ended(&mut self, run: Run, result: Result<Listed, Failure>) {
+        self.running = None;
+        self.runs += 1;
+        let outcome = match result {
+            Ok(listed) => self.take(run, listed),
+            Err(failure) => {
+                self.note_failure(&failure);
+                self.upkeep.failed(run, &failure);
+                tracing::warn!(
+                    connector = %self.handle.id, class = %failure.class, %failure,
+                    failures = self.upkeep.failures().0, "sync failed"
+                );
+                RefreshOutcome::Failed
+            }
+        };
+        self.with.run.metrics.refresh("connector", outcome);
+        self.save();
+    }
+
+    fn take(&mut self, run: Run, listed: Listed) -> RefreshOutcome {
+        let connector = self.handle.connector.load_full();
+        let list = match ToolList::new(&connector, self.with.names, &listed.tools) {
+            Ok(list) => list,
+            Err(error) => {
+                let failure = Failure::new(FailureClass::Decode, error.to_string());
+                self.note_failure(&failure);
+                self.upkeep.failed(run, &failure);
+                return RefreshOutcome::Failed;
+            }
+        };
+        let event = FetchedEvent {
+            digest: list.digest().to_string(),
+            etag: None,
+            key_id: None,
+            version: None,
+            signed_expiry_wall_ms: None,
+            ttl_ms: listed.ttl_ms,
+            scope: match listed.scope {
+                Some(ListScope::Public) => CacheScope::Public,
+                Some(ListScope::Private) | None => CacheScope::Private,
+            },
+            credential: self.upkeep.config().cache.credential.clone(),
+            requested: listed.requested.into(),
+            key_set: Vec::new(),
+        };
+        let duration_ms = u64::try_from(listed.duration.as_millis()).unwrap_or(u64::MAX);
+        match self.upkeep.fetched(run, event) {
+            Ok((AdvanceOutcome::Stored | AdvanceOutcome::Kept, reason)) => {
+                self.last_failure = None;
+                self.last_duration_ms = Some(duration_ms);
+                if reason != AdvanceReason::SameAgain {
+                    self.replace_list(list);
+                }
+                tracing::debug!(connector = %self.handle.id, duration_ms, reason = case_name(&reason), "synced");
+                RefreshOutcome::Succeeded
+            }
+            Ok((outcome, reason)) => {
+                let message = format!("the policy {} the list: {}", case_name(&outcome), case_name(&reason));
+                self.note_failure(&Failure::new(FailureClass::Rollback, message));
+                if outcome == AdvanceOutcome::Dropped {
+                    self.list = None;
+                }
+                RefreshOutcome::Failed
+            }
+            Err(error) => {
+                self.note_failure(&Failure::new(FailureClass::Server, error.to_string()));
+                RefreshOutcome::Failed
+            }
+        }
+    }
+
+    fn replace_list(&mut self, list: ToolList) {
+        if let Some(before) = &self.list {
+            let drift = Drift::between(before, &list);
+            if !drift.is_empty() {
+                tracing::info!(
+                    connector = %self.handle.id, added = drift.added.len(), removed = drift.removed.len(),
+                    changed = drift.changed.len(), "tool definitions drifted"
+                );
+                self.with.run.metrics.drift(self.handle.id.as_str(), drift.count());
+                self.drift = Some(drift);
+            }
+        }
+        self.list = Some(list);
+    }
+
+    fn note_failure(&mut self, failure: &Failure) {
+        self.last_failure = Some(LastFailure {
+            class: failure.class,
+            message: failure.message.clone(),
+            at: self.with.run.clock.wall().to_string(),
+        });
+    }
+
+    fn save(&self) {
+        if let Some(record) = self.record() {
+            self.with.state.keep(&saved::record_name(&self.handle.id), record);
+        }
+    }
+
+    fn record(&self) -> Option<StateRecord> {
+        let value = self.upkeep.value();
+        let header = SavedHeader {
+            origin: self.handle.connector.load().origin_digest(),
+            cache: self.upkeep.cache().clone(),
+            era: self.handle.slot.as_ref().ok().and_then(|slot| slot.era()),
+            fetched_at: value.map(|value| WallMs(value.requested.wall_ms)),
+            last_duration_ms: self.last_duration_ms,
+        };
+        let list = self.list.as_ref().filter(|_| value.is_some());
+        saved::record(&header, list)
+    }
+
+    /// Publishes list and status, if they changed.
+    fn publish(&self) {
+        let verdict = self.upkeep.verdict();
+        let fetched_wall = self.upkeep.value().map(|value| WallMs(value.requested.wall_ms));
+        let serving = verdict.serve == ServeVerdict::Serve;
+        let state = list_state(verdict.state);
+        let status = ConnectorStatus {
+            id: self.handle.id.clone(),
+            name: self.handle.connector.load().name.clone(),
+            source: self.handle.connector.load().source,
+            contact: self.handle.contact(),
+            era: self.handle.slot.as_ref().ok().and_then(|slot| slot.era()),
+            state,
+            reason: case_name(&verdict.reason),
+            tools: self.list.as_ref().filter(|_| serving).map_or(0, ToolList::len),
+            fetched_at: fetched_wall.map(|time| time.to_string()),
+            refreshing: self.upkeep.is_running(),
+            next_attempt: self.upkeep.due().map(|due| self.wall_of(due).to_string()),
+            next_reason: reason_name(self.upkeep.reason()),
+            failures: self.upkeep.failures().0,
+            last_failure: self.last_failure.clone(),
+            breaker: case_name(&self.handle.breaker.phase()),
+            drift: self.drift.clone(),
+            last_duration_ms: self.last_duration_ms,
+            fetched_wall,
+            runs: self.runs,
+            forces: self.forces,
+        };
+        let part = Part {
+            connector: self.handle.connector.load_full(),
+            tools: self.list.clone().filter(|_| serving),
+            facts: ListFacts {
+                state,
+                reason: status.reason.clone(),
+                fetched_at: fetched_wall,
+                fresh_until: self.fresh_until(),
+                next_attempt: self.upkeep.due(),
+                scope: match self.upkeep.value().map(|value| value.scope) {
+                    Some(CacheScope::Public) => Scope::Public,
+                    Some(CacheScope::Private) | None => Scope::Private,
+                },
+            },
+        };
+        let published = self.with.catalog.snapshot();
+        let before = published.parts().get(&self.handle.id);
+        let same_part = before.is_some_and(|before| {
+            before.facts == part.facts
+                && before.connector == part.connector
+                && match (&before.tools, &part.tools) {
+                    (Some(before), Some(now)) => before.is_same(now),
+                    (None, None) => true,
+                    _ => false,
+                }
+        });
+        if !same_part && !self.with.stop.is_cancelled() {
+            self.with.catalog.put(part);
+        }
+        self.handle.status.send_if_modified(|published| {
+            let changed = **published != status;
+            if changed {
+                *published = Arc::new(status);
+            }
+            changed
+        });
+    }
+
+    fn fresh_until(&self) -> Option<BootMs> {
+        let verdict = self.upkeep.verdict();
+        let value = self.upkeep.value()?;
+        let fresh = matches!(verdict.state, Freshness::Fresh | Freshness::Soft);
+        let now = self.with.run.clock.now();
+        // Under another boot id the age is only known by the wall clock.
+        let age = match value.requested.boot_id == now.boot_id.0 {
+            true => now.boot.0.saturating_sub(value.requested.boot_ms),
+            false => now.wall.0.saturating_sub(value.requested.wall_ms),
+        };
+        let remaining = Duration::from_millis(value.fresh_ms.saturating_sub(age));
+        fresh.then(|| now.boot.plus(remaining))
+    }
+
+    fn wall_of(&self, due: BootMs) -> WallMs {
+        let now = self.with.run.clock.now();
+        now.wall.plus(u64::try_from(due.since(now.boot).as_millis()).unwrap_or(u64::MAX))
+    }
+}
+
+fn list_state(freshness: contract::Freshness) -> ListState {
+    match freshness {
+        Freshness::Empty => ListState::Empty,
+        Freshness::Fresh => ListState::Fresh,
+        Freshness::Soft => ListState::Soft,
+        Freshness::Stale => ListState::Stale,
+        Freshness::StaleError => ListState::StaleError,
+        Freshness::Expired => ListState::Expired,
+        Freshness::Frozen => ListState::Frozen,
+    }
+}
+
+fn reason_name(reason: RefreshReason) -> String {
+    case_name(&reason)
+}
+
+/// Waits for the run under way; for ever if there is none. Cancelling it loses nothing.
+async fn ended(
+    running: &mut Option<(Run, JoinHandle<Result<Listed, Failure>>)>,
+) -> (Run, Result<Listed, Failure>) {
+    match running {
+        Some((run, task)) => {
+            let run = *run;
+            let result = task.await;
+            (run, result.unwrap_or_else(|_| Err(Failure::new(FailureClass::Server, "the run panicked"))))
+        }
+        None => std::future::pending().await,
+    }
+}
+
+async fn contacted(contacting: &mut Option<JoinHandle<Result<(), Failure>>>) -> Result<(), Failure> {
+    match contacting {
+        // A panic here costs the contact only.
+        Some(task) => task.await.unwrap_or(Ok(())),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,285 @@
+//! Files: a directory that replaces them durably, and a lock on it.
+//!
+//! A replace is the sequence of SQLite's and ALICE's lessons: write a temporary file in the same directory, fsync it,
+//! rename it over the old one, fsync the directory. Every path is relative to a directory opened once (`cap-std`), so
+//! nothing can escape it. A file that can not be understood is moved aside, never overwritten.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use cap_std::ambient_authority;
+use cap_std::fs::{Dir, DirBuilder, OpenOptions};
+use cap_std::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use cap_tempfile::TempFile;
+
+/// Mode of every directory that is made.
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// Mode of every file that is made.
+const FILE_MODE: u32 = 0o600;
+
+/// One directory of files. Blocking: call it from a blocking thread, or before serving begins.
+pub trait Directory: Send + Sync + 'static {
+    /// The bytes of a file; none if it is not there.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// Puts `bytes` in the place of the file, durably: after it returned, a crash leaves the new bytes; before, the old
+    /// ones or the new ones, whole.
+    ///
+    /// # Errors
+    /// Whatever the file system says; the old file then stands.
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Renames a file within the directory.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// The names of all files, sorted.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn names(&self) -> io::Result<Vec<String>>;
+
+    /// Takes the lock file `name`, if no other process holds it. It is held until the guard is dropped, or the process
+    /// ends, however it ends.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn try_lock(&self, name: &str) -> io::Result<Option<LockGuard>>;
+}
+
+/// A held lock.
+pub struct LockGuard(#[expect(dead_code, reason = "held for its drop")] Box<dyn Send + Sync>);
+
+impl std::fmt::Debug for LockGuard {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("LockGuard")
+    }
+}
+
+/// A directory of the file system.
+#[derive(Debug)]
+pub struct SystemDirectory {
+    directory: Dir,
+}
+
+impl SystemDirectory {
+    /// Opens the directory, and makes it and its parents first if they are missing (mode 0700).
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        if !path.is_dir() {
+            let mut builder = std::fs::DirBuilder::new();
+            std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), DIRECTORY_MODE);
+            builder.create(path)?;
+        }
+        Ok(Self { directory: Dir::open_ambient_dir(path, ambient_authority())? })
+    }
+
+    /// Opens a directory inside this one, and makes it first if it is missing (mode 0700).
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn subdirectory(&self, name: &str) -> io::Result<Self> {
+        match self.directory.create_dir_with(name, DirBuilder::new().mode(DIRECTORY_MODE)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        Ok(Self { directory: self.directory.open_dir(name)? })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        // `Dir` is opened with O_PATH, on which fsync fails: open "." for reading instead.
+        self.directory.open(".")?.sync_all()
+    }
+}
+
+impl Directory for SystemDirectory {
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        match self.directory.read(name) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let mut temporary = TempFile::new(&self.directory)?;
+        temporary.as_file_mut().set_permissions(cap_std::fs::Permissions::from_mode(FILE_MODE))?;
+        temporary.write_all(bytes)?;
+        temporary.as_file().sync_all()?;
+        temporary.replace(name)?;
+        self.sync()
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.directory.rename(from, &self.directory, to)?;
+        self.sync()
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.directory.remove_file(name)?;
+        self.sync()
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in self.directory.entries()? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn try_lock(&self, name: &str) -> io::Result<Option<LockGuard>> {
+        let mut options = OpenOptions::new();
+        let file = self.directory.open_with(name, options.read(true).write(true).create(true).mode(FILE_MODE))?;
+        let file = file.into_std();
+        match file.try_lock() {
+            Ok(()) => Ok(Some(LockGuard(Box::new(file)))),
+            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
+            Err(std::fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+}
+
+/// A directory in memory. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct MemoryDirectory {
+    inner: Arc<Mutex<Memory>>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    files: BTreeMap<String, Vec<u8>>,
+    locked: BTreeMap<String, std::sync::Weak<()>>,
+    replaces: usize,
+}
+
+impl MemoryDirectory {
+    /// An empty directory.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How many files were replaced so far.
+    pub fn replaces(&self) -> usize {
+        self.with(|memory| memory.replaces)
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Memory) -> T) -> T {
+        work(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Directory for MemoryDirectory {
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(self.with(|memory| memory.files.get(name).cloned()))
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.with(|memory| {
+            memory.replaces += 1;
+            memory.files.insert(name.to_owned(), bytes.to_vec());
+        });
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.with(|memory| match memory.files.remove(from) {
+            Some(bytes) => {
+                memory.files.insert(to.to_owned(), bytes);
+                Ok(())
+            }
+            None => Err(io::ErrorKind::NotFound.into()),
+        })
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let removed = self.with(|memory| memory.files.remove(name));
+        removed.map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.with(|memory| memory.files.keys().cloned().collect()))
+    }
+
+    fn try_lock(&self, name: &str) -> io::Result<Option<LockGuard>> {
+        Ok(self.with(|memory| {
+            if memory.locked.get(name).is_some_and(|held| held.strong_count() > 0) {
+                return None;
+            }
+            let held = Arc::new(());
+            memory.locked.insert(name.to_owned(), Arc::downgrade(&held));
+            Some(LockGuard(Box::new(held)))
+        }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn directories() -> (tempfile::TempDir, Vec<Box<dyn Directory>>) {
+        let folder = tempfile::tempdir().unwrap();
+        let system = SystemDirectory::open(&folder.path().join("a/b")).unwrap();
+        (folder, vec![Box::new(system), Box::new(MemoryDirectory::new())])
+    }
+
+    #[test]
+    fn what_was_replaced_is_read_back() {
+        let (_folder, directories) = directories();
+        for directory in directories {
+            assert_eq!(directory.read("x").unwrap(), None);
+            directory.replace("x", b"one").unwrap();
+            directory.replace("x", b"two").unwrap();
+            assert_eq!(directory.read("x").unwrap().as_deref(), Some(&b"two"[..]));
+            assert_eq!(directory.names().unwrap(), ["x"]);
+            directory.rename("x", "y").unwrap();
+            assert_eq!(directory.names().unwrap(), ["y"]);
+            directory.remove("y").unwrap();
+            assert!(directory.names().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_at_a_time_and_ends_with_its_guard() {
+        let (_folder, directories) = directories();
+        for directory in directories {
+            let first = directory.try_lock("lock").unwrap();
+            assert!(first.is_some());
+            assert!(directory.try_lock("lock").unwrap().is_none());
+            drop(first);
+            assert!(directory.try_lock("lock").unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn files_are_private_and_paths_stay_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = SystemDirectory::open(&folder.path().join("new")).unwrap();
+        directory.replace("x", b"secret").unwrap();
+        let mode = |path: &str| std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("new"), mode("new/x")), (0o700, 0o600));
+        assert!(directory.read("../x").is_err());
+    }
+}

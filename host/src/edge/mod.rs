@@ -1,0 +1,30 @@
+//! The outside world as four small traits, each with a real and a virtual implementation: clock, entropy, HTTP, files.
+//!
+//! Everything that a control loop learns from outside, or does to it, passes through here, so that the same loops run
+//! under virtual time against an in-memory network. Nothing here decides anything.
+
+pub mod clock;
+pub mod entropy;
+pub mod files;
+pub mod http;
+pub mod state;
+pub mod virtual_network;
+
+use std::sync::Arc;
+
+/// The outside world, as one gateway sees it.
+#[derive(Clone)]
+pub struct Edge {
+    /// Both clocks, and waiting.
+    pub clock: Arc<dyn clock::Clock>,
+    /// Where seeds come from.
+    pub entropy: Arc<dyn entropy::Entropy>,
+    /// The network.
+    pub http: Arc<dyn http::Http>,
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Edge")
+    }
+}

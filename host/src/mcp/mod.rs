@@ -1,0 +1,19 @@
+//! The MCP wire: JSON-RPC over raw JSON, Server-Sent Events, both protocol eras, and the client that speaks them.
+//!
+//! A gateway must be lossless and fast, so only the envelope is parsed and everything else stays the bytes that came.
+//! Nothing here decides when to ask, how long to wait or what to keep: deadlines are the caller's, who drops a future
+//! to cancel it.
+
+pub mod client;
+pub mod envelope;
+mod error;
+pub mod limits;
+pub mod protocol;
+pub mod raw;
+pub mod sse;
+
+pub use client::{ListScope, Session, ToolList, Upstream};
+pub use envelope::{EnvelopeError, Message, Outcome, RequestId, RpcError};
+pub use error::{ProtocolFault, WireError};
+pub use protocol::Era;
+pub use raw::{RawError, RawObject};

@@ -1,0 +1,217 @@
+//! The words of the protocol: versions, header names, `_meta` keys, methods, error codes, and how header values are
+//! written.
+//!
+//! Constants and pure functions only. Sources: MCP specification 2026-07-28 (`basic/versioning`,
+//! `basic/transports/streamable-http`, `basic/index`) and 2025-11-25 (`basic/transports`, `basic/lifecycle`).
+
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderName, HeaderValue};
+use serde::{Deserialize, Serialize};
+
+/// Which of the two ways of speaking MCP a server understands (2026-07-28, `basic/versioning`, Terminology).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Era {
+    /// 2026-07-28 and later: stateless, everything about the caller in every request.
+    Modern,
+    /// 2025-11-25 and earlier: an `initialize` handshake, mostly with a session.
+    Legacy,
+}
+
+impl Era {
+    /// The era as people and machines read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Modern => "modern",
+            Self::Legacy => "legacy",
+        }
+    }
+}
+
+impl fmt::Display for Era {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// The modern version that this crate speaks.
+pub const VERSION_2026_07_28: &str = "2026-07-28";
+/// The newest legacy version; what `initialize` offers.
+pub const VERSION_2025_11_25: &str = "2025-11-25";
+/// A legacy version.
+pub const VERSION_2025_06_18: &str = "2025-06-18";
+/// The oldest version of Streamable HTTP; it has no version header.
+pub const VERSION_2025_03_26: &str = "2025-03-26";
+
+/// The legacy versions that are accepted, newest first.
+pub const LEGACY_VERSIONS: [&str; 3] = [VERSION_2025_11_25, VERSION_2025_06_18, VERSION_2025_03_26];
+
+/// The name that the gateway gives as its own.
+pub const CLIENT_NAME: &str = "cortex-mcp";
+/// The version that the gateway gives as its own.
+pub const CLIENT_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The version of the protocol; since 2025-06-18.
+pub const PROTOCOL_VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
+/// The method, mirrored; modern.
+pub const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
+/// What the method is applied to, mirrored; modern.
+pub const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
+/// The session; legacy.
+pub const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
+/// What the name of a header that mirrors an argument begins with; modern.
+pub const PARAMETER_HEADER_PREFIX: &str = "mcp-param-";
+/// The key of an input schema that asks for such a header.
+pub const PARAMETER_ANNOTATION: &str = "x-mcp-header";
+
+/// What `Accept` must list on every request.
+pub const ACCEPT_BOTH: HeaderValue = HeaderValue::from_static("application/json, text/event-stream");
+/// The content type of one JSON message.
+pub const JSON_TYPE: &str = "application/json";
+/// The content type of a stream of events.
+pub const EVENT_STREAM_TYPE: &str = "text/event-stream";
+
+/// The `_meta` keys that the modern era owns begin with this.
+pub const META_PREFIX: &str = "io.modelcontextprotocol/";
+/// `_meta`: the version that a request is written in. Required on modern requests.
+pub const META_PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
+/// `_meta`: what the client can do. Required on modern requests.
+pub const META_CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
+/// `_meta`: who the client is.
+pub const META_CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+/// `_meta` of results: who the server is.
+pub const META_SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
+
+/// The method that every modern server serves and no legacy one knows.
+pub const SERVER_DISCOVER: &str = "server/discover";
+/// The method that opens a legacy session.
+pub const INITIALIZE: &str = "initialize";
+/// The notification that ends the legacy handshake.
+pub const INITIALIZED: &str = "notifications/initialized";
+/// The legacy notification that a request is no longer wanted.
+pub const CANCELLED: &str = "notifications/cancelled";
+/// Are you there?
+pub const PING: &str = "ping";
+/// Lists tools.
+pub const TOOLS_LIST: &str = "tools/list";
+/// Calls a tool.
+pub const TOOLS_CALL: &str = "tools/call";
+/// Fetches a prompt.
+pub const PROMPTS_GET: &str = "prompts/get";
+/// Reads a resource.
+pub const RESOURCES_READ: &str = "resources/read";
+
+/// JSON-RPC: the text is no JSON.
+pub const PARSE_ERROR: i64 = -32700;
+/// JSON-RPC: the JSON is no message.
+pub const INVALID_REQUEST: i64 = -32600;
+/// JSON-RPC: no such method.
+pub const METHOD_NOT_FOUND: i64 = -32601;
+/// JSON-RPC: the parameters do not fit; MCP: also an unknown tool.
+pub const INVALID_PARAMS: i64 = -32602;
+/// JSON-RPC: the server failed.
+pub const INTERNAL_ERROR: i64 = -32603;
+/// The code that the reference implementations give for a session they do not know; no meaning by the specification.
+pub const SESSION_NOT_FOUND: i64 = -32001;
+/// Modern: a header does not say what the body says.
+pub const HEADER_MISMATCH: i64 = -32020;
+/// Modern: the request needs a capability that the client did not declare.
+pub const MISSING_CLIENT_CAPABILITY: i64 = -32021;
+/// Modern: the server does not speak the version; `data.supported` lists what it speaks.
+pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
+
+/// Whether only a modern server gives this error code: -32020 to -32099 belong to the specification (2026-07-28,
+/// `basic/index`, Error Codes).
+pub fn is_modern_error(code: i64) -> bool {
+    (-32099..=-32020).contains(&code)
+}
+
+/// The member of `params` that `Mcp-Name` mirrors for a method; none where the header does not apply.
+///
+/// `tools/call`, `prompts/get`, `resources/read` by `basic/transports/streamable-http`; the rest by the tasks
+/// extension (SEP-2663).
+pub fn name_member(method: &str) -> Option<&'static str> {
+    match method {
+        TOOLS_CALL | PROMPTS_GET => Some("name"),
+        RESOURCES_READ => Some("uri"),
+        "tasks/get" | "tasks/update" | "tasks/cancel" => Some("taskId"),
+        _ => None,
+    }
+}
+
+/// Writes a value of `Mcp-Name` or `Mcp-Param-*`.
+///
+/// Printable ASCII stands as it is. Anything else, padded text, and text that looks encoded already becomes
+/// `=?base64?...?=` (2026-07-28, `basic/transports/streamable-http`, Value Encoding).
+pub fn encode_header_value(text: &str) -> HeaderValue {
+    let plain = text.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
+        && text.trim_matches([' ', '\t']).len() == text.len()
+        && !(text.starts_with(ENCODED_PREFIX) && text.ends_with(ENCODED_SUFFIX));
+    let encoded =
+        if plain { text.to_owned() } else { format!("{ENCODED_PREFIX}{}{ENCODED_SUFFIX}", STANDARD.encode(text)) };
+    // Both forms are printable ASCII, which every header value may hold.
+    HeaderValue::try_from(encoded).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Reads what [`encode_header_value`] wrote; none if it is no text or its base64 is broken.
+pub fn decode_header_value(value: &HeaderValue) -> Option<String> {
+    let text = value.to_str().ok()?;
+    let inner = text.strip_prefix(ENCODED_PREFIX).and_then(|rest| rest.strip_suffix(ENCODED_SUFFIX));
+    match inner {
+        Some(inner) => String::from_utf8(STANDARD.decode(inner).ok()?).ok(),
+        None => Some(text.to_owned()),
+    }
+}
+
+const ENCODED_PREFIX: &str = "=?base64?";
+const ENCODED_SUFFIX: &str = "?=";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_values_are_written_as_the_examples_of_the_specification() {
+        for (text, header) in [
+            ("us-west1", "us-west1"),
+            ("Hello, 世界", "=?base64?SGVsbG8sIOS4lueVjA==?="),
+            (" padded ", "=?base64?IHBhZGRlZCA=?="),
+            ("line1\nline2", "=?base64?bGluZTEKbGluZTI=?="),
+            ("=?base64?literal?=", "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?="),
+            ("tab\tinside", "tab\tinside"),
+            ("\ttab", "=?base64?CXRhYg==?="),
+            ("a\u{7f}", "=?base64?YX8=?="),
+            ("=?base64?open", "=?base64?open"),
+            ("", ""),
+        ] {
+            let value = encode_header_value(text);
+            assert_eq!(value.to_str().unwrap(), header, "{text:?}");
+            assert_eq!(decode_header_value(&value).as_deref(), Some(text));
+        }
+    }
+
+    #[test]
+    fn broken_base64_in_a_header_is_no_value() {
+        assert_eq!(decode_header_value(&HeaderValue::from_static("=?base64?***?=")), None);
+        assert_eq!(decode_header_value(&HeaderValue::from_static("=?base64?/w==?=")), None);
+    }
+
+    #[test]
+    fn an_era_is_written_in_kebab_case() {
+        assert_eq!(serde_json::to_string(&Era::Modern).unwrap(), "\"modern\"");
+        assert_eq!(serde_json::from_str::<Era>("\"legacy\"").unwrap(), Era::Legacy);
+    }
+
+    #[test]
+    fn only_the_reserved_range_is_modern() {
+        for code in [HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION, -32099] {
+            assert!(is_modern_error(code), "{code}");
+        }
+        for code in [-32000, -32001, -32019, -32100, METHOD_NOT_FOUND, PARSE_ERROR] {
+            assert!(!is_modern_error(code), "{code}");
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The canonical text of a JSON value: the bytes that signatures and digests are made of.
+//!
+//! ECMAScript's `JSON.stringify` without white space, members sorted by name at every level. Names compare by UTF-16
+//! code unit (not by locale, not by code point); text stays raw UTF-8 and only `"`, `\` and U+0000 to U+001F are
+//! escaped; numbers are written as ECMAScript writes them. Any other spelling breaks every signature in the field.
+
+use std::fmt::Write as _;
+
+use super::document::{Object, Value};
+
+/// The canonical text of an object without one of its own members: a signature is not part of what it signs.
+pub(crate) fn object_without(object: &Object, excluded: &str) -> String {
+    let mut text = String::new();
+    write_object(&mut text, object, Some(excluded));
+    text
+}
+
+/// The canonical text of a value. The recursion is as deep as the value, which the reader has bounded.
+fn write_value(text: &mut String, value: &Value) {
+    match value {
+        Value::Null => text.push_str("null"),
+        Value::Flag(flag) => text.push_str(if *flag { "true" } else { "false" }),
+        Value::Number(number) => text.push_str(ryu_js::Buffer::new().format_finite(*number)),
+        Value::Text(content) => write_text(text, content),
+        Value::List(elements) => {
+            text.push('[');
+            for (index, element) in elements.iter().enumerate() {
+                if index > 0 {
+                    text.push(',');
+                }
+                write_value(text, element);
+            }
+            text.push(']');
+        }
+        Value::Object(object) => write_object(text, object, None),
+    }
+}
+
+fn write_object(text: &mut String, object: &Object, excluded: Option<&str>) {
+    let mut members: Vec<_> = object.members().iter().filter(|(name, _)| Some(name.as_str()) != excluded).collect();
+    members.sort_by(|(left, _), (right, _)| left.encode_utf16().cmp(right.encode_utf16()));
+    text.push('{');
+    for (index, (name, value)) in members.into_iter().enumerate() {
+        if index > 0 {
+            text.push(',');
+        }
+        write_text(text, name);
+        text.push(':');
+        write_value(text, value);
+    }
+    text.push('}');
+}
+
+fn write_text(text: &mut String, content: &str) {
+    text.push('"');
+    for character in content.chars() {
+        match character {
+            '"' => text.push_str("\\\""),
+            '\\' => text.push_str("\\\\"),
+            '\u{8}' => text.push_str("\\b"),
+            '\t' => text.push_str("\\t"),
+            '\n' => text.push_str("\\n"),
+            '\u{c}' => text.push_str("\\f"),
+            '\r' => text.push_str("\\r"),
+            '\0'..='\u{1f}' => {
+                // Writing to a string never fails.
+                let _ = write!(text, "\\u{:04x}", u32::from(character));
+            }
+            _ => text.push(character),
+        }
+    }
+    text.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::document::parse;
+
+    fn canonical(text: &str) -> String {
+        let mut written = String::new();
+        write_value(&mut written, &parse(text.as_bytes()).unwrap());
+        written
+    }
+
+    #[test]
+    fn numbers_are_written_as_ecmascript_writes_them() {
+        for (read, written) in [
+            ("1.0", "1"),
+            ("-0", "0"),
+            ("-0.0", "0"),
+            ("1e21", "1e+21"),
+            ("1E+20", "100000000000000000000"),
+            ("0.000001", "0.000001"),
+            ("1e-7", "1e-7"),
+            ("12345678901234567890", "12345678901234567000"),
+            ("9007199254740993", "9007199254740992"),
+            ("0.1", "0.1"),
+            ("-1.50", "-1.5"),
+            ("5e-324", "5e-324"),
+            ("1.7976931348623157e308", "1.7976931348623157e+308"),
+            ("333333333.33333329", "333333333.3333333"),
+        ] {
+            assert_eq!(canonical(read), written, "{read}");
+        }
+    }
+
+    #[test]
+    fn only_quotes_backslashes_and_controls_are_escaped() {
+        assert_eq!(
+            canonical("\"\\u0000\\u001f\\b\\t\\n\\f\\r\\\"\\\\\\/\\u007f\\u2028é😀\""),
+            "\"\\u0000\\u001f\\b\\t\\n\\f\\r\\\"\\\\/\u{7f}\u{2028}é😀\""
+        );
+    }
+
+    #[test]
+    fn names_sort_by_utf16_code_unit_at_every_level() {
+        let read = r#" [ {"a_b":1,"a-b":2,"aB":3,"ab":4,"10":5,"9":6,"\ue000":7,"😀":8,"x":{"b":[ ],"a":{ }}} ] "#;
+        let written = r#"[{"10":5,"9":6,"a-b":2,"aB":3,"a_b":1,"ab":4,"x":{"a":{},"b":[]},"😀":8,"\ue000":7}]"#;
+        assert_eq!(canonical(read), written.replace("\\ue000", "\u{e000}"));
+    }
+
+    #[test]
+    fn only_the_outermost_signature_is_left_out() {
+        let Ok(Value::Object(object)) = parse(br#"{"signature":1,"a":{"signature":2}}"#) else { panic!("an object") };
+        assert_eq!(object_without(&object, "signature"), r#"{"a":{"signature":2}}"#);
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Flag),
+            any::<f64>().prop_filter("finite", |number| number.is_finite()).prop_map(Value::Number),
+            any::<String>().prop_map(Value::Text),
+        ];
+        leaf.prop_recursive(4, 32, 5, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::List),
+                prop::collection::btree_map(any::<String>(), inner, 0..5)
+                    .prop_map(|members| Value::Object(Object::of(members.into_iter().collect()))),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn the_canonical_form_of_a_canonical_form_is_itself(value in values()) {
+            let mut once = String::new();
+            write_value(&mut once, &value);
+            prop_assert_eq!(&canonical(&once), &once);
+        }
+
+        #[test]
+        fn the_order_of_members_and_white_space_do_not_matter(value in values()) {
+            let mut once = String::new();
+            write_value(&mut once, &value);
+            let mut respelt = String::new();
+            respell(&mut respelt, &value);
+            prop_assert_eq!(canonical(&respelt), once);
+        }
+    }
+
+    /// The value with its members in reverse order and white space between everything.
+    fn respell(text: &mut String, value: &Value) {
+        match value {
+            Value::List(elements) => {
+                text.push('[');
+                for (index, element) in elements.iter().enumerate() {
+                    text.push_str(if index > 0 { ",\n" } else { " " });
+                    respell(text, element);
+                }
+                text.push_str("\t]");
+            }
+            Value::Object(object) => {
+                text.push('{');
+                for (index, (name, value)) in object.members().iter().rev().enumerate() {
+                    text.push_str(if index > 0 { "\n, " } else { " " });
+                    write_text(text, name);
+                    text.push_str(" : ");
+                    respell(text, value);
+                }
+                text.push_str(" }");
+            }
+            other => write_value(text, other),
+        }
+    }
+}

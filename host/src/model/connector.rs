@@ -1,0 +1,126 @@
+//! The description of a connector, whichever document and dialect it came from.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{ConnectorId, Digest, WallMs};
+
+/// One MCP server that the gateway is to connect to.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Connector {
+    /// Its id, unique in the gateway.
+    pub id: ConnectorId,
+    /// Its name, for people.
+    pub name: String,
+    /// Its version; a change rebuilds the session.
+    pub version: String,
+    /// Whether it is to be served.
+    pub enabled: bool,
+    /// Where it listens; present whenever it is enabled.
+    pub endpoint: Option<Url>,
+    /// How it is authenticated to.
+    pub auth: Auth,
+    /// Headers from the document, sent as they stand: nothing in them is expanded from the environment.
+    pub headers: BTreeMap<String, String>,
+    /// What it may be used for.
+    pub scopes: Vec<String>,
+    /// Free words.
+    pub tags: Vec<String>,
+    /// How often it may be called.
+    pub quotas: Quotas,
+    /// How long it may take.
+    pub timeouts: Timeouts,
+    /// Its own signed expiry, where the dialect has one.
+    pub expires: Option<WallMs>,
+    /// Which document it came from.
+    pub source: Source,
+}
+
+impl Connector {
+    /// A digest of everything whose change must rebuild the session: endpoint, auth, headers and version.
+    pub fn fingerprint(&self) -> Digest {
+        digest_of(&(self.origin_digest(), &self.version))
+    }
+
+    /// A digest of everything whose change makes it another server: a list of one is no list of the other.
+    pub fn origin_digest(&self) -> Digest {
+        digest_of(&(&self.endpoint, &self.auth, &self.headers, self.source))
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Header values may be secrets, and so may an endpoint's query.
+        formatter
+            .debug_struct("Connector")
+            .field("id", &self.id)
+            .field("enabled", &self.enabled)
+            .field("headers", &self.headers.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+fn digest_of(parts: &impl Serialize) -> Digest {
+    // Structures without maps of other keys than strings always serialise.
+    Digest::of(&serde_json::to_vec(parts).unwrap_or_default())
+}
+
+/// How a connector is authenticated to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Auth {
+    /// Which scheme.
+    pub kind: AuthKind,
+    /// The header of an API key; `Authorization` if none is named.
+    pub header_name: Option<String>,
+}
+
+/// An authentication scheme.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum AuthKind {
+    /// A key in a header of its own.
+    ApiKey,
+    /// `Authorization: Bearer`.
+    Bearer,
+    /// No credential.
+    #[default]
+    None,
+}
+
+/// How often a connector may be called. An absent limit does not limit; zero allows nothing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quotas {
+    /// Calls per minute.
+    pub per_minute: Option<u32>,
+    /// Calls per hour.
+    pub per_hour: Option<u32>,
+    /// Calls per day.
+    pub per_day: Option<u32>,
+    /// Calls at once.
+    pub concurrent: Option<u32>,
+}
+
+/// How long a connector may take. Absent ones are the gateway's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timeouts {
+    /// To open a session (`connectMs`).
+    pub connect: Option<Duration>,
+    /// To list everything (`listMs`).
+    pub list: Option<Duration>,
+    /// For a call (`callMs`).
+    pub call: Option<Duration>,
+}
+
+/// Which document describes a connector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// The signed service map.
+    ServiceMap,
+    /// The local registry.
+    Registry,
+}

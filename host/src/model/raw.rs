@@ -1,0 +1,303 @@
+//! Lossless JSON objects: members in order, each value as the text that was received.
+//!
+//! A gateway changes one member of a document and must pass the others through untouched: integers beyond 64 bits,
+//! escapes, key order, inner whitespace, members that no schema knows. Never parse a document into a tree to change it;
+//! use this. Only the whitespace *between* the members is not kept.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// A JSON object whose untouched members keep their exact bytes.
+///
+/// Duplicate keys are all kept; looking one up finds the last, as `JSON.parse` does. Keys are compared after their
+/// escapes are resolved; a key that is no Unicode text (a lone surrogate) is compared as it is written.
+#[derive(Clone, Debug, Default)]
+pub struct RawObject {
+    members: Vec<Member>,
+}
+
+/// Why a text is no object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RawError {
+    /// The text is no JSON.
+    #[error("the text is not JSON")]
+    NotJson,
+    /// The JSON is something else.
+    #[error("the JSON value is not an object")]
+    NotAnObject,
+}
+
+impl RawObject {
+    /// An object without members.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// [`RawError::NotAnObject`] for any other value.
+    pub fn parse(raw: &RawValue) -> Result<Self, RawError> {
+        Self::from_str(raw.get())
+    }
+
+    /// Reads an object from text.
+    ///
+    /// # Errors
+    /// [`RawError`] if it is none.
+    #[allow(clippy::should_implement_trait, reason = "callers need no import; the trait is implemented too")]
+    pub fn from_str(text: &str) -> Result<Self, RawError> {
+        if !text.trim_start().starts_with('{') {
+            let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
+            return Err(if is_json { RawError::NotAnObject } else { RawError::NotJson });
+        }
+        serde_json::from_str(text).map_err(|_| RawError::NotJson)
+    }
+
+    /// The value of `key`; the last one if there are several.
+    pub fn get(&self, key: &str) -> Option<&RawValue> {
+        self.members.iter().rev().find(|member| member.key == key).map(|member| &*member.value)
+    }
+
+    /// The value of `key`, if it is a string of Unicode text.
+    pub fn get_str(&self, key: &str) -> Option<String> {
+        self.get(key).and_then(as_text)
+    }
+
+    /// Sets `key`: in the place of the member that [`Self::get`] finds, else at the end. Its duplicates go, so that
+    /// every reader sees the new value.
+    pub fn set(&mut self, key: &str, value: Box<RawValue>) {
+        match self.members.iter().rposition(|member| member.key == key) {
+            Some(place) => {
+                self.members[place].value = value;
+                let mut index = 0;
+                self.members.retain(|member| {
+                    index += 1;
+                    index == place + 1 || member.key != key
+                });
+            }
+            None => self.members.push(Member { key: key.to_owned(), written: None, value }),
+        }
+    }
+
+    /// Removes every member with this key and returns the value that [`Self::get`] would have found.
+    pub fn remove(&mut self, key: &str) -> Option<Box<RawValue>> {
+        let mut removed = None;
+        let mut kept = Vec::with_capacity(self.members.len());
+        for member in self.members.drain(..) {
+            if member.key == key {
+                removed = Some(member.value);
+            } else {
+                kept.push(member);
+            }
+        }
+        self.members = kept;
+        removed
+    }
+
+    /// The members in order: keys with their escapes resolved, values as they were received.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &RawValue)> {
+        self.members.iter().map(|member| (member.key.as_str(), &*member.value))
+    }
+
+    /// How many members there are; duplicates count.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there are no members.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The object as JSON, in the order of its members.
+    pub fn to_raw(&self) -> Box<RawValue> {
+        let length = self.members.iter().map(|member| member.key.len() + member.value.get().len() + 4).sum::<usize>();
+        let mut text = String::with_capacity(length + 2);
+        text.push('{');
+        for (index, member) in self.members.iter().enumerate() {
+            if index > 0 {
+                text.push(',');
+            }
+            match &member.written {
+                Some(written) => text.push_str(written),
+                None => text.push_str(string(&member.key).get()),
+            }
+            text.push(':');
+            text.push_str(member.value.get());
+        }
+        text.push('}');
+        trusted(text)
+    }
+}
+
+impl FromStr for RawObject {
+    type Err = RawError;
+
+    fn from_str(text: &str) -> Result<Self, RawError> {
+        Self::from_str(text)
+    }
+}
+
+/// A string as raw JSON.
+pub fn string(text: &str) -> Box<RawValue> {
+    // A string always serialises.
+    serde_json::value::to_raw_value(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// A whole number as raw JSON.
+pub fn number(value: u64) -> Box<RawValue> {
+    trusted(value.to_string())
+}
+
+/// `{}` as raw JSON.
+pub fn empty_object() -> Box<RawValue> {
+    trusted("{}".to_owned())
+}
+
+/// The text of a raw string; none if it is no string, or holds a lone surrogate.
+pub fn as_text(raw: &RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// Whether a raw value is an object.
+pub fn is_object(raw: &RawValue) -> bool {
+    raw.get().starts_with('{')
+}
+
+/// Whether a raw value is `null`.
+pub fn is_null(raw: &RawValue) -> bool {
+    raw.get() == "null"
+}
+
+/// Makes raw JSON of a text that this crate put together from raw JSON.
+pub(crate) fn trusted(text: String) -> Box<RawValue> {
+    // What is put together from valid parts is valid; should that ever be wrong, nothing is better than nonsense.
+    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+}
+
+/// `written` is the key with quotes, where writing `key` again would not give the same text.
+#[derive(Clone, Debug)]
+struct Member {
+    key: String,
+    written: Option<Box<str>>,
+    value: Box<RawValue>,
+}
+
+impl Member {
+    fn received(key: &RawValue, value: &RawValue) -> Self {
+        let quoted = key.get();
+        let inner = quoted.trim_matches('"');
+        let plain = !inner.contains('\\') && inner.len() + 2 == quoted.len();
+        if plain && !inner.bytes().any(|byte| byte < b' ') {
+            return Self { key: inner.to_owned(), written: None, value: value.to_owned() };
+        }
+        let key = as_text(key).unwrap_or_else(|| quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned());
+        Self { key, written: Some(quoted.into()), value: value.to_owned() }
+    }
+}
+
+impl<'de> Deserialize<'de> for RawObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = RawObject;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<RawObject, A::Error> {
+        let mut members = Vec::new();
+        while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            members.push(Member::received(key, value));
+        }
+        Ok(RawObject { members })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Documents that a typed model would damage.
+    const ODD: [&str; 8] = [
+        r#"{"z":1,"a":2,"m":3}"#,
+        r#"{"big":123456789012345678901234567890,"exact":1.10,"exponent":1E400,"zero":-0}"#,
+        r#"{"escaped":"\u00e9\/\ud83d\ude00","raw":"é/😀"}"#,
+        r#"{"twice":1,"twice":{"deep":[1, 2,  3]},"twice":"last"}"#,
+        r#"{"sp\u0061ce":{ "inner" :  [ ] },"quote\"d":true,"":null}"#,
+        r#"{"lone\ud800key":1,"lone":"\udc00"}"#,
+        r#"{"\u0000":0,"\t":1}"#,
+        "{}",
+    ];
+
+    #[test]
+    fn untouched_members_keep_their_bytes() {
+        for text in ODD {
+            assert_eq!(RawObject::from_str(text).unwrap().to_raw().get(), text);
+        }
+    }
+
+    #[test]
+    fn only_the_whitespace_between_members_is_lost() {
+        let object = RawObject::from_str(" {\n \"a\" : [1,  2] ,\t\"b\":{ \"c\": 1 }\n} ").unwrap();
+        assert_eq!(object.to_raw().get(), r#"{"a":[1,  2],"b":{ "c": 1 }}"#);
+    }
+
+    #[test]
+    fn changing_one_member_leaves_the_others_alone() {
+        let mut object = RawObject::from_str(ODD[1]).unwrap();
+        object.set("exact", string("new"));
+        object.set("added\n", number(7));
+        assert_eq!(
+            object.to_raw().get(),
+            r#"{"big":123456789012345678901234567890,"exact":"new","exponent":1E400,"zero":-0,"added\n":7}"#
+        );
+    }
+
+    #[test]
+    fn of_duplicate_keys_the_last_is_found_replaced_and_all_are_removed() {
+        let mut object = RawObject::from_str(ODD[3]).unwrap();
+        assert_eq!(object.get_str("twice").as_deref(), Some("last"));
+        object.set("twice", number(9));
+        assert_eq!(object.to_raw().get(), r#"{"twice":9}"#);
+        object = RawObject::from_str(ODD[3]).unwrap();
+        assert_eq!(object.remove("twice").unwrap().get(), "\"last\"");
+        assert!(object.is_empty());
+        assert!(object.remove("twice").is_none());
+    }
+
+    #[test]
+    fn keys_are_compared_after_their_escapes() {
+        let object = RawObject::from_str(ODD[4]).unwrap();
+        assert_eq!(object.get("space").unwrap().get(), r#"{ "inner" :  [ ] }"#);
+        assert_eq!(object.get("quote\"d").unwrap().get(), "true");
+        assert_eq!(object.get("").unwrap().get(), "null");
+        assert_eq!(object.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["space", "quote\"d", ""]);
+    }
+
+    #[test]
+    fn what_is_no_object_is_refused() {
+        for text in ["[]", "1", "\"{}\"", "null"] {
+            assert_eq!(RawObject::from_str(text).unwrap_err(), RawError::NotAnObject, "{text}");
+        }
+        for text in ["", "{", "{\"a\":}", "{} {}", "{\"a\":1,}", "nonsense"] {
+            assert_eq!(RawObject::from_str(text).unwrap_err(), RawError::NotJson, "{text}");
+        }
+    }
+
+    #[test]
+    fn nesting_deeper_than_any_stack_is_passed_through() {
+        let text = format!("{{\"deep\":{}{}}}", "[".repeat(200_000), "]".repeat(200_000));
+        assert_eq!(RawObject::from_str(&text).unwrap().to_raw().get(), text);
+    }
+}

@@ -1,0 +1,251 @@
+//! A policy component, checked and compiled: what the gateway deploys.
+//!
+//! Checks run in this order, before any of the component's code does: size, form, imports by name, exports, types. Only
+//! then is it instantiated once, under fuel, with every import trapping.
+
+use std::path::Path;
+use std::sync::{Mutex, PoisonError, mpsc};
+
+use serde::Serialize;
+use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, HasSelf, Linker};
+
+use super::contract::{PolicyPre, clock, random, types};
+use super::engine::engine;
+use super::fault::{Fault, PolicyError};
+use super::instance::{HostState, Instance};
+use super::limits;
+use crate::model::Digest;
+
+/// The default policy, embedded when the gateway was built.
+pub const EMBEDDED_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cortex-policy.wasm"));
+
+/// The family of the embedded default.
+pub const EMBEDDED_FAMILY: &str = "cortex-default";
+
+/// Whether instances may be used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InstanceUse {
+    /// A fresh instance for each call: the order of a map, and the fuel of a call, can not depend on earlier calls.
+    Fresh,
+    /// Instances are used again. The embedded default is built for that; another policy has to opt in.
+    Reused,
+}
+
+/// What `policy inspect` tells about a component.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Inspection {
+    /// SHA-256 of the file.
+    pub digest: Digest,
+    /// Its size.
+    pub size_bytes: usize,
+    /// Imported functions, as `interface#function`, and imported interfaces without functions.
+    pub imports: Vec<String>,
+    /// Exported functions, as `interface#function`.
+    pub exports: Vec<String>,
+}
+
+/// A policy that was checked and compiled.
+pub struct PolicyComponent {
+    inspection: Inspection,
+    family: String,
+    instance_use: InstanceUse,
+    pre: PolicyPre<HostState>,
+    idle: Mutex<Vec<Instance>>,
+}
+
+impl PolicyComponent {
+    /// The embedded default.
+    ///
+    /// # Errors
+    /// [`PolicyError`] if the gateway was built with a component that is no policy, or the engine does not run here.
+    pub fn embedded() -> Result<Self, PolicyError> {
+        Self::load(EMBEDDED_COMPONENT, EMBEDDED_FAMILY, InstanceUse::Reused)
+    }
+
+    /// Reads, checks and compiles a file. Its family is its digest, unless the deployment names one.
+    ///
+    /// # Errors
+    /// [`PolicyError`], whose message says what to do.
+    pub fn read(path: &Path, family: Option<&str>, instance_use: InstanceUse) -> Result<Self, PolicyError> {
+        let source = std::fs::read(path);
+        let bytes = source.map_err(|source| PolicyError::Read { path: path.display().to_string(), source })?;
+        let digest_family = Digest::of(&bytes).to_string();
+        Self::load(&bytes, family.unwrap_or(&digest_family), instance_use)
+    }
+
+    /// Checks and compiles a component.
+    ///
+    /// # Errors
+    /// [`PolicyError`], whose message says what to do.
+    pub fn load(bytes: &[u8], family: &str, instance_use: InstanceUse) -> Result<Self, PolicyError> {
+        check_form(bytes)?;
+        let component = compile(bytes)?;
+        let inspection = inspect(bytes, &component)?;
+        let pre = link(&component)?;
+        let policy =
+            Self { inspection, family: family.to_owned(), instance_use, pre, idle: Mutex::new(Vec::new()) };
+        Instance::new(&policy.pre).map_err(PolicyError::Instantiate)?;
+        Ok(policy)
+    }
+
+    /// What it is.
+    pub fn inspection(&self) -> &Inspection {
+        &self.inspection
+    }
+
+    /// Its digest.
+    pub fn digest(&self) -> Digest {
+        self.inspection.digest
+    }
+
+    /// The family that its memos belong to.
+    pub fn family(&self) -> &str {
+        &self.family
+    }
+
+    /// Whether its instances are used again.
+    pub fn instance_use(&self) -> InstanceUse {
+        self.instance_use
+    }
+
+    /// An instance for one call, and whether it was used before.
+    pub(super) fn instance(&self) -> Result<(Instance, bool), Fault> {
+        if self.instance_use == InstanceUse::Reused
+            && let Some(instance) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        {
+            return Ok((instance, true));
+        }
+        Ok((Instance::new(&self.pre)?, false))
+    }
+
+    /// Takes an instance back after a call that did not trap.
+    pub(super) fn give_back(&self, instance: Instance) {
+        if self.instance_use == InstanceUse::Reused {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            if idle.len() < limits::IDLE_INSTANCES_MAX {
+                idle.push(instance);
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for PolicyComponent {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("PolicyComponent").field("digest", &self.inspection.digest).finish_non_exhaustive()
+    }
+}
+
+const PACKAGE: &str = "cortex:policy/";
+const EXPORTED_INTERFACES: [&str; 3] = ["scheduling", "caching", "registry"];
+
+/// Every import that a policy may have, with the functions it may hold.
+const IMPORTS: [(&str, &[&str]); 3] = [("clock", &["wall-ms", "boot-ms"]), ("random", &["next"]), ("types", &[])];
+
+fn check_form(bytes: &[u8]) -> Result<(), PolicyError> {
+    if bytes.len() > limits::COMPONENT_BYTES_MAX {
+        return Err(PolicyError::TooLarge { bytes: bytes.len() });
+    }
+    match bytes {
+        [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),
+        [0, b'a', b's', b'm', ..] => Err(PolicyError::NotAComponent {
+            hint: ": it is a core module; encode it with wit-component, or build it with a component toolchain",
+        }),
+        _ => Err(PolicyError::NotAComponent { hint: "" }),
+    }
+}
+
+/// Compiles on a thread of its own, so that a component that takes too long is given up.
+fn compile(bytes: &[u8]) -> Result<Component, PolicyError> {
+    let engine = engine()?;
+    let (sender, receiver) = mpsc::sync_channel(1);
+    let owned = bytes.to_vec();
+    let spawned = std::thread::Builder::new().name("policy-compile".into()).spawn(move || {
+        // The receiver may have given up.
+        let _ = sender.send(Component::new(engine, owned));
+    });
+    spawned.map_err(|error| PolicyError::Compile { reason: error.to_string() })?;
+    match receiver.recv_timeout(limits::COMPILE_TIME_MAX) {
+        Ok(compiled) => compiled.map_err(|error| PolicyError::Compile { reason: format!("{error:#}") }),
+        Err(_) => Err(PolicyError::CompileTime { limit: limits::COMPILE_TIME_MAX }),
+    }
+}
+
+fn inspect(bytes: &[u8], component: &Component) -> Result<Inspection, PolicyError> {
+    let engine = engine()?;
+    let kind = component.component_type();
+    let mut imports = Vec::new();
+    for (name, item) in kind.imports(engine) {
+        imports.extend(allowed_import(name, &item.ty)?);
+    }
+    let mut exports = Vec::new();
+    for (name, item) in kind.exports(engine) {
+        if let ComponentItem::ComponentInstance(interface) = item.ty {
+            let functions = interface.exports(engine);
+            exports.extend(
+                functions
+                    .filter(|(_, item)| matches!(item.ty, ComponentItem::ComponentFunc(_)))
+                    .map(|(function, _)| format!("{name}#{function}")),
+            );
+        }
+    }
+    for interface in EXPORTED_INTERFACES {
+        let name = format!("{PACKAGE}{interface}");
+        let same: Vec<&str> = kind.exports(engine).map(|(export, _)| export).filter(|e| bare(e) == name).collect();
+        match same.first() {
+            None => return Err(PolicyError::MissingExport { name }),
+            Some(export) if !same_version(export) => {
+                return Err(PolicyError::OtherVersion { name: (*export).to_owned() });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(Inspection { digest: Digest::of(bytes), size_bytes: bytes.len(), imports, exports })
+}
+
+/// The functions of an import, as `interface#function`; the interface itself if it has none.
+fn allowed_import(name: &str, item: &ComponentItem) -> Result<Vec<String>, PolicyError> {
+    let forbidden = |name: String| PolicyError::ForbiddenImport { name };
+    let allowed = IMPORTS.iter().find(|(interface, _)| bare(name) == format!("{PACKAGE}{interface}"));
+    let (Some((_, functions)), ComponentItem::ComponentInstance(interface)) = (allowed, item) else {
+        return Err(forbidden(name.to_owned()));
+    };
+    if !same_version(name) {
+        return Err(PolicyError::OtherVersion { name: name.to_owned() });
+    }
+    let mut imports = Vec::new();
+    for (function, item) in interface.exports(engine()?) {
+        match item.ty {
+            ComponentItem::Type(_) => {}
+            ComponentItem::ComponentFunc(_) if functions.contains(&function) => {
+                imports.push(format!("{name}#{function}"));
+            }
+            _ => return Err(forbidden(format!("{name}#{function}"))),
+        }
+    }
+    if imports.is_empty() {
+        imports.push(name.to_owned());
+    }
+    Ok(imports)
+}
+
+fn bare(name: &str) -> &str {
+    name.split('@').next().unwrap_or(name)
+}
+
+/// Interfaces match within 0.1, as the component model's semantic versioning has it.
+fn same_version(name: &str) -> bool {
+    name.split_once('@').is_some_and(|(_, version)| version.starts_with("0.1."))
+}
+
+fn link(component: &Component) -> Result<PolicyPre<HostState>, PolicyError> {
+    let mut linker = Linker::<HostState>::new(engine()?);
+    let linked = clock::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
+        .and_then(|()| random::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state))
+        .and_then(|()| types::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state));
+    linked
+        .and_then(|()| linker.instantiate_pre(component))
+        .and_then(PolicyPre::new)
+        .map_err(|error| PolicyError::OtherTypes { reason: format!("{error:#}") })
+}

@@ -1,0 +1,467 @@
+//! The policy of a gateway: typed decisions, the record of each, the fallback when a deployed policy faults, and its swap.
+//!
+//! Decisions are synchronous and take microseconds; they are made on the thread that needs them. One owner serialises the
+//! decisions of a subject. Nothing here knows what a decision is used for.
+
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant as Stopwatch;
+
+use arc_swap::ArcSwap;
+use serde::Serialize;
+
+use super::component::PolicyComponent;
+use super::contract::*;
+use super::fault::{Fault, NoDecision};
+use super::limits;
+use super::memo::{Held, Memos};
+use super::record::{Correction, DecidedBy, DecisionRecord, DecisionSink, Function, Input, Output};
+use crate::edge::Edge;
+use crate::model::{BootMs, Digest, Moment};
+use crate::telemetry::Metrics;
+
+/// What decisions are made about: its name and how many were made.
+#[derive(Debug)]
+pub struct Subject {
+    name: String,
+    sequence: AtomicU64,
+}
+
+impl Subject {
+    /// A subject about which nothing was decided yet. Names are paths: `connector/<id>/list`, `service-map`.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), sequence: AtomicU64::new(0) }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+/// The policy of a gateway.
+pub struct Policy {
+    active: ArcSwap<Active>,
+    default: Arc<PolicyComponent>,
+    edge: Edge,
+    sequence: AtomicU64,
+    sink: Arc<dyn DecisionSink>,
+    metrics: Arc<Metrics>,
+}
+
+/// A deployed component and how it has behaved.
+struct Active {
+    component: Arc<PolicyComponent>,
+    faults: AtomicU64,
+    faults_in_a_row: AtomicU32,
+    suspended: AtomicBool,
+    last_fault: Mutex<Option<Fault>>,
+}
+
+impl Active {
+    fn new(component: Arc<PolicyComponent>) -> Self {
+        Self {
+            component,
+            faults: AtomicU64::new(0),
+            faults_in_a_row: AtomicU32::new(0),
+            suspended: AtomicBool::new(false),
+            last_fault: Mutex::new(None),
+        }
+    }
+}
+
+/// What `status` tells about the policy.
+#[derive(Clone, Debug, Serialize)]
+pub struct PolicyStatus {
+    /// The deployed component.
+    pub digest: Digest,
+    /// The family of its memos.
+    pub family: String,
+    /// The embedded default.
+    pub default_digest: Digest,
+    /// How often the deployed component faulted.
+    pub faults: u64,
+    /// Whether it faulted too often in a row, so that the default decides until the next swap.
+    pub suspended: bool,
+    /// Its last fault.
+    pub last_fault: Option<String>,
+    /// How many decisions were made.
+    pub decisions: u64,
+}
+
+impl Policy {
+    /// A gateway's policy: `deployed`, backed by `default`.
+    pub fn new(
+        deployed: Arc<PolicyComponent>,
+        default: Arc<PolicyComponent>,
+        edge: Edge,
+        sink: Arc<dyn DecisionSink>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            active: ArcSwap::from_pointee(Active::new(deployed)),
+            default,
+            edge,
+            sequence: AtomicU64::new(0),
+            sink,
+            metrics,
+        }
+    }
+
+    /// Puts another component in the place of the deployed one, atomically: a decision under way ends with the old one,
+    /// the next is made by the new one. Returns the old one's digest.
+    pub fn swap(&self, component: Arc<PolicyComponent>) -> Digest {
+        self.active.swap(Arc::new(Active::new(component))).component.digest()
+    }
+
+    /// How it stands.
+    pub fn status(&self) -> PolicyStatus {
+        let active = self.active.load();
+        let last_fault = active.last_fault.lock().unwrap_or_else(PoisonError::into_inner);
+        PolicyStatus {
+            digest: active.component.digest(),
+            family: active.component.family().to_owned(),
+            default_digest: self.default.digest(),
+            faults: active.faults.load(Ordering::Relaxed),
+            suspended: active.suspended.load(Ordering::Relaxed),
+            last_fault: last_fault.as_ref().map(Fault::to_string),
+            decisions: self.sequence.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The outside world that its decisions read.
+    pub fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    /// `scheduling.refresh`, applied to `held`. Returns when the next run is due, and why.
+    ///
+    /// # Errors
+    /// [`NoDecision`]; `held` is then as it was. So it is for every function here.
+    pub fn refresh(
+        &self,
+        subject: &Subject,
+        config: &RefreshConfig,
+        held: &mut Held<RefreshState>,
+        event: RefreshEvent,
+    ) -> Result<(Option<BootMs>, RefreshReason), NoDecision> {
+        let input = Input::Refresh { config: config.clone(), state: held.state.clone(), event };
+        let Output::Refresh(decision) = self.decide(subject, input, &mut held.memos)? else {
+            return Err(mismatched(subject));
+        };
+        held.state = decision.state;
+        Ok((decision.run_at_boot_ms.map(BootMs), decision.reason))
+    }
+
+    /// `scheduling.breaker`, applied to `held`.
+    ///
+    /// # Errors
+    /// [`NoDecision`].
+    pub fn breaker(
+        &self,
+        subject: &Subject,
+        config: &BreakerConfig,
+        held: &mut Held<BreakerState>,
+        event: BreakerEvent,
+    ) -> Result<(BreakerVerdict, BreakerReason), NoDecision> {
+        let input = Input::Breaker { config: config.clone(), state: held.state.clone(), event };
+        let Output::Breaker(decision) = self.decide(subject, input, &mut held.memos)? else {
+            return Err(mismatched(subject));
+        };
+        held.state = decision.state;
+        Ok((decision.verdict, decision.reason))
+    }
+
+    /// `scheduling.plan`. The order names every candidate once.
+    ///
+    /// # Errors
+    /// [`NoDecision`].
+    pub fn plan(
+        &self,
+        subject: &Subject,
+        config: &PlanConfig,
+        candidates: Vec<Candidate>,
+    ) -> Result<PlanDecision, NoDecision> {
+        let input = Input::Plan { config: config.clone(), candidates };
+        match self.decide(subject, input, &mut Memos::default())? {
+            Output::Plan(decision) => Ok(decision),
+            _ => Err(mismatched(subject)),
+        }
+    }
+
+    /// `scheduling.concurrency`, applied to `held`. Returns the limit, at least 1.
+    ///
+    /// # Errors
+    /// [`NoDecision`].
+    pub fn concurrency(
+        &self,
+        subject: &Subject,
+        config: &ConcurrencyConfig,
+        held: &mut Held<ConcurrencyState>,
+        event: ConcurrencyEvent,
+    ) -> Result<(u32, ConcurrencyReason), NoDecision> {
+        let input = Input::Concurrency { config: config.clone(), state: held.state.clone(), event };
+        let Output::Concurrency(decision) = self.decide(subject, input, &mut held.memos)? else {
+            return Err(mismatched(subject));
+        };
+        held.state = decision.state;
+        Ok((decision.limit, decision.reason))
+    }
+
+    /// `caching.lookup`.
+    ///
+    /// # Errors
+    /// [`NoDecision`].
+    pub fn lookup(
+        &self,
+        subject: &Subject,
+        config: &CacheConfig,
+        held: &Held<CacheState>,
+    ) -> Result<LookupDecision, NoDecision> {
+        let input = Input::Lookup { config: config.clone(), state: held.state.clone() };
+        // A lookup has no state of its own to write a memo to.
+        match self.decide(subject, input, &mut held.memos.clone())? {
+            Output::Lookup(decision) => Ok(decision),
+            _ => Err(mismatched(subject)),
+        }
+    }
+
+    /// `caching.advance`, applied to `held`.
+    ///
+    /// # Errors
+    /// [`NoDecision`].
+    pub fn advance(
+        &self,
+        subject: &Subject,
+        config: &CacheConfig,
+        held: &mut Held<CacheState>,
+        event: CacheEvent,
+    ) -> Result<(AdvanceOutcome, AdvanceReason), NoDecision> {
+        let input = Input::Advance { config: config.clone(), state: held.state.clone(), event };
+        let Output::Advance(decision) = self.decide(subject, input, &mut held.memos)? else {
+            return Err(mismatched(subject));
+        };
+        held.state = decision.state;
+        Ok((decision.outcome, decision.reason))
+    }
+
+    /// `registry.stamp`, applied to `held`.
+    ///
+    /// # Errors
+    /// [`NoDecision`].
+    pub fn stamp(&self, subject: &Subject, held: &mut Held<ClockState>) -> Result<Hlc, NoDecision> {
+        let input = Input::Stamp { clock: held.state.clone() };
+        let Output::Stamp(decision) = self.decide(subject, input, &mut held.memos)? else {
+            return Err(mismatched(subject));
+        };
+        held.state = decision.state;
+        Ok(decision.stamp)
+    }
+
+    /// `registry.adopt`, applied to `held`. Returns the entries and the names stamped in the future.
+    ///
+    /// # Errors
+    /// [`NoDecision`].
+    pub fn adopt(
+        &self,
+        subject: &Subject,
+        held: &mut Held<ClockState>,
+        writer: &str,
+        base: &[Entry],
+        found: Vec<FoundEntry>,
+    ) -> Result<(Vec<Entry>, Vec<String>), NoDecision> {
+        let (clock, writer) = (held.state.clone(), writer.to_owned());
+        let input = Input::Adopt { clock, writer, base: base.to_vec(), found };
+        let Output::Adopt(decision) = self.decide(subject, input, &mut held.memos)? else {
+            return Err(mismatched(subject));
+        };
+        held.state = decision.state;
+        Ok((decision.entries, decision.from_the_future))
+    }
+
+    /// `registry.merge`.
+    ///
+    /// # Errors
+    /// [`NoDecision`].
+    pub fn merge(&self, subject: &Subject, ours: Vec<Entry>, theirs: Vec<Entry>) -> Result<MergeDecision, NoDecision> {
+        match self.decide(subject, Input::Merge { ours, theirs }, &mut Memos::default())? {
+            Output::Merge(decision) => Ok(decision),
+            _ => Err(mismatched(subject)),
+        }
+    }
+
+    /// `registry.flush-after`, in milliseconds.
+    ///
+    /// # Errors
+    /// [`NoDecision`].
+    pub fn flush_after(&self, subject: &Subject, pending: Pending) -> Result<u64, NoDecision> {
+        match self.decide(subject, Input::FlushAfter { pending }, &mut Memos::default())? {
+            Output::FlushAfter(milliseconds) => Ok(milliseconds),
+            _ => Err(mismatched(subject)),
+        }
+    }
+
+    /// Makes a decision, records it, and keeps its memo.
+    fn decide(&self, subject: &Subject, mut input: Input, memos: &mut Memos) -> Result<Output, NoDecision> {
+        let stopwatch = Stopwatch::now();
+        let moment = self.edge.clock.now();
+        let seed = self.edge.entropy.seed();
+        let function = input.function();
+        let fuel_budget = limits::call_fuel(function, input.items());
+        let active = self.active.load_full();
+
+        let mut fault = None;
+        let mut made = None;
+        if !active.suspended.load(Ordering::Relaxed) {
+            match make(&active.component, &mut input, memos, moment, seed, fuel_budget) {
+                Ok(decision) => {
+                    active.faults_in_a_row.store(0, Ordering::Relaxed);
+                    made = Some((decision, DecidedBy::Deployed(active.component.digest())));
+                }
+                Err(deployed_fault) => {
+                    self.note_fault(&active, function, subject, &deployed_fault);
+                    fault = Some(deployed_fault);
+                }
+            }
+        }
+        let by_default = match fault {
+            Some(_) => DecidedBy::DefaultAfterFault(self.default.digest()),
+            None => DecidedBy::DefaultWhileSuspended(self.default.digest()),
+        };
+        let (made, decided_by) = match made {
+            Some((decision, by)) => (Ok(decision), by),
+            None => (make(&self.default, &mut input, memos, moment, seed, fuel_budget), by_default),
+        };
+        self.metrics.decision(function.name(), stopwatch.elapsed());
+
+        let (outcome, fuel, reused_instance, corrections) = match made {
+            Ok(mut made) => {
+                let corrections = correct(&input, &mut made.output);
+                (Ok(made.output), made.fuel, made.reused_instance, corrections)
+            }
+            Err(fault) => (Err(fault), 0, false, Vec::new()),
+        };
+        let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
+        let subject_sequence = subject.sequence.fetch_add(1, Ordering::Relaxed);
+        if self.sink.wants_records() {
+            self.sink.record(DecisionRecord {
+                sequence,
+                subject: subject.name.clone(),
+                subject_sequence,
+                input,
+                moment,
+                seed,
+                output: outcome.as_ref().ok().cloned(),
+                fuel_budget,
+                fuel,
+                decided_by,
+                reused_instance,
+                fault: fault.or_else(|| outcome.as_ref().err().cloned()),
+                corrections,
+            });
+        }
+        let mut output = outcome.map_err(|fault| NoDecision { subject: subject.name.clone(), fault })?;
+        if let Some(memo) = output.memo_mut() {
+            let family = match decided_by {
+                DecidedBy::Deployed(_) => active.component.family(),
+                DecidedBy::DefaultAfterFault(_) | DecidedBy::DefaultWhileSuspended(_) => self.default.family(),
+            };
+            memos.keep(family, std::mem::take(memo));
+        }
+        Ok(output)
+    }
+
+    fn note_fault(&self, active: &Active, function: Function, subject: &Subject, fault: &Fault) {
+        active.faults.fetch_add(1, Ordering::Relaxed);
+        self.metrics.policy_fault(function.name());
+        let in_a_row = active.faults_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
+        let subject = subject.name();
+        let digest = active.component.digest();
+        tracing::warn!(function = function.name(), subject, %digest, %fault, "policy fault; the default decided");
+        if in_a_row >= limits::FAULTS_IN_A_ROW_MAX && !active.suspended.swap(true, Ordering::Relaxed) {
+            tracing::error!(%digest, in_a_row, "policy suspended after faults in a row; the default decides until a swap");
+        }
+        *active.last_fault.lock().unwrap_or_else(PoisonError::into_inner) = Some(fault.clone());
+    }
+}
+
+impl std::fmt::Debug for Policy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Policy").field("active", &self.active.load().component).finish_non_exhaustive()
+    }
+}
+
+/// A decision as a component made it.
+struct Made {
+    output: Output,
+    fuel: u64,
+    reused_instance: bool,
+}
+
+fn make(
+    component: &PolicyComponent,
+    input: &mut Input,
+    memos: &Memos,
+    moment: Moment,
+    seed: u64,
+    fuel: u64,
+) -> Result<Made, Fault> {
+    if let Some(memo) = input.memo_mut() {
+        *memo = memos.of(component.family());
+    }
+    let (mut instance, reused_instance) = component.instance()?;
+    let mut called = instance.call(input, moment, seed, fuel)?;
+    if let Some(memo) = called.output.memo_mut()
+        && memo.len() > limits::MEMO_BYTES_MAX
+    {
+        return Err(Fault::MemoTooLarge(memo.len()));
+    }
+    component.give_back(instance);
+    Ok(Made { output: called.output, fuel: called.fuel, reused_instance })
+}
+
+/// Makes a decision applicable, and says what that took.
+fn correct(input: &Input, output: &mut Output) -> Vec<Correction> {
+    let mut corrections = Vec::new();
+    match (input, output) {
+        (Input::Plan { candidates, .. }, Output::Plan(decision)) => {
+            let mut planned = vec![false; candidates.len()];
+            let before = decision.order.len();
+            decision.order.retain(|position| {
+                let place = usize::try_from(*position).ok().and_then(|position| planned.get_mut(position));
+                place.is_some_and(|planned| !std::mem::replace(planned, true))
+            });
+            if decision.order.len() < before {
+                corrections.push(Correction::PlanOrderDropped);
+            }
+            let left_out = (0u32..).zip(&planned).filter(|(_, planned)| !**planned).map(|(position, _)| position);
+            let left_out: Vec<u32> = left_out.collect();
+            if !left_out.is_empty() {
+                decision.order.extend(left_out);
+                corrections.push(Correction::PlanOrderCompleted);
+            }
+            if decision.slow_after_ms == 0 {
+                decision.slow_after_ms = 1;
+                corrections.push(Correction::PlanSlowAfterRaised);
+            }
+        }
+        (Input::Concurrency { config, .. }, Output::Concurrency(decision)) => {
+            if decision.limit == 0 {
+                decision.limit = 1;
+                corrections.push(Correction::LimitRaised);
+            }
+            if let Some(fixed) = config.fixed.filter(|fixed| decision.limit > (*fixed).max(1)) {
+                decision.limit = fixed.max(1);
+                corrections.push(Correction::LimitLowered);
+            }
+        }
+        _ => {}
+    }
+    corrections
+}
+
+/// Instances answer with the output of the function they were called with; this is unreachable, and no reason to panic.
+fn mismatched(subject: &Subject) -> NoDecision {
+    let fault = Fault::BadResult("the result of another function".into());
+    NoDecision { subject: subject.name().to_owned(), fault }
+}

@@ -1,0 +1,269 @@
+//! What is recorded of a decision: enough to make it again, bit for bit, with the same policy or another one.
+//!
+//! The recording hook is [`DecisionSink`]; it is called once per decision, must not block and must not fail.
+
+use std::sync::{Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::contract::*;
+use super::fault::Fault;
+use crate::model::{Digest, Moment};
+
+/// A function of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Function {
+    /// `scheduling.refresh`
+    Refresh,
+    /// `scheduling.breaker`
+    Breaker,
+    /// `scheduling.plan`
+    Plan,
+    /// `scheduling.concurrency`
+    Concurrency,
+    /// `caching.lookup`
+    Lookup,
+    /// `caching.advance`
+    Advance,
+    /// `registry.stamp`
+    Stamp,
+    /// `registry.adopt`
+    Adopt,
+    /// `registry.merge`
+    Merge,
+    /// `registry.flush-after`
+    FlushAfter,
+}
+
+impl Function {
+    /// Every function.
+    pub const ALL: [Self; 10] = [
+        Self::Refresh,
+        Self::Breaker,
+        Self::Plan,
+        Self::Concurrency,
+        Self::Lookup,
+        Self::Advance,
+        Self::Stamp,
+        Self::Adopt,
+        Self::Merge,
+        Self::FlushAfter,
+    ];
+
+    /// Its name in the contract.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Refresh => "refresh",
+            Self::Breaker => "breaker",
+            Self::Plan => "plan",
+            Self::Concurrency => "concurrency",
+            Self::Lookup => "lookup",
+            Self::Advance => "advance",
+            Self::Stamp => "stamp",
+            Self::Adopt => "adopt",
+            Self::Merge => "merge",
+            Self::FlushAfter => "flush-after",
+        }
+    }
+}
+
+/// The arguments of a decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "function", content = "arguments")]
+#[allow(missing_docs, reason = "each case is the function of that name, each field its argument; see the WIT")]
+pub enum Input {
+    Refresh { config: RefreshConfig, state: RefreshState, event: RefreshEvent },
+    Breaker { config: BreakerConfig, state: BreakerState, event: BreakerEvent },
+    Plan { config: PlanConfig, candidates: Vec<Candidate> },
+    Concurrency { config: ConcurrencyConfig, state: ConcurrencyState, event: ConcurrencyEvent },
+    Lookup { config: CacheConfig, state: CacheState },
+    Advance { config: CacheConfig, state: CacheState, event: CacheEvent },
+    Stamp { clock: ClockState },
+    Adopt { clock: ClockState, writer: String, base: Vec<Entry>, found: Vec<FoundEntry> },
+    Merge { ours: Vec<Entry>, theirs: Vec<Entry> },
+    FlushAfter { pending: Pending },
+}
+
+impl Input {
+    /// Which function they are for.
+    pub fn function(&self) -> Function {
+        match self {
+            Self::Refresh { .. } => Function::Refresh,
+            Self::Breaker { .. } => Function::Breaker,
+            Self::Plan { .. } => Function::Plan,
+            Self::Concurrency { .. } => Function::Concurrency,
+            Self::Lookup { .. } => Function::Lookup,
+            Self::Advance { .. } => Function::Advance,
+            Self::Stamp { .. } => Function::Stamp,
+            Self::Adopt { .. } => Function::Adopt,
+            Self::Merge { .. } => Function::Merge,
+            Self::FlushAfter { .. } => Function::FlushAfter,
+        }
+    }
+
+    /// How many items its lists hold: the fuel budget grows with them.
+    pub fn items(&self) -> usize {
+        match self {
+            Self::Plan { candidates, .. } => candidates.len(),
+            Self::Adopt { base, found, .. } => base.len() + found.len(),
+            Self::Merge { ours, theirs } => ours.len() + theirs.len(),
+            _ => 0,
+        }
+    }
+
+    /// The memo of the state among them.
+    pub(super) fn memo_mut(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Refresh { state, .. } => Some(&mut state.memo),
+            Self::Breaker { state, .. } => Some(&mut state.memo),
+            Self::Concurrency { state, .. } => Some(&mut state.memo),
+            Self::Lookup { state, .. } | Self::Advance { state, .. } => Some(&mut state.memo),
+            Self::Stamp { clock } | Self::Adopt { clock, .. } => Some(&mut clock.memo),
+            Self::Plan { .. } | Self::Merge { .. } | Self::FlushAfter { .. } => None,
+        }
+    }
+}
+
+/// The result of a decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "function", content = "result")]
+#[allow(missing_docs, reason = "each case is the function of that name; see the WIT")]
+pub enum Output {
+    Refresh(RefreshDecision),
+    Breaker(BreakerDecision),
+    Plan(PlanDecision),
+    Concurrency(ConcurrencyDecision),
+    Lookup(LookupDecision),
+    Advance(AdvanceDecision),
+    Stamp(StampDecision),
+    Adopt(AdoptDecision),
+    Merge(MergeDecision),
+    FlushAfter(u64),
+}
+
+impl Output {
+    /// The memo of the state in it.
+    pub(super) fn memo_mut(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Refresh(decision) => Some(&mut decision.state.memo),
+            Self::Breaker(decision) => Some(&mut decision.state.memo),
+            Self::Concurrency(decision) => Some(&mut decision.state.memo),
+            Self::Advance(decision) => Some(&mut decision.state.memo),
+            Self::Stamp(decision) => Some(&mut decision.state.memo),
+            Self::Adopt(decision) => Some(&mut decision.state.memo),
+            Self::Lookup(_) | Self::Plan(_) | Self::Merge(_) | Self::FlushAfter(_) => None,
+        }
+    }
+}
+
+/// Who decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DecidedBy {
+    /// The deployed policy.
+    Deployed(Digest),
+    /// The embedded default, because the deployed policy faulted.
+    DefaultAfterFault(Digest),
+    /// The embedded default, because the deployed policy is suspended after faults in a row.
+    DefaultWhileSuspended(Digest),
+}
+
+/// What the host changed about a decision before it applied it, and why.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Correction {
+    /// The planned order named a candidate twice, or one that does not exist: dropped.
+    PlanOrderDropped,
+    /// The planned order left candidates out: they were appended.
+    PlanOrderCompleted,
+    /// A slow lane after zero milliseconds: one was used.
+    PlanSlowAfterRaised,
+    /// A limit of zero: one was used.
+    LimitRaised,
+    /// A limit above the operator's fixed number: that number was used.
+    LimitLowered,
+}
+
+/// One decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DecisionRecord {
+    /// Its number in this gateway.
+    pub sequence: u64,
+    /// What was decided about.
+    pub subject: String,
+    /// Its number among the subject's decisions.
+    pub subject_sequence: u64,
+    /// The arguments.
+    pub input: Input,
+    /// Both clocks, as the policy read them.
+    pub moment: Moment,
+    /// The seed of its random draws.
+    pub seed: u64,
+    /// The result; none if even the embedded default gave none.
+    pub output: Option<Output>,
+    /// The fuel it was given.
+    pub fuel_budget: u64,
+    /// The fuel it took.
+    pub fuel: u64,
+    /// Who decided.
+    pub decided_by: DecidedBy,
+    /// Whether the instance had been used before.
+    pub reused_instance: bool,
+    /// The fault of the deployed policy, if it faulted.
+    pub fault: Option<Fault>,
+    /// What the host changed.
+    pub corrections: Vec<Correction>,
+}
+
+/// Takes records. Called on the deciding thread: it must neither block nor fail.
+pub trait DecisionSink: Send + Sync + 'static {
+    /// Whether records are wanted at all; if not, none is made.
+    fn wants_records(&self) -> bool {
+        true
+    }
+
+    /// Takes one.
+    fn record(&self, record: DecisionRecord);
+}
+
+/// Wants no records.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DiscardRecords;
+
+impl DecisionSink for DiscardRecords {
+    fn wants_records(&self) -> bool {
+        false
+    }
+
+    fn record(&self, _record: DecisionRecord) {}
+}
+
+/// Keeps the newest records in memory, for tests and for embedders that look at decisions themselves.
+#[derive(Debug)]
+pub struct KeepRecords {
+    capacity: usize,
+    records: Mutex<std::collections::VecDeque<DecisionRecord>>,
+}
+
+impl KeepRecords {
+    /// Keeps at most `capacity`.
+    pub fn new(capacity: usize) -> Self {
+        Self { capacity, records: Mutex::default() }
+    }
+
+    /// A copy of what is kept, oldest first.
+    pub fn records(&self) -> Vec<DecisionRecord> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+}
+
+impl DecisionSink for KeepRecords {
+    fn record(&self, record: DecisionRecord) {
+        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
+        if records.len() == self.capacity {
+            records.pop_front();
+        }
+        records.push_back(record);
+    }
+}

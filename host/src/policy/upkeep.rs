@@ -1,0 +1,339 @@
+//! Keeping one value fresh: a subject's refresh and its cache, driven together.
+//!
+//! The host's side of the two state machines for one subject. It turns what happened into events, applies the decisions,
+//! and tells its owner two times: when the next run is due and until when the verdict on the value holds. It waits for
+//! nothing, fetches nothing and holds no value. Should even the embedded default give no decision, the subject is
+//! armed again after a plain interval, so that no fault can end its upkeep.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::contract::*;
+use super::decide::{Policy, Subject};
+use super::fault::NoDecision;
+use super::memo::Held;
+use crate::model::{BootMs, Failure};
+
+/// A subject's settings.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpkeepConfig {
+    /// Of its refresh.
+    pub refresh: RefreshConfig,
+    /// Of its cache.
+    pub cache: CacheConfig,
+}
+
+/// A run under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// Its id.
+    pub id: u64,
+    /// When it began, by the boot clock.
+    pub began: BootMs,
+}
+
+/// The upkeep of one value.
+#[derive(Debug)]
+pub struct Upkeep {
+    policy: Arc<Policy>,
+    config: UpkeepConfig,
+    refresh_subject: Subject,
+    cache_subject: Subject,
+    refresh: Held<RefreshState>,
+    cache: Held<CacheState>,
+    due: Option<BootMs>,
+    running: Option<Run>,
+    reason: RefreshReason,
+    verdict: LookupDecision,
+}
+
+impl Upkeep {
+    /// Starts a subject's life in this process, with the cache that was read back from disk, or with none.
+    pub fn start(
+        policy: Arc<Policy>,
+        name: &str,
+        config: UpkeepConfig,
+        restored: Option<Held<CacheState>>,
+    ) -> Self {
+        let was_restored = restored.is_some();
+        let mut upkeep = Self {
+            policy,
+            config,
+            refresh_subject: Subject::new(format!("{name}/refresh")),
+            cache_subject: Subject::new(format!("{name}/cache")),
+            refresh: Held::new(RefreshState::initial()),
+            cache: restored.unwrap_or_else(|| Held::new(CacheState::initial())),
+            due: None,
+            running: None,
+            reason: RefreshReason::ColdStart,
+            verdict: NOTHING_YET,
+        };
+        if was_restored {
+            let _ = upkeep.advance(CacheEvent::Restored);
+        } else {
+            upkeep.judge();
+        }
+        let start = match (upkeep.verdict.serve, upkeep.verdict.state) {
+            (ServeVerdict::Withhold, _) => StartKind::Cold,
+            (ServeVerdict::Serve, Freshness::Fresh | Freshness::Soft) => StartKind::Warm,
+            (ServeVerdict::Serve, _) => StartKind::WarmStale,
+        };
+        let boot_id = upkeep.policy.edge().clock.boot_id().0;
+        upkeep.event(RefreshEvent::Started(StartedEvent { start, boot_id }));
+        upkeep
+    }
+
+    /// When the next run is to [`Self::begin`]; none while one is under way, or if none is wanted.
+    pub fn due(&self) -> Option<BootMs> {
+        if self.running.is_some() { None } else { self.due }
+    }
+
+    /// The verdict on the value. It holds until the time it names, or the next event.
+    pub fn verdict(&self) -> &LookupDecision {
+        &self.verdict
+    }
+
+    /// Until when the verdict holds.
+    pub fn verdict_until(&self) -> Option<BootMs> {
+        self.verdict.until_boot_ms.map(BootMs)
+    }
+
+    /// Why the next run is due when it is.
+    pub fn reason(&self) -> RefreshReason {
+        self.reason
+    }
+
+    /// The state of the cache, as it is to be persisted.
+    pub fn cache(&self) -> &Held<CacheState> {
+        &self.cache
+    }
+
+    /// The facts of the value.
+    pub fn value(&self) -> Option<&ValueFacts> {
+        self.cache.state.value.as_ref()
+    }
+
+    /// Failures in a row, and the class of the last.
+    pub fn failures(&self) -> (u32, Option<FailureClass>) {
+        (self.refresh.state.failures, self.refresh.state.last_class)
+    }
+
+    /// Whether a run is under way.
+    pub fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &UpkeepConfig {
+        &self.config
+    }
+
+    /// Begins the run that is due. None if the policy thinks better of it; [`Self::due`] then names another time.
+    pub fn begin(&mut self) -> Option<Run> {
+        if self.running.is_some() {
+            return None;
+        }
+        let due_before = self.due;
+        self.event(RefreshEvent::Began);
+        let RefreshPhase::Running(active) = self.refresh.state.phase else {
+            if self.due.is_some() && self.due <= due_before {
+                // A policy that neither begins nor moves the time would be asked without end.
+                self.due = Some(self.now().plus(SHORTEST_WAIT));
+            }
+            return None;
+        };
+        let run = Run { id: active.run_id, began: self.now() };
+        self.running = Some(run);
+        let _ = self.advance(CacheEvent::Began(run.id));
+        Some(run)
+    }
+
+    /// A run brought a verified value. `Stored` and `Kept` end it well; the owner persists, and only then publishes.
+    ///
+    /// # Errors
+    /// [`NoDecision`]; the run then ended as failed.
+    pub fn fetched(&mut self, run: Run, event: FetchedEvent) -> Result<(AdvanceOutcome, AdvanceReason), NoDecision> {
+        let hinted = event.ttl_ms.is_some() || event.signed_expiry_wall_ms.is_some();
+        let decided = self.advance(CacheEvent::Fetched(event));
+        self.end(run, decided, hinted)
+    }
+
+    /// A run brought the word that the value still stands.
+    ///
+    /// # Errors
+    /// [`NoDecision`]; the run then ended as failed.
+    pub fn not_modified(
+        &mut self,
+        run: Run,
+        event: NotModifiedEvent,
+    ) -> Result<(AdvanceOutcome, AdvanceReason), NoDecision> {
+        let decided = self.advance(CacheEvent::NotModified(event));
+        self.end(run, decided, true)
+    }
+
+    /// A run failed.
+    pub fn failed(&mut self, run: Run, failure: &Failure) {
+        self.running = None;
+        let class = FailureClass::from(failure.class);
+        let _ = self.advance(CacheEvent::Failed(class));
+        self.end_failed(run, class, failure.retry_after);
+    }
+
+    /// A run was given up.
+    pub fn cancelled(&mut self, run: Run) {
+        self.running = None;
+        let _ = self.advance(CacheEvent::Cancelled);
+        self.event(RefreshEvent::Cancelled(run.id));
+    }
+
+    /// A reader found the verdict wanting: tells the policy what the verdict itself asks for.
+    pub fn wanted(&mut self) {
+        match self.verdict.wanted {
+            Wanted::None => {}
+            Wanted::Background => self.event(RefreshEvent::Wanted(Urgency::Background)),
+            Wanted::Blocking => self.event(RefreshEvent::Wanted(Urgency::Blocking)),
+        }
+    }
+
+    /// Somebody insists on a refresh.
+    pub fn forced(&mut self) {
+        self.event(RefreshEvent::Forced);
+    }
+
+    /// The origin announced a change, or a reader found the value wrong.
+    pub fn changed(&mut self) {
+        let _ = self.advance(CacheEvent::Changed);
+        self.event(RefreshEvent::Changed);
+    }
+
+    /// The settings changed.
+    pub fn reconfigured(&mut self, config: UpkeepConfig) {
+        let credential_changed = config.cache.credential != self.config.cache.credential;
+        self.config = config;
+        self.event(RefreshEvent::ConfigChanged);
+        if credential_changed {
+            let _ = self.advance(CacheEvent::CredentialsChanged);
+            self.event(RefreshEvent::CredentialsChanged);
+        }
+        self.judge();
+    }
+
+    /// The subject ends.
+    pub fn stopped(&mut self) {
+        self.event(RefreshEvent::Stopped);
+    }
+
+    /// Judges the value anew: when [`Self::verdict_until`] has come.
+    pub fn judge(&mut self) {
+        match self.policy.lookup(&self.cache_subject, &self.config.cache, &self.cache) {
+            Ok(verdict) => self.verdict = verdict,
+            Err(error) => {
+                tracing::error!(%error, "the verdict stays as it was");
+                self.verdict.until_boot_ms = Some(self.now().plus(SHORTEST_WAIT).0);
+            }
+        }
+        if self.verdict_until().is_some_and(|until| until <= self.now()) {
+            // A verdict that is over when it is given would be asked for without end.
+            self.verdict.until_boot_ms = Some(self.now().plus(SHORTEST_WAIT).0);
+        }
+    }
+
+    /// Ends a run whose result the cache has judged.
+    fn end(
+        &mut self,
+        run: Run,
+        decided: Result<(AdvanceOutcome, AdvanceReason), NoDecision>,
+        hinted: bool,
+    ) -> Result<(AdvanceOutcome, AdvanceReason), NoDecision> {
+        self.running = None;
+        let class = match &decided {
+            Ok((AdvanceOutcome::Rejected, reason)) => Some(rejection_class(*reason)),
+            Ok(_) => None,
+            Err(_) => Some(FailureClass::Server),
+        };
+        match class {
+            None => {
+                let duration_ms = self.elapsed(run);
+                let fresh_for_ms = if hinted { self.fresh_for_ms() } else { None };
+                self.event(RefreshEvent::Succeeded(SucceededEvent { run_id: run.id, duration_ms, fresh_for_ms }));
+            }
+            // The cache has noted its own rejection already.
+            Some(class) => self.end_failed(run, class, None),
+        }
+        decided
+    }
+
+    fn end_failed(&mut self, run: Run, class: FailureClass, retry_after: Option<Duration>) {
+        self.event(RefreshEvent::Failed(FailedEvent {
+            run_id: run.id,
+            class,
+            retry_after_ms: retry_after.map(|wish| u64::try_from(wish.as_millis()).unwrap_or(u64::MAX)),
+            duration_ms: self.elapsed(run),
+            serving: self.verdict.serve == ServeVerdict::Serve,
+        }));
+    }
+
+    fn fresh_for_ms(&self) -> Option<u64> {
+        let value = self.value()?;
+        let age = self.now().since(BootMs(value.requested.boot_ms));
+        Some(value.fresh_ms.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
+    }
+
+    fn elapsed(&self, run: Run) -> u64 {
+        u64::try_from(self.now().since(run.began).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn now(&self) -> BootMs {
+        self.policy.edge().clock.boot()
+    }
+
+    fn event(&mut self, event: RefreshEvent) {
+        let config = &self.config.refresh;
+        match self.policy.refresh(&self.refresh_subject, config, &mut self.refresh, event) {
+            Ok((due, reason)) => {
+                self.due = due;
+                self.reason = reason;
+            }
+            Err(error) => {
+                let due = self.now().plus(Duration::from_millis(config.interval_ms));
+                tracing::error!(%error, "the next refresh is in a plain interval");
+                self.refresh.state.phase = RefreshPhase::Armed(ArmedRun {
+                    run_at_boot_ms: due.0,
+                    reason: RefreshReason::Steady,
+                });
+                self.due = Some(due);
+            }
+        }
+    }
+
+    fn advance(&mut self, event: CacheEvent) -> Result<(AdvanceOutcome, AdvanceReason), NoDecision> {
+        let decided = self.policy.advance(&self.cache_subject, &self.config.cache, &mut self.cache, event);
+        if let Err(error) = &decided {
+            tracing::error!(%error, "the cache stays as it was");
+        }
+        self.judge();
+        decided
+    }
+}
+
+/// The least time between two questions that time alone raises.
+const SHORTEST_WAIT: Duration = Duration::from_secs(1);
+
+/// The verdict before the first.
+const NOTHING_YET: LookupDecision = LookupDecision {
+    state: Freshness::Empty,
+    serve: ServeVerdict::Withhold,
+    wanted: Wanted::Blocking,
+    until_boot_ms: None,
+    reason: LookupReason::NoValue,
+};
+
+/// The failure class of a value that the cache refused.
+fn rejection_class(reason: AdvanceReason) -> FailureClass {
+    match reason {
+        AdvanceReason::RefusedExpired => FailureClass::Expiry,
+        AdvanceReason::Rollback | AdvanceReason::Equivocation => FailureClass::Rollback,
+        AdvanceReason::FromTheFuture => FailureClass::Schema,
+        _ => FailureClass::Server,
+    }
+}

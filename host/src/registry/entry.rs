@@ -1,0 +1,289 @@
+//! One entry of the registry: its name, how its server is reached, and which edit it came from.
+//!
+//! Unknown fields are part of an entry's digest and mean nothing else here. Header values are kept as secrets from the
+//! moment they are read, and the debug form of an entry shows names only.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::model::Digest;
+use crate::model::document::{Object, Value};
+use crate::model::address::AddressFault;
+use crate::model::document::DocumentFault;
+use crate::model::headers::HeaderFault;
+use crate::model::{address, canonical, headers};
+
+/// An entry.
+#[derive(Clone, Debug)]
+pub struct RegistryEntry {
+    /// Its name, unique in the registry: `^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$`.
+    pub name: String,
+    /// The digest of the canonical JSON of everything in it but `rev`.
+    pub digest: Digest,
+    /// The edit that it came from, if its writer keeps account of that.
+    pub rev: Option<Rev>,
+    /// How the server is reached.
+    pub transport: Transport,
+}
+
+/// An edit: a hybrid logical clock's stamp and who made it. In the file: `{"wallMs", "counter", "writer"}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rev {
+    /// Milliseconds since the epoch; below 2^53.
+    pub wall_ms: u64,
+    /// Tells stamps of the same millisecond apart.
+    pub counter: u32,
+    /// The writer's id; not empty.
+    pub writer: String,
+}
+
+/// How a server is reached.
+#[derive(Clone)]
+pub enum Transport {
+    /// Streamable HTTP.
+    Http {
+        /// Where.
+        endpoint: Url,
+        /// Header fields to send, by name; their values are secrets.
+        headers: BTreeMap<String, SecretString>,
+    },
+    /// In a way that this gateway does not know yet; the entry is kept and reported.
+    Unsupported {
+        /// Which.
+        kind: UnsupportedTransport,
+    },
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // Paths and queries of such URLs may hold keys.
+            Self::Http { endpoint, headers } => formatter
+                .debug_struct("Http")
+                .field("origin", &endpoint.origin().ascii_serialization())
+                .field("headers", &headers.keys())
+                .finish(),
+            Self::Unsupported { kind } => formatter.debug_tuple("Unsupported").field(kind).finish(),
+        }
+    }
+}
+
+/// A transport that the registry knows and this gateway does not serve yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum UnsupportedTransport {
+    /// A child process.
+    Stdio,
+    /// HTTP with server-sent events, of 2024-11-05.
+    Sse,
+    /// A web socket.
+    Ws,
+}
+
+impl UnsupportedTransport {
+    /// The transport's name in the registry.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stdio => "stdio",
+            Self::Sse => "sse",
+            Self::Ws => "ws",
+        }
+    }
+}
+
+/// A rule that a part of the registry breaks, as the predicate of a sentence. Nothing is quoted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryRule {
+    /// It is no acceptable JSON value.
+    #[error("can not be read: {0}")]
+    Document(#[from] DocumentFault),
+    /// An object.
+    #[error("must be an object")]
+    Object,
+    /// A list.
+    #[error("must be a list")]
+    List,
+    /// A well-formed name.
+    #[error("must have a name of 1 to 128 characters of A-Z, a-z, 0-9, '.', '_', '-', the first a letter or digit")]
+    Name,
+    /// A name that no earlier entry has.
+    #[error("repeats the name of an earlier entry, which is the one that counts")]
+    RepeatedName,
+    /// A known transport.
+    #[error("must have the transport http, streamableHttp, stdio, sse or ws")]
+    Transport,
+    /// An address, where the transport is HTTP.
+    #[error("must have an endpoint, since its transport is http")]
+    NoEndpoint,
+    /// An acceptable address.
+    #[error("has an endpoint that is refused; it {0}")]
+    Address(AddressFault),
+    /// Headers in an object.
+    #[error("must have its headers in an object")]
+    Headers,
+    /// Acceptable headers.
+    #[error("has headers that are refused; they {0}")]
+    Header(#[from] HeaderFault),
+    /// A well-formed `rev`.
+    #[error("must have a rev of wallMs, counter and writer; until then it counts as edited by hand")]
+    Rev,
+    /// A tombstone has a `rev`.
+    #[error("must have a name and a rev; it is left out of account")]
+    Tombstone,
+    /// An integer.
+    #[error("must be an integer from zero, and below 2^53; it counts as absent")]
+    Generation,
+}
+
+/// The member that holds the edit an entry came from.
+pub(super) const REV: &str = "rev";
+
+/// The name of an entry or tombstone, if it is well-formed.
+pub(super) fn name(object: &Object) -> Option<&str> {
+    let name = object.get("name").and_then(Value::as_text)?;
+    let well_formed = (1..=MAX_NAME_LENGTH).contains(&name.len())
+        && name.as_bytes()[0].is_ascii_alphanumeric()
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
+    well_formed.then_some(name)
+}
+
+/// The edit that an object names: nothing if it names none.
+///
+/// # Errors
+/// [`EntryRule::Rev`].
+pub(super) fn rev(object: &Object) -> Result<Option<Rev>, EntryRule> {
+    let Some(value) = object.get(REV) else { return Ok(None) };
+    let Value::Object(rev) = value else { return Err(EntryRule::Rev) };
+    let wall_ms = rev.get("wallMs").and_then(Value::as_natural);
+    let counter = rev.get("counter").and_then(Value::as_natural).and_then(|counter| u32::try_from(counter).ok());
+    let writer = rev.get("writer").and_then(Value::as_text).filter(|writer| !writer.is_empty());
+    match (wall_ms, counter, writer) {
+        (Some(wall_ms), Some(counter), Some(writer)) => Ok(Some(Rev { wall_ms, counter, writer: writer.to_owned() })),
+        _ => Err(EntryRule::Rev),
+    }
+}
+
+/// How the entry's server is reached.
+///
+/// # Errors
+/// The first [`EntryRule`] that is broken.
+pub(super) fn transport(object: &Object) -> Result<Transport, EntryRule> {
+    let kind = match object.get("transport").and_then(Value::as_text) {
+        Some("http" | "streamableHttp" | "streamable-http") => return http(object),
+        Some("stdio") => UnsupportedTransport::Stdio,
+        Some("sse") => UnsupportedTransport::Sse,
+        Some("ws") => UnsupportedTransport::Ws,
+        _ => return Err(EntryRule::Transport),
+    };
+    Ok(Transport::Unsupported { kind })
+}
+
+/// The digest of an entry's content: of everything in it but [`REV`].
+pub(super) fn digest(object: &Object) -> Digest {
+    Digest::of(canonical::object_without(object, REV).as_bytes())
+}
+
+const MAX_NAME_LENGTH: usize = 128;
+
+fn http(object: &Object) -> Result<Transport, EntryRule> {
+    let endpoint = object.get("endpoint").and_then(Value::as_text).ok_or(EntryRule::NoEndpoint)?;
+    let endpoint = address::read_own(endpoint).map_err(EntryRule::Address)?;
+    let members = match object.get("headers") {
+        None => &[][..],
+        Some(Value::Object(headers)) => headers.members(),
+        Some(_) => return Err(EntryRule::Headers),
+    };
+    let mut names = HashSet::new();
+    let mut fields = BTreeMap::new();
+    for (name, value) in members {
+        if !names.insert(headers::check_name(name)?) {
+            return Err(HeaderFault::Repeated.into());
+        }
+        let value = value.as_text().ok_or(HeaderFault::Value)?;
+        headers::check_value(value)?;
+        fields.insert(name.clone(), value.into());
+    }
+    Ok(Transport::Http { endpoint, headers: fields })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::document::parse;
+
+    fn object(text: &str) -> Object {
+        match parse(text.as_bytes()) {
+            Ok(Value::Object(object)) => object,
+            _ => panic!("an object"),
+        }
+    }
+
+    #[test]
+    fn the_digest_is_of_the_content_and_not_of_its_spelling_or_rev() {
+        let plain = digest(&object(r#"{"name":"a","transport":"stdio"}"#));
+        let rev = r#"{"rev":{"wallMs":1,"counter":0,"writer":"w"}, "transport":"stdio","name":"\u0061"}"#;
+        assert_eq!(digest(&object(rev)), plain);
+        assert_ne!(digest(&object(r#"{"name":"a","transport":"stdio","x":1}"#)), plain);
+    }
+
+    #[test]
+    fn names_keep_the_rule_of_the_registry_tools() {
+        let well_formed = |text: &str| name(&object(&format!("{{\"name\":\"{text}\"}}"))).is_some();
+        assert!(["a", "A.b_c-1", "0", &"x".repeat(128)].into_iter().all(well_formed));
+        assert!(!["", ".a", "../../etc", "a b", "é", &"x".repeat(129)].into_iter().any(well_formed));
+        assert_eq!(name(&object("{}")), None);
+    }
+
+    #[test]
+    fn http_has_three_spellings_and_other_transports_are_named() {
+        for kind in ["http", "streamableHttp", "streamable-http"] {
+            let text = format!(r#"{{"transport":"{kind}","endpoint":"http://10.0.0.1/mcp"}}"#);
+            assert!(matches!(transport(&object(&text)), Ok(Transport::Http { .. })), "{kind}");
+        }
+        for (text, kind) in [
+            ("stdio", UnsupportedTransport::Stdio),
+            ("sse", UnsupportedTransport::Sse),
+            ("ws", UnsupportedTransport::Ws),
+        ] {
+            assert_eq!(kind.as_str(), text);
+            let read = transport(&object(&format!(r#"{{"transport":"{text}"}}"#)));
+            assert!(matches!(read, Ok(Transport::Unsupported { kind: own }) if own == kind));
+        }
+    }
+
+    #[test]
+    fn what_an_http_entry_may_say_is_bounded() {
+        for (fields, rule) in [
+            (r#""transport":"https""#, EntryRule::Transport),
+            (r#""transport":"http""#, EntryRule::NoEndpoint),
+            (r#""transport":"http","endpoint":"ftp://a""#, EntryRule::Address(AddressFault::Scheme)),
+            (r#""transport":"http","endpoint":"https://u:p@a""#, EntryRule::Address(AddressFault::UserInfo)),
+            (r#""transport":"http","endpoint":"https://a","headers":[]"#, EntryRule::Headers),
+            (r#""transport":"http","endpoint":"https://a","headers":{"Host":"b"}"#, HeaderFault::Reserved.into()),
+            (r#""transport":"http","endpoint":"https://a","headers":{"x":"1","X":"2"}"#, HeaderFault::Repeated.into()),
+            (r#""transport":"http","endpoint":"https://a","headers":{"x":1}"#, HeaderFault::Value.into()),
+        ] {
+            assert_eq!(transport(&object(&format!("{{{fields}}}"))).map(|_| ()), Err(rule), "{fields}");
+        }
+    }
+
+    #[test]
+    fn the_debug_form_shows_the_names_of_headers_and_no_value() {
+        let text = r#"{"transport":"http","endpoint":"https://a/?key=s3cr3t","headers":{"X-Key":"s3cr3t"}}"#;
+        let shown = format!("{:?}", transport(&object(text)).unwrap());
+        assert!(shown.contains("X-Key") && shown.contains("https://a") && !shown.contains("s3cr3t"), "{shown}");
+    }
+
+    #[test]
+    fn a_rev_is_whole_or_a_fault() {
+        let whole = rev(&object(r#"{"rev":{"wallMs":5,"counter":2,"writer":"w"}}"#));
+        assert_eq!(whole, Ok(Some(Rev { wall_ms: 5, counter: 2, writer: "w".to_owned() })));
+        assert_eq!(rev(&object("{}")), Ok(None));
+        let overflow = r#"{"wallMs":5,"counter":4294967296,"writer":"w"}"#;
+        for bad in ["1", "{}", overflow, r#"{"wallMs":5,"counter":0,"writer":""}"#] {
+            assert_eq!(rev(&object(&format!("{{\"rev\":{bad}}}"))), Err(EntryRule::Rev), "{bad}");
+        }
+    }
+}

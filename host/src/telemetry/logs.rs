@@ -1,0 +1,200 @@
+//! Log records: one JSON object, or one line for people, on stderr. Every record bears `brand` and `component`.
+//!
+//! `component` is the room that speaks. What is logged is chosen where it is logged; nothing is collected here that was
+//! not a field of an event.
+
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, filter};
+
+/// The brand of every record.
+const BRAND: &str = "brAInwav";
+
+/// How records are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// One line for people.
+    Pretty,
+}
+
+/// Which records are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the usual levels")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    #[default]
+    Info,
+    Debug,
+    Trace,
+    Off,
+}
+
+impl LogLevel {
+    /// Every level by name, for messages.
+    pub const NAMES: &'static str = "error, warn, info, debug, trace, off";
+
+    /// Reads a level, in any case.
+    pub fn parse(text: &str) -> Option<Self> {
+        Some(match text.to_ascii_lowercase().as_str() {
+            "error" => Self::Error,
+            "warn" => Self::Warn,
+            "info" => Self::Info,
+            "debug" => Self::Debug,
+            "trace" => Self::Trace,
+            "off" => Self::Off,
+            _ => return None,
+        })
+    }
+
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+            Self::Off => "off",
+        }
+    }
+
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+            Self::Off => LevelFilter::OFF,
+        }
+    }
+}
+
+/// Sends the process's log records to stderr. Without a format: lines for people on a terminal, JSON elsewhere.
+///
+/// Only this crate's records are written: those of libraries may hold what must not be logged. A second call changes
+/// nothing.
+pub fn init_logs(level: LogLevel, format: Option<LogFormat>) {
+    let terminal = std::io::stderr().is_terminal();
+    let format = format.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json });
+    let layer = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal)
+        .event_format(Records { format })
+        .with_filter(filter::Targets::new().with_target(CRATE, level.filter()));
+    // Fails only if a subscriber was installed before, which then stays.
+    let _ = Registry::default().with(layer).try_init();
+}
+
+const CRATE: &str = "cortex_mcp";
+
+struct Records {
+    format: LogFormat,
+}
+
+impl<S, N> FormatEvent<S, N> for Records
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let now = OffsetDateTime::now_utc().format(&Rfc3339).map_err(|_| fmt::Error)?;
+        let component = component(event.metadata().target());
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        match self.format {
+            LogFormat::Json => {
+                let mut record = Map::new();
+                record.insert("timestamp".into(), now.into());
+                record.insert("level".into(), event.metadata().level().as_str().to_ascii_lowercase().into());
+                record.insert("brand".into(), BRAND.into());
+                record.insert("component".into(), component.into());
+                record.insert("message".into(), fields.message.into());
+                record.extend(fields.others);
+                writeln!(writer, "{}", Value::Object(record))
+            }
+            LogFormat::Pretty => {
+                let level = event.metadata().level();
+                let (on, off) = if writer.has_ansi_escapes() { (colour(*level), "\x1b[0m") } else { ("", "") };
+                write!(writer, "{} {on}{level:>5}{off} {component}: {}", &now[11..19], fields.message)?;
+                for (name, value) in &fields.others {
+                    match value {
+                        Value::String(text) => write!(writer, " {name}={text}")?,
+                        other => write!(writer, " {name}={other}")?,
+                    }
+                }
+                writeln!(writer)
+            }
+        }
+    }
+}
+
+fn component(target: &str) -> &str {
+    target.strip_prefix(CRATE).and_then(|rest| rest.split("::").nth(1)).unwrap_or("gateway")
+}
+
+fn colour(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "\x1b[31m",
+        Level::WARN => "\x1b[33m",
+        Level::INFO => "\x1b[32m",
+        _ => "\x1b[2m",
+    }
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: Map<String, Value>,
+}
+
+impl Fields {
+    fn put(&mut self, field: &Field, value: Value) {
+        self.others.insert(field.name().to_owned(), value);
+    }
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            // Writing to a string does not fail.
+            let _ = write!(self.message, "{value:?}");
+        } else {
+            self.put(field, format!("{value:?}").into());
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.put(field, value.into());
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.put(field, value.into());
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.put(field, value.into());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.put(field, value.into());
+    }
+}
