@@ -3,10 +3,15 @@
 
 #![deny(unsafe_code)]
 
+pub mod catalog;
 pub mod config;
+pub mod connectors;
+pub mod demo;
 pub mod edge;
+pub mod gateway;
+pub mod mcp;
 pub mod model;
+pub mod policy;
 pub mod registry;
 pub mod service_map;
-pub mod policy;
 pub mod telemetry;

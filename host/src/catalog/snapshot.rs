@@ -120,7 +120,7 @@ impl CatalogSnapshot {
     }
 
     /// The caching hint for the whole list: the least time for which every part stands, in milliseconds. A part that is
-    /// not fresh contributes the time to its next attempt, at least [`LEAST_TTL_MS`] (design section 6).
+    /// not fresh contributes the time to its next attempt, at least a second (design section 6).
     pub fn ttl_ms(&self, now: BootMs) -> u64 {
         let until = |time: Option<BootMs>| {
             time.map_or(0, |time| u64::try_from(time.since(now).as_millis()).unwrap_or(u64::MAX))
@@ -164,7 +164,7 @@ impl CatalogSnapshot {
 }
 
 /// The least caching hint of a list that has a part which is not fresh.
-pub const LEAST_TTL_MS: u64 = 1_000;
+const LEAST_TTL_MS: u64 = 1_000;
 
 /// The catalog: parts are put in and taken out, snapshots are read.
 #[derive(Debug)]

@@ -20,6 +20,9 @@ use crate::model::{ConnectorId, Failure, FailureClass};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CallError {
+    /// There is no tool of that name.
+    #[error("there is no tool {0}")]
+    NoTool(String),
     /// There is no such connector.
     #[error("there is no connector {0}")]
     NoConnector(ConnectorId),
@@ -53,7 +56,7 @@ impl CallError {
     /// When to come back, if that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::NoConnector(_) => None,
+            Self::NoTool(_) | Self::NoConnector(_) => None,
             Self::BreakerOpen { retry_after, .. } | Self::Quota { retry_after, .. } => Some(*retry_after),
             Self::Failed { failure, .. } => failure.retry_after,
         }
@@ -62,6 +65,7 @@ impl CallError {
     /// A word for machines.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::NoTool(_) => "no-tool",
             Self::NoConnector(_) => "no-connector",
             Self::BreakerOpen { .. } => "breaker-open",
             Self::Quota { .. } => "quota",

@@ -102,8 +102,19 @@ impl FleetSettings {
 /// A list without a hint is fresh for this many intervals: the longest jittered interval and some.
 const TTL_MARGIN: f64 = 1.5;
 
+/// What a pass waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PassKind {
+    /// Every connector serves its list or has tried to; nothing is forced.
+    First,
+    /// Every connector has a run now; runs under way are joined.
+    Force,
+    /// Every connector has had a run since the start.
+    AtLeastOnce,
+}
+
 /// How a sync went.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncReport {
     /// How many connectors there are.
@@ -236,22 +247,13 @@ impl Fleet {
         }
     }
 
-    /// Insists on a refresh of every connector, and waits until each has had a run; runs under way are joined.
-    pub async fn sync(&self, progress: impl Fn(&Synced)) -> SyncReport {
-        self.pass(true, progress).await
-    }
-
-    /// Waits until every connector serves its list or has tried to.
-    pub async fn first_pass(&self, progress: impl Fn(&Synced)) -> SyncReport {
-        self.pass(false, progress).await
-    }
-
-    async fn pass(&self, force: bool, progress: impl Fn(&Synced)) -> SyncReport {
+    /// Waits until a pass over every connector is over. `progress` is told of each as it ends.
+    pub async fn pass(&self, kind: PassKind, progress: impl Fn(&Synced)) -> SyncReport {
         let started = Instant::now();
         let members: Vec<Arc<Member>> = self.members.load().values().cloned().collect();
         let connector_count = members.len();
         let mut under_way: FuturesUnordered<_> =
-            members.into_iter().map(|member| async move { member.handle.passed(force).await }).collect();
+            members.into_iter().map(|member| async move { member.handle.passed(kind).await }).collect();
         let mut connectors = Vec::with_capacity(connector_count);
         while let Some(status) = under_way.next().await {
             let failure = status.last_failure.as_ref();
@@ -424,9 +426,15 @@ impl std::fmt::Debug for Fleet {
 
 impl Handle {
     /// Waits until a pass is over for this connector.
-    async fn passed(&self, force: bool) -> Arc<ConnectorStatus> {
+    async fn passed(&self, kind: PassKind) -> Arc<ConnectorStatus> {
         let mut statuses = self.status.subscribe();
         let before = statuses.borrow_and_update().clone();
+        let force = match kind {
+            PassKind::First => false,
+            PassKind::Force => true,
+            PassKind::AtLeastOnce if before.runs > 0 => return before,
+            PassKind::AtLeastOnce => true,
+        };
         if force {
             self.signals.send(Signal::Forced);
         }

@@ -23,5 +23,5 @@ mod supervisor;
 pub use admission::Admission;
 pub use call::CallError;
 pub use credentials::{CredentialError, Credentials};
-pub use fleet::{Fleet, FleetSettings, SyncReport, Synced};
+pub use fleet::{Fleet, FleetSettings, PassKind, SyncReport, Synced};
 pub use status::{Contact, ConnectorStatus, LastFailure};

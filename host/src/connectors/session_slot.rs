@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 
+use crate::catalog::{ToolList, tools_of_bytes};
 use crate::edge::http::HttpError;
 use crate::mcp::{Era, Session, Upstream, WireError};
 use crate::model::{Failure, FailureClass};
@@ -24,6 +25,8 @@ struct Slot {
     era: Option<Era>,
     /// Whether a session was lost since the list was last fetched.
     lost: bool,
+    /// The list in force: calls to a modern server mirror what its definitions annotate.
+    tools: Option<ToolList>,
 }
 
 enum SlotState {
@@ -37,13 +40,18 @@ type Opening = Shared<BoxFuture<'static, Result<Arc<Session>, Failure>>>;
 impl SessionSlot {
     /// No session yet; the era of the last one is remembered.
     pub(super) fn new(upstream: Upstream, connect_timeout: Duration, era: Option<Era>) -> Self {
-        let inner = Mutex::new(Slot { state: SlotState::Closed, era, lost: false });
+        let inner = Mutex::new(Slot { state: SlotState::Closed, era, lost: false, tools: None });
         Self { upstream: Arc::new(upstream), connect_timeout, inner }
     }
 
     /// The era that the server was last found to speak.
     pub(super) fn era(&self) -> Option<Era> {
         self.lock().era
+    }
+
+    /// Notes the list in force, for sessions that are opened without listing.
+    pub(super) fn remember(&self, tools: Option<ToolList>) {
+        self.lock().tools = tools;
     }
 
     /// The session, opened if need be.
@@ -104,6 +112,8 @@ impl SessionSlot {
                 Ok(session) => {
                     let session = Arc::new(session);
                     slot.era = Some(session.era());
+                    let tools = slot.tools.as_ref().and_then(|list| tools_of_bytes(list.upstream_bytes()).ok());
+                    session.remember_tools(tools.iter().flatten().map(|tool| &**tool));
                     slot.state = SlotState::Open(session.clone());
                     Ok(session)
                 }

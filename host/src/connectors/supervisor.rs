@@ -15,7 +15,7 @@ use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::ListScope;
 use crate::model::{BootMs, Failure, FailureClass, WallMs};
 use crate::policy::contract::{
-    self, AdvanceOutcome, AdvanceReason, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict,
+    AdvanceOutcome, AdvanceReason, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict,
     Wanted, case_name,
 };
 use crate::policy::{Policy, Run, Upkeep, UpkeepConfig};
@@ -71,6 +71,7 @@ impl Supervisor {
             runs: 0,
             forces: 0,
         };
+        supervisor.remember_list();
         supervisor.publish();
         supervisor
     }
@@ -257,6 +258,14 @@ impl Supervisor {
             }
         }
         self.list = Some(list);
+        self.remember_list();
+    }
+
+    /// Sessions that are opened without listing know the list that is in force.
+    fn remember_list(&self) {
+        if let Ok(slot) = &self.handle.slot {
+            slot.remember(self.list.clone());
+        }
     }
 
     fn note_failure(&mut self, failure: &Failure) {
@@ -372,7 +381,7 @@ impl Supervisor {
     }
 }
 
-fn list_state(freshness: contract::Freshness) -> ListState {
+fn list_state(freshness: Freshness) -> ListState {
     match freshness {
         Freshness::Empty => ListState::Empty,
         Freshness::Fresh => ListState::Fresh,

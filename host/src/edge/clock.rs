@@ -44,7 +44,7 @@ impl dyn Clock {
         })
     }
 
-    /// Like [`Self::sleep_until`]; without a time it never returns.
+    /// Like `sleep_until`; without a time it never returns.
     pub fn sleep_until_some(self: &std::sync::Arc<Self>, due: Option<BootMs>) -> BoxFuture<'static, ()> {
         match due {
             Some(due) => self.sleep_until(due),

@@ -113,6 +113,17 @@ pub fn write_one(directory: &Arc<dyn Directory>, name: &str, record: &StateRecor
     directory.replace(&file_name(name), &record.encode())
 }
 
+/// Removes one record; a missing one is as good as removed.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn remove_one(directory: &dyn Directory, name: &str) -> io::Result<()> {
+    match directory.remove(&file_name(name)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 const MAGIC: &str = "cortex-state 1 ";
 const SUFFIX: &str = ".state";
 

@@ -9,11 +9,11 @@ pub mod envelope;
 mod error;
 pub mod limits;
 pub mod protocol;
-pub mod raw;
+pub mod server;
 pub mod sse;
 
 pub use client::{ListScope, Session, ToolList, Upstream};
 pub use envelope::{EnvelopeError, Message, Outcome, RequestId, RpcError};
 pub use error::{ProtocolFault, WireError};
 pub use protocol::Era;
-pub use raw::{RawError, RawObject};
+pub use crate::model::raw::{self, RawError, RawObject};

@@ -18,7 +18,7 @@ use crate::mcp::protocol::{
     INITIALIZE, INITIALIZED, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PING, PROTOCOL_VERSION_HEADER,
     SESSION_HEADER, SESSION_NOT_FOUND, TOOLS_CALL, TOOLS_LIST, VERSION_2025_03_26,
 };
-use crate::mcp::raw::{self, RawObject};
+use crate::model::raw::{self, RawObject};
 use crate::mcp::{Message, RequestId};
 
 /// The sessions that are open.

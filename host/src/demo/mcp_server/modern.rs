@@ -2,18 +2,18 @@
 //!
 //! Stateless: nothing is remembered between requests.
 
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
 
 use super::reply::{self, Reply};
 use super::{McpServer, ServerEra, tools};
 use crate::mcp::client::{add_headers, mirrors_of};
+use crate::mcp::server::{judge_modern, meta_of};
 use crate::mcp::protocol::{
-    HEADER_MISMATCH, INITIALIZE, INVALID_PARAMS, INVALID_REQUEST, META_CLIENT_CAPABILITIES, META_PROTOCOL_VERSION,
-    META_SERVER_INFO, METHOD_HEADER, METHOD_NOT_FOUND, NAME_HEADER, PROTOCOL_VERSION_HEADER, SERVER_DISCOVER,
-    TOOLS_CALL, TOOLS_LIST, UNSUPPORTED_PROTOCOL_VERSION, VERSION_2026_07_28, decode_header_value, name_member,
+    HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, META_PROTOCOL_VERSION, META_SERVER_INFO, METHOD_NOT_FOUND,
+    SERVER_DISCOVER, TOOLS_CALL, TOOLS_LIST, VERSION_2026_07_28, decode_header_value,
 };
-use crate::mcp::raw::{self, RawObject};
+use crate::model::raw::{self, RawObject};
 use crate::mcp::{ListScope, Message, RequestId};
 
 /// Whether a message says that it is of the modern era.
@@ -38,44 +38,12 @@ pub(super) fn answer(server: &McpServer, headers: &HeaderMap, message: Message) 
         }
     };
     let params = params.and_then(|params| RawObject::parse(&params).ok()).unwrap_or_default();
-    match judge(server, headers, &method, &params) {
+    match judge_modern(headers, &method, &params, &versions(server)) {
         Ok(()) => carry_out(server, headers, &id, &method, &params),
-        Err((code, text, data)) => reply::error(StatusCode::BAD_REQUEST, Some(&id), code, text, data.as_deref()),
+        Err(refused) => {
+            reply::error(refused.status, Some(&id), refused.code, refused.message, refused.data.as_deref())
+        }
     }
-}
-
-type Refusal = (i64, &'static str, Option<Box<RawValue>>);
-
-fn judge(server: &McpServer, headers: &HeaderMap, method: &str, params: &RawObject) -> Result<(), Refusal> {
-    if method == INITIALIZE {
-        return Err(unsupported(server, ""));
-    }
-    let header = text(headers, &PROTOCOL_VERSION_HEADER).ok_or((
-        HEADER_MISMATCH,
-        "the MCP-Protocol-Version header is missing",
-        None,
-    ))?;
-    let meta = meta_of(params);
-    let version = meta.get_str(META_PROTOCOL_VERSION).ok_or((INVALID_PARAMS, "_meta has no protocol version", None))?;
-    meta.get(META_CLIENT_CAPABILITIES).filter(|capabilities| raw::is_object(capabilities)).ok_or((
-        INVALID_PARAMS,
-        "_meta has no client capabilities",
-        None,
-    ))?;
-    if header != version {
-        return Err((HEADER_MISMATCH, "the MCP-Protocol-Version header does not match the body", None));
-    }
-    if version != VERSION_2026_07_28 {
-        return Err(unsupported(server, &version));
-    }
-    if text(headers, &METHOD_HEADER).as_deref() != Some(method) {
-        return Err((HEADER_MISMATCH, "the Mcp-Method header does not match the body", None));
-    }
-    let name = name_member(method).and_then(|member| params.get_str(member));
-    if name.is_some() && headers.get(&NAME_HEADER).and_then(decode_header_value) != name {
-        return Err((HEADER_MISMATCH, "the Mcp-Name header does not match the body", None));
-    }
-    Ok(())
 }
 
 fn carry_out(server: &McpServer, headers: &HeaderMap, id: &RequestId, method: &str, params: &RawObject) -> Reply {
@@ -83,7 +51,8 @@ fn carry_out(server: &McpServer, headers: &HeaderMap, id: &RequestId, method: &s
     match method {
         SERVER_DISCOVER => {
             let mut result = RawObject::new();
-            result.set("supportedVersions", versions(server));
+            let versions: Vec<String> = versions(server).iter().map(|version| format!("\"{version}\"")).collect();
+            result.set("supportedVersions", raw::trusted(format!("[{}]", versions.join(","))));
             result.set("capabilities", raw::trusted(r#"{"tools":{"listChanged":false}}"#.to_owned()));
             result.set("instructions", raw::string("A server for demonstrations."));
             add_hints(server, &mut result);
@@ -162,24 +131,9 @@ fn add_hints(server: &McpServer, result: &mut RawObject) {
     result.set("cacheScope", raw::string(scope));
 }
 
-fn unsupported(server: &McpServer, requested: &str) -> Refusal {
-    let mut data = RawObject::new();
-    data.set("supported", versions(server));
-    data.set("requested", raw::string(requested));
-    (UNSUPPORTED_PROTOCOL_VERSION, "unsupported protocol version", Some(data.to_raw()))
-}
-
-fn versions(server: &McpServer) -> Box<RawValue> {
-    raw::trusted(match server.options.era {
-        ServerEra::Dual => format!("[\"{VERSION_2026_07_28}\",\"{}\"]", server.options.legacy_version),
-        ServerEra::Modern | ServerEra::Legacy => format!("[\"{VERSION_2026_07_28}\"]"),
-    })
-}
-
-fn meta_of(params: &RawObject) -> RawObject {
-    params.get("_meta").and_then(|meta| RawObject::parse(meta).ok()).unwrap_or_default()
-}
-
-fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
-    headers.get(name)?.to_str().ok().map(str::to_owned)
+fn versions(server: &McpServer) -> Vec<&'static str> {
+    match server.options.era {
+        ServerEra::Dual => vec![VERSION_2026_07_28, server.options.legacy_version],
+        ServerEra::Modern | ServerEra::Legacy => vec![VERSION_2026_07_28],
+    }
 }

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::value::RawValue;
 
 use crate::mcp::RawObject;
-use crate::mcp::raw;
+use crate::model::raw;
 
 /// The tools of a server.
 #[derive(Clone, Debug)]

@@ -24,7 +24,7 @@ use crate::mcp::protocol::{
     METHOD_HEADER, PROTOCOL_VERSION_HEADER, SERVER_DISCOVER, UNSUPPORTED_PROTOCOL_VERSION, VERSION_2026_07_28,
     is_modern_error,
 };
-use crate::mcp::raw::RawObject;
+use crate::model::raw::RawObject;
 
 /// What an unknown server turned out to be.
 #[derive(Debug)]

@@ -18,7 +18,7 @@ use crate::mcp::limits::{
     MAX_STREAM_BYTES,
 };
 use crate::mcp::protocol::{EVENT_STREAM_TYPE, JSON_TYPE, METHOD_NOT_FOUND, PING};
-use crate::mcp::raw;
+use crate::model::raw;
 use crate::mcp::sse::SseParser;
 
 /// A JSON-RPC answer and the HTTP answer that it came in.

@@ -20,7 +20,7 @@ use crate::mcp::protocol::{
     CANCELLED, INITIALIZE, INITIALIZED, LEGACY_VERSIONS, PROTOCOL_VERSION_HEADER, SESSION_HEADER, VERSION_2025_03_26,
     VERSION_2025_11_25,
 };
-use crate::mcp::raw::{self, RawObject};
+use crate::model::raw::{self, RawObject};
 
 /// A legacy session: the version and the id that every request of it carries.
 #[derive(Debug)]

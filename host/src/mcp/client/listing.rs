@@ -13,7 +13,7 @@ use super::meta;
 use crate::mcp::envelope::present;
 use crate::mcp::error::ProtocolFault;
 use crate::mcp::limits::{MAX_LIST_BYTES, MAX_PAGES, MAX_TOOLS};
-use crate::mcp::raw::{self, RawObject};
+use crate::model::raw::{self, RawObject};
 
 /// All tools of a server.
 #[derive(Clone, Debug)]

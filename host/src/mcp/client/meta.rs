@@ -8,7 +8,7 @@ use crate::mcp::protocol::{
     CLIENT_NAME, CLIENT_VERSION, META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_PREFIX, META_PROTOCOL_VERSION,
     META_SERVER_INFO, VERSION_2026_07_28,
 };
-use crate::mcp::raw::{self, RawObject};
+use crate::model::raw::{self, RawObject};
 
 /// The member of parameters and results that holds metadata.
 const META: &str = "_meta";

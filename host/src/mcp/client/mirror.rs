@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::mcp::limits::{MAX_MIRRORED_ARGUMENTS, MAX_MIRRORING_TOOLS, MAX_SCHEMA_DEPTH};
 use crate::mcp::protocol::{PARAMETER_ANNOTATION, PARAMETER_HEADER_PREFIX, encode_header_value};
-use crate::mcp::raw::{self, RawObject};
+use crate::model::raw::{self, RawObject};
 
 /// One argument and its header.
 #[derive(Clone, Debug, PartialEq, Eq)]

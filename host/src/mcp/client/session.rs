@@ -23,7 +23,7 @@ use crate::mcp::protocol::{
     Era, HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, NAME_HEADER, SESSION_NOT_FOUND,
     TOOLS_CALL, TOOLS_LIST, VERSION_2026_07_28, encode_header_value, is_modern_error, name_member,
 };
-use crate::mcp::raw::{self, RawObject};
+use crate::model::raw::{self, RawObject};
 
 /// A session with one server. Dropping it closes a legacy session in the background; [`Self::close`] waits for that.
 #[derive(Debug)]

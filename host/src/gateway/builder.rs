@@ -1,0 +1,264 @@
+//! Building a gateway: every part made, in order, before anything is served.
+
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::assembly;
+use super::embed::{Gateway, Parts};
+use super::limits;
+use super::state_writer;
+use crate::catalog::Catalog;
+use crate::config::{ConfigError, RefreshMode, Settings, SignatureKeys};
+use crate::connectors::{Fleet, FleetSettings};
+use crate::edge::Edge;
+use crate::edge::clock::SystemClock;
+use crate::edge::entropy::SystemEntropy;
+use crate::edge::files::{Directory, SystemDirectory};
+use crate::edge::http::{HttpSetupError, ReqwestHttp};
+use crate::edge::state::{StateRecord, StateSink};
+use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
+use crate::policy::{
+    DecisionSink, DiscardRecords, InstanceUse, Policy, PolicyComponent, PolicyError, UpkeepConfig,
+};
+use crate::registry;
+use crate::service_map::{self, EndpointError, KeyRing, KeyRingError, MapEndpoint, MapHandle, Maintenance};
+use crate::telemetry::Metrics;
+
+/// Makes a [`Gateway`].
+pub struct GatewayBuilder {
+    settings: Settings,
+    edge: Option<Edge>,
+    state: Option<Arc<dyn Directory>>,
+    registry: Option<Arc<dyn Directory>>,
+    sink: Arc<dyn DecisionSink>,
+    policy: Option<Arc<PolicyComponent>>,
+}
+
+/// A gateway that can not be started. The messages say what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The keys of the service map.
+    #[error("the signature keys are not usable: {0}")]
+    Keys(#[from] KeyRingError),
+    /// The address of the service map.
+    #[error("the service map's address is not usable: {0}")]
+    Endpoint(#[from] EndpointError),
+    /// The HTTP client.
+    #[error(transparent)]
+    Http(#[from] HttpSetupError),
+    /// A folder.
+    #[error("{path} can not be used: {source}; check that it is a folder that you may write to")]
+    Folder {
+        /// The folder.
+        path: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+impl GatewayBuilder {
+    pub(super) fn new(settings: Settings) -> Self {
+        Self { settings, edge: None, state: None, registry: None, sink: Arc::new(DiscardRecords), policy: None }
+    }
+
+    /// Another outside world than this machine's.
+    #[must_use]
+    pub fn edge(mut self, edge: Edge) -> Self {
+        self.edge = Some(edge);
+        self
+    }
+
+    /// Another place for last known good state than the configured folder.
+    #[must_use]
+    pub fn state_directory(mut self, directory: Arc<dyn Directory>) -> Self {
+        self.state = Some(directory);
+        self
+    }
+
+    /// Another place of the registry's file than the configured folder.
+    #[must_use]
+    pub fn registry_directory(mut self, directory: Arc<dyn Directory>) -> Self {
+        self.registry = Some(directory);
+        self
+    }
+
+    /// Where a record of each decision is handed.
+    #[must_use]
+    pub fn decisions(mut self, sink: Arc<dyn DecisionSink>) -> Self {
+        self.sink = sink;
+        self
+    }
+
+    /// Another policy than the configured one.
+    #[must_use]
+    pub fn policy(mut self, policy: Arc<PolicyComponent>) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
+    /// Makes everything and starts it. What was saved is published before the first packet leaves.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn start(self) -> Result<Gateway, StartError> {
+        let Self { settings, edge, state, registry, sink, policy } = self;
+        let default = embedded()?;
+        let deployed = match (policy, &settings.policy.file) {
+            (Some(policy), _) => policy,
+            (None, Some(path)) => {
+                let instance_use = if settings.policy.reuse { InstanceUse::Reused } else { InstanceUse::Fresh };
+                Arc::new(PolicyComponent::read(path, settings.policy.family.as_deref(), instance_use)?)
+            }
+            (None, None) => default.clone(),
+        };
+        let edge = match edge {
+            Some(edge) => edge,
+            None => Edge {
+                clock: Arc::new(SystemClock::new()),
+                entropy: Arc::new(SystemEntropy),
+                http: Arc::new(ReqwestHttp::new()?),
+            },
+        };
+        let map = service_map_of(&settings)?;
+        let state = directory(state, &settings.paths.state())?;
+        let registry_directory = directory(registry, settings.paths.mcp())?;
+        let metrics = Arc::new(Metrics::new());
+        let policy = Arc::new(Policy::new(deployed, default, edge.clone(), sink, metrics.clone()));
+        let writer = format!("gateway-{:013x}", edge.entropy.seed());
+        let folder = |source| StartError::Folder { path: settings.paths.state().display().to_string(), source };
+        let (state_writer, saved, state_task) =
+            state_writer::start(policy.clone(), metrics.clone(), state, writer.clone()).map_err(folder)?;
+        let sink: Arc<dyn StateSink> = Arc::new(state_writer.clone());
+        let (map_record, records): (Vec<_>, Vec<_>) =
+            saved.into_iter().partition(|(name, _)| name == service_map::RECORD_NAME);
+        let catalog = Arc::new(Catalog::new());
+        let fleet_settings = FleetSettings::new(&settings);
+        let fleet = Arc::new(Fleet::new(
+            fleet_settings,
+            policy.clone(),
+            catalog.clone(),
+            sink.clone(),
+            metrics.clone(),
+            records,
+        ));
+        let stop = CancellationToken::new();
+        let map_record = map_record.into_iter().next().map(|(_, record)| record);
+        let started = map.map(|source| {
+            start_map(source, &settings, &policy, sink, metrics.clone(), stop.clone(), map_record)
+        });
+        let (map, map_task) = started.unzip();
+        let (registry_view, registry_task) = registry::follow(policy.clone(), registry_directory, writer, stop.clone());
+        let map_view = map.as_ref().map(MapHandle::view);
+        let (applied, assembly_task) = assembly::start(fleet.clone(), map_view, registry_view.clone(), stop.clone());
+        let mut tasks = vec![registry_task, assembly_task];
+        tasks.extend(map_task);
+        let first_pass = watch::Sender::new(None);
+        let parts = Parts {
+            settings,
+            edge,
+            policy,
+            catalog,
+            fleet,
+            metrics,
+            map,
+            registry: registry_view,
+            applied,
+            state: state_writer,
+            stop,
+            first_pass,
+        };
+        let gateway = Gateway::assemble(parts, tasks, state_task);
+        gateway.publish_saved().await;
+        Ok(gateway)
+    }
+}
+
+/// The embedded default, compiled once in a process.
+fn embedded() -> Result<Arc<PolicyComponent>, PolicyError> {
+    static EMBEDDED: OnceLock<Arc<PolicyComponent>> = OnceLock::new();
+    if let Some(component) = EMBEDDED.get() {
+        return Ok(component.clone());
+    }
+    let component = Arc::new(PolicyComponent::embedded()?);
+    Ok(EMBEDDED.get_or_init(|| component).clone())
+}
+
+fn directory(given: Option<Arc<dyn Directory>>, path: &Path) -> Result<Arc<dyn Directory>, StartError> {
+    match given {
+        Some(directory) => Ok(directory),
+        None => match SystemDirectory::open(path) {
+            Ok(directory) => Ok(Arc::new(directory)),
+            Err(source) => Err(StartError::Folder { path: path.display().to_string(), source }),
+        },
+    }
+}
+
+fn service_map_of(settings: &Settings) -> Result<Option<(MapEndpoint, KeyRing)>, StartError> {
+    let Some(url) = &settings.service_map_url else { return Ok(None) };
+    let keys = match &settings.secrets.signature_keys {
+        Some(SignatureKeys::Single(key)) => KeyRing::single(key.clone())?,
+        Some(SignatureKeys::List(list)) => {
+            use secrecy::ExposeSecret as _;
+            KeyRing::parse_list(list.expose_secret())?
+        }
+        None => return Err(ConfigError::MissingSignatureKey.into()),
+    };
+    let endpoint = MapEndpoint::parse(url.as_str(), settings.secrets.service_map_token.clone())?;
+    Ok(Some((endpoint, keys)))
+}
+
+fn start_map(
+    (endpoint, keys): (MapEndpoint, KeyRing),
+    settings: &Settings,
+    policy: &Arc<Policy>,
+    state: Arc<dyn StateSink>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+    saved: Option<StateRecord>,
+) -> (MapHandle, tokio::task::JoinHandle<()>) {
+    use crate::connectors::limits as fleet_limits;
+    let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    let options = settings.policy.options.clone();
+    let upkeep = UpkeepConfig {
+        refresh: RefreshConfig {
+            kind: SubjectKind::ServiceMap,
+            mode: match settings.refresh_mode {
+                RefreshMode::Background => contract::RefreshMode::Background,
+                RefreshMode::OnDemand => contract::RefreshMode::OnDemand,
+            },
+            interval_ms: milliseconds(settings.refresh_interval),
+            floor_ms: milliseconds(fleet_limits::REFRESH_FLOOR.min(settings.refresh_interval)),
+            jitter_permille: fleet_limits::REFRESH_JITTER_PERMILLE,
+            backoff_min_ms: milliseconds(limits::MAP_BACKOFF_MIN),
+            backoff_max_ms: milliseconds(settings.refresh_interval),
+            options: options.clone(),
+        },
+        cache: CacheConfig {
+            kind: SubjectKind::ServiceMap,
+            boot_id: policy.edge().clock.boot_id().0,
+            ttl_min_ms: milliseconds(limits::MAP_TTL_MIN),
+            ttl_max_ms: milliseconds(limits::MAP_TTL_MAX),
+            ttl_default_ms: milliseconds(limits::MAP_TTL_MIN),
+            soft_permille: fleet_limits::SOFT_PERMILLE,
+            soft_jitter_permille: fleet_limits::SOFT_JITTER_PERMILLE,
+            max_stale_ms: milliseconds(settings.max_stale),
+            skew_ms: milliseconds(fleet_limits::CLOCK_SKEW),
+            negative_min_ms: milliseconds(fleet_limits::NEGATIVE_MIN),
+            negative_max_ms: milliseconds(fleet_limits::NEGATIVE_MAX),
+            credential: String::new(),
+            options,
+        },
+    };
+    let maintenance = Maintenance { policy: policy.clone(), endpoint, keys, upkeep, state, metrics, stop };
+    service_map::start(maintenance, saved)
+}

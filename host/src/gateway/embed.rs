@@ -1,0 +1,263 @@
+//! [`Gateway`]: a running gateway, for the command line and for programs that embed one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::assembly::Applied;
+use super::builder::GatewayBuilder;
+use super::limits;
+use super::state_writer::StateWriter;
+use super::status::{GatewayStatus, gauges};
+use crate::catalog::{Catalog, CatalogSnapshot, Route};
+use crate::config::Settings;
+use crate::connectors::{CallError, Fleet, PassKind, SyncReport, Synced};
+use crate::edge::Edge;
+use crate::mcp::Outcome;
+use crate::model::raw::{self, RawObject};
+use crate::policy::Policy;
+use crate::registry::RegistryView;
+use crate::service_map::MapHandle;
+use crate::telemetry::Metrics;
+
+/// A running gateway. Cheap to clone; [`Gateway::shut_down`] ends it.
+#[derive(Clone)]
+pub struct Gateway {
+    pub(super) inner: Arc<Inner>,
+}
+
+/// What a gateway is made of.
+pub(super) struct Parts {
+    pub(super) settings: Settings,
+    pub(super) edge: Edge,
+    pub(super) policy: Arc<Policy>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) fleet: Arc<Fleet>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) map: Option<MapHandle>,
+    pub(super) registry: watch::Receiver<Arc<RegistryView>>,
+    pub(super) applied: watch::Receiver<Arc<Applied>>,
+    pub(super) state: StateWriter,
+    pub(super) stop: CancellationToken,
+    pub(super) first_pass: watch::Sender<Option<Arc<SyncReport>>>,
+}
+
+pub(super) struct Inner {
+    pub(super) parts: Parts,
+    pub(super) started: Instant,
+    /// Calls of legacy clients: they go on when the client's connection does not.
+    pub(super) calls: tokio_util::task::TaskTracker,
+    tasks: std::sync::Mutex<Option<(Vec<JoinHandle<()>>, JoinHandle<()>)>>,
+}
+
+/// Which connectors a sync is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SyncKind {
+    /// Every one has a run now; runs under way are joined.
+    Force,
+    /// Every one has had a run since the start.
+    AtLeastOnce,
+}
+
+impl Gateway {
+    /// Begins to build one.
+    pub fn builder(settings: Settings) -> GatewayBuilder {
+        GatewayBuilder::new(settings)
+    }
+
+    pub(super) fn assemble(parts: Parts, mut tasks: Vec<JoinHandle<()>>, state_task: JoinHandle<()>) -> Self {
+        let inner = Arc::new(Inner {
+            parts,
+            started: Instant::now(),
+            calls: tokio_util::task::TaskTracker::new(),
+            tasks: std::sync::Mutex::new(None),
+        });
+        let gateway = Self { inner: inner.clone() };
+        let watcher = gateway.clone();
+        tasks.push(tokio::spawn(async move {
+            let stop = watcher.inner.parts.stop.clone();
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = watcher.observe_first_pass() => {}
+            }
+        }));
+        *inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((tasks, state_task));
+        gateway
+    }
+
+    /// Waits until what was saved is published, so that the first request sees it.
+    pub(super) async fn publish_saved(&self) {
+        let mut applied = self.inner.parts.applied.clone();
+        let restored = self.inner.parts.map.as_ref().is_some_and(|map| map.view().borrow().map.is_some());
+        if restored {
+            // The assembly applies the restored map at once; it ends only with the gateway.
+            let _ = applied.wait_for(|applied| applied.settled).await;
+        }
+    }
+
+    /// The catalog as it is now.
+    pub fn snapshot(&self) -> Arc<CatalogSnapshot> {
+        self.inner.parts.catalog.snapshot()
+    }
+
+    /// The policy that decides.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.inner.parts.policy
+    }
+
+    /// The configuration.
+    pub fn settings(&self) -> &Settings {
+        &self.inner.parts.settings
+    }
+
+    /// Waits until every connector serves its list or has tried to, and tells how that went.
+    pub async fn first_pass(&self) -> Arc<SyncReport> {
+        let mut first_pass = self.inner.parts.first_pass.subscribe();
+        match first_pass.wait_for(Option::is_some).await {
+            Ok(report) => report.clone().unwrap_or_default(),
+            Err(_) => Arc::default(),
+        }
+    }
+
+    /// Refreshes the service map and every connector, and waits for them. `progress` is told of each as it ends.
+    pub async fn sync(&self, kind: SyncKind, progress: impl Fn(&Synced)) -> SyncReport {
+        let started = Instant::now();
+        let parts = &self.inner.parts;
+        if let Some(map) = &parts.map {
+            let ran = map.view().borrow().status.runs > 0;
+            let view = if kind == SyncKind::AtLeastOnce && ran { map.view().borrow().clone() } else { map.force().await };
+            let mut applied = parts.applied.clone();
+            // The assembly follows within microseconds; it ends only with the gateway.
+            let _ = applied.wait_for(|applied| applied.map_runs >= view.status.runs).await;
+        }
+        let pass = match kind {
+            SyncKind::Force => PassKind::Force,
+            SyncKind::AtLeastOnce => PassKind::AtLeastOnce,
+        };
+        let mut report = parts.fleet.pass(pass, progress).await;
+        report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        report
+    }
+
+    /// Calls a tool by its exposed name.
+    ///
+    /// # Errors
+    /// [`CallError`]; an unknown name is [`CallError::NoTool`].
+    pub async fn call(&self, name: &str, arguments: Option<Box<RawValue>>) -> Result<Outcome, CallError> {
+        let snapshot = self.snapshot();
+        let route = snapshot.route(name).ok_or_else(|| CallError::NoTool(name.to_owned()))?;
+        let mut params = RawObject::new();
+        params.set("name", raw::string(name));
+        if let Some(arguments) = arguments {
+            params.set("arguments", arguments);
+        }
+        self.forward(route, params).await
+    }
+
+    /// Sends a call on under the connector's own name for the tool; everything else in `params` stays as it is.
+    pub(super) async fn forward(&self, route: &Route, mut params: RawObject) -> Result<Outcome, CallError> {
+        params.set("name", raw::string(&route.tool));
+        self.inner.parts.fleet.call(&route.connector, crate::mcp::protocol::TOOLS_CALL, params).await
+    }
+
+    /// How everything stands.
+    pub fn status(&self) -> GatewayStatus {
+        let parts = &self.inner.parts;
+        let snapshot = self.snapshot();
+        let applied = parts.applied.borrow().clone();
+        GatewayStatus {
+            version: env!("CARGO_PKG_VERSION"),
+            ready: self.is_ready(),
+            tools: snapshot.tool_count(),
+            policy: parts.policy.status(),
+            service_map: parts.map.as_ref().map(|map| map.view().borrow().status.clone()),
+            registry: parts.registry.borrow().status.clone(),
+            connectors: parts.fleet.statuses(),
+            disabled: applied.disabled.clone(),
+            collisions: snapshot.collisions().to_vec(),
+            conflicts: applied.conflicts.clone(),
+            state: parts.state.role(),
+            configuration: parts.settings.redacted(),
+        }
+    }
+
+    /// Whether it has something to serve, or has tried everything that it knows.
+    pub fn is_ready(&self) -> bool {
+        self.snapshot().tool_count() > 0 || self.inner.parts.first_pass.borrow().is_some()
+    }
+
+    /// The metrics, in Prometheus text.
+    pub fn metrics(&self) -> String {
+        let parts = &self.inner.parts;
+        let disabled = parts.applied.borrow().disabled.clone();
+        let gauges = gauges(&self.snapshot(), &parts.fleet.statuses(), &disabled, parts.edge.clock.wall());
+        parts.metrics.render() + &gauges
+    }
+
+    /// Ends it, in order: calls in flight end or are cut off, sessions are closed, state is written, tasks are awaited.
+    pub async fn shut_down(&self) {
+        let parts = &self.inner.parts;
+        self.inner.calls.close();
+        // Whatever has not ended by then is cut off below.
+        let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, self.inner.calls.wait()).await;
+        parts.stop.cancel();
+        let tasks = self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some((tasks, state_task)) = tasks else { return };
+        end(tasks).await;
+        parts.fleet.shut_down(limits::DRAIN_TIMEOUT).await;
+        parts.state.close().await;
+        end(vec![state_task]).await;
+        tracing::info!("the gateway has ended");
+    }
+
+    /// A reader was given the catalog: what is stale is told so.
+    pub(super) fn was_read(&self) {
+        self.inner.parts.fleet.was_read();
+        if let Some(map) = &self.inner.parts.map {
+            map.was_read();
+        }
+    }
+
+    /// Right after a cold start, lets the first connectors come before a list is answered.
+    pub(super) async fn wait_for_first_lists(&self) {
+        let mut first_pass = self.inner.parts.first_pass.subscribe();
+        if first_pass.borrow().is_none() {
+            let deadline = self.inner.started + limits::COLD_LIST_WAIT;
+            // At the deadline the list is what there is.
+            let _ = tokio::time::timeout_at(deadline, first_pass.wait_for(Option::is_some)).await;
+        }
+    }
+
+    async fn observe_first_pass(&self) {
+        let parts = &self.inner.parts;
+        let mut applied = parts.applied.clone();
+        if applied.wait_for(|applied| applied.settled).await.is_err() {
+            return;
+        }
+        let mut report = parts.fleet.pass(PassKind::First, |_| {}).await;
+        report.duration_ms = u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        parts.first_pass.send_replace(Some(Arc::new(report)));
+    }
+}
+
+impl std::fmt::Debug for Gateway {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Gateway").field("fleet", &self.inner.parts.fleet).finish_non_exhaustive()
+    }
+}
+
+/// Awaits tasks that were told to end; those that do not are aborted and awaited again.
+async fn end(tasks: Vec<JoinHandle<()>>) {
+    for mut task in tasks {
+        if tokio::time::timeout(limits::SHUTDOWN_TIMEOUT, &mut task).await.is_err() {
+            task.abort();
+            // An aborted task ends at its next wait.
+            let _ = tokio::time::timeout(Duration::from_secs(1), task).await;
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! Bounds of this room.
+
+use std::time::Duration;
+
+/// Largest request that is read.
+pub const REQUEST_BYTES_MAX: usize = 16 << 20;
+
+/// How long after a cold start a list waits for the first connectors, so that a client that lists once sees them.
+pub const COLD_LIST_WAIT: Duration = Duration::from_secs(2);
+
+/// How long calls in flight may go on after a shutdown began.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long every other task may take to end.
+pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Fresh time of a service map is clamped to this (reliability R7).
+pub const MAP_TTL_MIN: Duration = Duration::from_secs(30);
+
+/// See [`MAP_TTL_MIN`].
+pub const MAP_TTL_MAX: Duration = Duration::from_secs(86_400);
+
+/// First backoff of a service map that was never fetched (design section 3).
+pub const MAP_BACKOFF_MIN: Duration = Duration::from_secs(1);

@@ -1,0 +1,384 @@
+//! The task that writes last known good state: batched as the policy's `flush-after` says, stamped by its `stamp`, and
+//! by one process of a directory at a time.
+//!
+//! Whoever holds the lock writes; the others follow: they serve from their own memory, write nothing, and take over when
+//! the lock is free. A record that bears a later stamp than ours is never overwritten.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::edge::files::{Directory, LockGuard};
+use crate::edge::state::{self, StateRecord, StateSink};
+use crate::model::BootMs;
+use crate::policy::contract::{ClockState, Hlc, Pending};
+use crate::policy::{Held, Policy, Subject};
+use crate::telemetry::Metrics;
+
+/// How long changes may be collected: state is small, and what is not written is lost with the process.
+const BATCH: Duration = Duration::from_millis(50);
+
+/// How often a follower tries to take over, and a failed write is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Orders that may wait.
+const QUEUE: usize = 4_096;
+
+/// The lock file.
+const LOCK: &str = "state.lock";
+
+/// What this process does with the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateRole {
+    /// It writes.
+    Writer,
+    /// Another process writes; this one waits for its turn.
+    Follower,
+    /// It writes, and the last write failed.
+    Failing,
+}
+
+/// Where records are handed in.
+#[derive(Clone, Debug)]
+pub(super) struct StateWriter {
+    orders: mpsc::Sender<Order>,
+    role: watch::Receiver<StateRole>,
+}
+
+enum Order {
+    Keep { name: String, record: StateRecord, written: Option<oneshot::Sender<io::Result<()>>> },
+    Forget { name: String },
+    Close { closed: oneshot::Sender<()> },
+}
+
+/// A record's header on disk: the stamp of the write before what the record says itself.
+#[derive(Serialize, Deserialize)]
+struct Stamped {
+    stamp: Hlc,
+    writer: String,
+    header: Box<RawValue>,
+}
+
+/// Starts the writer. Returns also what was saved before, without its stamps.
+pub(super) fn start(
+    policy: Arc<Policy>,
+    metrics: Arc<Metrics>,
+    directory: Arc<dyn Directory>,
+    writer: String,
+) -> io::Result<(StateWriter, Vec<(String, StateRecord)>, JoinHandle<()>)> {
+    // The lock comes first: what is read under it can not change any more.
+    let lock = directory.try_lock(LOCK)?;
+    let (records, damaged) = state::read_all(&*directory)?;
+    for name in damaged {
+        tracing::warn!(name, "saved state is damaged; it was moved aside and is fetched anew");
+    }
+    let mut clock = Held::new(ClockState::initial());
+    let mut stamps = BTreeMap::new();
+    let mut saved = Vec::new();
+    for (name, record) in records {
+        let Some((stamped, record)) = strip(record) else { continue };
+        clock.state.last = latest(clock.state.last, stamped.stamp);
+        stamps.insert(name.clone(), stamped.stamp);
+        saved.push((name, record));
+    }
+    let (orders, receiver) = mpsc::channel(QUEUE);
+    let role = watch::Sender::new(if lock.is_some() { StateRole::Writer } else { StateRole::Follower });
+    let sink = StateWriter { orders, role: role.subscribe() };
+    let task = Task {
+        policy,
+        metrics,
+        directory,
+        writer,
+        lock,
+        role,
+        clock,
+        stamps,
+        subject: Subject::new("state"),
+        pending: BTreeMap::new(),
+        oldest: None,
+        flush_at: None,
+    };
+    Ok((sink, saved, tokio::spawn(task.run(receiver))))
+}
+
+impl StateWriter {
+    /// What this process does with the state.
+    pub(super) fn role(&self) -> StateRole {
+        *self.role.borrow()
+    }
+
+    /// Writes what is pending and ends the task.
+    pub(super) async fn close(&self) {
+        let (closed, done) = oneshot::channel();
+        if self.orders.send(Order::Close { closed }).await.is_ok() {
+            // The task answers before it ends.
+            let _ = done.await;
+        }
+    }
+}
+
+impl StateSink for StateWriter {
+    fn keep(&self, name: &str, record: StateRecord) {
+        if self.orders.try_send(Order::Keep { name: name.to_owned(), record, written: None }).is_err() {
+            tracing::warn!(name, "the queue of the state writer is full; this record is written with the next change");
+        }
+    }
+
+    fn forget(&self, name: &str) {
+        if self.orders.try_send(Order::Forget { name: name.to_owned() }).is_err() {
+            tracing::warn!(name, "the queue of the state writer is full; this record stays on disk");
+        }
+    }
+
+    fn keep_now(&self, name: &str, record: StateRecord) -> BoxFuture<'_, io::Result<()>> {
+        let name = name.to_owned();
+        Box::pin(async move {
+            let (written, done) = oneshot::channel();
+            let ended = || io::Error::other("the state writer has ended");
+            let order = Order::Keep { name, record, written: Some(written) };
+            self.orders.send(order).await.map_err(|_| ended())?;
+            done.await.map_err(|_| ended())?
+        })
+    }
+}
+
+/// What waits to be written.
+enum Change {
+    Record(StateRecord),
+    Removal,
+}
+
+struct Task {
+    policy: Arc<Policy>,
+    metrics: Arc<Metrics>,
+    directory: Arc<dyn Directory>,
+    writer: String,
+    lock: Option<LockGuard>,
+    role: watch::Sender<StateRole>,
+    clock: Held<ClockState>,
+    /// The stamp of each record on disk, as far as it is known.
+    stamps: BTreeMap<String, Hlc>,
+    subject: Subject,
+    pending: BTreeMap<String, Change>,
+    oldest: Option<BootMs>,
+    flush_at: Option<BootMs>,
+}
+
+impl Task {
+    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+        let clock = self.policy.edge().clock.clone();
+        loop {
+            let take_over = self.lock.is_none().then(|| clock.boot().plus(RETRY_INTERVAL));
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Keep { name, record, written }) => {
+                        self.note(name, Change::Record(record));
+                        if let Some(written) = written {
+                            let result = self.flush().await;
+                            // Whoever asked may have gone.
+                            let _ = written.send(result);
+                        } else {
+                            self.schedule();
+                        }
+                    }
+                    Some(Order::Forget { name }) => {
+                        self.note(name, Change::Removal);
+                        self.schedule();
+                    }
+                    Some(Order::Close { closed }) => {
+                        self.report(true).await;
+                        let _ = closed.send(());
+                        return;
+                    }
+                    None => {
+                        self.report(true).await;
+                        return;
+                    }
+                },
+                () = clock.sleep_until_some(self.flush_at) => self.report(false).await,
+                () = clock.sleep_until_some(take_over) => self.try_take_over().await,
+            }
+        }
+    }
+
+    fn note(&mut self, name: String, change: Change) {
+        let now = self.policy.edge().clock.boot();
+        self.oldest.get_or_insert(now);
+        self.pending.insert(name, change);
+    }
+
+    /// Asks the policy when to write.
+    fn schedule(&mut self) {
+        self.flush_at = Some(self.policy.edge().clock.boot().plus(self.wait(false)));
+    }
+
+    fn wait(&self, closing: bool) -> Duration {
+        let now = self.policy.edge().clock.boot();
+        let bytes = self.pending.values().map(|change| match change {
+            Change::Record(record) => record.header.len() + record.body.len(),
+            Change::Removal => 0,
+        });
+        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let pending = Pending {
+            changes: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
+            bytes: u64::try_from(bytes.sum::<usize>()).unwrap_or(u64::MAX),
+            oldest_ms: self.oldest.map_or(0, |oldest| milliseconds(now.since(oldest))),
+            batch_ms: milliseconds(BATCH),
+            closing,
+            write_through: false,
+        };
+        match self.policy.flush_after(&self.subject, pending) {
+            Ok(wait) => Duration::from_millis(wait),
+            Err(error) => {
+                tracing::error!(%error, "state is written at once");
+                Duration::ZERO
+            }
+        }
+    }
+
+    async fn report(&mut self, closing: bool) {
+        if closing && !self.pending.is_empty() {
+            let wait = self.wait(true);
+            if !wait.is_zero() {
+                tracing::info!(waitMs = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "closing writes at once");
+            }
+        }
+        if let Err(error) = self.flush().await {
+            tracing::error!(%error, "last known good state could not be written; it is tried again");
+        }
+    }
+
+    /// Writes everything that is pending. What fails stays pending.
+    async fn flush(&mut self) -> io::Result<()> {
+        self.flush_at = None;
+        if self.pending.is_empty() || self.lock.is_none() {
+            // A follower keeps its records for the day it takes over.
+            return Ok(());
+        }
+        let started = Instant::now();
+        let mut batch = Vec::new();
+        for (name, change) in std::mem::take(&mut self.pending) {
+            let stamp = self.stamp();
+            let change = match change {
+                Change::Removal => Change::Removal,
+                Change::Record(record) => match self.stamped(record, stamp) {
+                    Ok(record) => Change::Record(record),
+                    Err(error) => return Err(io::Error::other(error)),
+                },
+            };
+            batch.push((name, change, stamp));
+        }
+        let directory = self.directory.clone();
+        let written = tokio::task::spawn_blocking(move || write_batch(&directory, batch)).await;
+        let (written, failed, result) = written.map_err(io::Error::other)?;
+        self.stamps.extend(written);
+        for (name, change) in failed {
+            // A newer record may have come meanwhile.
+            self.pending.entry(name).or_insert(change);
+        }
+        self.metrics.state_flush(started.elapsed());
+        let role = if result.is_ok() { StateRole::Writer } else { StateRole::Failing };
+        self.role.send_if_modified(|current| std::mem::replace(current, role) != role);
+        if self.pending.is_empty() {
+            self.oldest = None;
+        } else {
+            self.flush_at = Some(self.policy.edge().clock.boot().plus(RETRY_INTERVAL));
+        }
+        result
+    }
+
+    fn stamp(&mut self) -> Hlc {
+        match self.policy.stamp(&self.subject, &mut self.clock) {
+            Ok(stamp) => stamp,
+            Err(error) => {
+                tracing::error!(%error, "the stamp follows the last one");
+                self.clock.state.last.counter = self.clock.state.last.counter.saturating_add(1);
+                self.clock.state.last
+            }
+        }
+    }
+
+    /// A record with its stamp in front; one that failed before has one already, and gets a new one.
+    fn stamped(&self, record: StateRecord, stamp: Hlc) -> Result<StateRecord, serde_json::Error> {
+        let record = strip(record.clone()).map_or(record, |(_, inner)| inner);
+        let header = RawValue::from_string(record.header)?;
+        StateRecord::new(&Stamped { stamp, writer: self.writer.clone(), header }, record.body)
+    }
+
+    /// Takes the lock if it is free. Records that another process wrote later than ours stand.
+    async fn try_take_over(&mut self) {
+        let directory = self.directory.clone();
+        let pending: Vec<String> = self.pending.keys().cloned().collect();
+        let taken = tokio::task::spawn_blocking(move || -> io::Result<_> {
+            let Some(lock) = directory.try_lock(LOCK)? else { return Ok(None) };
+            let mut found = BTreeMap::new();
+            for name in pending {
+                if let Some((stamped, record)) = state::read_one(&*directory, &name)?.and_then(strip) {
+                    found.insert(name, (stamped.stamp, record));
+                }
+            }
+            Ok(Some((lock, found)))
+        });
+        match taken.await.map_err(io::Error::other).and_then(|taken| taken) {
+            Ok(None) => {}
+            Ok(Some((lock, found))) => {
+                tracing::info!("the state lock is free: this process writes from now on");
+                for (name, (stamp, _)) in found {
+                    self.clock.state.last = latest(self.clock.state.last, stamp);
+                    let known = self.stamps.insert(name.clone(), stamp);
+                    if known.is_none_or(|known| later(stamp, known)) && name == crate::service_map::RECORD_NAME {
+                        // The former writer's map may be newer than ours: its ratchet must not be lost.
+                        self.pending.remove(&name);
+                    }
+                }
+                self.lock = Some(lock);
+                self.role.send_replace(StateRole::Writer);
+                self.report(false).await;
+            }
+            Err(error) => tracing::warn!(%error, "the state lock can not be taken"),
+        }
+    }
+}
+
+type Written = (Vec<(String, Hlc)>, Vec<(String, Change)>, io::Result<()>);
+
+fn write_batch(directory: &Arc<dyn Directory>, batch: Vec<(String, Change, Hlc)>) -> Written {
+    let (mut written, mut failed, mut result) = (Vec::new(), Vec::new(), Ok(()));
+    for (name, change, stamp) in batch {
+        let outcome = match &change {
+            Change::Record(record) => state::write_one(directory, &name, record),
+            Change::Removal => state::remove_one(&**directory, &name),
+        };
+        match outcome {
+            Ok(()) => written.push((name, stamp)),
+            Err(error) => {
+                failed.push((name, change));
+                result = Err(error);
+            }
+        }
+    }
+    (written, failed, result)
+}
+
+fn strip(record: StateRecord) -> Option<(Stamped, StateRecord)> {
+    let stamped: Stamped = record.header().ok()?;
+    let inner = StateRecord { header: stamped.header.get().to_owned(), body: record.body };
+    Some((stamped, inner))
+}
+
+fn later(one: Hlc, other: Hlc) -> bool {
+    (one.wall_ms, one.counter) > (other.wall_ms, other.counter)
+}
+
+fn latest(one: Hlc, other: Hlc) -> Hlc {
+    if later(other, one) { other } else { one }
+}

@@ -1,0 +1,89 @@
+//! What the gateway tells about itself: `/status`, and the gauges of `/metrics`.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::state_writer::StateRole;
+use crate::catalog::{CatalogSnapshot, Collision};
+use crate::connectors::{ConnectorStatus, Contact};
+use crate::model::{ConnectorId, WallMs};
+use crate::policy::PolicyStatus;
+use crate::registry::RegistryStatus;
+use crate::service_map::MapStatus;
+
+/// Everything that `/status` tells.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayStatus {
+    /// The gateway's version.
+    pub version: &'static str,
+    /// Whether it has something to serve, or knows that it has not.
+    pub ready: bool,
+    /// How many tools are served.
+    pub tools: usize,
+    /// Who decides.
+    pub policy: PolicyStatus,
+    /// The service map; none if none is configured.
+    pub service_map: Option<MapStatus>,
+    /// The registry.
+    pub registry: RegistryStatus,
+    /// Every connector.
+    pub connectors: Vec<Arc<ConnectorStatus>>,
+    /// Connectors of the map that are disabled.
+    pub disabled: Vec<ConnectorId>,
+    /// Tool names that two tools claim.
+    pub collisions: Vec<Collision>,
+    /// Connectors that two documents name.
+    pub conflicts: Vec<Conflict>,
+    /// What this process does with the saved state.
+    pub state: StateRole,
+    /// The effective configuration, redacted.
+    pub configuration: serde_json::Value,
+}
+
+/// A connector id that two entries claim; the first is served.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Conflict {
+    /// The id.
+    pub id: ConnectorId,
+    /// The name of the entry that is not served.
+    pub hidden: String,
+}
+
+/// The gauges: what is observed now, for connectors that exist now.
+pub(super) fn gauges(
+    snapshot: &CatalogSnapshot,
+    statuses: &[Arc<ConnectorStatus>],
+    disabled: &[ConnectorId],
+    now: WallMs,
+) -> String {
+    let mut text = String::new();
+    let mut family = |name: &str, help: &str, series: &mut dyn Iterator<Item = (String, String)>| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for (labels, value) in series {
+            let _ = writeln!(text, "{name}{{{labels}}} {value}");
+        }
+    };
+    let up = statuses.iter().map(|status| {
+        let up = if status.contact == Contact::Up { "1" } else { "0" };
+        (format!("connector=\"{}\"", status.id), up.to_owned())
+    });
+    let down = disabled.iter().map(|id| (format!("connector=\"{id}\""), "0".to_owned()));
+    family(
+        "brainwav_mcp_connector_proxy_up",
+        "Whether the connector answered last (1) or not (0)",
+        &mut up.chain(down),
+    );
+    let ages = statuses.iter().filter_map(|status| {
+        let age = now.0.saturating_sub(status.fetched_wall?.0);
+        let state = serde_json::to_value(status.state).ok()?;
+        let labels = format!("connector=\"{}\",state=\"{}\"", status.id, state.as_str()?);
+        Some((labels, format!("{}.{:03}", age / 1000, age % 1000)))
+    });
+    family("mcp_catalog_age_seconds", "Age of the connector's list, by its state", &mut { ages });
+    family("mcp_catalog_tools", "Tools that are served", &mut std::iter::once((String::new(), snapshot.tool_count().to_string())));
+    text
+}

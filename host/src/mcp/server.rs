@@ -1,0 +1,104 @@
+//! What a server demands of a request before it looks at what is asked: the era, and the rules of that era's headers
+//! (specification 2026-07-28, `basic/index` and `basic/transports/streamable-http`).
+//!
+//! Pure functions of headers and body. Nothing here answers a method.
+
+use http::{HeaderMap, StatusCode};
+use serde_json::value::RawValue;
+
+use super::protocol::{
+    Era, HEADER_MISMATCH, INITIALIZE, INVALID_PARAMS, LEGACY_VERSIONS, META_CLIENT_CAPABILITIES, META_PROTOCOL_VERSION,
+    METHOD_HEADER, NAME_HEADER, PROTOCOL_VERSION_HEADER, UNSUPPORTED_PROTOCOL_VERSION, VERSION_2026_07_28,
+    decode_header_value, name_member,
+};
+use crate::model::raw::{self, RawObject};
+
+/// A request that is not answered.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// The JSON-RPC error code.
+    pub code: i64,
+    /// What is wrong.
+    pub message: &'static str,
+    /// What would be right, for errors that say so.
+    pub data: Option<Box<RawValue>>,
+}
+
+impl Refusal {
+    fn bad_request(code: i64, message: &'static str) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code, message, data: None }
+    }
+}
+
+/// Which era a request is of: the modern one if its `_meta` names a protocol version, or its header the modern version.
+pub fn era_of(headers: &HeaderMap, params: Option<&RawObject>) -> Era {
+    let in_body = params.is_some_and(|params| meta_of(params).get(META_PROTOCOL_VERSION).is_some());
+    if in_body || version_header(headers) == Some(VERSION_2026_07_28) { Era::Modern } else { Era::Legacy }
+}
+
+/// Whether a legacy request names a version that is spoken; naming none is fine.
+///
+/// # Errors
+/// [`Refusal`] if it names another.
+pub fn judge_legacy(headers: &HeaderMap) -> Result<(), Refusal> {
+    match headers.contains_key(&PROTOCOL_VERSION_HEADER) {
+        true if !version_header(headers).is_some_and(|version| LEGACY_VERSIONS.contains(&version)) => {
+            Err(Refusal::bad_request(INVALID_PARAMS, "the MCP-Protocol-Version header names a version that is not spoken"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a modern request has the headers and the `_meta` that it must have.
+///
+/// # Errors
+/// [`Refusal`], for the first rule that it breaks. `spoken` is what the error for an unknown version offers.
+pub fn judge_modern(headers: &HeaderMap, method: &str, params: &RawObject, spoken: &[&str]) -> Result<(), Refusal> {
+    if method == INITIALIZE {
+        return Err(unsupported(spoken, ""));
+    }
+    let mismatch = |message| Refusal::bad_request(HEADER_MISMATCH, message);
+    let invalid = |message| Refusal::bad_request(INVALID_PARAMS, message);
+    let header = version_header(headers).ok_or_else(|| mismatch("the MCP-Protocol-Version header is missing"))?;
+    let meta = meta_of(params);
+    let version = meta.get_str(META_PROTOCOL_VERSION).ok_or_else(|| invalid("_meta has no protocol version"))?;
+    if !meta.get(META_CLIENT_CAPABILITIES).is_some_and(raw::is_object) {
+        return Err(invalid("_meta has no client capabilities"));
+    }
+    if header != version {
+        return Err(mismatch("the MCP-Protocol-Version header does not match the body"));
+    }
+    if version != VERSION_2026_07_28 {
+        return Err(unsupported(spoken, &version));
+    }
+    if headers.get(&METHOD_HEADER).and_then(|value| value.to_str().ok()) != Some(method) {
+        return Err(mismatch("the Mcp-Method header does not match the body"));
+    }
+    let name = name_member(method).and_then(|member| params.get_str(member));
+    if name.is_some() && headers.get(&NAME_HEADER).and_then(decode_header_value) != name {
+        return Err(mismatch("the Mcp-Name header does not match the body"));
+    }
+    Ok(())
+}
+
+/// A request's `_meta`; empty if it has none.
+pub fn meta_of(params: &RawObject) -> RawObject {
+    params.get("_meta").and_then(|meta| RawObject::parse(meta).ok()).unwrap_or_default()
+}
+
+fn version_header(headers: &HeaderMap) -> Option<&str> {
+    headers.get(&PROTOCOL_VERSION_HEADER)?.to_str().ok()
+}
+
+fn unsupported(spoken: &[&str], requested: &str) -> Refusal {
+    let mut data = RawObject::new();
+    let spoken: Vec<String> = spoken.iter().map(|version| format!("\"{version}\"")).collect();
+    data.set("supported", raw::trusted(format!("[{}]", spoken.join(","))));
+    data.set("requested", raw::string(requested));
+    Refusal {
+        data: Some(data.to_raw()),
+        ..Refusal::bad_request(UNSUPPORTED_PROTOCOL_VERSION, "unsupported protocol version")
+    }
+}

@@ -1,0 +1,468 @@
+//! The task that keeps the service map: it obeys the policy's times, verifies what it fetches, persists it, and only then
+//! publishes it.
+//!
+//! What is published is the newest verified map for as long as the policy lets it be served. A fetch that fails, in
+//! whatever way, leaves it untouched. No body is ever logged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::fetch::{Fetched, MapEndpoint, fetch};
+use super::keys::KeyRing;
+use super::verify::{VerifiedMap, verify};
+use crate::edge::state::{StateRecord, StateSink};
+use crate::model::{BootMs, Failure, FailureClass, Moment, WallMs};
+use crate::policy::contract::{
+    AdvanceOutcome, AdvanceReason, CacheScope, CacheState, FetchedEvent, NotModifiedEvent, ServeVerdict, ValueFacts,
+    case_name,
+};
+use crate::policy::{Held, Policy, Run, Upkeep, UpkeepConfig};
+use crate::telemetry::{Metrics, RefreshOutcome};
+
+/// The name of the map's record among the saved state.
+pub const RECORD_NAME: &str = "service-map";
+
+/// What is published about the service map.
+#[derive(Clone, Debug, Default)]
+pub struct MapView {
+    /// The map in force; none if none may be served.
+    pub map: Option<Arc<VerifiedMap>>,
+    /// How it stands.
+    pub status: MapStatus,
+}
+
+/// How the service map stands, as `status` tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MapStatus {
+    /// `fresh`, `stale`, ...: the policy's verdict.
+    pub state: String,
+    /// Why.
+    pub reason: String,
+    /// The map's id.
+    pub id: Option<String>,
+    /// When it was generated.
+    pub generated_at: Option<String>,
+    /// When it was fetched or last confirmed.
+    pub fetched_at: Option<String>,
+    /// Which key verified it.
+    pub key_id: Option<String>,
+    /// When the next run is due.
+    pub next_attempt: Option<String>,
+    /// Why then.
+    pub next_reason: String,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last failure since the last success.
+    pub last_failure: Option<MapFailure>,
+    /// Whether the newest map is on disk.
+    pub persisted: bool,
+    /// Whether a run has ended since the start, or a saved map was restored.
+    #[serde(skip)]
+    pub settled: bool,
+    /// How many runs ended since the start.
+    #[serde(skip)]
+    pub runs: u64,
+    /// How many forces were decided on since the start.
+    #[serde(skip)]
+    pub forces: u64,
+    /// Whether a run is under way.
+    pub refreshing: bool,
+}
+
+/// A failure to bring a newer map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MapFailure {
+    /// The public class: config, transport, http, decode, signature, schema, expiry or rollback.
+    pub class: &'static str,
+    /// What happened.
+    pub message: String,
+    /// When.
+    pub at: String,
+}
+
+/// What the maintainer works with.
+pub struct Maintenance {
+    /// Who decides.
+    pub policy: Arc<Policy>,
+    /// Where the map is.
+    pub endpoint: MapEndpoint,
+    /// What verifies it.
+    pub keys: KeyRing,
+    /// When it is refreshed, and how long it is good.
+    pub upkeep: UpkeepConfig,
+    /// Where it is kept.
+    pub state: Arc<dyn StateSink>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// When it is to end.
+    pub stop: CancellationToken,
+}
+
+/// The service map, as everybody else holds it.
+#[derive(Clone, Debug)]
+pub struct MapHandle {
+    view: watch::Receiver<Arc<MapView>>,
+    signals: Arc<MapSignals>,
+}
+
+#[derive(Debug, Default)]
+struct MapSignals {
+    forced: Notify,
+    wanted: Notify,
+}
+
+impl MapHandle {
+    /// The current view, and every later one.
+    pub fn view(&self) -> watch::Receiver<Arc<MapView>> {
+        self.view.clone()
+    }
+
+    /// A reader found the map wanting.
+    pub fn was_read(&self) {
+        self.signals.wanted.notify_one();
+    }
+
+    /// Insists on a refresh, and waits until a run has ended; one under way is joined.
+    pub async fn force(&self) -> Arc<MapView> {
+        let mut view = self.view.clone();
+        let before = view.borrow_and_update().clone();
+        self.signals.forced.notify_one();
+        let over = |now: &Arc<MapView>| {
+            let refused = now.status.forces > before.status.forces
+                && now.status.next_attempt.is_none()
+                && !now.status.refreshing;
+            now.status.runs > before.status.runs || refused
+        };
+        match view.wait_for(over).await {
+            Ok(view) => view.clone(),
+            Err(_) => before,
+        }
+    }
+}
+
+/// What stands before the map's bytes on disk.
+#[derive(Serialize, Deserialize)]
+struct SavedHeader {
+    cache: Held<CacheState>,
+}
+
+/// Restores what was saved, publishes it, and starts the task that keeps it.
+pub fn start(with: Maintenance, saved: Option<StateRecord>) -> (MapHandle, JoinHandle<()>) {
+    let (cache, map) = restore(&with.keys, saved);
+    let settled = map.is_some();
+    let upkeep = Upkeep::start(with.policy.clone(), RECORD_NAME, with.upkeep.clone(), cache);
+    let signals = Arc::new(MapSignals::default());
+    let publisher = watch::Sender::new(Arc::new(MapView::default()));
+    let handle = MapHandle { view: publisher.subscribe(), signals: signals.clone() };
+    let maintainer = Maintainer {
+        with,
+        upkeep,
+        map,
+        publisher,
+        signals,
+        last_failure: None,
+        persisted: settled,
+        settled,
+        runs: 0,
+        forces: 0,
+    };
+    maintainer.publish();
+    (handle, tokio::spawn(maintainer.run()))
+}
+
+/// Reads the saved map back. It is verified again: the keys may be others now. Without its bytes a value can not be
+/// served, but its ratchets still bind.
+fn restore(keys: &KeyRing, saved: Option<StateRecord>) -> (Option<Held<CacheState>>, Option<Arc<VerifiedMap>>) {
+    let Some(record) = saved else { return (None, None) };
+    let Ok(SavedHeader { mut cache }) = record.header() else { return (None, None) };
+    let expected = cache.state.value.as_ref().map(|value| value.digest.clone());
+    let map = verify(&record.body, keys).ok().filter(|map| expected == Some(map.digest.to_string()));
+    if map.is_none() {
+        if expected.is_some() {
+            tracing::warn!("the saved service map does not verify with the keys of today; it is not served");
+        }
+        cache.state.value = None;
+    }
+    (Some(cache), map.map(Arc::new))
+}
+
+struct Maintainer {
+    with: Maintenance,
+    upkeep: Upkeep,
+    map: Option<Arc<VerifiedMap>>,
+    publisher: watch::Sender<Arc<MapView>>,
+    signals: Arc<MapSignals>,
+    last_failure: Option<MapFailure>,
+    persisted: bool,
+    settled: bool,
+    runs: u64,
+    forces: u64,
+}
+
+/// What a run brought.
+enum Brought {
+    Map { map: Box<VerifiedMap>, etag: Option<String> },
+    NotModified,
+}
+
+type Running = Option<(Run, Moment, JoinHandle<Result<Brought, Failure>>)>;
+
+impl Maintainer {
+    async fn run(mut self) {
+        let clock = self.with.policy.edge().clock.clone();
+        let mut running: Running = None;
+        let stop = self.with.stop.clone();
+        let signals = self.signals.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                () = signals.forced.notified() => {
+                    self.forces += 1;
+                    self.upkeep.forced();
+                }
+                () = signals.wanted.notified() => self.upkeep.wanted(),
+                (run, requested, result) = ended(&mut running) => {
+                    running = None;
+                    self.ended(run, requested, result).await;
+                }
+                () = clock.sleep_until_some(self.upkeep.due()) => running = self.begin(),
+                () = clock.sleep_until_some(self.upkeep.verdict_until()) => self.upkeep.judge(),
+            }
+            self.publish();
+        }
+        self.upkeep.stopped();
+        if let Some((_, _, task)) = running {
+            task.abort();
+            // An aborted task ends at its next wait.
+            let _ = task.await;
+        }
+    }
+
+    fn begin(&mut self) -> Running {
+        let run = self.upkeep.begin()?;
+        let edge = self.with.policy.edge().clone();
+        let (endpoint, keys, metrics) =
+            (self.with.endpoint.clone(), self.with.keys.clone(), self.with.metrics.clone());
+        let etag = self.upkeep.value().and_then(|value| {
+            // A tag of other bytes than those held would confirm what we do not have.
+            value.etag.as_ref().filter(|etag| etag.digest == value.digest).map(|etag| etag.tag.clone())
+        });
+        let requested = edge.clock.now();
+        let task = tokio::spawn(async move {
+            let started = tokio::time::Instant::now();
+            let fetched = fetch(&*edge.http, &endpoint, etag.as_deref()).await?;
+            metrics.sync_phase("fetch", started.elapsed());
+            match fetched {
+                Fetched::NotModified => Ok(Brought::NotModified),
+                Fetched::Document { raw, etag } => {
+                    // A hostile document may take seconds to be refused.
+                    let verified = tokio::task::spawn_blocking(move || verify(&raw, &keys)).await;
+                    let verified = verified.map_err(|_| Failure::new(FailureClass::Decode, "verification panicked"))?;
+                    Ok(Brought::Map { map: Box::new(verified?), etag })
+                }
+            }
+        });
+        Some((run, requested, task))
+    }
+
+    async fn ended(&mut self, run: Run, requested: Moment, result: Result<Brought, Failure>) {
+        self.runs += 1;
+        self.settled = true;
+        let outcome = match result {
+            Err(failure) => {
+                self.upkeep.failed(run, &failure);
+                self.note_failure(&failure);
+                RefreshOutcome::Failed
+            }
+            Ok(Brought::Map { map, etag }) => self.take_map(run, requested, *map, etag).await,
+            Ok(Brought::NotModified) => self.take_confirmation(run, requested).await,
+        };
+        self.with.metrics.refresh("service-map", outcome);
+    }
+
+    async fn take_map(
+        &mut self,
+        run: Run,
+        requested: Moment,
+        map: VerifiedMap,
+        etag: Option<String>,
+    ) -> RefreshOutcome {
+        let event = FetchedEvent {
+            digest: map.digest.to_string(),
+            etag,
+            key_id: Some(map.key_id.clone()),
+            version: Some(map.map.generated_at.0),
+            signed_expiry_wall_ms: Some(expiry(&map).0),
+            ttl_ms: Some(milliseconds(map.map.ttl)),
+            scope: CacheScope::Private,
+            credential: String::new(),
+            requested: requested.into(),
+            key_set: self.with.keys.ids(),
+        };
+        match self.upkeep.fetched(run, event) {
+            Ok((AdvanceOutcome::Stored, reason)) => {
+                self.log_stored(&map, reason);
+                // Check, persist, swap: in that order (reliability R3).
+                self.persist(&map).await;
+                self.map = Some(Arc::new(map));
+                self.last_failure = None;
+                RefreshOutcome::Succeeded
+            }
+            Ok((AdvanceOutcome::Kept, _)) => {
+                self.last_failure = None;
+                self.persist(&map).await;
+                RefreshOutcome::Succeeded
+            }
+            Ok((outcome, reason)) => {
+                if outcome == AdvanceOutcome::Dropped {
+                    self.map = None;
+                }
+                let (class, message) = rejection(reason);
+                self.note_failure(&Failure::new(class, message));
+                RefreshOutcome::Failed
+            }
+            Err(error) => {
+                self.note_failure(&Failure::new(FailureClass::Server, error.to_string()));
+                RefreshOutcome::Failed
+            }
+        }
+    }
+
+    async fn take_confirmation(&mut self, run: Run, requested: Moment) -> RefreshOutcome {
+        let digest = self.upkeep.value().and_then(|value| value.etag.as_ref()).map(|etag| etag.digest.clone());
+        let ttl_ms = self.map.as_ref().map(|map| milliseconds(map.map.ttl));
+        let event = NotModifiedEvent { digest: digest.unwrap_or_default(), requested: requested.into(), ttl_ms };
+        if let Err(error) = self.upkeep.not_modified(run, event) {
+            self.note_failure(&Failure::new(FailureClass::Server, error.to_string()));
+            return RefreshOutcome::Failed;
+        }
+        self.last_failure = None;
+        if let Some(map) = self.map.clone() {
+            self.persist(&map).await;
+        }
+        RefreshOutcome::Succeeded
+    }
+
+    async fn persist(&mut self, map: &VerifiedMap) {
+        let header = SavedHeader { cache: self.upkeep.cache().clone() };
+        let Ok(record) = StateRecord::new(&header, map.raw.clone()) else { return };
+        self.persisted = match self.with.state.keep_now(RECORD_NAME, record).await {
+            Ok(()) => true,
+            Err(error) => {
+                // The map is verified and newer: a full disk must not keep a disabled connector alive.
+                tracing::error!(%error, "the service map could not be saved; it is used all the same");
+                false
+            }
+        };
+    }
+
+    fn log_stored(&self, map: &VerifiedMap, reason: AdvanceReason) {
+        let enabled = map.map.connectors.iter().filter(|connector| connector.enabled).count();
+        tracing::info!(
+            map = map.map.id,
+            generatedAt = %map.map.generated_at,
+            keyId = map.key_id,
+            connectorCount = map.map.connectors.len(),
+            enabled,
+            reason = case_name(&reason),
+            "service map accepted"
+        );
+    }
+
+    fn note_failure(&mut self, failure: &Failure) {
+        let class = failure.class.group().as_str();
+        self.with.metrics.map_rejected(class);
+        tracing::warn!(class, failures = self.upkeep.failures().0, %failure, "service map not refreshed");
+        let at = self.with.policy.edge().clock.wall().to_string();
+        self.last_failure = Some(MapFailure { class, message: failure.message.clone(), at });
+    }
+
+    fn publish(&self) {
+        let verdict = self.upkeep.verdict();
+        let now = self.with.policy.edge().clock.now();
+        let value: Option<&ValueFacts> = self.upkeep.value();
+        let map = self.map.clone().filter(|_| verdict.serve == ServeVerdict::Serve);
+        let wall_of = |due: BootMs| now.wall.plus(milliseconds(due.since(now.boot)));
+        let held = self.map.as_ref();
+        let status = MapStatus {
+            state: case_name(&verdict.state),
+            reason: case_name(&verdict.reason),
+            id: held.map(|map| map.map.id.clone()),
+            generated_at: held.map(|map| map.map.generated_at.to_string()),
+            fetched_at: value.map(|value| WallMs(value.requested.wall_ms).to_string()),
+            key_id: held.map(|map| map.key_id.clone()),
+            next_attempt: self.upkeep.due().map(|due| wall_of(due).to_string()),
+            next_reason: case_name(&self.upkeep.reason()),
+            failures: self.upkeep.failures().0,
+            last_failure: self.last_failure.clone(),
+            persisted: self.persisted,
+            settled: self.settled,
+            runs: self.runs,
+            forces: self.forces,
+            refreshing: self.upkeep.is_running(),
+        };
+        self.publisher.send_if_modified(|view| {
+            let same_map = match (&view.map, &map) {
+                (Some(before), Some(now)) => Arc::ptr_eq(before, now),
+                (None, None) => true,
+                _ => false,
+            };
+            if same_map && view.status == status {
+                return false;
+            }
+            *view = Arc::new(MapView { map, status });
+            true
+        });
+    }
+}
+
+/// When the map expires: by its own word, or with the first of its enabled entries, as its builder has it (contracts 1.4).
+fn expiry(map: &VerifiedMap) -> WallMs {
+    let generated_at = map.map.generated_at;
+    let entries = map.map.connectors.iter().filter(|connector| connector.enabled).filter_map(|one| one.expires);
+    // Some old maps hold a relative number there; it reads as a time before the map was made, and does not count.
+    entries.filter(|expires| *expires > generated_at).fold(map.map.expires, WallMs::min)
+}
+
+fn rejection(reason: AdvanceReason) -> (FailureClass, &'static str) {
+    match reason {
+        AdvanceReason::RefusedExpired => {
+            (FailureClass::Expiry, "the map was past its signed expiry when it arrived; the one in force stays")
+        }
+        AdvanceReason::Rollback => {
+            (FailureClass::Rollback, "the map is older than one that was accepted; the one in force stays")
+        }
+        AdvanceReason::Equivocation => (
+            FailureClass::Rollback,
+            "the map has the generatedAt of the one in force but another content; give every change a later generatedAt",
+        ),
+        AdvanceReason::FromTheFuture => (
+            FailureClass::Schema,
+            "the map's generatedAt lies in the future by more than clocks may differ; check the clocks of both machines",
+        ),
+        _ => (FailureClass::Rollback, "the policy refused the map"),
+    }
+}
+
+async fn ended(running: &mut Running) -> (Run, Moment, Result<Brought, Failure>) {
+    match running {
+        Some((run, requested, task)) => {
+            let (run, requested) = (*run, *requested);
+            let result = task.await;
+            let panicked = || Err(Failure::new(FailureClass::Server, "the fetch panicked"));
+            (run, requested, result.unwrap_or_else(|_| panicked()))
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
