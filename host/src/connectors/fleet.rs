@@ -117,7 +117,7 @@ pub enum PassKind {
 #[derive(Clone, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SyncReport {
-    /// How many connectors there are.
+    /// How many enabled connectors there are.
     pub connector_count: usize,
     /// How many of them serve their list.
     pub ready: usize,
@@ -129,6 +129,21 @@ pub struct SyncReport {
     pub duration_ms: u64,
     /// Each connector, in the order in which they ended.
     pub connectors: Vec<Synced>,
+}
+
+impl SyncReport {
+    /// Writes the aggregated line of a sync to the log. `described` counts disabled connectors too.
+    pub fn log(&self, described: usize) {
+        tracing::info!(
+            connectorCount = described,
+            enabled = self.connector_count,
+            ready = self.ready,
+            failed = self.failed,
+            parallelism = self.parallelism,
+            durationMs = self.duration_ms,
+            "sync"
+        );
+    }
 }
 
 /// How a sync went for one connector.
@@ -248,8 +263,8 @@ impl Fleet {
     }
 
     /// Waits until a pass over every connector is over. `progress` is told of each as it ends.
-    pub async fn pass(&self, kind: PassKind, progress: impl Fn(&Synced)) -> SyncReport {
-        let started = Instant::now();
+    /// Times are counted from `started`.
+    pub async fn pass(&self, kind: PassKind, started: Instant, progress: impl Fn(&Synced)) -> SyncReport {
         let members: Vec<Arc<Member>> = self.members.load().values().cloned().collect();
         let connector_count = members.len();
         let mut under_way: FuturesUnordered<_> =
@@ -272,24 +287,14 @@ impl Fleet {
         }
         let ready = connectors.iter().filter(|synced| synced.ok).count();
         self.metrics.sync_phase("sync", started.elapsed());
-        let report = SyncReport {
+        SyncReport {
             connector_count,
             ready,
             failed: connector_count - ready,
             parallelism: self.settings.concurrency.unwrap_or(config_limits::CONCURRENCY_MAX),
             duration_ms: milliseconds(started.elapsed()),
             connectors,
-        };
-        tracing::info!(
-            connectorCount = report.connector_count,
-            enabled = report.connector_count,
-            ready = report.ready,
-            failed = report.failed,
-            parallelism = report.parallelism,
-            durationMs = report.duration_ms,
-            "sync"
-        );
-        report
+        }
     }
 
     /// Calls a connector.

@@ -58,6 +58,8 @@ pub(super) struct Inner {
 /// Which connectors a sync is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SyncKind {
+    /// Nothing is forced: every one serves its list or has tried to, as after a start.
+    First,
     /// Every one has a run now; runs under way are joined.
     Force,
     /// Every one has had a run since the start.
@@ -126,8 +128,14 @@ impl Gateway {
 
     /// Refreshes the service map and every connector, and waits for them. `progress` is told of each as it ends.
     pub async fn sync(&self, kind: SyncKind, progress: impl Fn(&Synced)) -> SyncReport {
-        let started = Instant::now();
         let parts = &self.inner.parts;
+        if kind == SyncKind::First {
+            let mut applied = parts.applied.clone();
+            // The assembly ends only with the gateway.
+            let _ = applied.wait_for(|applied| applied.settled).await;
+            return parts.fleet.pass(PassKind::First, self.inner.started, progress).await;
+        }
+        let started = Instant::now();
         if let Some(map) = &parts.map {
             let ran = map.view().borrow().status.runs > 0;
             let view = if kind == SyncKind::AtLeastOnce && ran { map.view().borrow().clone() } else { map.force().await };
@@ -135,12 +143,9 @@ impl Gateway {
             // The assembly follows within microseconds; it ends only with the gateway.
             let _ = applied.wait_for(|applied| applied.map_runs >= view.status.runs).await;
         }
-        let pass = match kind {
-            SyncKind::Force => PassKind::Force,
-            SyncKind::AtLeastOnce => PassKind::AtLeastOnce,
-        };
-        let mut report = parts.fleet.pass(pass, progress).await;
-        report.duration_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let pass = if kind == SyncKind::Force { PassKind::Force } else { PassKind::AtLeastOnce };
+        let report = parts.fleet.pass(pass, started, progress).await;
+        self.log(&report);
         report
     }
 
@@ -234,14 +239,13 @@ impl Gateway {
     }
 
     async fn observe_first_pass(&self) {
-        let parts = &self.inner.parts;
-        let mut applied = parts.applied.clone();
-        if applied.wait_for(|applied| applied.settled).await.is_err() {
-            return;
-        }
-        let mut report = parts.fleet.pass(PassKind::First, |_| {}).await;
-        report.duration_ms = u64::try_from(self.inner.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        parts.first_pass.send_replace(Some(Arc::new(report)));
+        let report = self.sync(SyncKind::First, |_| {}).await;
+        self.log(&report);
+        self.inner.parts.first_pass.send_replace(Some(Arc::new(report)));
+    }
+
+    fn log(&self, report: &SyncReport) {
+        report.log(report.connector_count + self.inner.parts.applied.borrow().disabled.len());
     }
 }
 

@@ -1,0 +1,107 @@
+//! Speaking to a running gateway as its clients do: MCP for tools, plain HTTP for the admin routes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use clap::Args;
+use cortex_mcp::config::{Environment, Flags, Settings};
+use cortex_mcp::edge::http::{Http, ReqwestHttp, Request, within};
+use cortex_mcp::mcp::{Era, Session, Upstream, WireError};
+use cortex_mcp::model::Failure;
+use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use http::{Method, StatusCode};
+use std::time::Duration;
+use url::Url;
+
+use super::error::CommandError;
+
+/// Where the gateway is.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GatewayAddress {
+    /// The gateway's endpoint; by default the one that the configuration names. A token is taken from
+    /// CORTEX_GATEWAY_TOKEN.
+    #[arg(long, value_name = "URL")]
+    url: Option<Url>,
+}
+
+/// A gateway that runs elsewhere.
+pub(crate) struct RemoteGateway {
+    http: Arc<dyn Http>,
+    endpoint: Url,
+    headers: HeaderMap,
+}
+
+/// How long an answer of the admin routes may take.
+const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a sync may take.
+const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Largest answer of the admin routes.
+const ADMIN_BYTES_MAX: usize = 64 << 20;
+
+impl GatewayAddress {
+    pub(crate) fn open(&self) -> Result<RemoteGateway, CommandError> {
+        let environment = Environment::of_process();
+        let endpoint = match &self.url {
+            Some(url) => url.clone(),
+            None => {
+                let settings = Settings::resolve(&Flags::default(), &environment)?;
+                let text = format!("http://{}/mcp", settings.listen);
+                Url::parse(&text).map_err(|error| CommandError::Usage(error.to_string()))?
+            }
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(token) = environment.get("CORTEX_GATEWAY_TOKEN") {
+            let value = HeaderValue::try_from(format!("Bearer {token}"));
+            let mut value = value.map_err(|_| CommandError::Usage("CORTEX_GATEWAY_TOKEN is no header value".into()))?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(RemoteGateway { http: Arc::new(ReqwestHttp::new()?), endpoint, headers })
+    }
+}
+
+impl RemoteGateway {
+    /// A session with it.
+    pub(crate) async fn session(&self) -> Result<Session, CommandError> {
+        let upstream = Upstream::new(self.http.clone(), self.endpoint.clone(), self.headers.clone());
+        upstream.open(Some(Era::Modern)).await.map_err(|error| self.wire_error(&error))
+    }
+
+    /// The body of one of its admin routes.
+    pub(crate) async fn admin(&self, method: Method, path: &str) -> Result<Bytes, CommandError> {
+        let mut url = self.endpoint.clone();
+        url.set_path(path);
+        let limit = if method == Method::POST { SYNC_TIMEOUT } else { ADMIN_TIMEOUT };
+        let request = Request { method, url, headers: self.headers.clone(), body: Bytes::new() };
+        let answer = within(limit, async {
+            let response = self.http.send(request).await?;
+            let status = response.status;
+            Ok::<_, Failure>((status, response.body.collect(ADMIN_BYTES_MAX).await?))
+        });
+        match answer.await {
+            Ok((StatusCode::OK, body)) => Ok(body),
+            Ok((status, body)) => {
+                let text = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+                Err(CommandError::Refused(format!("{status} {text}")))
+            }
+            Err(failure) => Err(self.no_gateway(&failure)),
+        }
+    }
+
+    /// What a failed exchange means to a person.
+    pub(crate) fn wire_error(&self, error: &WireError) -> CommandError {
+        match error {
+            WireError::Http(_) => self.no_gateway(&error.failure()),
+            WireError::Rpc(rpc) => CommandError::Refused(rpc.message.clone()),
+            other => CommandError::Refused(other.failure().message),
+        }
+    }
+
+    fn no_gateway(&self, failure: &Failure) -> CommandError {
+        let mut url = self.endpoint.clone();
+        url.set_query(None);
+        CommandError::NoGateway { url: url.to_string(), reason: failure.message.clone() }
+    }
+}

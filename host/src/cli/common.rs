@@ -1,0 +1,94 @@
+//! What several commands share: settings from flags, environment and file, logs, signals, and the table of a sync.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Args;
+use cortex_mcp::config::{Environment, Flags, Settings};
+use cortex_mcp::connectors::{SyncReport, Synced};
+use cortex_mcp::telemetry::init_logs;
+use indicatif::{ProgressBar, ProgressStyle};
+use url::Url;
+
+use super::error::{CommandError, Exit};
+use super::output::{Output, Tone, shorten};
+
+/// Flags of every command that runs a gateway.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct GatewayFlags {
+    /// The configuration file, instead of gateway.toml below the home folder.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The service map, instead of CONNECTORS_SERVICE_MAP_URL.
+    #[arg(long, value_name = "URL")]
+    pub(crate) service_map_url: Option<Url>,
+
+    /// A policy component, instead of the embedded default.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
+}
+
+impl GatewayFlags {
+    /// The effective settings; logs are on afterwards.
+    pub(crate) fn settings(&self, listen: Option<SocketAddr>) -> Result<Settings, CommandError> {
+        let flags = Flags {
+            listen,
+            service_map_url: self.service_map_url.clone(),
+            policy: self.policy.clone(),
+            configuration: self.config.clone(),
+        };
+        let settings = Settings::resolve(&flags, &Environment::of_process())?;
+        init_logs(settings.log_level, settings.log_format);
+        tracing::info!(configuration = %settings.redacted(), "effective configuration");
+        Ok(settings)
+    }
+}
+
+/// Returns when the process is asked to end: SIGTERM, or SIGINT.
+pub(crate) async fn asked_to_end() {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signals) => {
+                signals.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = terminated => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+}
+
+/// A spinner on stderr; hidden when machines read or no terminal shows it.
+pub(crate) fn spinner(output: Output, message: &'static str) -> ProgressBar {
+    let bar = if output.is_json() { ProgressBar::hidden() } else { ProgressBar::new_spinner() };
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {elapsed}") {
+        bar.set_style(style);
+    }
+    bar.set_message(message);
+    bar.enable_steady_tick(std::time::Duration::from_millis(100));
+    bar
+}
+
+/// One connector's end in a sync, for people.
+pub(crate) fn progress_line(output: Output, synced: &Synced) -> String {
+    let mark = if synced.ok { output.tone("ready ", Tone::Good) } else { output.tone("failed", Tone::Bad) };
+    let detail = match (&synced.reason, &synced.message) {
+        (Some(reason), Some(message)) => format!("{reason}: {}", shorten(message, 60)),
+        (Some(reason), None) => reason.clone(),
+        _ => format!("{} tools", synced.tools),
+    };
+    format!("  {mark} {:>6} ms  {:<20} {detail}", synced.after_ms, synced.id.to_string())
+}
+
+/// The exit code of a sync.
+pub(crate) fn exit_of(report: &SyncReport) -> Exit {
+    match (report.ready, report.failed) {
+        (_, 0) => Exit::Good,
+        (0, _) => Exit::Failed,
+        _ => Exit::Partly,
+    }
+}

@@ -1,0 +1,93 @@
+//! How a command ends: its exit code, or an error that says what to do.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use cortex_mcp::config::ConfigError;
+use cortex_mcp::demo::StageError;
+use cortex_mcp::edge::http::HttpSetupError;
+use cortex_mcp::gateway::StartError;
+use cortex_mcp::policy::PolicyError;
+use cortex_mcp::service_map::{EndpointError, KeyRingError, MapError};
+
+/// The exit codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    Good,
+    Failed,
+    Usage,
+    Partly,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Good => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Partly => 3,
+        })
+    }
+}
+
+/// A command that can not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    #[error(transparent)]
+    Http(#[from] HttpSetupError),
+    #[error("the service map's address is not usable: {0}")]
+    Endpoint(#[from] EndpointError),
+    #[error("the signature key is not usable: {0}")]
+    Keys(#[from] KeyRingError),
+    #[error("{0}")]
+    Map(#[from] MapError),
+    #[error("no signature key: set CONNECTORS_SIGNATURE_KEY to the key that signs the map")]
+    NoKey,
+    #[error("{address} is already in use; stop what listens there, or choose another address with --listen")]
+    Taken { address: SocketAddr },
+    #[error("{address} can not be listened on: {source}")]
+    Listen { address: SocketAddr, source: std::io::Error },
+    #[error("{path}: {source}")]
+    File { path: String, source: std::io::Error },
+    #[error("no gateway answers at {url}: {reason}; start one with `cortex-mcp serve`, or name another with --url")]
+    NoGateway { url: String, reason: String },
+    #[error("the gateway refused: {0}")]
+    Refused(String),
+    #[error("{0}")]
+    Usage(String),
+    #[error("the runtime can not be started: {0}")]
+    Runtime(std::io::Error),
+}
+
+impl CommandError {
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) | Self::Usage(_) | Self::NoKey | Self::Stage(StageError::Numbers { .. }) => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+
+    /// A word for machines.
+    pub(crate) fn class(&self) -> &'static str {
+        match self {
+            Self::Config(_) | Self::NoKey | Self::Keys(_) | Self::Endpoint(_) => "config",
+            Self::Start(StartError::Config(_) | StartError::Keys(_) | StartError::Endpoint(_)) => "config",
+            Self::Start(StartError::Policy(_)) | Self::Policy(_) => "policy",
+            Self::Map(error) => error.group().as_str(),
+            Self::Taken { .. } | Self::Listen { .. } => "listen",
+            Self::NoGateway { .. } => "no-gateway",
+            Self::Refused(_) => "refused",
+            Self::File { .. } => "file",
+            Self::Usage(_) | Self::Stage(_) => "usage",
+            Self::Start(_) | Self::Http(_) | Self::Runtime(_) => "start",
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The command line: one file for each command, what they share in `output` and `common`.
+//!
+//! Results go to stdout, logs and progress to stderr. Every command has `--json`. Exit codes: 0 good, 1 failed, 2 usage, 3
+//! partly.
+
+mod call;
+mod client;
+mod common;
+mod demo;
+mod error;
+mod map;
+mod output;
+mod policy;
+mod serve;
+mod status;
+mod sync;
+mod tools;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use error::CommandError;
+use output::Output;
+
+/// An MCP connector gateway whose every decision is made by a WebAssembly policy.
+#[derive(Debug, Parser)]
+#[command(name = "cortex-mcp", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  cortex-mcp demo                      a whole world on this machine, to look around in
+  cortex-mcp serve                     the gateway, for the service map that the environment names
+  cortex-mcp tools                     what a running gateway serves
+  cortex-mcp call server-01__echo --arguments '{\"text\":\"hello\"}'
+
+Exit codes: 0 good, 1 failed, 2 wrong usage, 3 some connectors failed.")]
+struct Cli {
+    /// Print JSON instead of text for people.
+    #[arg(long, global = true)]
+    json: bool,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the whole thing at work on loopback sockets: a signed service map, MCP servers, the gateway, calls.
+    Demo(demo::Demo),
+    /// Runs the gateway.
+    Serve(serve::Serve),
+    /// Refreshes the service map and every connector once, and tells how that went.
+    Sync(sync::Sync),
+    /// Lists the tools of a running gateway.
+    Tools(tools::Tools),
+    /// Calls a tool of a running gateway.
+    Call(call::Call),
+    /// Tells how a running gateway stands.
+    Status(status::Status),
+    /// Signs, verifies and shows service maps.
+    Map(map::Map),
+    /// Inspects and exports policies.
+    Policy(policy::PolicyCommand),
+}
+
+/// Runs the command of this process's arguments.
+pub(crate) fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.json);
+    let result = match cli.command {
+        Command::Map(command) => command.run(&output),
+        Command::Policy(command) => command.run(&output),
+        Command::Demo(command) => block_on(command.run(&output)),
+        Command::Serve(command) => block_on(command.run(&output)),
+        Command::Sync(command) => block_on(command.run(&output)),
+        Command::Tools(command) => block_on(command.run(&output)),
+        Command::Call(command) => block_on(command.run(&output)),
+        Command::Status(command) => block_on(command.run(&output)),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => {
+            output.error(&error);
+            error.exit().into()
+        }
+    }
+}
+
+fn block_on(
+    command: impl Future<Output = Result<error::Exit, CommandError>>,
+) -> Result<error::Exit, CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
+    runtime.block_on(command)
+}

@@ -1,0 +1,70 @@
+//! `cortex-mcp serve`: the gateway on a socket, until it is asked to end.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+use cortex_mcp::gateway::Gateway;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use super::common::{GatewayFlags, asked_to_end};
+use super::error::{CommandError, Exit};
+use super::output::Output;
+
+/// Runs the gateway until SIGTERM or SIGINT; then calls in flight end, and state is written.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  CONNECTORS_SERVICE_MAP_URL=https://example.com/v1/connectors/service-map \\
+  CONNECTORS_SIGNATURE_KEY=... cortex-mcp serve
+
+  cortex-mcp serve --listen 127.0.0.1:9000 --policy my-policy.wasm
+
+The environment is described in the README. State is kept below $CORTEX_HOME/mcp/state: a restart serves everything
+before the first packet leaves.")]
+pub(crate) struct Serve {
+    /// Where to listen, instead of the configured address. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Option<SocketAddr>,
+
+    #[command(flatten)]
+    gateway: GatewayFlags,
+}
+
+impl Serve {
+    pub(crate) async fn run(self, output: &Output) -> Result<Exit, CommandError> {
+        let settings = self.gateway.settings(self.listen)?;
+        // Before anything else: requests that come early wait in the backlog.
+        let listener = bind(settings.listen).await?;
+        let address = listener.local_addr().map_err(|source| listen_error(settings.listen, source))?;
+        let gateway = Gateway::builder(settings).start().await?;
+        let url = format!("http://{address}/mcp");
+        output.value(&json!({ "url": url, "listen": address.to_string() }));
+        output.line(format_args!("cortex-mcp serves {url}"));
+        tracing::info!(url, "listening");
+        let stop = CancellationToken::new();
+        let stopping = stop.clone();
+        let signalled = tokio::spawn(async move {
+            asked_to_end().await;
+            tracing::info!("asked to end: calls in flight may finish");
+            stopping.cancel();
+        });
+        let served = gateway.serve(listener, stop).await;
+        signalled.abort();
+        gateway.shut_down().await;
+        served.map_err(|source| listen_error(address, source))?;
+        Ok(Exit::Good)
+    }
+}
+
+/// Takes a socket.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, CommandError> {
+    TcpListener::bind(address).await.map_err(|source| listen_error(address, source))
+}
+
+fn listen_error(address: SocketAddr, source: std::io::Error) -> CommandError {
+    match source.kind() {
+        std::io::ErrorKind::AddrInUse => CommandError::Taken { address },
+        _ => CommandError::Listen { address, source },
+    }
+}

@@ -1,0 +1,111 @@
+//! `cortex-mcp status`: how a running gateway stands.
+
+use clap::Args;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::client::GatewayAddress;
+use super::error::{CommandError, Exit};
+use super::output::{Output, Tone, shorten};
+
+/// Tells how a running gateway stands: policy, service map, registry, every connector.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cortex-mcp status
+  cortex-mcp status --json | jq '.connectors[] | select(.contact != \"up\")'
+
+Exit codes: 0 every connector is up, 3 some are not.")]
+pub(crate) struct Status {
+    #[command(flatten)]
+    address: GatewayAddress,
+}
+
+impl Status {
+    pub(crate) async fn run(self, output: &Output) -> Result<Exit, CommandError> {
+        let body = self.address.open()?.admin(http::Method::GET, "/status").await?;
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let status: Value =
+            serde_json::from_str(&text).map_err(|_| CommandError::Refused("an unreadable status".into()))?;
+        if output.is_json() {
+            match RawValue::from_string(text) {
+                Ok(raw) => output.value(&raw),
+                Err(_) => output.value(&status),
+            }
+        } else {
+            describe(*output, &status);
+        }
+        let connectors = status["connectors"].as_array().map_or(&[][..], Vec::as_slice);
+        let all_up = connectors.iter().all(|connector| connector["contact"] == "up");
+        Ok(if all_up { Exit::Good } else { Exit::Partly })
+    }
+}
+
+fn describe(output: Output, status: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let policy = &status["policy"];
+    output.line(format_args!(
+        "policy      {} ({} decisions, {} faults{})",
+        shorten(&text(&policy["digest"]), 12),
+        policy["decisions"],
+        policy["faults"],
+        if policy["suspended"] == true { ", suspended: the default decides" } else { "" }
+    ));
+    let map = &status["serviceMap"];
+    if map.is_null() {
+        output.line("service map none is configured");
+    } else {
+        output.line(format_args!(
+            "service map {} ({}), generated {}, fetched {}, next {}",
+            text(&map["state"]),
+            text(&map["reason"]),
+            text(&map["generatedAt"]),
+            text(&map["fetchedAt"]),
+            text(&map["nextAttempt"])
+        ));
+        if let Some(message) = map["lastFailure"]["message"].as_str() {
+            output.line(format_args!("            {}", output.tone(message, Tone::Doubtful)));
+        }
+    }
+    output.line(format_args!("registry    {} entries", status["registry"]["entries"]));
+    if let Some(error) = status["registry"]["error"].as_str() {
+        output.line(format_args!("            {}", output.tone(error, Tone::Bad)));
+    }
+    for problem in status["registry"]["problems"].as_array().into_iter().flatten() {
+        output.line(format_args!("            {}", output.tone(&text(problem), Tone::Doubtful)));
+    }
+    output.line(format_args!("state       {}", text(&status["state"])));
+    let mut table = output.table(&["connector", "contact", "list", "tools", "fetched", "next attempt", "last failure"]);
+    for connector in status["connectors"].as_array().into_iter().flatten() {
+        let contact = text(&connector["contact"]);
+        let tone = match contact.as_str() {
+            "up" => Tone::Good,
+            "down" => Tone::Bad,
+            _ => Tone::Doubtful,
+        };
+        table.add_row([
+            text(&connector["id"]),
+            output.tone(&contact, tone),
+            format!("{} ({})", text(&connector["state"]), text(&connector["reason"])),
+            connector["tools"].to_string(),
+            text(&connector["fetchedAt"]),
+            text(&connector["nextAttempt"]),
+            shorten(connector["lastFailure"]["message"].as_str().unwrap_or(""), 40),
+        ]);
+    }
+    output.line(table);
+    for collision in status["collisions"].as_array().into_iter().flatten() {
+        output.line(format_args!(
+            "{} is a tool of {} and of {}; the first is served",
+            text(&collision["name"]),
+            text(&collision["served"]),
+            text(&collision["hidden"])
+        ));
+    }
+    for conflict in status["conflicts"].as_array().into_iter().flatten() {
+        output.line(format_args!(
+            "{} is named twice; the entry {} is not served",
+            text(&conflict["id"]),
+            text(&conflict["hidden"])
+        ));
+    }
+}

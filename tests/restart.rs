@@ -1,0 +1,237 @@
+//! Restarts: what was served before is served again before the first packet leaves, after a stop as after a crash, by one
+//! process of a directory as by several.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+
+mod support;
+
+use cortex_mcp::catalog::ListState;
+use cortex_mcp::edge::files::Directory;
+use cortex_mcp::edge::virtual_network::{Host, VirtualNetwork};
+use cortex_mcp::gateway::{StateRole, SyncKind};
+use std::sync::Arc;
+use support::{KEY, MAP_URL, MapAnswer, MapDocument, MapOrigin, Rig, Served, seconds, tools_bytes};
+use tokio::time::Instant;
+
+/// Lists through the gateway, and shows that neither virtual time nor a packet was spent on it.
+async fn listed_at_once(served: &Served) -> String {
+    assert_eq!(served.wire.count(), 0, "packets left before the first list");
+    let answer = served.modern().list().await;
+    assert_eq!((served.wire.count(), Instant::now() - served.started), (0, seconds(0)));
+    for id in answer.result()["_meta"]["com.brainwav.cortex/connectors"].as_array().unwrap() {
+        assert!(id["state"].is_string() && id["fetchedAt"].is_string(), "{id}");
+    }
+    tools_bytes(&answer.body)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_serves_every_list_before_the_first_packet_leaves() {
+    let rig = Rig::new(10);
+    let served = rig.ready().await;
+    let before = tools_bytes(&served.modern().list().await.body);
+    assert_eq!(served.tools(), 30);
+    served.gateway.shut_down().await;
+
+    rig.stop_everything();
+    let again = rig.start().await;
+    assert_eq!(listed_at_once(&again).await, before);
+    assert_eq!(tools_bytes(&again.legacy().list().await.body), before);
+    let standing = again.modern().list().await.standing("s4");
+    assert_eq!((standing["state"].as_str(), standing["fetchedAt"].as_str()), (Some("fresh"), Some("2026-01-01T00:00:01.005Z")));
+    assert_eq!(again.gateway.status().service_map.unwrap().state, "fresh");
+
+    // They return with other tools.
+    tokio::time::sleep(seconds(400)).await;
+    assert_eq!(again.tools(), 30, "what is known is served while nobody answers");
+    rig.servers.iter().for_each(|upstream| upstream.server.set_tools(4));
+    rig.revive_everything();
+    again.until("the new lists", seconds(60), |served| served.tools() == 40).await;
+    let sum = again.modern().call("s7__add", r#"{"a":40,"b":2}"#).await;
+    assert_eq!(sum.result()["structuredContent"]["sum"], 42);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_crash_loses_nothing_that_was_served_a_moment_ago() {
+    let mut rig = Rig::new(10);
+    let served = rig.ready().await;
+    let before = tools_bytes(&served.modern().list().await.body);
+    // The batch of the state writer.
+    tokio::time::sleep(seconds(1)).await;
+    rig.crash(&served);
+    rig.stop_everything();
+
+    let again = rig.start().await;
+    assert_eq!(listed_at_once(&again).await, before);
+    rig.servers.iter().for_each(|upstream| upstream.server.set_tools(5));
+    rig.revive_everything();
+    again.until("the new lists", seconds(400), |served| served.tools() == 50).await;
+    assert_eq!(again.legacy().call("s1__add", r#"{"a":1,"b":1}"#).await.result()["structuredContent"]["sum"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_failing_before_the_restart_does_not_delay_its_first_list() {
+    let mut rig = Rig::new(4);
+    // A server that was never reached: nothing is saved of it.
+    rig.hang(4);
+    let served = rig.ready().await;
+    rig.stop_everything();
+    // The lists are past their time, and refreshing them keeps failing.
+    tokio::time::sleep(seconds(1_200)).await;
+    assert_eq!(served.connector("s1").unwrap().state, ListState::StaleError);
+    let before = tools_bytes(&served.modern().list().await.body);
+    rig.crash(&served);
+
+    rig.hang(4);
+    let again = rig.start().await;
+    let answer = again.modern().list().await;
+    assert_eq!((again.wire.count(), Instant::now() - again.started), (0, seconds(0)));
+    assert_eq!(tools_bytes(&answer.body), before);
+    assert_eq!(answer.standing("s1")["state"], "stale-error");
+    assert_eq!(answer.standing("s4")["state"], "empty");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_after_a_reboot_knows_the_age_of_its_lists_by_the_wall_clock() {
+    let rig = Rig::new(2);
+    let served = rig.ready().await;
+    let before = tools_bytes(&served.modern().list().await.body);
+    served.gateway.shut_down().await;
+    rig.stop_everything();
+    rig.clock.suspend(seconds(3_000));
+    rig.clock.reboot();
+    let again = rig.start().await;
+    assert_eq!(listed_at_once(&again).await, before);
+    assert_eq!(again.connector("s1").unwrap().state, ListState::Stale);
+    again.gateway.shut_down().await;
+
+    // Past the greatest staleness nothing is served any more.
+    rig.clock.suspend(seconds(2 * 86_400));
+    rig.clock.reboot();
+    let late = rig.start().await;
+    assert_eq!(late.tools(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_record_is_moved_aside_and_fetched_anew() {
+    let mut rig = Rig::new(3);
+    let served = rig.ready().await;
+    served.gateway.shut_down().await;
+    let mut record = rig.state.read("connector-s2.state").unwrap().unwrap();
+    let last = record.len() - 3;
+    record[last] ^= 1;
+    rig.state = rig.copy_of_state();
+    rig.state.replace("connector-s2.state", &record).unwrap();
+    let lists = rig.server(2).counts().lists;
+
+    let again = rig.start().await;
+    assert_eq!(again.tools(), 6);
+    assert_eq!(rig.state.read("connector-s2.damaged").unwrap().as_deref(), Some(&record[..]));
+    again.until("the list of s2", seconds(1), |served| served.tools() == 9).await;
+    assert_eq!(rig.server(2).counts().lists, lists + 1);
+    tokio::time::sleep(seconds(1)).await;
+    assert!(rig.state.names().unwrap().contains(&"connector-s2.state".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_saved_map_is_verified_again_with_the_keys_of_the_day() {
+    let mut rig = Rig::new(2);
+    let served = rig.ready().await;
+    served.gateway.shut_down().await;
+    rig.set("CONNECTORS_SIGNATURE_KEY", "another key");
+    let again = rig.ready().await;
+    assert_eq!(again.tools(), 0);
+    let status = again.gateway.status().service_map.unwrap();
+    assert_eq!(status.last_failure.unwrap().class, "signature");
+    again.gateway.shut_down().await;
+
+    rig.set("CONNECTORS_SIGNATURE_KEY", KEY);
+    let back = rig.ready().await;
+    assert_eq!(back.tools(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn remembered_eras_save_the_probe() {
+    let rig = Rig::new(2);
+    let served = rig.ready().await;
+    let (legacy, modern) = (rig.server(1).counts(), rig.server(2).counts());
+    assert_eq!((legacy.discover, legacy.initialize, modern.discover, modern.initialize), (1, 1, 1, 1));
+    served.gateway.shut_down().await;
+    let again = rig.ready().await;
+    again.gateway.sync(SyncKind::Force, |_| {}).await;
+    let (legacy, modern) = (rig.server(1).counts(), rig.server(2).counts());
+    assert_eq!((legacy.discover, legacy.initialize), (1, 2), "a legacy server is not asked for the modern era again");
+    assert_eq!(modern.initialize, 1, "a modern server is not asked for the legacy era again");
+    let eras: Vec<_> = again.gateway.status().connectors.iter().map(|one| one.era.unwrap()).collect();
+    assert_eq!(eras, [cortex_mcp::mcp::Era::Legacy, cortex_mcp::mcp::Era::Modern]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_closes_its_legacy_sessions() {
+    let rig = Rig::new(4);
+    let served = rig.ready().await;
+    assert_eq!((rig.server(1).open_sessions(), rig.server(3).open_sessions()), (1, 1));
+    served.gateway.shut_down().await;
+    for number in [1, 3] {
+        assert_eq!((rig.server(number).open_sessions(), rig.server(number).counts().deletes), (0, 1));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_gateways_on_one_directory_one_writes_and_the_other_takes_over() {
+    let rig = Rig::new(2);
+    let first = rig.ready().await;
+    let second = rig.ready().await;
+    let roles = || (first.gateway.status().state, second.gateway.status().state);
+    assert_eq!(roles(), (StateRole::Writer, StateRole::Follower));
+    assert_eq!(second.tools(), 6);
+    tokio::time::sleep(seconds(10)).await;
+    let writes = rig.state.replaces();
+    rig.server(1).set_tools(4);
+    second.gateway.sync(SyncKind::Force, |_| {}).await;
+    tokio::time::sleep(seconds(10)).await;
+    assert_eq!((rig.state.replaces(), second.tools()), (writes, 7), "a follower writes nothing");
+
+    first.gateway.shut_down().await;
+    second
+        .until("the take-over", seconds(4), |second| second.gateway.status().state == StateRole::Writer)
+        .await;
+    tokio::time::sleep(seconds(1)).await;
+    second.gateway.shut_down().await;
+    rig.stop_everything();
+    let third = rig.start().await;
+    assert_eq!(third.tools(), 7, "what the follower knew was written when it took over");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_does_not_lose_the_ratchet_of_the_former_writer() {
+    let mut rig = Rig::new(2);
+    // The follower reaches another copy of the map, one that is never updated.
+    let elsewhere = Arc::new(VirtualNetwork::new());
+    let stale_origin = MapOrigin::new(MapAnswer::Document(rig.document.signed()));
+    elsewhere.set(&MAP_URL.parse().unwrap(), Host::Serve(stale_origin.router()));
+    for upstream in &rig.servers {
+        elsewhere.set(&upstream.url, Host::Serve(upstream.server.router()));
+    }
+    let old: MapDocument = rig.document.clone();
+    let writer = rig.ready().await;
+    let follower = rig.start_on(&elsewhere, &rig.state.clone()).await;
+    follower.gateway.first_pass().await;
+    follower.gateway.sync(SyncKind::Force, |_| {}).await;
+
+    rig.publish(|map| map.connectors[1].enabled = false);
+    writer.gateway.sync(SyncKind::Force, |_| {}).await;
+    assert_eq!((writer.tools(), follower.tools()), (3, 6));
+    writer.gateway.shut_down().await;
+    follower
+        .until("the take-over", seconds(4), |one| one.gateway.status().state == StateRole::Writer)
+        .await;
+    follower.gateway.sync(SyncKind::Force, |_| {}).await;
+    tokio::time::sleep(seconds(400)).await;
+    follower.gateway.shut_down().await;
+
+    // Whoever comes next refuses the old map, as the first writer would have.
+    rig.map.serve(&old);
+    let next = rig.ready().await;
+    next.gateway.sync(SyncKind::Force, |_| {}).await;
+    assert_eq!(next.tools(), 3, "a disabled connector came back");
+    assert_eq!(next.gateway.status().service_map.unwrap().last_failure.unwrap().class, "rollback");
+}

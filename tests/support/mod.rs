@@ -1,0 +1,14 @@
+//! What the integration tests share: a virtual rig (clock, network, files, MCP servers, a signing service map), clients of
+//! both eras, and policies that decide otherwise.
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+
+pub(crate) mod client;
+pub(crate) mod map;
+pub(crate) mod policies;
+pub(crate) mod rig;
+pub(crate) mod wire;
+
+pub(crate) use client::{Answer, Client, tools_bytes};
+pub(crate) use map::{Described, KEY, MAP_URL, MapAnswer, MapDocument, MapOrigin};
+pub(crate) use rig::{Rig, Served, seconds, until};
