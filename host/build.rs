@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 mod component_build;
 
 fn main() {
-    for path in ["guest/src", "guest/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock", "host/build.rs", "host/component_build.rs"] {
+    for path in
+        ["guest/src", "guest/Cargo.toml", "wit", "Cargo.toml", "Cargo.lock", "host/build.rs", "host/component_build.rs"]
+    {
         println!("cargo::rerun-if-changed={path}");
     }
     println!("cargo::rerun-if-env-changed=POLICY_COMPONENT");

@@ -25,9 +25,9 @@ impl PolicyCrate<'_> {
     pub(crate) fn build(&self) -> Result<Vec<u8>, String> {
         require_target()?;
         let target_directory = outer_target(self.inside_target).join("policy-guest");
-        let cargo_home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
-            std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo"))
-        });
+        let cargo_home = std::env::var_os("CARGO_HOME")
+            .map(PathBuf::from)
+            .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cargo")));
         let mut flags = vec![
             // 64 KiB of stack: deep recursion then ends at the same depth whatever the engine does.
             "-Clink-arg=-zstack-size=65536".to_owned(),

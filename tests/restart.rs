@@ -36,7 +36,10 @@ async fn a_restart_serves_every_list_before_the_first_packet_leaves() {
     assert_eq!(listed_at_once(&again).await, before);
     assert_eq!(tools_bytes(&again.legacy().list().await.body), before);
     let standing = again.modern().list().await.standing("s4");
-    assert_eq!((standing["state"].as_str(), standing["fetchedAt"].as_str()), (Some("fresh"), Some("2026-01-01T00:00:01.005Z")));
+    assert_eq!(
+        (standing["state"].as_str(), standing["fetchedAt"].as_str()),
+        (Some("fresh"), Some("2026-01-01T00:00:01.005Z"))
+    );
     assert_eq!(again.gateway.status().service_map.unwrap().state, "fresh");
 
     // They return with other tools.
@@ -191,9 +194,7 @@ async fn of_two_gateways_on_one_directory_one_writes_and_the_other_takes_over() 
     assert_eq!((rig.state.replaces(), second.tools()), (writes, 7), "a follower writes nothing");
 
     first.gateway.shut_down().await;
-    second
-        .until("the take-over", seconds(4), |second| second.gateway.status().state == StateRole::Writer)
-        .await;
+    second.until("the take-over", seconds(4), |second| second.gateway.status().state == StateRole::Writer).await;
     tokio::time::sleep(seconds(1)).await;
     second.gateway.shut_down().await;
     rig.stop_everything();
@@ -221,9 +222,7 @@ async fn a_take_over_does_not_lose_the_ratchet_of_the_former_writer() {
     writer.gateway.sync(SyncKind::Force, |_| {}).await;
     assert_eq!((writer.tools(), follower.tools()), (3, 6));
     writer.gateway.shut_down().await;
-    follower
-        .until("the take-over", seconds(4), |one| one.gateway.status().state == StateRole::Writer)
-        .await;
+    follower.until("the take-over", seconds(4), |one| one.gateway.status().state == StateRole::Writer).await;
     follower.gateway.sync(SyncKind::Force, |_| {}).await;
     tokio::time::sleep(seconds(400)).await;
     follower.gateway.shut_down().await;

@@ -71,7 +71,10 @@ async fn the_order_of_connects_is_the_plans() {
     // Listed in the map in another order than the plan's, which goes by id while nothing else is known.
     rig.publish(|map| map.connectors.reverse());
     let served = rig.ready().await;
-    assert_eq!(order_of_connects(&served), ["https://s1.test", "https://s2.test", "https://s3.test", "https://s4.test", "https://s5.test"]);
+    assert_eq!(
+        order_of_connects(&served),
+        ["https://s1.test", "https://s2.test", "https://s3.test", "https://s4.test", "https://s5.test"]
+    );
 }
 
 fn order_of_connects(served: &Served) -> Vec<String> {
@@ -170,7 +173,10 @@ async fn a_list_in_pages_arrives_whole_in_both_eras_and_both_styles() {
             assert_eq!(rig.server(number).counts().lists, 6);
         }
         let names = served.modern().list().await.tool_names();
-        assert_eq!((names[0].as_str(), names[52].as_str(), names[53].as_str()), ("s1__echo", "s1__tool-53", "s2__echo"));
+        assert_eq!(
+            (names[0].as_str(), names[52].as_str(), names[53].as_str()),
+            ("s1__echo", "s1__tool-53", "s2__echo")
+        );
     }
 }
 

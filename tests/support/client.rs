@@ -73,7 +73,12 @@ pub(crate) fn tools_bytes(body: &str) -> String {
     struct List {
         tools: Box<RawValue>,
     }
-    serde_json::from_str::<Response>(body).unwrap_or_else(|error| panic!("{error}: {body}")).result.tools.get().to_owned()
+    serde_json::from_str::<Response>(body)
+        .unwrap_or_else(|error| panic!("{error}: {body}"))
+        .result
+        .tools
+        .get()
+        .to_owned()
 }
 
 /// A client.
@@ -138,8 +143,12 @@ impl Client {
                 let comma = if params.is_empty() { "" } else { "," };
                 let body =
                     format!(r#"{{"jsonrpc":"2.0","id":7,"method":"{method}","params":{{{params}{comma}{META}}}}}"#);
-                let params: Value = serde_json::from_str(&format!("{{{params}}}")).unwrap();
-                let name = params["name"].as_str().map(|name| encode_header_value(name).to_str().unwrap().to_owned());
+                #[derive(Deserialize)]
+                struct Named {
+                    name: Option<String>,
+                }
+                let Named { name } = serde_json::from_str(&format!("{{{params}}}")).unwrap();
+                let name = name.map(|name| encode_header_value(&name).to_str().unwrap().to_owned());
                 let mut headers = vec![("mcp-protocol-version", "2026-07-28"), ("mcp-method", method)];
                 headers.extend(name.as_deref().map(|name| ("mcp-name", name)));
                 self.post(&headers, &body).await

@@ -3,6 +3,7 @@
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
+pub(crate) mod canned;
 pub(crate) mod client;
 pub(crate) mod map;
 pub(crate) mod policies;

@@ -8,11 +8,14 @@ use cortex_mcp::policy::{InstanceUse, PolicyComponent};
 #[path = "../../host/component_build.rs"]
 pub(crate) mod component_build;
 
-/// The text in the compiled fixture that names the function which is decided otherwise.
-const MARKER: &[u8] = b"CONTRARY-SELECTS:none";
+/// The length of the text in a compiled fixture that tests write over.
+const MARKER_LENGTH: usize = 64;
 
 /// The bytes of the contrary policy, which selects nothing yet.
 pub(crate) static CONTRARY: LazyLock<Vec<u8>> = LazyLock::new(|| build("contrary-policy", env!("CARGO_MANIFEST_DIR")));
+
+/// The bytes of the faulty policy, which does not fault yet.
+static FAULTY: LazyLock<Vec<u8>> = LazyLock::new(|| build("faulty-policy", env!("CARGO_MANIFEST_DIR")));
 
 /// Builds a policy crate of a workspace. Test binaries that run at once take turns.
 pub(crate) fn build(package: &str, workspace: &str) -> Vec<u8> {
@@ -26,12 +29,26 @@ pub(crate) fn build(package: &str, workspace: &str) -> Vec<u8> {
 
 /// The bytes of a policy that decides one function otherwise.
 pub(crate) fn contrary_bytes(function: &str) -> Vec<u8> {
-    let mut bytes = CONTRARY.clone();
-    let found: Vec<usize> = (0..bytes.len() - MARKER.len()).filter(|at| bytes[*at..].starts_with(MARKER)).collect();
+    choose(&CONTRARY, "CONTRARY-SELECTS:", function)
+}
+
+/// A policy that faults in this way, in this function or in `any`.
+pub(crate) fn faulty(way: &str, function: &str) -> Arc<PolicyComponent> {
+    let bytes = choose(&FAULTY, "FAULTY-DOES:", &format!("{way}:{function}"));
+    let component = PolicyComponent::load(&bytes, "faulty", InstanceUse::Fresh);
+    Arc::new(component.unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// Writes a choice over the marker in a compiled fixture.
+fn choose(component: &[u8], prefix: &str, choice: &str) -> Vec<u8> {
+    let mut bytes = component.to_vec();
+    let marker = format!("{prefix}none");
+    let found: Vec<usize> =
+        (0..bytes.len() - MARKER_LENGTH).filter(|at| bytes[*at..].starts_with(marker.as_bytes())).collect();
     assert_eq!(found.len(), 1, "the marker stands once in the component");
-    let name = &mut bytes[found[0] + MARKER.len() - "none".len()..][.."none".len() + 43];
-    name.fill(b' ');
-    name[..function.len()].copy_from_slice(function.as_bytes());
+    let place = &mut bytes[found[0]..found[0] + MARKER_LENGTH][prefix.len()..];
+    place.fill(b' ');
+    place[..choice.len()].copy_from_slice(choice.as_bytes());
     bytes
 }
 

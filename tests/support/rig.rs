@@ -131,7 +131,11 @@ impl Rig {
     }
 
     /// The builder of a gateway, and its wire.
-    pub(crate) fn builder(&self, network: &Arc<VirtualNetwork>, state: &MemoryDirectory) -> (Arc<Wire>, GatewayBuilder) {
+    pub(crate) fn builder(
+        &self,
+        network: &Arc<VirtualNetwork>,
+        state: &MemoryDirectory,
+    ) -> (Arc<Wire>, GatewayBuilder) {
         let wire = Wire::new(network.clone());
         let edge = Edge {
             clock: self.clock.clone(),

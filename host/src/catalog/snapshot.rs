@@ -176,10 +176,7 @@ pub struct Catalog {
 impl Catalog {
     /// An empty one.
     pub fn new() -> Self {
-        Self {
-            parts: Mutex::default(),
-            current: ArcSwap::from_pointee(CatalogSnapshot::build(BTreeMap::new())),
-        }
+        Self { parts: Mutex::default(), current: ArcSwap::from_pointee(CatalogSnapshot::build(BTreeMap::new())) }
     }
 
     /// The current snapshot.
@@ -259,8 +256,7 @@ mod tests {
         Part { connector, tools, facts: facts() }
     }
 
-    const ODD: &str =
-        r#"{ "name":"a" , "vendor":{"z":1,"a":12345678901234567890.50}, "inputSchema":{"type":"object"},"execution":{} }"#;
+    const ODD: &str = r#"{ "name":"a" , "vendor":{"z":1,"a":12345678901234567890.50}, "inputSchema":{"type":"object"},"execution":{} }"#;
 
     #[test]
     fn everything_but_name_and_our_meta_key_passes_byte_for_byte() {
@@ -269,7 +265,10 @@ mod tests {
         let text = String::from_utf8(catalog.snapshot().tools().to_vec()).unwrap();
         assert!(text.contains(r#""vendor":{"z":1,"a":12345678901234567890.50}"#), "{text}");
         assert!(text.contains(r#""name":"demo__a""#), "{text}");
-        assert!(text.contains(r#""com.brainwav.cortex/connector":{"id":"demo","name":"DEMO","version":"1.0.0""#), "{text}");
+        assert!(
+            text.contains(r#""com.brainwav.cortex/connector":{"id":"demo","name":"DEMO","version":"1.0.0""#),
+            "{text}"
+        );
     }
 
     #[test]
@@ -321,7 +320,8 @@ mod tests {
     fn lists_are_read_back_as_they_were_and_their_drift_is_told() {
         let before = part("aa", NameStyle::Prefixed, &[ODD, r#"{"name":"b"}"#]).tools.unwrap();
         let raw = tools_of_bytes(before.upstream_bytes()).unwrap();
-        let again = ToolList::new(&connector("aa"), NameRule { style: NameStyle::Prefixed, longest: 46 }, &raw).unwrap();
+        let again =
+            ToolList::new(&connector("aa"), NameRule { style: NameStyle::Prefixed, longest: 46 }, &raw).unwrap();
         assert_eq!(again.digest(), before.digest());
         assert!(Drift::between(&before, &again).is_empty());
         let after = part("aa", NameStyle::Prefixed, &[r#"{"name":"b","x":1}"#, r#"{"name":"c"}"#]).tools.unwrap();

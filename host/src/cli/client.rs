@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clap::Args;
 use cortex_mcp::config::{Environment, Flags, Settings};
-use cortex_mcp::edge::http::{Http, ReqwestHttp, Request, within};
+use cortex_mcp::edge::http::{Http, Request, ReqwestHttp, within};
 use cortex_mcp::mcp::{Era, Session, Upstream, WireError};
 use cortex_mcp::model::Failure;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};

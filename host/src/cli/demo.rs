@@ -69,8 +69,7 @@ struct Home(PathBuf);
 impl Home {
     fn make() -> Result<Self, CommandError> {
         let path = std::env::temp_dir().join(format!("cortex-mcp-demo-{:x}", SystemEntropy.seed()));
-        std::fs::create_dir(&path)
-            .map_err(|source| CommandError::File { path: path.display().to_string(), source })?;
+        std::fs::create_dir(&path).map_err(|source| CommandError::File { path: path.display().to_string(), source })?;
         Ok(Self(path))
     }
 }
@@ -117,9 +116,8 @@ impl Demo {
             async move { gateway.serve(listener, stop).await }
         });
         let bar = spinner(*output, "syncing");
-        let report = gateway
-            .sync(SyncKind::First, |synced| bar.suspend(|| output.line(progress_line(*output, synced))))
-            .await;
+        let report =
+            gateway.sync(SyncKind::First, |synced| bar.suspend(|| output.line(progress_line(*output, synced)))).await;
         bar.finish_and_clear();
         let url = format!("http://{address}/mcp");
         let calls = call_tools(*output, &url).await?;
@@ -150,15 +148,7 @@ impl Demo {
         }
     }
 
-    fn report(
-        &self,
-        output: Output,
-        gateway: &Gateway,
-        stage: &Stage,
-        report: &SyncReport,
-        calls: &Calls,
-        url: &str,
-    ) {
+    fn report(&self, output: Output, gateway: &Gateway, stage: &Stage, report: &SyncReport, calls: &Calls, url: &str) {
         let (legacy, modern) = (stage.round_trips(Era::Legacy), stage.round_trips(Era::Modern));
         let healthy_ms = report.connectors.iter().filter(|one| one.ok).map(|one| one.after_ms).max().unwrap_or(0);
         let failures: Vec<_> = report
@@ -252,7 +242,8 @@ async fn call(session: &Session, name: &str) -> Result<(), String> {
     let outcome = tokio::time::timeout(limit, session.request("tools/call", params)).await;
     match outcome {
         Ok(Ok(Outcome::Result(result))) => {
-            let is_error = RawObject::parse(&result).is_ok_and(|it| it.get("isError").is_some_and(|v| v.get() == "true"));
+            let is_error =
+                RawObject::parse(&result).is_ok_and(|it| it.get("isError").is_some_and(|v| v.get() == "true"));
             if is_error { Err("the tool reports an error".into()) } else { Ok(()) }
         }
         Ok(Ok(Outcome::Error(error))) => Err(error.get().to_owned()),

@@ -70,7 +70,9 @@ pub(crate) enum CommandError {
 impl CommandError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
-            Self::Config(_) | Self::Usage(_) | Self::NoKey | Self::Stage(StageError::Numbers { .. }) => Exit::Usage,
+            Self::Config(_) | Self::Usage(_) | Self::NoKey | Self::Keys(_) | Self::Endpoint(_) => Exit::Usage,
+            Self::Start(StartError::Config(_) | StartError::Keys(_) | StartError::Endpoint(_)) => Exit::Usage,
+            Self::Stage(StageError::Numbers { .. }) => Exit::Usage,
             _ => Exit::Failed,
         }
     }

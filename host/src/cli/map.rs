@@ -30,11 +30,16 @@ pub(crate) struct Map {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Prints the map with its signature; a former one is replaced.
+    #[command(after_help = "Examples:
+  CONNECTORS_SIGNATURE_KEY=... cortex-mcp map sign map.json > signed.json")]
     Sign {
         /// The map.
         file: PathBuf,
     },
     /// Tells whether a map is valid: decode, signature, schema, in that order. Exit code 0 or 1.
+    #[command(after_help = "Examples:
+  CONNECTORS_SIGNATURE_KEY=... cortex-mcp map verify signed.json
+  CONNECTORS_SIGNATURE_KEY=... cortex-mcp map verify signed.json --at 2026-01-01T00:00:00Z --json")]
     Verify {
         /// The map.
         file: PathBuf,
@@ -43,6 +48,8 @@ enum Command {
         at: Option<String>,
     },
     /// Shows the connectors of a valid map.
+    #[command(after_help = "Examples:
+  CONNECTORS_SIGNATURE_KEY=... cortex-mcp map show signed.json")]
     Show {
         /// The map.
         file: PathBuf,

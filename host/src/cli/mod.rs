@@ -85,9 +85,7 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
-fn block_on(
-    command: impl Future<Output = Result<error::Exit, CommandError>>,
-) -> Result<error::Exit, CommandError> {
+fn block_on(command: impl Future<Output = Result<error::Exit, CommandError>>) -> Result<error::Exit, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
     runtime.block_on(command)
 }

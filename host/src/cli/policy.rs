@@ -22,11 +22,17 @@ pub(crate) struct PolicyCommand {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Tells digest, size, imports and exports of a policy, after checking that it is one.
+    #[command(after_help = "Examples:
+  cortex-mcp policy inspect --json
+  cortex-mcp policy inspect my-policy.wasm")]
     Inspect {
         /// The component; without one, the embedded default.
         file: Option<PathBuf>,
     },
     /// Writes the embedded default policy to a file.
+    #[command(after_help = "Examples:
+  cortex-mcp policy export
+  cortex-mcp policy export - | sha256sum")]
     Export {
         /// The file; `-` for stdout.
         #[arg(default_value = "cortex-policy.wasm")]

@@ -14,7 +14,11 @@ pub struct Environment(BTreeMap<String, String>);
 impl Environment {
     /// The process's. Variables that are not UTF-8 are left out: none of ours can be.
     pub fn of_process() -> Self {
-        Self(std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect())
+        Self(
+            std::env::vars_os()
+                .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+        )
     }
 
     /// The same environment with one variable more, or with another value for it.

@@ -66,7 +66,7 @@ impl FileSettings {
     /// [`ConfigError::File`].
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
             // The parser's own rendering quotes the offending line; its message alone names key and expectation.
             ConfigError::File { path: path.to_owned(), reason: format!("line {line}: {}", error.message()) }
         })

@@ -262,6 +262,13 @@ impl Fleet {
         }
     }
 
+    /// The machine woke up.
+    pub fn resumed(&self) {
+        for member in self.members.load().values() {
+            member.handle.signals.send(Signal::Resumed);
+        }
+    }
+
     /// Waits until a pass over every connector is over. `progress` is told of each as it ends.
     /// Times are counted from `started`.
     pub async fn pass(&self, kind: PassKind, started: Instant, progress: impl Fn(&Synced)) -> SyncReport {
@@ -445,8 +452,10 @@ impl Handle {
         }
         let over = |now: &Arc<ConnectorStatus>| match force {
             // A policy may refuse to arm a run: then there is nothing to wait for.
-            true => now.runs > before.runs || (now.forces > before.forces && now.next_attempt.is_none() && !now.refreshing),
-            false => now.runs > 0 || matches!(now.state, ListState::Fresh | ListState::Soft | ListState::Stale),
+            true => {
+                now.runs > before.runs || (now.forces > before.forces && now.next_attempt.is_none() && !now.refreshing)
+            }
+            false => now.runs > 0 || !matches!(now.state, ListState::Empty | ListState::Expired),
         };
         match statuses.wait_for(over).await {
             Ok(status) => status.clone(),
@@ -490,7 +499,8 @@ fn outcome_of(outcome: &Outcome) -> CallOutcome {
     match outcome {
         Outcome::Error(_) => CallOutcome::Failed,
         Outcome::Result(result) => {
-            let is_error = RawObject::parse(result).ok().and_then(|result| result.get("isError").map(|v| v.get() == "true"));
+            let is_error =
+                RawObject::parse(result).ok().and_then(|result| result.get("isError").map(|v| v.get() == "true"));
             if is_error == Some(true) { CallOutcome::ToolError } else { CallOutcome::Result }
         }
     }

@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use super::breaker::Breaker;
 use super::quota::QuotaGate;
 use super::session_slot::SessionSlot;
-use super::status::{Contact, ConnectorStatus};
+use super::status::{ConnectorStatus, Contact};
 use crate::model::{Connector, ConnectorId, Failure};
 
 /// A connector.
@@ -29,7 +29,6 @@ pub(super) struct Handle {
 }
 
 impl Handle {
-    #[expect(clippy::too_many_arguments, reason = "the parts of a connector, each made elsewhere")]
     pub(super) fn new(
         connector: Arc<Connector>,
         slot: Result<Arc<SessionSlot>, Failure>,
@@ -87,6 +86,8 @@ pub(super) enum Signal {
     Described = 8,
     /// The published status is out of date.
     Observed = 16,
+    /// The machine woke up.
+    Resumed = 32,
 }
 
 /// Signals that wait to be taken.

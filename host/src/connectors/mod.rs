@@ -24,4 +24,4 @@ pub use admission::Admission;
 pub use call::CallError;
 pub use credentials::{CredentialError, Credentials};
 pub use fleet::{Fleet, FleetSettings, PassKind, SyncReport, Synced};
-pub use status::{Contact, ConnectorStatus, LastFailure};
+pub use status::{ConnectorStatus, Contact, LastFailure};

@@ -23,7 +23,9 @@ pub(super) struct QuotaGate {
 enum Rate {
     Limited(RateLimiter<NotKeyed, InMemoryState, BootClock, NoOpMiddleware<BootInstant>>),
     /// A quota of zero.
-    Nothing { period: Duration },
+    Nothing {
+        period: Duration,
+    },
 }
 
 impl QuotaGate {

@@ -61,7 +61,7 @@ pub(super) async fn contact(handle: Arc<Handle>, context: RunContext, candidate:
         Err(failure) => Err(failure),
     };
     handle.note_contact(if reached.is_ok() { Contact::Up } else { Contact::Down });
-    ticket.finish(reached.as_ref().map(|()| ()).map_err(|failure| failure.class)).await;
+    ticket.finish(reached.as_ref().copied().map_err(|failure| failure.class)).await;
     reached
 }
 

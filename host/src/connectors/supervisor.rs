@@ -15,8 +15,8 @@ use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::ListScope;
 use crate::model::{BootMs, Failure, FailureClass, WallMs};
 use crate::policy::contract::{
-    AdvanceOutcome, AdvanceReason, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict,
-    Wanted, case_name,
+    AdvanceOutcome, AdvanceReason, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted,
+    case_name,
 };
 use crate::policy::{Policy, Run, Upkeep, UpkeepConfig};
 use crate::telemetry::RefreshOutcome;
@@ -119,6 +119,9 @@ impl Supervisor {
     fn signalled(&mut self, signals: Taken) {
         if signals.has(Signal::Described) {
             self.described();
+        }
+        if signals.has(Signal::Resumed) {
+            self.upkeep.resumed();
         }
         if signals.has(Signal::Changed) {
             self.upkeep.changed();
@@ -398,9 +401,7 @@ fn reason_name(reason: RefreshReason) -> String {
 }
 
 /// Waits for the run under way; for ever if there is none. Cancelling it loses nothing.
-async fn ended(
-    running: &mut Option<(Run, JoinHandle<Result<Listed, Failure>>)>,
-) -> (Run, Result<Listed, Failure>) {
+async fn ended(running: &mut Option<(Run, JoinHandle<Result<Listed, Failure>>)>) -> (Run, Result<Listed, Failure>) {
     match running {
         Some((run, task)) => {
             let run = *run;

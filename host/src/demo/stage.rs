@@ -70,9 +70,8 @@ impl Stage {
     /// [`StageError`].
     pub async fn set_up(options: StageOptions) -> Result<Self, StageError> {
         let StageOptions { connectors, dead, hung, .. } = options;
-        let healthy = connectors
-            .checked_sub(dead.saturating_add(hung))
-            .ok_or(StageError::Numbers { connectors, dead, hung })?;
+        let healthy =
+            connectors.checked_sub(dead.saturating_add(hung)).ok_or(StageError::Numbers { connectors, dead, hung })?;
         let mut tasks = JoinSet::new();
         let mut servers = Vec::new();
         let mut entries = Vec::new();

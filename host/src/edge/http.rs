@@ -159,8 +159,7 @@ pub async fn send_within_origin(http: &dyn Http, mut request: Request) -> Result
         if !response.status.is_redirection() || response.status == StatusCode::NOT_MODIFIED {
             return Ok(response);
         }
-        let keeps_method =
-            matches!(response.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+        let keeps_method = matches!(response.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
         let location = response.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
         let target = location.and_then(|location| request.url.join(location).ok()).ok_or(HttpError::Redirect)?;
         if target.origin() != origin || !(keeps_method || request.method == Method::GET) {
@@ -175,10 +174,7 @@ pub async fn send_within_origin(http: &dyn Http, mut request: Request) -> Result
 ///
 /// # Errors
 /// [`HttpError::Timeout`], or what `work` fails with.
-pub async fn within<T, E: From<HttpError>>(
-    limit: Duration,
-    work: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
+pub async fn within<T, E: From<HttpError>>(limit: Duration, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(HttpError::Timeout.into()))
 }
 

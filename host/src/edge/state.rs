@@ -77,24 +77,33 @@ pub trait StateSink: Send + Sync + 'static {
     fn keep_now(&self, name: &str, record: StateRecord) -> BoxFuture<'_, io::Result<()>>;
 }
 
-/// Reads every record of a directory. Damaged files are renamed to `<name>.damaged` and named in the second list.
+/// Everything that a directory holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SavedState {
+    /// The records, by name.
+    pub records: Vec<(String, StateRecord)>,
+    /// The names of files that were damaged and moved aside.
+    pub damaged: Vec<String>,
+}
+
+/// Reads every record of a directory. Damaged files are renamed to `<name>.damaged`.
 ///
 /// # Errors
 /// Whatever the file system says.
-pub fn read_all(directory: &dyn Directory) -> io::Result<(Vec<(String, StateRecord)>, Vec<String>)> {
-    let (mut records, mut damaged) = (Vec::new(), Vec::new());
+pub fn read_all(directory: &dyn Directory) -> io::Result<SavedState> {
+    let mut saved = SavedState::default();
     for file in directory.names()? {
         let Some(name) = file.strip_suffix(SUFFIX) else { continue };
         let Some(bytes) = directory.read(&file)? else { continue };
         match StateRecord::decode(&bytes) {
-            Some(record) => records.push((name.to_owned(), record)),
+            Some(record) => saved.records.push((name.to_owned(), record)),
             None => {
                 directory.rename(&file, &format!("{name}.damaged"))?;
-                damaged.push(name.to_owned());
+                saved.damaged.push(name.to_owned());
             }
         }
     }
-    Ok((records, damaged))
+    Ok(saved)
 }
 
 /// Reads one record, if it is there and whole.
@@ -165,9 +174,9 @@ mod tests {
         let record = StateRecord::new(&1, Bytes::from_static(b"x")).unwrap();
         write_one(&shared, "good", &record).unwrap();
         directory.replace("bad.state", b"cortex-state 1 nonsense").unwrap();
-        let (records, damaged) = read_all(&*shared).unwrap();
-        assert_eq!(records, [("good".to_owned(), record)]);
-        assert_eq!(damaged, ["bad"]);
+        let saved = read_all(&*shared).unwrap();
+        assert_eq!(saved.records, [("good".to_owned(), record)]);
+        assert_eq!(saved.damaged, ["bad"]);
         assert_eq!(directory.names().unwrap(), ["bad.damaged", "good.state"]);
     }
 }

@@ -20,11 +20,9 @@ use crate::edge::files::{Directory, SystemDirectory};
 use crate::edge::http::{HttpSetupError, ReqwestHttp};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
-use crate::policy::{
-    DecisionSink, DiscardRecords, InstanceUse, Policy, PolicyComponent, PolicyError, UpkeepConfig,
-};
+use crate::policy::{DecisionSink, DiscardRecords, InstanceUse, Policy, PolicyComponent, PolicyError, UpkeepConfig};
 use crate::registry;
-use crate::service_map::{self, EndpointError, KeyRing, KeyRingError, MapEndpoint, MapHandle, Maintenance};
+use crate::service_map::{self, EndpointError, KeyRing, KeyRingError, Maintenance, MapEndpoint, MapHandle};
 use crate::telemetry::Metrics;
 
 /// Makes a [`Gateway`].
@@ -136,9 +134,10 @@ impl GatewayBuilder {
         let policy = Arc::new(Policy::new(deployed, default, edge.clone(), sink, metrics.clone()));
         let writer = format!("gateway-{:013x}", edge.entropy.seed());
         let folder = |source| StartError::Folder { path: settings.paths.state().display().to_string(), source };
-        let (state_writer, saved, state_task) =
+        let state_writer::Started { writer: state_writer, saved, task: state_task } =
             state_writer::start(policy.clone(), metrics.clone(), state, writer.clone()).map_err(folder)?;
         let sink: Arc<dyn StateSink> = Arc::new(state_writer.clone());
+        let former = state_writer.former_map();
         let (map_record, records): (Vec<_>, Vec<_>) =
             saved.into_iter().partition(|(name, _)| name == service_map::RECORD_NAME);
         let catalog = Arc::new(Catalog::new());
@@ -154,7 +153,7 @@ impl GatewayBuilder {
         let stop = CancellationToken::new();
         let map_record = map_record.into_iter().next().map(|(_, record)| record);
         let started = map.map(|source| {
-            start_map(source, &settings, &policy, sink, metrics.clone(), stop.clone(), map_record)
+            start_map(source, &settings, &policy, (sink, former), metrics.clone(), stop.clone(), map_record)
         });
         let (map, map_task) = started.unzip();
         let (registry_view, registry_task) = registry::follow(policy.clone(), registry_directory, writer, stop.clone());
@@ -221,7 +220,7 @@ fn start_map(
     (endpoint, keys): (MapEndpoint, KeyRing),
     settings: &Settings,
     policy: &Arc<Policy>,
-    state: Arc<dyn StateSink>,
+    (state, former): (Arc<dyn StateSink>, watch::Receiver<Option<StateRecord>>),
     metrics: Arc<Metrics>,
     stop: CancellationToken,
     saved: Option<StateRecord>,
@@ -259,6 +258,6 @@ fn start_map(
             options,
         },
     };
-    let maintenance = Maintenance { policy: policy.clone(), endpoint, keys, upkeep, state, metrics, stop };
+    let maintenance = Maintenance { policy: policy.clone(), endpoint, keys, upkeep, state, former, metrics, stop };
     service_map::start(maintenance, saved)
 }

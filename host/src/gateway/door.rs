@@ -69,14 +69,14 @@ impl Door {
 
     fn knows_host(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
-        is_loopback(without_port(&host)) || self.hosts.iter().any(|known| *known == host || known == without_port(&host))
+        is_loopback(without_port(&host))
+            || self.hosts.iter().any(|known| *known == host || known == without_port(&host))
     }
 
     fn knows_origin(&self, origin: &str) -> bool {
         let origin = origin.to_ascii_lowercase();
-        let loopback = Url::parse(&origin).is_ok_and(|url| {
-            matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(is_loopback)
-        });
+        let loopback = Url::parse(&origin)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(is_loopback));
         loopback || self.origins.contains(&origin)
     }
 }
@@ -92,11 +92,9 @@ pub(super) async fn guard(State(door): State<Arc<Door>>, request: Request, next:
         }
         Err(refused) => {
             let (status, reason, message) = match refused {
-                Refused::Host => (
-                    StatusCode::FORBIDDEN,
-                    "host",
-                    "this Host is not served; add it to allowed-hosts in gateway.toml",
-                ),
+                Refused::Host => {
+                    (StatusCode::FORBIDDEN, "host", "this Host is not served; add it to allowed-hosts in gateway.toml")
+                }
                 Refused::Origin => (
                     StatusCode::FORBIDDEN,
                     "origin",
@@ -130,7 +128,11 @@ fn without_port(host: &str) -> &str {
 
 fn is_loopback(host: &str) -> bool {
     host == "localhost"
-        || host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<std::net::IpAddr>()
+            .is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -152,8 +154,15 @@ mod tests {
     fn only_known_hosts_are_served() {
         let door = door(|settings| settings.allowed_hosts = vec!["Gateway.example".into()]);
         for host in [
-            "localhost", "LOCALHOST:1", "127.0.0.1:8420", "127.9.9.9", "[::1]:80", "192.0.2.7:8420", "192.0.2.7",
-            "gateway.example", "gateway.example:443",
+            "localhost",
+            "LOCALHOST:1",
+            "127.0.0.1:8420",
+            "127.9.9.9",
+            "[::1]:80",
+            "192.0.2.7:8420",
+            "192.0.2.7",
+            "gateway.example",
+            "gateway.example:443",
         ] {
             assert_eq!(door.judge(&headers(&[("host", host)])), Ok(None), "{host}");
         }

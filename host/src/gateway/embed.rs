@@ -1,6 +1,7 @@
 //! [`Gateway`]: a running gateway, for the command line and for programs that embed one.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
@@ -50,9 +51,17 @@ pub(super) struct Parts {
 pub(super) struct Inner {
     pub(super) parts: Parts,
     pub(super) started: Instant,
+    /// Whether lists of a former process are served: then nobody waits for the first ones.
+    warm: AtomicBool,
     /// Calls of legacy clients: they go on when the client's connection does not.
     pub(super) calls: tokio_util::task::TaskTracker,
-    tasks: std::sync::Mutex<Option<(Vec<JoinHandle<()>>, JoinHandle<()>)>>,
+    tasks: std::sync::Mutex<Option<Tasks>>,
+}
+
+/// The gateway's own tasks; the writer of state ends last.
+struct Tasks {
+    loops: Vec<JoinHandle<()>>,
+    state: JoinHandle<()>,
 }
 
 /// Which connectors a sync is about.
@@ -76,6 +85,7 @@ impl Gateway {
         let inner = Arc::new(Inner {
             parts,
             started: Instant::now(),
+            warm: AtomicBool::new(false),
             calls: tokio_util::task::TaskTracker::new(),
             tasks: std::sync::Mutex::new(None),
         });
@@ -88,18 +98,18 @@ impl Gateway {
                 () = watcher.observe_first_pass() => {}
             }
         }));
-        *inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some((tasks, state_task));
+        tasks.push(tokio::spawn(gateway.clone().watch_for_resume()));
+        *inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
+            Some(Tasks { loops: tasks, state: state_task });
         gateway
     }
 
     /// Waits until what was saved is published, so that the first request sees it.
     pub(super) async fn publish_saved(&self) {
         let mut applied = self.inner.parts.applied.clone();
-        let restored = self.inner.parts.map.as_ref().is_some_and(|map| map.view().borrow().map.is_some());
-        if restored {
-            // The assembly applies the restored map at once; it ends only with the gateway.
-            let _ = applied.wait_for(|applied| applied.settled).await;
-        }
+        // The assembly applies the restored map and the registry at once; it ends only with the gateway.
+        let _ = applied.changed().await;
+        self.inner.warm.store(self.snapshot().tool_count() > 0, Ordering::Relaxed);
     }
 
     /// The catalog as it is now.
@@ -138,7 +148,8 @@ impl Gateway {
         let started = Instant::now();
         if let Some(map) = &parts.map {
             let ran = map.view().borrow().status.runs > 0;
-            let view = if kind == SyncKind::AtLeastOnce && ran { map.view().borrow().clone() } else { map.force().await };
+            let view =
+                if kind == SyncKind::AtLeastOnce && ran { map.view().borrow().clone() } else { map.force().await };
             let mut applied = parts.applied.clone();
             // The assembly follows within microseconds; it ends only with the gateway.
             let _ = applied.wait_for(|applied| applied.map_runs >= view.status.runs).await;
@@ -212,11 +223,11 @@ impl Gateway {
         let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, self.inner.calls.wait()).await;
         parts.stop.cancel();
         let tasks = self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let Some((tasks, state_task)) = tasks else { return };
-        end(tasks).await;
+        let Some(Tasks { loops, state }) = tasks else { return };
+        end(loops).await;
         parts.fleet.shut_down(limits::DRAIN_TIMEOUT).await;
         parts.state.close().await;
-        end(vec![state_task]).await;
+        end(vec![state]).await;
         tracing::info!("the gateway has ended");
     }
 
@@ -231,7 +242,7 @@ impl Gateway {
     /// Right after a cold start, lets the first connectors come before a list is answered.
     pub(super) async fn wait_for_first_lists(&self) {
         let mut first_pass = self.inner.parts.first_pass.subscribe();
-        if first_pass.borrow().is_none() {
+        if !self.inner.warm.load(Ordering::Relaxed) && first_pass.borrow().is_none() {
             let deadline = self.inner.started + limits::COLD_LIST_WAIT;
             // At the deadline the list is what there is.
             let _ = tokio::time::timeout_at(deadline, first_pass.wait_for(Option::is_some)).await;
@@ -242,6 +253,26 @@ impl Gateway {
         let report = self.sync(SyncKind::First, |_| {}).await;
         self.log(&report);
         self.inner.parts.first_pass.send_replace(Some(Arc::new(report)));
+    }
+
+    /// Notices that the machine was suspended: the boot clock counts that time, timers do not.
+    async fn watch_for_resume(self) {
+        let parts = &self.inner.parts;
+        loop {
+            let (before, boot_before) = (Instant::now(), parts.edge.clock.boot());
+            tokio::select! {
+                () = parts.stop.cancelled() => return,
+                () = tokio::time::sleep(limits::RESUME_CHECK) => {}
+            }
+            let slept = parts.edge.clock.boot().since(boot_before).saturating_sub(before.elapsed());
+            if slept > limits::RESUME_LEAST {
+                tracing::info!(seconds = slept.as_secs(), "the machine was suspended");
+                parts.fleet.resumed();
+                if let Some(map) = &parts.map {
+                    map.resumed();
+                }
+            }
+        }
     }
 
     fn log(&self, report: &SyncReport) {

@@ -18,9 +18,10 @@ use crate::telemetry::CallOutcome;
 
 /// Answers one POSTed message.
 pub(super) async fn post(State(gateway): State<Gateway>, headers: HeaderMap, body: Bytes) -> Response {
-    let is_json = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(JSON_TYPE))
-    });
+    let is_json = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(JSON_TYPE)));
     if !is_json {
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "send application/json").into_response();
     }

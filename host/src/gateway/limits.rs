@@ -14,6 +14,12 @@ pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long every other task may take to end.
 pub const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a suspend of the machine is looked for.
+pub const RESUME_CHECK: Duration = Duration::from_secs(5);
+
+/// Shorter gaps between the boot clock and timers are no suspend.
+pub const RESUME_LEAST: Duration = Duration::from_secs(10);
+
 /// Fresh time of a service map is clamped to this (reliability R7).
 pub const MAP_TTL_MIN: Duration = Duration::from_secs(30);
 

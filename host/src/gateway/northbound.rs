@@ -9,16 +9,15 @@ use super::embed::Gateway;
 use crate::catalog::{ListState, Part, Scope};
 use crate::connectors::CallError;
 use crate::mcp::Outcome;
+use crate::mcp::envelope::error_object;
 use crate::mcp::protocol::{
     CLIENT_NAME, CLIENT_VERSION, Era, INITIALIZE, INVALID_PARAMS, LEGACY_VERSIONS, META_SERVER_INFO, METHOD_NOT_FOUND,
     PING, SERVER_DISCOVER, TOOLS_CALL, TOOLS_LIST, VERSION_2026_07_28,
 };
-use crate::mcp::envelope::error_object;
 use crate::model::raw::{self, RawObject};
 
 /// Every version that the gateway speaks to its clients, newest first.
-pub(super) const VERSIONS: [&str; 4] =
-    [VERSION_2026_07_28, LEGACY_VERSIONS[0], LEGACY_VERSIONS[1], LEGACY_VERSIONS[2]];
+pub(super) const VERSIONS: [&str; 4] = [VERSION_2026_07_28, LEGACY_VERSIONS[0], LEGACY_VERSIONS[1], LEGACY_VERSIONS[2]];
 
 /// Our key in the `_meta` of a list: how each connector's list stands.
 const CONNECTORS_KEY: &str = "com.brainwav.cortex/connectors";
@@ -32,7 +31,10 @@ const CONNECTOR_ERROR: i64 = -32010;
 
 /// A method as metrics name it.
 pub(super) fn known_method(method: &str) -> &'static str {
-    [INITIALIZE, SERVER_DISCOVER, PING, TOOLS_LIST, TOOLS_CALL].into_iter().find(|known| *known == method).unwrap_or("other")
+    [INITIALIZE, SERVER_DISCOVER, PING, TOOLS_LIST, TOOLS_CALL]
+        .into_iter()
+        .find(|known| *known == method)
+        .unwrap_or("other")
 }
 
 /// An answer: the outcome, and whether the method is unknown.
@@ -60,7 +62,8 @@ pub(super) async fn answer(gateway: &Gateway, era: Era, method: &str, params: Ra
         (TOOLS_LIST, _) => list(gateway, era, &params).await,
         (TOOLS_CALL, _) => call(gateway, era, params).await,
         _ => {
-            let outcome = Outcome::Error(error_object(METHOD_NOT_FOUND, "this gateway does not serve that method", None));
+            let outcome =
+                Outcome::Error(error_object(METHOD_NOT_FOUND, "this gateway does not serve that method", None));
             Answer { outcome, unknown_method: true }
         }
     }
@@ -68,7 +71,8 @@ pub(super) async fn answer(gateway: &Gateway, era: Era, method: &str, params: Ra
 
 fn initialize(params: &RawObject) -> Box<RawValue> {
     let wanted = params.get_str("protocolVersion");
-    let version = LEGACY_VERSIONS.into_iter().find(|version| wanted.as_deref() == Some(version)).unwrap_or(LEGACY_VERSIONS[0]);
+    let version =
+        LEGACY_VERSIONS.into_iter().find(|version| wanted.as_deref() == Some(version)).unwrap_or(LEGACY_VERSIONS[0]);
     let mut result = RawObject::new();
     result.set("protocolVersion", raw::string(version));
     result.set("capabilities", capabilities());
@@ -202,8 +206,9 @@ fn complete(era: Era, result: Box<RawValue>) -> Box<RawValue> {
 
 fn connector_error(error: &CallError) -> Answer {
     let mut data = RawObject::new();
-    if let CallError::BreakerOpen { connector, .. } | CallError::Quota { connector, .. } | CallError::Failed { connector, .. } =
-        error
+    if let CallError::BreakerOpen { connector, .. }
+    | CallError::Quota { connector, .. }
+    | CallError::Failed { connector, .. } = error
     {
         data.set("connector", raw::string(connector.as_str()));
     }

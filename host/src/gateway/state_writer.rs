@@ -17,10 +17,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::edge::files::{Directory, LockGuard};
-use crate::edge::state::{self, StateRecord, StateSink};
+use crate::edge::state::{self, SavedState, StateRecord, StateSink};
 use crate::model::BootMs;
 use crate::policy::contract::{ClockState, Hlc, Pending};
 use crate::policy::{Held, Policy, Subject};
+use crate::service_map::RECORD_NAME;
 use crate::telemetry::Metrics;
 
 /// How long changes may be collected: state is small, and what is not written is lost with the process.
@@ -52,6 +53,7 @@ pub enum StateRole {
 pub(super) struct StateWriter {
     orders: mpsc::Sender<Order>,
     role: watch::Receiver<StateRole>,
+    former_map: watch::Receiver<Option<StateRecord>>,
 }
 
 enum Order {
@@ -68,16 +70,23 @@ struct Stamped {
     header: Box<RawValue>,
 }
 
+/// A running writer.
+pub(super) struct Started {
+    pub(super) writer: StateWriter,
+    pub(super) saved: Vec<(String, StateRecord)>,
+    pub(super) task: JoinHandle<()>,
+}
+
 /// Starts the writer. Returns also what was saved before, without its stamps.
 pub(super) fn start(
     policy: Arc<Policy>,
     metrics: Arc<Metrics>,
     directory: Arc<dyn Directory>,
     writer: String,
-) -> io::Result<(StateWriter, Vec<(String, StateRecord)>, JoinHandle<()>)> {
+) -> io::Result<Started> {
     // The lock comes first: what is read under it can not change any more.
     let lock = directory.try_lock(LOCK)?;
-    let (records, damaged) = state::read_all(&*directory)?;
+    let SavedState { records, damaged } = state::read_all(&*directory)?;
     for name in damaged {
         tracing::warn!(name, "saved state is damaged; it was moved aside and is fetched anew");
     }
@@ -92,7 +101,8 @@ pub(super) fn start(
     }
     let (orders, receiver) = mpsc::channel(QUEUE);
     let role = watch::Sender::new(if lock.is_some() { StateRole::Writer } else { StateRole::Follower });
-    let sink = StateWriter { orders, role: role.subscribe() };
+    let former_map = watch::Sender::new(None);
+    let sink = StateWriter { orders, role: role.subscribe(), former_map: former_map.subscribe() };
     let task = Task {
         policy,
         metrics,
@@ -100,6 +110,7 @@ pub(super) fn start(
         writer,
         lock,
         role,
+        former_map,
         clock,
         stamps,
         subject: Subject::new("state"),
@@ -107,13 +118,19 @@ pub(super) fn start(
         oldest: None,
         flush_at: None,
     };
-    Ok((sink, saved, tokio::spawn(task.run(receiver))))
+    Ok(Started { writer: sink, saved, task: tokio::spawn(task.run(receiver)) })
 }
 
 impl StateWriter {
     /// What this process does with the state.
     pub(super) fn role(&self) -> StateRole {
         *self.role.borrow()
+    }
+
+    /// The service map's record as the former writer left it, once this process has taken over from one that wrote it
+    /// later than this process read it. Its ratchet must not be lost.
+    pub(super) fn former_map(&self) -> watch::Receiver<Option<StateRecord>> {
+        self.former_map.clone()
     }
 
     /// Writes what is pending and ends the task.
@@ -164,6 +181,7 @@ struct Task {
     writer: String,
     lock: Option<LockGuard>,
     role: watch::Sender<StateRole>,
+    former_map: watch::Sender<Option<StateRecord>>,
     clock: Held<ClockState>,
     /// The stamp of each record on disk, as far as it is known.
     stamps: BTreeMap<String, Hlc>,
@@ -317,11 +335,12 @@ impl Task {
     /// Takes the lock if it is free. Records that another process wrote later than ours stand.
     async fn try_take_over(&mut self) {
         let directory = self.directory.clone();
-        let pending: Vec<String> = self.pending.keys().cloned().collect();
+        let mut names: Vec<String> = self.pending.keys().cloned().collect();
+        names.push(RECORD_NAME.to_owned());
         let taken = tokio::task::spawn_blocking(move || -> io::Result<_> {
             let Some(lock) = directory.try_lock(LOCK)? else { return Ok(None) };
             let mut found = BTreeMap::new();
-            for name in pending {
+            for name in names {
                 if let Some((stamped, record)) = state::read_one(&*directory, &name)?.and_then(strip) {
                     found.insert(name, (stamped.stamp, record));
                 }
@@ -332,12 +351,13 @@ impl Task {
             Ok(None) => {}
             Ok(Some((lock, found))) => {
                 tracing::info!("the state lock is free: this process writes from now on");
-                for (name, (stamp, _)) in found {
+                for (name, (stamp, record)) in found {
                     self.clock.state.last = latest(self.clock.state.last, stamp);
                     let known = self.stamps.insert(name.clone(), stamp);
-                    if known.is_none_or(|known| later(stamp, known)) && name == crate::service_map::RECORD_NAME {
-                        // The former writer's map may be newer than ours: its ratchet must not be lost.
+                    if known.is_none_or(|known| later(stamp, known)) && name == RECORD_NAME {
+                        // The former writer's map may be newer than ours: whoever keeps the map judges it, and saves it.
                         self.pending.remove(&name);
+                        self.former_map.send_replace(Some(record));
                     }
                 }
                 self.lock = Some(lock);

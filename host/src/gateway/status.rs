@@ -84,6 +84,10 @@ pub(super) fn gauges(
         Some((labels, format!("{}.{:03}", age / 1000, age % 1000)))
     });
     family("mcp_catalog_age_seconds", "Age of the connector's list, by its state", &mut { ages });
-    family("mcp_catalog_tools", "Tools that are served", &mut std::iter::once((String::new(), snapshot.tool_count().to_string())));
+    family(
+        "mcp_catalog_tools",
+        "Tools that are served",
+        &mut std::iter::once((String::new(), snapshot.tool_count().to_string())),
+    );
     text
 }

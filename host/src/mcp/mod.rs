@@ -12,8 +12,8 @@ pub mod protocol;
 pub mod server;
 pub mod sse;
 
+pub use crate::model::raw::{self, RawError, RawObject};
 pub use client::{ListScope, Session, ToolList, Upstream};
 pub use envelope::{EnvelopeError, Message, Outcome, RequestId, RpcError};
 pub use error::{ProtocolFault, WireError};
 pub use protocol::Era;
-pub use crate::model::raw::{self, RawError, RawObject};

@@ -44,9 +44,9 @@ pub fn era_of(headers: &HeaderMap, params: Option<&RawObject>) -> Era {
 /// [`Refusal`] if it names another.
 pub fn judge_legacy(headers: &HeaderMap) -> Result<(), Refusal> {
     match headers.contains_key(&PROTOCOL_VERSION_HEADER) {
-        true if !version_header(headers).is_some_and(|version| LEGACY_VERSIONS.contains(&version)) => {
-            Err(Refusal::bad_request(INVALID_PARAMS, "the MCP-Protocol-Version header names a version that is not spoken"))
-        }
+        true if !version_header(headers).is_some_and(|version| LEGACY_VERSIONS.contains(&version)) => Err(
+            Refusal::bad_request(INVALID_PARAMS, "the MCP-Protocol-Version header names a version that is not spoken"),
+        ),
         _ => Ok(()),
     }
 }

@@ -34,7 +34,8 @@ impl WallMs {
             if bytes.get(at) == Some(&b'.') {
                 let end = at + 1 + bytes[at + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
                 milli = (0..3).fold(0, |value, place| {
-                    value * 10 + bytes.get(at + 1 + place).filter(|_| at + 1 + place < end).map_or(0, |b| u32::from(b - b'0'))
+                    value * 10
+                        + bytes.get(at + 1 + place).filter(|_| at + 1 + place < end).map_or(0, |b| u32::from(b - b'0'))
                 });
                 at = end;
             }
@@ -130,9 +131,18 @@ mod tests {
     #[test]
     fn other_spellings_and_impossible_dates_are_refused() {
         for text in [
-            "", "2025-10-12", "2025-10-12T12:00:00", "2025-10-12T12:00:00+00:00", "2025-02-30T00:00:00Z",
-            "2025-13-01T00:00:00Z", "2025-10-12T24:00:00Z", "2025-10-12T12:00:00ZZ", "2025-10-12 12:00:00Z",
-            "1969-12-31T23:59:59Z", "2025-10-12T12:00:0xZ", "２025-10-12T12:00:00Z",
+            "",
+            "2025-10-12",
+            "2025-10-12T12:00:00",
+            "2025-10-12T12:00:00+00:00",
+            "2025-02-30T00:00:00Z",
+            "2025-13-01T00:00:00Z",
+            "2025-10-12T24:00:00Z",
+            "2025-10-12T12:00:00ZZ",
+            "2025-10-12 12:00:00Z",
+            "1969-12-31T23:59:59Z",
+            "2025-10-12T12:00:0xZ",
+            "２025-10-12T12:00:00Z",
         ] {
             assert_eq!(WallMs::parse(text), Err(TimestampError), "{text}");
         }

@@ -15,7 +15,8 @@ use super::engine::engine;
 use super::fault::{Fault, PolicyError};
 use super::instance::{HostState, Instance};
 use super::limits;
-use crate::model::Digest;
+use super::record::{Input, Output};
+use crate::model::{Digest, Moment};
 
 /// The default policy, embedded when the gateway was built.
 pub const EMBEDDED_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cortex-policy.wasm"));
@@ -84,8 +85,7 @@ impl PolicyComponent {
         let component = compile(bytes)?;
         let inspection = inspect(bytes, &component)?;
         let pre = link(&component)?;
-        let policy =
-            Self { inspection, family: family.to_owned(), instance_use, pre, idle: Mutex::new(Vec::new()) };
+        let policy = Self { inspection, family: family.to_owned(), instance_use, pre, idle: Mutex::new(Vec::new()) };
         Instance::new(&policy.pre).map_err(PolicyError::Instantiate)?;
         Ok(policy)
     }
@@ -108,6 +108,17 @@ impl PolicyComponent {
     /// Whether its instances are used again.
     pub fn instance_use(&self) -> InstanceUse {
         self.instance_use
+    }
+
+    /// Makes one decision, outside of any gateway: nothing is recorded or counted, and no memo is added to `input`.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn decide(&self, input: &Input, moment: Moment, seed: u64) -> Result<Output, Fault> {
+        let (mut instance, _) = self.instance()?;
+        let called = instance.call(input, moment, seed, limits::call_fuel(input.function(), input.items()))?;
+        self.give_back(instance);
+        Ok(called.output)
     }
 
     /// An instance for one call, and whether it was used before.

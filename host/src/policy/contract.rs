@@ -109,8 +109,21 @@ macro_rules! same_cases {
 }
 
 same_cases!(FailureClass {
-    Dns, Refused, Timeout, Auth, NotFound, Gone, Throttled, Server, Oversize, Redirect, Decode, Signature, Schema,
-    Expiry, Rollback,
+    Dns,
+    Refused,
+    Timeout,
+    Auth,
+    NotFound,
+    Gone,
+    Throttled,
+    Server,
+    Oversize,
+    Redirect,
+    Decode,
+    Signature,
+    Schema,
+    Expiry,
+    Rollback,
 });
 
 /// The name of an enumeration's case as the contract spells it: `PastSoftPoint` is `past-soft-point`.

@@ -46,7 +46,9 @@ pub enum PolicyError {
         name: String,
     },
     /// It lacks an interface.
-    #[error("the policy does not export {name}; it must export scheduling, caching and registry of cortex:policy@0.1.0")]
+    #[error(
+        "the policy does not export {name}; it must export scheduling, caching and registry of cortex:policy@0.1.0"
+    )]
     MissingExport {
         /// The interface.
         name: String,

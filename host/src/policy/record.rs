@@ -128,7 +128,11 @@ impl Input {
 /// The result of a decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "function", content = "result")]
-#[allow(missing_docs, reason = "each case is the function of that name; see the WIT")]
+#[allow(
+    missing_docs,
+    clippy::large_enum_variant,
+    reason = "each case is the function of that name; see the WIT. Outputs live for one decision, on the stack"
+)]
 pub enum Output {
     Refresh(RefreshDecision),
     Breaker(BreakerDecision),

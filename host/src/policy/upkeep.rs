@@ -49,12 +49,7 @@ pub struct Upkeep {
 
 impl Upkeep {
     /// Starts a subject's life in this process, with the cache that was read back from disk, or with none.
-    pub fn start(
-        policy: Arc<Policy>,
-        name: &str,
-        config: UpkeepConfig,
-        restored: Option<Held<CacheState>>,
-    ) -> Self {
+    pub fn start(policy: Arc<Policy>, name: &str, config: UpkeepConfig, restored: Option<Held<CacheState>>) -> Self {
         let was_restored = restored.is_some();
         let mut upkeep = Self {
             policy,
@@ -171,6 +166,14 @@ impl Upkeep {
         self.end(run, decided, true)
     }
 
+    /// A verified value was found outside a run: another process had fetched it.
+    ///
+    /// # Errors
+    /// [`NoDecision`].
+    pub fn found(&mut self, event: FetchedEvent) -> Result<(AdvanceOutcome, AdvanceReason), NoDecision> {
+        self.advance(CacheEvent::Fetched(event))
+    }
+
     /// A run failed.
     pub fn failed(&mut self, run: Run, failure: &Failure) {
         self.running = None;
@@ -206,15 +209,9 @@ impl Upkeep {
         self.event(RefreshEvent::Changed);
     }
 
-    /// The settings changed.
-    pub fn reconfigured(&mut self, config: UpkeepConfig) {
-        let credential_changed = config.cache.credential != self.config.cache.credential;
-        self.config = config;
-        self.event(RefreshEvent::ConfigChanged);
-        if credential_changed {
-            let _ = self.advance(CacheEvent::CredentialsChanged);
-            self.event(RefreshEvent::CredentialsChanged);
-        }
+    /// The machine woke up: what is armed may be long overdue, everywhere at once.
+    pub fn resumed(&mut self) {
+        self.event(RefreshEvent::Resumed);
         self.judge();
     }
 
@@ -297,10 +294,8 @@ impl Upkeep {
             Err(error) => {
                 let due = self.now().plus(Duration::from_millis(config.interval_ms));
                 tracing::error!(%error, "the next refresh is in a plain interval");
-                self.refresh.state.phase = RefreshPhase::Armed(ArmedRun {
-                    run_at_boot_ms: due.0,
-                    reason: RefreshReason::Steady,
-                });
+                self.refresh.state.phase =
+                    RefreshPhase::Armed(ArmedRun { run_at_boot_ms: due.0, reason: RefreshReason::Steady });
                 self.due = Some(due);
             }
         }

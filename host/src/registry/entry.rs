@@ -10,9 +10,9 @@ use secrecy::SecretString;
 use url::Url;
 
 use crate::model::Digest;
-use crate::model::document::{Object, Value};
 use crate::model::address::AddressFault;
 use crate::model::document::DocumentFault;
+use crate::model::document::{Object, Value};
 use crate::model::headers::HeaderFault;
 use crate::model::{address, canonical, headers};
 

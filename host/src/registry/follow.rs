@@ -57,7 +57,7 @@ pub fn follow(
 ) -> (watch::Receiver<Arc<RegistryView>>, JoinHandle<()>) {
     let publisher = watch::Sender::new(Arc::new(RegistryView::default()));
     let view = publisher.subscribe();
-    let follower = Follower {
+    let mut follower = Follower {
         policy,
         directory,
         writer,
@@ -69,6 +69,8 @@ pub fn follow(
         seen: None,
         status: RegistryStatus::default(),
     };
+    // What is there already is published before anything is served.
+    follower.look_now();
     (view, tokio::spawn(follower.run(stop)))
 }
 
@@ -166,7 +168,8 @@ impl Follower {
         }
         self.entries = merged.entries;
         let mut problems: Vec<String> = document.problems.iter().map(ToString::to_string).collect();
-        problems.extend(from_the_future.iter().map(|name| format!("{name} is stamped in the future; check the clocks")));
+        problems
+            .extend(from_the_future.iter().map(|name| format!("{name} is stamped in the future; check the clocks")));
         problems.extend(self.contents.values().filter_map(|entry| match &entry.transport {
             Transport::Unsupported { kind } => {
                 Some(format!("{} uses the transport {}, which is not served", entry.name, kind.as_str()))

@@ -12,5 +12,5 @@ pub use connector::{connector, connector_id};
 pub use document::{
     EntryProblem, MAX_REGISTRY_BYTES, MAX_SERVERS, Place, RegistryDocument, RegistryError, Tombstone, read,
 };
-pub use follow::{RegistryStatus, RegistryView, follow};
 pub use entry::{EntryRule, RegistryEntry, Rev, Transport, UnsupportedTransport};
+pub use follow::{RegistryStatus, RegistryView, follow};

@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crate::model::{Connector, WallMs};
 
-use crate::model::document::Object;
 use super::entry;
 use super::error::{MapError, SchemaRule};
 use super::fields::{Fields, list};
+use crate::model::document::Object;
 
 /// The brand that every map and every connector's metadata bears.
 pub const BRAND: &str = "brAInwav";
@@ -126,8 +126,8 @@ fn is_ulid(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Auth, AuthKind, Source};
     use crate::model::document::{Value, parse};
+    use crate::model::{Auth, AuthKind, Source};
 
     const G1: &str = r#"{"id":"demo","version":"1","name":"Demo","scopes":["a"],"status":"enabled","ttl":1760270520,
         "endpoint":"https://a.invalid/mcp"}"#;

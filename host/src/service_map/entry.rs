@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use crate::model::{Auth, AuthKind, Connector, Quotas, Source, Timeouts, WallMs};
 
-use crate::model::address;
 use super::dialect::{self, Dialect};
-use crate::model::document::Value;
 use super::error::{MapError, SchemaRule};
 use super::fields::{Fields, flag};
+use crate::model::address;
+use crate::model::document::Value;
 use crate::model::headers::{self, HeaderFault};
 
 /// The longest timeout that a connector may ask for; a longer one counts as this.

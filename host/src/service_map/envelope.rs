@@ -5,8 +5,8 @@
 
 use serde_json::value::RawValue;
 
-use crate::model::document::{Object, Source, Value};
 use super::error::{DecodeFault, MapError, SignatureFault};
+use crate::model::document::{Object, Source, Value};
 
 /// The member that holds the signature.
 pub(super) const SIGNATURE: &str = "signature";

@@ -5,10 +5,10 @@
 
 use crate::model::{ConnectorIdError, Failure, FailureClass, FailureGroup, TimestampError};
 
+use super::{MAX_CONNECTORS, MAX_MAP_BYTES};
 use crate::model::address::AddressFault;
 use crate::model::document::DocumentFault;
 use crate::model::headers::HeaderFault;
-use super::{MAX_CONNECTORS, MAX_MAP_BYTES};
 
 /// Why a service map is refused: the first fault, in the order decode, signature, schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

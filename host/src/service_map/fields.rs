@@ -2,8 +2,8 @@
 //!
 //! Paths are made of the schema's own field names and of positions, never of names or values that a document invented.
 
-use crate::model::document::{Object, Value};
 use super::error::{MapError, SchemaRule};
+use crate::model::document::{Object, Value};
 
 /// An object whose fields are read.
 pub(super) struct Fields<'a> {

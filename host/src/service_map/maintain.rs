@@ -18,8 +18,8 @@ use super::verify::{VerifiedMap, verify};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::model::{BootMs, Failure, FailureClass, Moment, WallMs};
 use crate::policy::contract::{
-    AdvanceOutcome, AdvanceReason, CacheScope, CacheState, FetchedEvent, NotModifiedEvent, ServeVerdict, ValueFacts,
-    case_name,
+    AdvanceOutcome, AdvanceReason, CacheScope, CacheState, FetchedEvent, Instant, NotModifiedEvent, ServeVerdict,
+    ValueFacts, case_name,
 };
 use crate::policy::{Held, Policy, Run, Upkeep, UpkeepConfig};
 use crate::telemetry::{Metrics, RefreshOutcome};
@@ -98,6 +98,8 @@ pub struct Maintenance {
     pub upkeep: UpkeepConfig,
     /// Where it is kept.
     pub state: Arc<dyn StateSink>,
+    /// What another process left there when this one took over from it.
+    pub former: watch::Receiver<Option<StateRecord>>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// When it is to end.
@@ -115,6 +117,7 @@ pub struct MapHandle {
 struct MapSignals {
     forced: Notify,
     wanted: Notify,
+    resumed: Notify,
 }
 
 impl MapHandle {
@@ -128,15 +131,19 @@ impl MapHandle {
         self.signals.wanted.notify_one();
     }
 
+    /// The machine woke up.
+    pub fn resumed(&self) {
+        self.signals.resumed.notify_one();
+    }
+
     /// Insists on a refresh, and waits until a run has ended; one under way is joined.
     pub async fn force(&self) -> Arc<MapView> {
         let mut view = self.view.clone();
         let before = view.borrow_and_update().clone();
         self.signals.forced.notify_one();
         let over = |now: &Arc<MapView>| {
-            let refused = now.status.forces > before.status.forces
-                && now.status.next_attempt.is_none()
-                && !now.status.refreshing;
+            let refused =
+                now.status.forces > before.status.forces && now.status.next_attempt.is_none() && !now.status.refreshing;
             now.status.runs > before.status.runs || refused
         };
         match view.wait_for(over).await {
@@ -219,15 +226,21 @@ impl Maintainer {
         let mut running: Running = None;
         let stop = self.with.stop.clone();
         let signals = self.signals.clone();
+        let mut former = self.with.former.clone();
         loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                Ok(()) = former.changed() => {
+                    let record = former.borrow_and_update().clone();
+                    self.take_former(record).await;
+                }
                 () = signals.forced.notified() => {
                     self.forces += 1;
                     self.upkeep.forced();
                 }
                 () = signals.wanted.notified() => self.upkeep.wanted(),
+                () = signals.resumed.notified() => self.upkeep.resumed(),
                 (run, requested, result) = ended(&mut running) => {
                     running = None;
                     self.ended(run, requested, result).await;
@@ -248,8 +261,7 @@ impl Maintainer {
     fn begin(&mut self) -> Running {
         let run = self.upkeep.begin()?;
         let edge = self.with.policy.edge().clone();
-        let (endpoint, keys, metrics) =
-            (self.with.endpoint.clone(), self.with.keys.clone(), self.with.metrics.clone());
+        let (endpoint, keys, metrics) = (self.with.endpoint.clone(), self.with.keys.clone(), self.with.metrics.clone());
         let etag = self.upkeep.value().and_then(|value| {
             // A tag of other bytes than those held would confirm what we do not have.
             value.etag.as_ref().filter(|etag| etag.digest == value.digest).map(|etag| etag.tag.clone())
@@ -294,18 +306,7 @@ impl Maintainer {
         map: VerifiedMap,
         etag: Option<String>,
     ) -> RefreshOutcome {
-        let event = FetchedEvent {
-            digest: map.digest.to_string(),
-            etag,
-            key_id: Some(map.key_id.clone()),
-            version: Some(map.map.generated_at.0),
-            signed_expiry_wall_ms: Some(expiry(&map).0),
-            ttl_ms: Some(milliseconds(map.map.ttl)),
-            scope: CacheScope::Private,
-            credential: String::new(),
-            requested: requested.into(),
-            key_set: self.with.keys.ids(),
-        };
+        let event = self.event(&map, etag, requested.into());
         match self.upkeep.fetched(run, event) {
             Ok((AdvanceOutcome::Stored, reason)) => {
                 self.log_stored(&map, reason);
@@ -348,6 +349,43 @@ impl Maintainer {
             self.persist(&map).await;
         }
         RefreshOutcome::Succeeded
+    }
+
+    /// Takes the map that another process left, if the policy finds it newer; saves what is in force then.
+    async fn take_former(&mut self, record: Option<StateRecord>) {
+        if let (Some(Held { state: CacheState { value: Some(facts), .. }, .. }), Some(map)) =
+            restore(&self.with.keys, record)
+            && self.map.as_ref().is_none_or(|own| own.map.generated_at < map.map.generated_at)
+        {
+            let etag = facts.etag.filter(|etag| etag.digest == facts.digest).map(|etag| etag.tag);
+            let event = self.event(&map, etag, facts.requested);
+            match self.upkeep.found(event) {
+                Ok((AdvanceOutcome::Stored, reason)) => {
+                    self.log_stored(&map, reason);
+                    self.map = Some(map);
+                }
+                Ok((_, reason)) => tracing::info!(reason = case_name(&reason), "the former writer's map is not taken"),
+                Err(error) => tracing::error!(%error, "the former writer's map is not taken"),
+            }
+        }
+        if let Some(map) = self.map.clone() {
+            self.persist(&map).await;
+        }
+    }
+
+    fn event(&self, map: &VerifiedMap, etag: Option<String>, requested: Instant) -> FetchedEvent {
+        FetchedEvent {
+            digest: map.digest.to_string(),
+            etag,
+            key_id: Some(map.key_id.clone()),
+            version: Some(map.map.generated_at.0),
+            signed_expiry_wall_ms: Some(expiry(map).0),
+            ttl_ms: Some(milliseconds(map.map.ttl)),
+            scope: CacheScope::Private,
+            credential: String::new(),
+            requested,
+            key_set: self.with.keys.ids(),
+        }
     }
 
     async fn persist(&mut self, map: &VerifiedMap) {

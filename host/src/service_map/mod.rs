@@ -21,6 +21,6 @@ pub use entry::MAX_TIMEOUT;
 pub use error::{DecodeFault, MapError, SchemaRule, SignatureFault};
 pub use fetch::{EndpointError, FETCH_DEADLINE, Fetched, MapEndpoint, fetch};
 pub use keys::{KeyRing, KeyRingError};
-pub use maintain::{MapFailure, MapHandle, MapStatus, MapView, Maintenance, RECORD_NAME, start};
+pub use maintain::{Maintenance, MapFailure, MapHandle, MapStatus, MapView, RECORD_NAME, start};
 pub use sign::{sign, signed_document};
 pub use verify::{MAX_MAP_BYTES, VerifiedMap, verify};

@@ -5,11 +5,11 @@
 
 use secrecy::SecretString;
 
-use crate::model::canonical;
-use crate::model::document::Source;
 use super::envelope::{Parts, SIGNATURE};
 use super::error::MapError;
 use super::signature;
+use crate::model::canonical;
+use crate::model::document::Source;
 
 /// The signature of a document: of a flat one, of an envelope's payload, or of a payload that has none yet. A signature
 /// that is there already is replaced in thought.

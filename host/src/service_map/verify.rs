@@ -9,13 +9,13 @@ use bytes::Bytes;
 
 use crate::model::Digest;
 
-use crate::model::canonical;
 use super::dialect::{self, ServiceMap};
-use crate::model::document::Source;
 use super::envelope::{Parts, SIGNATURE};
 use super::error::{DecodeFault, MapError};
 use super::keys::KeyRing;
 use super::signature;
+use crate::model::canonical;
+use crate::model::document::Source;
 
 /// The greatest size of a service map, in bytes, both as it is sent and decoded (design section 4).
 pub const MAX_MAP_BYTES: usize = 4 << 20;

@@ -178,7 +178,10 @@ impl Visit for Fields {
             // Writing to a string does not fail.
             let _ = write!(self.message, "{value:?}");
         } else {
-            self.put(field, format!("{value:?}").into());
+            let text = format!("{value:?}");
+            // Documents, such as the effective configuration, stay documents.
+            let document = text.starts_with('{').then(|| serde_json::from_str(&text).ok()).flatten();
+            self.put(field, document.unwrap_or_else(|| text.into()));
         }
     }
 

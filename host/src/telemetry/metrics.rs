@@ -15,8 +15,8 @@ const NETWORK_SECONDS: &[f64] =
 
 /// Boundaries for what stays in the process.
 const PROCESS_SECONDS: &[f64] = &[
-    0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005, 0.01,
-    0.05, 0.1, 0.5, 1.0,
+    0.000_001, 0.000_002, 0.000_005, 0.000_01, 0.000_02, 0.000_05, 0.000_1, 0.000_2, 0.000_5, 0.001, 0.002, 0.005,
+    0.01, 0.05, 0.1, 0.5, 1.0,
 ];
 
 const DECISION: &str = "mcp_policy_decision_duration_seconds";
@@ -231,7 +231,10 @@ mod tests {
         metrics.decision("refresh", Duration::from_micros(3));
         metrics.call("demo", Duration::from_millis(30), CallOutcome::ToolError);
         let text = metrics.render();
-        assert!(text.contains("mcp_policy_decision_duration_seconds_bucket{function=\"refresh\",le=\"0.000005\"} 1"), "{text}");
+        assert!(
+            text.contains("mcp_policy_decision_duration_seconds_bucket{function=\"refresh\",le=\"0.000005\"} 1"),
+            "{text}"
+        );
         assert!(text.contains("mcp_tool_call_duration_seconds_count{connector=\"demo\"} 1"), "{text}");
         assert!(text.contains("error_type=\"tool_error\""), "{text}");
     }

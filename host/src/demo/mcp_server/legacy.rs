@@ -18,8 +18,8 @@ use crate::mcp::protocol::{
     INITIALIZE, INITIALIZED, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PING, PROTOCOL_VERSION_HEADER,
     SESSION_HEADER, SESSION_NOT_FOUND, TOOLS_CALL, TOOLS_LIST, VERSION_2025_03_26,
 };
-use crate::model::raw::{self, RawObject};
 use crate::mcp::{Message, RequestId};
+use crate::model::raw::{self, RawObject};
 
 /// The sessions that are open.
 #[derive(Debug, Default)]

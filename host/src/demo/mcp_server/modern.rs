@@ -8,13 +8,13 @@ use serde_json::value::RawValue;
 use super::reply::{self, Reply};
 use super::{McpServer, ServerEra, tools};
 use crate::mcp::client::{add_headers, mirrors_of};
-use crate::mcp::server::{judge_modern, meta_of};
 use crate::mcp::protocol::{
     HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, META_PROTOCOL_VERSION, META_SERVER_INFO, METHOD_NOT_FOUND,
     SERVER_DISCOVER, TOOLS_CALL, TOOLS_LIST, VERSION_2026_07_28, decode_header_value,
 };
-use crate::model::raw::{self, RawObject};
+use crate::mcp::server::{judge_modern, meta_of};
 use crate::mcp::{ListScope, Message, RequestId};
+use crate::model::raw::{self, RawObject};
 
 /// Whether a message says that it is of the modern era.
 pub(super) fn is_modern(message: &Message) -> bool {
@@ -40,9 +40,7 @@ pub(super) fn answer(server: &McpServer, headers: &HeaderMap, message: Message) 
     let params = params.and_then(|params| RawObject::parse(&params).ok()).unwrap_or_default();
     match judge_modern(headers, &method, &params, &versions(server)) {
         Ok(()) => carry_out(server, headers, &id, &method, &params),
-        Err(refused) => {
-            reply::error(refused.status, Some(&id), refused.code, refused.message, refused.data.as_deref())
-        }
+        Err(refused) => reply::error(refused.status, Some(&id), refused.code, refused.message, refused.data.as_deref()),
     }
 }
 

@@ -18,8 +18,8 @@ use crate::mcp::limits::{
     MAX_STREAM_BYTES,
 };
 use crate::mcp::protocol::{EVENT_STREAM_TYPE, JSON_TYPE, METHOD_NOT_FOUND, PING};
-use crate::model::raw;
 use crate::mcp::sse::SseParser;
+use crate::model::raw;
 
 /// A JSON-RPC answer and the HTTP answer that it came in.
 #[derive(Debug)]

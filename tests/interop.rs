@@ -1,0 +1,135 @@
+//! Clients in other languages list and call through the gateway: the official inspector and the Python SDK, in both
+//! eras. `tests/interop/install` installs them. Where they are missing a test is skipped with a printed reason, unless
+//! `CORTEX_REQUIRE_INTEROP=1`.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+
+mod processes;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use cortex_mcp::demo::mcp_server::{AnswerStyle, ServerOptions};
+use processes::installation::finish;
+use processes::{Finished, Installation, Serving, World, wait_for_tools};
+use serde_json::{Value, json};
+
+/// A gateway before a legacy server that answers with event streams and a modern one that answers with JSON.
+fn gateway() -> (World, Installation, Serving) {
+    let world = World::with(2, |number| ServerOptions {
+        answers: if number == 1 { AnswerStyle::Sse } else { AnswerStyle::Json },
+        page_size: Some(2),
+        ..ServerOptions::default()
+    });
+    let installation = world.installation();
+    let gateway = installation.serve();
+    wait_for_tools(&gateway, 6);
+    (world, installation, gateway)
+}
+
+/// The names that every client must see, in this order.
+const NAMES: [&str; 6] = [
+    "server-01__echo",
+    "server-01__add",
+    "server-01__uppercase",
+    "server-02__echo",
+    "server-02__add",
+    "server-02__uppercase",
+];
+
+/// A program below the folder of installed clients. None, with the reason printed, if it is not there.
+fn installed(program: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os("CORTEX_INTEROP_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop"),
+        |folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
+    );
+    let path = folder.join(program);
+    if path.exists() {
+        return Some(path);
+    }
+    let reason = format!("SKIPPED: {program} is not installed; run tests/interop/install");
+    assert!(std::env::var_os("CORTEX_REQUIRE_INTEROP").is_none_or(|value| value != "1"), "{reason}");
+    println!("{reason}");
+    None
+}
+
+/// Runs a client to its end, in a home of its own and without the tester's environment.
+fn run(installation: &Installation, program: &Path, arguments: &[&str]) -> Finished {
+    let home = installation.folder().join("client-home");
+    std::fs::create_dir_all(&home).unwrap();
+    let mut command = Command::new(program);
+    command.args(arguments).env_clear().env("HOME", &home).env("TMPDIR", &home).current_dir(&home);
+    command.env("PATH", program.parent().unwrap()).env("PYTHONDONTWRITEBYTECODE", "1").env("NO_COLOR", "1");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let finished = finish(command);
+    assert_eq!(finished.code, Some(0), "{finished:?}");
+    finished
+}
+
+fn names(tools: &Value) -> Vec<&str> {
+    tools.as_array().unwrap().iter().map(|tool| tool["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn the_official_inspector_lists_and_calls_in_both_eras() {
+    let (Some(node), Some(inspector)) = (installed("bin/node"), installed("node_modules/.bin/mcp-inspector")) else {
+        return;
+    };
+    let (world, installation, gateway) = gateway();
+    let inspector = inspector.display().to_string();
+    let url = gateway.url();
+    for era in ["legacy", "modern", "auto"] {
+        let common = [inspector.as_str(), "--cli", "--format", "json", "-q", "--protocol-era", era, &url];
+        let listed = run(&installation, &node, &[&common[..], &["--method", "tools/list"]].concat());
+        assert_eq!(names(&listed.json()["result"]["tools"]), NAMES, "{era}");
+        assert_eq!(listed.stderr, "", "{era}: the inspector warns");
+        for tool in ["server-01__add", "server-02__add"] {
+            let call = ["--method", "tools/call", "--tool-name", tool, "--tool-arg", "a=40", "--tool-arg", "b=2"];
+            let called = run(&installation, &node, &[&common[..], &call].concat());
+            assert_eq!(called.json()["result"]["structuredContent"], json!({ "sum": 42 }), "{era} {tool}");
+            assert_eq!(called.stderr, "", "{era}: the inspector warns");
+        }
+    }
+    assert_eq!(world.upstreams.iter().map(|upstream| upstream.server.counts().calls).collect::<Vec<_>>(), [3, 3]);
+}
+
+#[test]
+fn the_inspector_finds_no_schema_that_is_not_portable() {
+    let (Some(node), Some(inspector)) = (installed("bin/node"), installed("node_modules/.bin/mcp-inspector")) else {
+        return;
+    };
+    let (_world, installation, gateway) = gateway();
+    let arguments = ["--cli", "--format", "json", "-q", "--strict", &gateway.url(), "--method", "tools/list"];
+    let listed = run(&installation, &node, &[&[inspector.display().to_string().as_str()], &arguments[..]].concat());
+    assert_eq!(names(&listed.json()["result"]["tools"]), NAMES);
+}
+
+#[test]
+fn the_python_sdk_lists_and_calls_in_both_eras() {
+    let Some(python) = installed("python/bin/python") else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/client.py");
+    let (_world, installation, gateway) = gateway();
+    for (mode, protocol) in [("legacy", "2025-11-25"), ("auto", "2026-07-28"), ("2026-07-28", "2026-07-28")] {
+        for tool in ["server-01__add", "server-02__add"] {
+            let said = run(&installation, &python, &[script, &gateway.url(), mode, tool, r#"{"a":40,"b":2}"#]);
+            let expected = json!({
+                "protocol": protocol, "tools": NAMES, "structured": { "sum": 42 }, "isError": false,
+            });
+            assert_eq!(said.json(), expected, "{mode} {tool}");
+            assert_eq!(said.stderr, "", "{mode}: the SDK warns");
+        }
+    }
+}
+
+#[test]
+fn the_former_python_sdk_lists_and_calls() {
+    let Some(python) = installed("python-mcp-1/bin/python") else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/client_mcp_1.py");
+    let (_world, installation, gateway) = gateway();
+    for tool in ["server-01__add", "server-02__add"] {
+        let said = run(&installation, &python, &[script, &gateway.url(), tool, r#"{"a":40,"b":2}"#]);
+        let expected =
+            json!({ "protocol": "2025-11-25", "tools": NAMES, "structured": { "sum": 42 }, "isError": false });
+        assert_eq!(said.json(), expected, "{tool}");
+        assert_eq!(said.stderr, "", "the SDK warns");
+    }
+}

@@ -1,0 +1,229 @@
+//! An installation of the binary: a home folder of its own, an environment with nothing else in it, and its processes.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::{PATIENCE, until};
+
+/// A home folder and an environment.
+pub(crate) struct Installation {
+    folder: TempDir,
+    variables: Vec<(String, String)>,
+}
+
+/// What a command that has ended said.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Finished {
+    /// What it printed, as the one JSON value that it is.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
+    }
+
+    /// Its log records and errors, without its progress lines.
+    pub(crate) fn complaint(&self) -> &str {
+        self.stderr.lines().find(|line| line.starts_with("cortex-mcp: ")).unwrap_or_default()
+    }
+}
+
+impl Installation {
+    pub(crate) fn new() -> Self {
+        let folder = tempfile::Builder::new().prefix("cortex-mcp-test-").tempdir().unwrap();
+        let home = folder.path().join("home").display().to_string();
+        Self { folder, variables: Vec::new() }.with("CORTEX_HOME", &home)
+    }
+
+    /// The same with a variable, or with another value for it.
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
+        self.variables.retain(|(known, _)| known != name);
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same without a variable.
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.variables.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// A folder for the test's own files, beside the home.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Writes a file of the test's own.
+    pub(crate) fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.folder().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path.display().to_string()
+    }
+
+    /// Where state is kept.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder().join("home/mcp/state")
+    }
+
+    /// The names of the files of state, without their endings.
+    pub(crate) fn kept(&self) -> Vec<String> {
+        let Ok(entries) = std::fs::read_dir(self.state()) else { return Vec::new() };
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter_map(|name| name.strip_suffix(".state").map(str::to_owned)).collect();
+        names.sort();
+        names
+    }
+
+    /// The binary, with nothing but this installation's variables.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_cortex-mcp"));
+        command.args(arguments).env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.current_dir(self.folder()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a command to its end.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Finished {
+        finish(self.command(arguments))
+    }
+
+    /// Starts a gateway on a free port, and waits until it listens.
+    pub(crate) fn serve(&self) -> Serving {
+        self.serve_with(&["--listen", "127.0.0.1:0"])
+    }
+
+    /// Starts a gateway with these flags, and waits until it listens.
+    pub(crate) fn serve_with(&self, flags: &[&str]) -> Serving {
+        let started = Instant::now();
+        let arguments = [&["serve", "--json"], flags].concat();
+        Serving::new(self.command(&arguments).spawn().unwrap(), started)
+    }
+}
+
+/// Runs a command to its end, which must come.
+pub(crate) fn finish(mut command: Command) -> Finished {
+    let mut child = Running(command.spawn().unwrap());
+    let stdout = collect(child.0.stdout.take().unwrap());
+    let stderr = collect(child.0.stderr.take().unwrap());
+    let code = child.wait();
+    Finished { code, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+fn collect(mut pipe: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).unwrap();
+        String::from_utf8(bytes).unwrap()
+    })
+}
+
+/// A process that does not outlive the test.
+struct Running(Child);
+
+impl Running {
+    /// Its exit code, once it has ended; none if a signal ended it.
+    fn wait(&mut self) -> Option<i32> {
+        until("the process ends", PATIENCE, || self.0.try_wait().unwrap()).code()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A gateway that serves.
+pub(crate) struct Serving {
+    child: Running,
+    first: String,
+    more: Receiver<String>,
+    stderr: JoinHandle<String>,
+    /// When its process was started.
+    pub(crate) started: Instant,
+}
+
+impl Serving {
+    fn new(mut child: Child, started: Instant) -> Self {
+        let (lines, more) = channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        std::thread::spawn(move || {
+            // It ends with the pipe, or with the test.
+            stdout.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+        });
+        let stderr = collect(child.stderr.take().unwrap());
+        let mut child = Running(child);
+        let Ok(first) = more.recv_timeout(PATIENCE) else {
+            let _ = child.0.kill();
+            panic!("the gateway does not say where it listens: {}", stderr.join().unwrap());
+        };
+        Self { child, first, more, stderr, started }
+    }
+
+    /// Its endpoint.
+    pub(crate) fn url(&self) -> String {
+        let said: Value = serde_json::from_str(&self.first).unwrap();
+        said["url"].as_str().unwrap_or_else(|| panic!("no url in {said}")).to_owned()
+    }
+
+    /// Its address and port.
+    pub(crate) fn address(&self) -> String {
+        let said: Value = serde_json::from_str(&self.first).unwrap();
+        said["listen"].as_str().unwrap().to_owned()
+    }
+
+    /// A client of it.
+    pub(crate) fn client(&self) -> Client {
+        Client::new(&self.url())
+    }
+
+    /// Asks it to end.
+    pub(crate) fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child.0), Signal::TERM).unwrap();
+    }
+
+    /// Waits for its end; nothing is asked of it.
+    pub(crate) fn end(mut self) -> Finished {
+        let code = self.child.wait();
+        let stdout = std::iter::once(self.first).chain(self.more.iter()).collect::<Vec<_>>().join("\n");
+        Finished { code, stdout, stderr: self.stderr.join().unwrap() }
+    }
+
+    /// Asks it to end and waits for that.
+    pub(crate) fn stop(self) -> Finished {
+        self.terminate();
+        self.end()
+    }
+
+    /// Kills it with SIGKILL, which it does not hear of.
+    pub(crate) fn kill(mut self) -> Finished {
+        self.child.0.kill().unwrap();
+        self.end()
+    }
+
+    /// Waits until it has served for so long; for what must *not* happen.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.0.try_wait().unwrap().is_none()
+    }
+}
+
+/// How long a process has run, for people who read test output.
+pub(crate) fn since(started: Instant) -> Duration {
+    started.elapsed()
+}
