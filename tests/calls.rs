@@ -66,7 +66,7 @@ async fn odd_results_errors_params_and_definitions_pass_as_they_are() {
     );
 
     for result in [
-        r#"{"content":[{"type":"hologram","data":1.50,"_x":{}}],"resultType":"complete","extra":[1E2],"isError":false}"#,
+        r#"{"content":[{"type":"hologram","data":1.50,"_x":{}}],"resultType":"complete","extra":[1E2]}"#,
         r#"{"resultType":"input_required","inputRequests":{"a":{}},"requestState":"\u0041"}"#,
     ] {
         server.answer(CallAnswer::Result(result.to_owned()));
@@ -319,4 +319,76 @@ async fn refused_credentials_are_told_and_not_hammered() {
     let asked = rig.server(1).counts().requests;
     tokio::time::sleep(seconds(1_800)).await;
     assert_eq!(rig.server(1).counts().requests, asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_origin_has_ten_calls_at_once_and_the_others_wait() {
+    let rig = Rig::new(2);
+    let served = rig.ready().await;
+    rig.server(2).set_latency_of("tools/call", seconds(1));
+    let client = served.modern();
+    let began = Instant::now();
+    let many = futures_util::future::join_all((0..25).map(|_| client.call("s2__echo", "{}")));
+    let (answers, other) = tokio::join!(many, client.call("s1__echo", "{}"));
+    assert!(answers.iter().all(|answer| answer.code().is_none()) && other.code().is_none());
+    assert_eq!((rig.server(2).counts().max_in_flight, began.elapsed()), (10, seconds(3)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_in_flight_end_before_the_gateway_does() {
+    let rig = Rig::new(2);
+    let served = rig.ready().await;
+    for number in [1, 2] {
+        rig.server(number).set_latency_of("tools/call", seconds(3));
+    }
+    let calls: Vec<_> = [Era::Legacy, Era::Modern]
+        .into_iter()
+        .flat_map(|era| ["s1__add", "s2__add"].map(|name| (served.client(era), name)))
+        .map(|(client, name)| tokio::spawn(async move { client.call(name, r#"{"a":1,"b":1}"#).await }))
+        .collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let began = Instant::now();
+    served.gateway.shut_down().await;
+    assert!(began.elapsed() >= Duration::from_millis(2_900) && began.elapsed() <= seconds(4), "{:?}", began.elapsed());
+    for call in calls {
+        assert_eq!(call.await.unwrap().result()["structuredContent"]["sum"], 2);
+    }
+    assert_eq!(rig.server(1).open_sessions(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_never_ends_does_not_keep_the_gateway_from_ending() {
+    let rig = Rig::new(2);
+    let served = rig.ready().await;
+    let calls: Vec<_> = [(Era::Legacy, 1), (Era::Modern, 2)]
+        .into_iter()
+        .map(|(era, number)| {
+            rig.server(number).be_silent_on(&["tools/call"]);
+            let client = served.client(era);
+            tokio::spawn(async move { client.call(&format!("s{number}__echo"), "{}").await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let began = Instant::now();
+    served.gateway.shut_down().await;
+    assert!(began.elapsed() <= seconds(25), "{:?}", began.elapsed());
+    for call in calls {
+        assert_eq!(call.await.unwrap().code(), Some(-32010));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disabled_connector_lets_its_calls_end() {
+    let mut rig = Rig::new(2);
+    let served = rig.ready().await;
+    rig.server(1).set_latency_of("tools/call", seconds(2));
+    let client = served.modern();
+    let call = tokio::spawn(async move { client.call("s1__add", r#"{"a":1,"b":1}"#).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    rig.publish(|map| map.connectors[0].enabled = false);
+    served.gateway.sync(cortex_mcp::gateway::SyncKind::Force, |_| {}).await;
+    assert_eq!((served.tools(), rig.server(1).counts().deletes), (3, 0));
+    assert_eq!(call.await.unwrap().result()["structuredContent"]["sum"], 2);
+    tokio::time::sleep(seconds(1)).await;
+    assert_eq!((rig.server(1).open_sessions(), rig.server(1).counts().deletes), (0, 1));
 }

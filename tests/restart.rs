@@ -1,5 +1,5 @@
-//! Restarts: what was served before is served again before the first packet leaves, after a stop as after a crash, by one
-//! process of a directory as by several.
+//! Restarts: what was served before is served again before the first packet leaves, after a stop as after a crash, by
+//! one process of a directory as by several.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
 mod support;
@@ -9,6 +9,7 @@ use cortex_mcp::edge::files::Directory;
 use cortex_mcp::edge::virtual_network::{Host, VirtualNetwork};
 use cortex_mcp::gateway::{StateRole, SyncKind};
 use std::sync::Arc;
+use support::full_disk::FullDisk;
 use support::{KEY, MAP_URL, MapAnswer, MapDocument, MapOrigin, Rig, Served, seconds, tools_bytes};
 use tokio::time::Instant;
 
@@ -233,4 +234,67 @@ async fn a_take_over_does_not_lose_the_ratchet_of_the_former_writer() {
     next.gateway.sync(SyncKind::Force, |_| {}).await;
     assert_eq!(next.tools(), 3, "a disabled connector came back");
     assert_eq!(next.gateway.status().service_map.unwrap().last_failure.unwrap().class, "rollback");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_is_told_changes_nothing_that_is_served_and_is_written_later() {
+    let mut rig = Rig::new(2);
+    let disk = Arc::new(FullDisk::default());
+    disk.set_full(true);
+    let (_, builder) = rig.builder(&rig.network, &rig.state);
+    let gateway = builder.state_directory(disk.clone()).start().await.unwrap();
+    gateway.first_pass().await;
+    tokio::time::sleep(seconds(10)).await;
+    let status = gateway.status();
+    assert_eq!((status.tools, status.state), (6, StateRole::Failing));
+    assert!(!status.service_map.unwrap().persisted);
+    // A newer map is used although it can not be saved: a full disk must not keep a disabled connector alive.
+    rig.publish(|map| map.connectors[1].enabled = false);
+    gateway.sync(SyncKind::Force, |_| {}).await;
+    assert_eq!((gateway.snapshot().tool_count(), disk.inner.names().unwrap().len()), (3, 0));
+
+    disk.set_full(false);
+    tokio::time::sleep(seconds(5)).await;
+    assert_eq!(gateway.status().state, StateRole::Writer);
+    assert_eq!(disk.inner.names().unwrap(), ["connector-s1.state", "service-map.state"]);
+    gateway.shut_down().await;
+    rig.stop_everything();
+    rig.state = disk.inner.clone();
+    assert_eq!(rig.start().await.tools(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_written_before_the_end_is_written_by_the_end() {
+    let rig = Rig::new(2);
+    let served = rig.ready().await;
+    // Within the batch of the state writer.
+    rig.server(1).set_tools(9);
+    served.gateway.sync(SyncKind::Force, |_| {}).await;
+    served.gateway.shut_down().await;
+    rig.stop_everything();
+    assert_eq!(rig.start().await.tools(), 12);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disabled_connector_does_not_come_back_with_a_restart() {
+    let mut rig = Rig::new(2);
+    let served = rig.ready().await;
+    rig.publish(|map| map.connectors[0].enabled = false);
+    served.gateway.sync(SyncKind::Force, |_| {}).await;
+    // At once: the newer map was durable before it was served.
+    rig.crash(&served);
+    rig.stop_everything();
+    let again = rig.start().await;
+    assert_eq!((again.tools(), again.gateway.status().disabled.len()), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_map_that_is_gone_for_good_stays_gone_after_a_restart() {
+    let rig = Rig::new(2);
+    let served = rig.ready().await;
+    rig.map.answer(MapAnswer::Status(410, String::new()));
+    served.gateway.sync(SyncKind::Force, |_| {}).await;
+    assert_eq!(served.tools(), 0);
+    served.gateway.shut_down().await;
+    assert_eq!(rig.start().await.gateway.status().connectors.len(), 0);
 }

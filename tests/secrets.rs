@@ -1,5 +1,5 @@
-//! Secrets: canaries are planted wherever a key, a token or a caller's data goes, a scene of successes and failures of all
-//! sorts is played, and everything that the gateway says or keeps is searched for them.
+//! Secrets: canaries are planted wherever a key, a token or a caller's data goes, a scene of successes and failures of
+//! all sorts is played, and everything that the gateway says or keeps is searched for them.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
 mod support;

@@ -308,7 +308,8 @@ async fn entries_of_the_registry_become_connectors_and_are_followed() {
 
     // One entry that can not be read does not hide the others.
     rig.write_registry(
-        r#"{"servers":[{"name":"one","transport":"http","endpoint":"https://s3.test/mcp"},{"name":"bad","transport":"http"},
+        r#"{"servers":[{"name":"one","transport":"http","endpoint":"https://s3.test/mcp"},
+        {"name":"bad","transport":"http"},
         {"name":"local","transport":"stdio","command":"x"}]}"#,
     );
     served.until("the problems", soon, |served| served.gateway.status().registry.problems.len() == 2).await;
@@ -344,7 +345,8 @@ async fn if_map_and_registry_name_one_connector_the_map_wins_and_it_is_told() {
 async fn a_map_of_the_first_dialect_is_followed_as_well() {
     let rig = Rig::new(1);
     let text = json!({
-        "id": "01HZ7ZWJ5XJ8W4T7N6MZ2V1PQB", "brand": "brAInwav", "generatedAt": "2026-01-01T00:00:00Z", "ttlSeconds": 3600,
+        "id": "01HZ7ZWJ5XJ8W4T7N6MZ2V1PQB", "brand": "brAInwav", "generatedAt": "2026-01-01T00:00:00Z",
+        "ttlSeconds": 3600,
         "connectors": [{ "id": "s1", "version": "1", "name": "One", "scopes": ["a"], "status": "enabled",
                          "ttl": 1_767_229_200, "endpoint": "https://s1.test/mcp" }],
     });

@@ -1,4 +1,5 @@
-//! The sync: parallel, isolated, published as it comes, in the plan's order and at the limit's pace, once per connector.
+//! The sync: parallel, isolated, published as it comes, in the plan's order and at the limit's pace, once per
+//! connector.
 //!
 //! Virtual time only: round trips are counted by the servers themselves, and times are compared with one another.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
@@ -282,4 +283,39 @@ async fn lists_are_refreshed_in_the_background_about_once_an_interval() {
         served.gateway.status().connectors.iter().all(|one| one.state == cortex_mcp::catalog::ListState::Fresh)
     })
     .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_changes_its_era_is_found_out_again() {
+    let rig = Rig::new(2);
+    let served = rig.ready().await;
+    // Each becomes the other: a new version of the server was deployed.
+    for (number, other) in [(1, 2), (2, 1)] {
+        let replaced = cortex_mcp::demo::mcp_server::McpServer::new(Rig::options(other));
+        replaced.set_tools(4);
+        rig.network.set(&rig.servers[number - 1].url, Host::Serve(replaced.router()));
+    }
+    served.gateway.sync(SyncKind::Force, |_| {}).await;
+    served.until("the lists of the new ones", seconds(5), |served| served.tools() == 8).await;
+    for name in ["s1__add", "s2__add"] {
+        let answer = served.modern().call(name, r#"{"a":2,"b":3}"#).await;
+        assert_eq!(answer.result()["structuredContent"]["sum"], 5, "{name}");
+    }
+    let eras: Vec<_> = served.gateway.status().connectors.iter().map(|one| one.era.unwrap()).collect();
+    assert_eq!(eras, [cortex_mcp::mcp::Era::Modern, cortex_mcp::mcp::Era::Legacy]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_time_is_given_it() {
+    for (status, class) in [(503, "server"), (429, "throttled")] {
+        let rig = Rig::new(1);
+        rig.server(1).fail_with_retry_after(http::StatusCode::from_u16(status).unwrap(), seconds(120));
+        let served = rig.ready().await;
+        assert_eq!(served.connector("s1").unwrap().last_failure.as_ref().unwrap().class.as_str(), class);
+        rig.server(1).recover();
+        let asked = rig.server(1).counts().requests;
+        tokio::time::sleep(seconds(119)).await;
+        assert_eq!(rig.server(1).counts().requests, asked, "{status}");
+        served.until("the next attempt", seconds(26), |served| served.tools() == 3).await;
+    }
 }

@@ -1,5 +1,5 @@
-//! Twins: the native library, a fresh instance and a used instance of the default policy decide alike, whatever they are
-//! asked; and what a gateway recorded is decided alike once more.
+//! Twins: the native library, a fresh instance and a used instance of the default policy decide alike, whatever they
+//! are asked; and what a gateway recorded is decided alike once more.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
 mod support;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::StatusCode;
+use reqwest::{RequestBuilder, StatusCode};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -13,6 +13,7 @@ use super::PATIENCE;
 /// The client.
 pub(crate) struct Client {
     base: String,
+    token: Option<String>,
     http: reqwest::Client,
     runtime: Runtime,
 }
@@ -54,8 +55,21 @@ impl Client {
     pub(crate) fn new(url: &str) -> Self {
         Self {
             base: url.strip_suffix("/mcp").unwrap().to_owned(),
+            token: None,
             http: reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap(),
             runtime: tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap(),
+        }
+    }
+
+    /// The same, who shows a token.
+    pub(crate) fn with_token(self, token: &str) -> Self {
+        Self { token: Some(token.to_owned()), ..self }
+    }
+
+    fn authorized(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
         }
     }
 
@@ -81,6 +95,7 @@ impl Client {
             .header("content-type", "application/json")
             .header("accept", "application/json, text/event-stream")
             .body(message.to_string());
+        let request = self.authorized(request);
         self.runtime.block_on(async move {
             let answer = request.send().await.ok()?;
             answer.text().await.ok()
@@ -90,6 +105,7 @@ impl Client {
     /// An admin route's answer.
     pub(crate) fn get(&self, path: &str) -> Option<(StatusCode, String)> {
         let request = self.http.get(format!("{}{path}", self.base)).timeout(Duration::from_secs(10));
+        let request = self.authorized(request);
         self.runtime.block_on(async move {
             let answer = request.send().await.ok()?;
             Some((answer.status(), answer.text().await.ok()?))

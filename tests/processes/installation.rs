@@ -35,7 +35,7 @@ impl Finished {
         serde_json::from_str(&self.stdout).unwrap_or_else(|error| panic!("{error} in {self:?}"))
     }
 
-    /// Its log records and errors, without its progress lines.
+    /// Its error, as people are told it; empty if it has none.
     pub(crate) fn complaint(&self) -> &str {
         self.stderr.lines().find(|line| line.starts_with("cortex-mcp: ")).unwrap_or_default()
     }
@@ -88,9 +88,11 @@ impl Installation {
         names
     }
 
-    /// The binary, with nothing but this installation's variables.
+    /// The binary, with nothing but this installation's variables. `CORTEX_TEST_BINARY` names another one, by its
+    /// whole path: a release build, to measure.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cortex-mcp"));
+        let built = env!("CARGO_BIN_EXE_cortex-mcp").into();
+        let mut command = Command::new(std::env::var_os("CORTEX_TEST_BINARY").unwrap_or(built));
         command.args(arguments).env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.folder()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -215,11 +217,6 @@ impl Serving {
     pub(crate) fn kill(mut self) -> Finished {
         self.child.0.kill().unwrap();
         self.end()
-    }
-
-    /// Waits until it has served for so long; for what must *not* happen.
-    pub(crate) fn is_running(&mut self) -> bool {
-        self.child.0.try_wait().unwrap().is_none()
     }
 }
 

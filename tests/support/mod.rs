@@ -1,10 +1,11 @@
-//! What the integration tests share: a virtual rig (clock, network, files, MCP servers, a signing service map), clients of
-//! both eras, and policies that decide otherwise.
+//! What the integration tests share: a virtual rig (clock, network, files, MCP servers, a signing service map),
+//! clients of both eras, and policies that decide otherwise.
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
 pub(crate) mod canned;
 pub(crate) mod client;
+pub(crate) mod full_disk;
 pub(crate) mod map;
 pub(crate) mod policies;
 pub(crate) mod rig;

@@ -62,7 +62,7 @@ pub(crate) struct Served {
 impl Rig {
     /// So many servers `s1`, `s2`, ..., the odd ones legacy and the even ones modern, with three tools each.
     pub(crate) fn new(servers: usize) -> Self {
-        Self::of((1..=servers).map(|number| Self::options(number)))
+        Self::of((1..=servers).map(Self::options))
     }
 
     /// What the rig's server of that number is like.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use cortex_mcp::config::{Environment, Flags, Settings};
+use cortex_mcp::config::{ConfigError, Environment, Flags, Settings};
 use cortex_mcp::connectors::{SyncReport, Synced};
 use cortex_mcp::telemetry::init_logs;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -22,7 +22,8 @@ pub(crate) struct GatewayFlags {
 
     /// The service map, instead of CONNECTORS_SERVICE_MAP_URL.
     #[arg(long, value_name = "URL")]
-    pub(crate) service_map_url: Option<Url>,
+    // A text, because clap would quote a wrong value, and what a URL holds may be secret.
+    pub(crate) service_map_url: Option<String>,
 
     /// A policy component, instead of the embedded default.
     #[arg(long, value_name = "FILE")]
@@ -32,12 +33,10 @@ pub(crate) struct GatewayFlags {
 impl GatewayFlags {
     /// The effective settings; logs are on afterwards.
     pub(crate) fn settings(&self, listen: Option<SocketAddr>) -> Result<Settings, CommandError> {
-        let flags = Flags {
-            listen,
-            service_map_url: self.service_map_url.clone(),
-            policy: self.policy.clone(),
-            configuration: self.config.clone(),
-        };
+        let service_map_url = self.service_map_url.as_deref().map(Url::parse).transpose().map_err(|_| {
+            ConfigError::Range { key: "--service-map-url", expected: "write a URL, https or loopback http".into() }
+        })?;
+        let flags = Flags { listen, service_map_url, policy: self.policy.clone(), configuration: self.config.clone() };
         let settings = Settings::resolve(&flags, &Environment::of_process())?;
         init_logs(settings.log_level, settings.log_format);
         tracing::info!(configuration = %settings.redacted(), "effective configuration");

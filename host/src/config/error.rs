@@ -8,7 +8,10 @@ use std::path::PathBuf;
 #[non_exhaustive]
 pub enum ConfigError {
     /// The file can not be read.
-    #[error("{path} can not be read: {source}; check that the path is right and that you may read it", path = .path.display())]
+    #[error(
+        "{path} can not be read: {source}; check that the path is right and that you may read it",
+        path = .path.display()
+    )]
     Read {
         /// The file.
         path: PathBuf,

@@ -102,7 +102,9 @@ async fn attempt(handle: &Handle, context: &RunContext, started: Instant) -> Res
             }
             Err(error) => {
                 let session_is_over = matches!(error, WireError::SessionLost | WireError::WrongEra);
-                if session_is_over || matches!(error, WireError::Http(_)) {
+                // A server that answers a list with an error, or with nonsense, may be another one than the one that
+                // opened this session: the next run opens its own.
+                if session_is_over || matches!(error, WireError::Http(_) | WireError::Rpc(_) | WireError::Protocol(_)) {
                     slot.forget(&session, &error);
                 }
                 if !session_is_over || attempts == 0 {

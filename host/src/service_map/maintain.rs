@@ -7,6 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -291,6 +292,9 @@ impl Maintainer {
             Err(failure) => {
                 self.upkeep.failed(run, &failure);
                 self.note_failure(&failure);
+                if self.upkeep.value().is_none() {
+                    self.drop_map().await;
+                }
                 RefreshOutcome::Failed
             }
             Ok(Brought::Map { map, etag }) => self.take_map(run, requested, *map, etag).await,
@@ -311,19 +315,19 @@ impl Maintainer {
             Ok((AdvanceOutcome::Stored, reason)) => {
                 self.log_stored(&map, reason);
                 // Check, persist, swap: in that order (reliability R3).
-                self.persist(&map).await;
+                self.persist(map.raw.clone()).await;
                 self.map = Some(Arc::new(map));
                 self.last_failure = None;
                 RefreshOutcome::Succeeded
             }
             Ok((AdvanceOutcome::Kept, _)) => {
                 self.last_failure = None;
-                self.persist(&map).await;
+                self.persist(map.raw.clone()).await;
                 RefreshOutcome::Succeeded
             }
             Ok((outcome, reason)) => {
                 if outcome == AdvanceOutcome::Dropped {
-                    self.map = None;
+                    self.drop_map().await;
                 }
                 let (class, message) = rejection(reason);
                 self.note_failure(&Failure::new(class, message));
@@ -346,7 +350,7 @@ impl Maintainer {
         }
         self.last_failure = None;
         if let Some(map) = self.map.clone() {
-            self.persist(&map).await;
+            self.persist(map.raw.clone()).await;
         }
         RefreshOutcome::Succeeded
     }
@@ -369,7 +373,7 @@ impl Maintainer {
             }
         }
         if let Some(map) = self.map.clone() {
-            self.persist(&map).await;
+            self.persist(map.raw.clone()).await;
         }
     }
 
@@ -388,9 +392,16 @@ impl Maintainer {
         }
     }
 
-    async fn persist(&mut self, map: &VerifiedMap) {
+    /// The policy dropped the map: a restart must not bring it back either. Its ratchets stay.
+    async fn drop_map(&mut self) {
+        if self.map.take().is_some() {
+            self.persist(Bytes::new()).await;
+        }
+    }
+
+    async fn persist(&mut self, raw: Bytes) {
         let header = SavedHeader { cache: self.upkeep.cache().clone() };
-        let Ok(record) = StateRecord::new(&header, map.raw.clone()) else { return };
+        let Ok(record) = StateRecord::new(&header, raw) else { return };
         self.persisted = match self.with.state.keep_now(RECORD_NAME, record).await {
             Ok(()) => true,
             Err(error) => {

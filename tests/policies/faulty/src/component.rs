@@ -10,7 +10,6 @@
 )]
 
 use cortex_policy_default as default;
-use cortex_policy_default::environment::Environment;
 
 wit_bindgen::generate!({ path: "../../../wit", world: "policy" });
 
