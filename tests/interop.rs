@@ -1,7 +1,7 @@
 //! Clients in other languages list and call through the gateway: the official inspector and the Python SDK, in both
 //! eras. `tests/interop/install` installs them. Where they are missing a test is skipped with a printed reason, unless
 //! `CORTEX_REQUIRE_INTEROP=1`.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests may")]
 
 mod processes;
 

@@ -1,5 +1,5 @@
 //! `cortex-mcp serve` as a process: restarts while nobody answers, late joiners, signals, shared folders, flags.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests may")]
 
 mod processes;
 

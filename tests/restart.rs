@@ -4,10 +4,10 @@
 
 mod support;
 
-use cortex_mcp::catalog::ListState;
 use cortex_mcp::edge::files::Directory;
 use cortex_mcp::edge::virtual_network::{Host, VirtualNetwork};
 use cortex_mcp::gateway::{StateRole, SyncKind};
+use cortex_mcp::model::ListState;
 use std::sync::Arc;
 use support::full_disk::FullDisk;
 use support::{KEY, MAP_URL, MapAnswer, MapDocument, MapOrigin, Rig, Served, seconds, tools_bytes};

@@ -6,8 +6,8 @@ mod support;
 
 use std::time::Duration;
 
-use cortex_mcp::catalog::ListState;
 use cortex_mcp::gateway::SyncKind;
+use cortex_mcp::model::ListState;
 use support::{Rig, Served, seconds};
 
 const DAY: u64 = 86_400;

@@ -4,10 +4,10 @@
 
 mod support;
 
-use cortex_mcp::catalog::ListState;
 use cortex_mcp::demo::mcp_server::McpServer;
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::SyncKind;
+use cortex_mcp::model::ListState;
 use serde_json::json;
 use support::{MapAnswer, Rig, Served, seconds, tools_bytes};
 use tokio::time::Instant;

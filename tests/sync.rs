@@ -232,7 +232,7 @@ async fn a_server_that_hangs_for_ever_costs_only_itself() {
     let hung = served.connector("s1").unwrap();
     assert_eq!(hung.last_failure.as_ref().unwrap().class.as_str(), "timeout");
     assert_eq!((served.tools_of("s2"), served.tools_of("s3")), (3, 3));
-    assert_eq!(served.connector("s2").unwrap().state, cortex_mcp::catalog::ListState::Fresh);
+    assert_eq!(served.connector("s2").unwrap().state, cortex_mcp::model::ListState::Fresh);
     rig.revive(1);
     served.until("the one that hung", seconds(66), |served| served.tools() == 9).await;
 }
@@ -280,7 +280,7 @@ async fn lists_are_refreshed_in_the_background_about_once_an_interval() {
         assert_eq!(rig.server(number).counts().initialize, 1, "one session serves them all");
     }
     until("fresh lists", seconds(60), || {
-        served.gateway.status().connectors.iter().all(|one| one.state == cortex_mcp::catalog::ListState::Fresh)
+        served.gateway.status().connectors.iter().all(|one| one.state == cortex_mcp::model::ListState::Fresh)
     })
     .await;
 }

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use axum::extract::{Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
-use cortex_mcp::demo::MapServer;
 use cortex_mcp::demo::mcp_server::{McpServer, ServerEra, ServerOptions};
+use cortex_mcp::demo::{MapServer, Signer};
 use cortex_mcp::model::ConnectorId;
+use cortex_mcp::service_map::signed_document;
 use url::Url;
 
 use super::client::{Client, Listed};
@@ -100,7 +101,8 @@ impl World {
                 Upstream::new(&format!("server-{number:02}"), ServerOptions { era, ..options(number) }, &gauge)
             })
             .collect();
-        let map = MapServer::new(KEY.into(), TOKEN.into(), entries(&upstreams));
+        let sign: Signer = Arc::new(|document| signed_document(document, &KEY.into()).ok());
+        let map = MapServer::new(sign, TOKEN.into(), entries(&upstreams));
         Self { gauge, upstreams, map: Service::started(map.router()) }
     }
 

@@ -1,13 +1,11 @@
-//! A connector's list of tools, made ready once when it arrives: names patched, digests taken, bytes joined.
-
-use std::sync::Arc;
+//! A connector's tools as they are exposed: the name patched, one `_meta` key of stable facts added, all else as it came.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::NameRule;
 use crate::model::raw::{self, RawObject};
-use crate::model::{Connector, Digest};
+use crate::model::{Connector, ToolList};
 
 /// Our `_meta` key on every definition.
 const META_KEY: &str = "com.brainwav.cortex/connector";
@@ -15,109 +13,32 @@ const META_KEY: &str = "com.brainwav.cortex/connector";
 /// The brand that every connector bears (contracts 1.2).
 const BRAND: &str = "brAInwav";
 
-/// A connector's tools, ready to be served.
-#[derive(Clone, Debug)]
-pub struct ToolList {
-    tools: Arc<[Tool]>,
-    upstream: Arc<[u8]>,
-}
-
-/// One tool.
+/// One tool, exposed.
 #[derive(Debug)]
-pub(super) struct Tool {
-    /// Under which name it is exposed.
-    pub(super) exposed: String,
+pub(super) struct Exposed {
+    /// Under which name.
+    pub(super) name: String,
     /// What its server calls it.
     pub(super) original: String,
-    /// SHA-256 of its definition as received.
-    pub(super) digest: Digest,
-    /// Its definition as served.
+    /// Its definition.
     pub(super) definition: Box<RawValue>,
 }
 
-impl ToolList {
-    /// Makes a list ready.
-    ///
-    /// # Errors
-    /// [`DefinitionError`] if one of the tools is not an object with a name.
-    pub fn new(connector: &Connector, rule: NameRule, tools: &[Box<RawValue>]) -> Result<Self, DefinitionError> {
-        let facts = facts(connector);
-        let ready = tools.iter().enumerate().map(|(position, tool)| {
-            let fault = DefinitionError { position };
-            let mut definition = RawObject::parse(tool).map_err(|_| fault)?;
-            let original = definition.get_str("name").ok_or(fault)?;
-            let exposed = rule.name(&connector.id, &original);
-            definition.set("name", raw::string(&exposed));
-            let mut meta = match definition.get("_meta") {
-                Some(meta) if raw::is_object(meta) => RawObject::parse(meta).map_err(|_| fault)?,
-                _ => RawObject::new(),
-            };
-            meta.set(META_KEY, facts.clone());
-            definition.set("_meta", meta.to_raw());
-            let digest = Digest::of(tool.get().as_bytes());
-            Ok(Tool { exposed, original, digest, definition: definition.to_raw() })
-        });
-        let ready: Arc<[Tool]> = ready.collect::<Result<_, DefinitionError>>()?;
-        Ok(Self { tools: ready, upstream: bytes_of_tools(tools).into() })
-    }
-
-    /// How many tools there are.
-    pub fn len(&self) -> usize {
-        self.tools.len()
-    }
-
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.tools.is_empty()
-    }
-
-    /// The list as received: a JSON array, byte for byte what [`tools_of_bytes`] reads back.
-    pub fn upstream_bytes(&self) -> &[u8] {
-        &self.upstream
-    }
-
-    /// The digest of [`Self::upstream_bytes`].
-    pub fn digest(&self) -> Digest {
-        Digest::of(&self.upstream)
-    }
-
-    /// Whether this is the very list that `other` is, not merely an equal one.
-    pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.tools, &other.tools)
-    }
-
-    pub(super) fn tools(&self) -> &[Tool] {
-        &self.tools
-    }
-}
-
-/// A tool that can not be served.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("tool number {position} of the list is not an object with a text as its name")]
-pub struct DefinitionError {
-    /// Its position, from 0.
-    pub position: usize,
-}
-
-/// Reads back a list that [`ToolList::upstream_bytes`] wrote.
-///
-/// # Errors
-/// If the bytes are not a JSON array.
-pub fn tools_of_bytes(bytes: &[u8]) -> Result<Vec<Box<RawValue>>, serde_json::Error> {
-    serde_json::from_slice(bytes)
-}
-
-fn bytes_of_tools(tools: &[Box<RawValue>]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(2 + tools.iter().map(|tool| tool.get().len() + 1).sum::<usize>());
-    bytes.push(b'[');
-    for (position, tool) in tools.iter().enumerate() {
-        if position > 0 {
-            bytes.push(b',');
-        }
-        bytes.extend_from_slice(tool.get().as_bytes());
-    }
-    bytes.push(b']');
-    bytes
+/// Exposes a list.
+pub(super) fn expose(connector: &Connector, rule: NameRule, list: &ToolList) -> Vec<Exposed> {
+    let facts = facts(connector);
+    let exposed = list.tools().iter().map(|tool| {
+        // Every tool of a list is an object.
+        let mut definition = RawObject::parse(&tool.definition).unwrap_or_default();
+        let name = rule.name(&connector.id, &tool.name);
+        definition.set("name", raw::string(&name));
+        let meta = definition.get("_meta").filter(|meta| raw::is_object(meta));
+        let mut meta = meta.and_then(|meta| RawObject::parse(meta).ok()).unwrap_or_default();
+        meta.set(META_KEY, facts.clone());
+        definition.set("_meta", meta.to_raw());
+        Exposed { name, original: tool.name.clone(), definition: definition.to_raw() }
+    });
+    exposed.collect()
 }
 
 #[derive(Serialize)]

@@ -5,11 +5,8 @@
 //! (state, age, reason) stands beside it, once per connector. Nothing here fetches, waits or decides.
 
 mod definition;
-mod drift;
 mod names;
 mod snapshot;
 
-pub use definition::{DefinitionError, ToolList, tools_of_bytes};
-pub use drift::Drift;
 pub use names::NameRule;
-pub use snapshot::{Catalog, CatalogSnapshot, Collision, ListFacts, ListState, Part, Route, Scope};
+pub use snapshot::{Catalog, CatalogSnapshot, Collision, Part, Route};

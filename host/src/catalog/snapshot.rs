@@ -7,8 +7,9 @@ use arc_swap::ArcSwap;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
 
-use super::ToolList;
-use crate::model::{BootMs, Connector, ConnectorId, WallMs};
+use super::NameRule;
+use super::definition::{Exposed, expose};
+use crate::model::{BootMs, Connector, ConnectorId, ListFacts, Scope, ToolList};
 
 /// What the catalog holds of one connector.
 #[derive(Clone, Debug)]
@@ -21,45 +22,16 @@ pub struct Part {
     pub facts: ListFacts,
 }
 
-/// How a connector's list stands. It moves with time, and stands in the result's `_meta`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ListFacts {
-    /// How good it is.
-    pub state: ListState,
-    /// Why.
-    pub reason: String,
-    /// When it was fetched or last confirmed.
-    pub fetched_at: Option<WallMs>,
-    /// Until when it is fresh; none if it is not.
-    pub fresh_until: Option<BootMs>,
-    /// When it is tried again; none if no attempt is planned.
-    pub next_attempt: Option<BootMs>,
-    /// Who may be given it.
-    pub scope: Scope,
-}
-
-/// How good a list is: the states of the policy's verdict.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "the cases of `freshness` in the policy's contract")]
-pub enum ListState {
-    Empty,
-    Fresh,
-    Soft,
-    Stale,
-    StaleError,
-    Expired,
-    Frozen,
-}
-
-/// Who may be given a list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// Anyone.
-    Public,
-    /// Whoever shares our credential.
-    Private,
+impl Part {
+    /// Whether both parts are exposed alike; how they stand does not matter for that.
+    fn exposes_the_same(&self, other: &Self) -> bool {
+        let same_list = match (&self.tools, &other.tools) {
+            (Some(ours), Some(theirs)) => ours.is_same(theirs),
+            (None, None) => true,
+            _ => false,
+        };
+        same_list && self.connector == other.connector
+    }
 }
 
 /// Where a call to an exposed tool goes.
@@ -86,27 +58,32 @@ pub struct Collision {
 /// The catalog at one moment.
 #[derive(Debug, Default)]
 pub struct CatalogSnapshot {
-    tools: Bytes,
-    count: usize,
-    routes: HashMap<String, Route>,
+    served: Arc<Served>,
     parts: BTreeMap<ConnectorId, Part>,
+}
+
+/// What depends on lists and descriptions alone.
+#[derive(Debug, Default)]
+struct Served {
+    tools: Bytes,
+    routes: HashMap<String, Route>,
     collisions: Vec<Collision>,
 }
 
 impl CatalogSnapshot {
     /// All tools that may be served, as the bytes of a JSON array.
     pub fn tools(&self) -> &Bytes {
-        &self.tools
+        &self.served.tools
     }
 
     /// How many there are.
     pub fn tool_count(&self) -> usize {
-        self.count
+        self.served.routes.len()
     }
 
     /// Where a call goes.
     pub fn route(&self, name: &str) -> Option<&Route> {
-        self.routes.get(name)
+        self.served.routes.get(name)
     }
 
     /// Every connector, by id.
@@ -116,7 +93,7 @@ impl CatalogSnapshot {
 
     /// Names that two tools claim.
     pub fn collisions(&self) -> &[Collision] {
-        &self.collisions
+        &self.served.collisions
     }
 
     /// The caching hint for the whole list: the least time for which every part stands, in milliseconds. A part that is
@@ -137,30 +114,6 @@ impl CatalogSnapshot {
         let mut served = self.parts.values().filter(|part| part.tools.is_some());
         if served.all(|part| part.facts.scope == Scope::Public) { Scope::Public } else { Scope::Private }
     }
-
-    fn build(parts: BTreeMap<ConnectorId, Part>) -> Self {
-        let mut tools = BytesMut::new();
-        let mut routes: HashMap<String, Route> = HashMap::new();
-        let mut collisions = Vec::new();
-        tools.put_u8(b'[');
-        for (id, part) in &parts {
-            for tool in part.tools.iter().flat_map(ToolList::tools) {
-                if let Some(served) = routes.get(&tool.exposed) {
-                    let served = served.connector.clone();
-                    collisions.push(Collision { name: tool.exposed.clone(), served, hidden: id.clone() });
-                    continue;
-                }
-                if !routes.is_empty() {
-                    tools.put_u8(b',');
-                }
-                tools.put_slice(tool.definition.get().as_bytes());
-                let route = Route { connector: id.clone(), tool: tool.original.clone() };
-                routes.insert(tool.exposed.clone(), route);
-            }
-        }
-        tools.put_u8(b']');
-        Self { tools: tools.freeze(), count: routes.len(), routes, parts, collisions }
-    }
 }
 
 /// The least caching hint of a list that has a part which is not fresh.
@@ -169,14 +122,23 @@ const LEAST_TTL_MS: u64 = 1_000;
 /// The catalog: parts are put in and taken out, snapshots are read.
 #[derive(Debug)]
 pub struct Catalog {
-    parts: Mutex<BTreeMap<ConnectorId, Part>>,
+    rule: NameRule,
+    parts: Mutex<BTreeMap<ConnectorId, Shelf>>,
     current: ArcSwap<CatalogSnapshot>,
+}
+
+/// A part and its tools as they are exposed, made once for each list.
+#[derive(Debug)]
+struct Shelf {
+    part: Part,
+    exposed: Vec<Exposed>,
 }
 
 impl Catalog {
     /// An empty one.
-    pub fn new() -> Self {
-        Self { parts: Mutex::default(), current: ArcSwap::from_pointee(CatalogSnapshot::build(BTreeMap::new())) }
+    pub fn new(rule: NameRule) -> Self {
+        let empty = CatalogSnapshot { served: Arc::new(serve(&BTreeMap::new())), parts: BTreeMap::new() };
+        Self { rule, parts: Mutex::default(), current: ArcSwap::from_pointee(empty) }
     }
 
     /// The current snapshot.
@@ -184,31 +146,60 @@ impl Catalog {
         self.current.load_full()
     }
 
-    /// Puts a connector's part in, in the place of the one it had, and publishes.
+    /// Puts a connector's part in, in the place of the one it had, and publishes. A part that merely stands differently
+    /// costs nothing but its own facts.
     pub fn put(&self, part: Part) {
-        self.change(|parts| {
-            parts.insert(part.connector.id.clone(), part);
-        });
+        let mut shelves = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = part.connector.id.clone();
+        match shelves.get_mut(&id) {
+            Some(shelf) if shelf.part.exposes_the_same(&part) => {
+                shelf.part.facts = part.facts;
+                self.publish(&shelves, self.current.load().served.clone());
+            }
+            _ => {
+                let exposed = part.tools.as_ref().map(|list| expose(&part.connector, self.rule, list));
+                shelves.insert(id, Shelf { part, exposed: exposed.unwrap_or_default() });
+                self.publish(&shelves, Arc::new(serve(&shelves)));
+            }
+        }
     }
 
     /// Takes a connector out and publishes.
     pub fn remove(&self, id: &ConnectorId) {
-        self.change(|parts| {
-            parts.remove(id);
-        });
+        let mut shelves = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        if shelves.remove(id).is_some() {
+            self.publish(&shelves, Arc::new(serve(&shelves)));
+        }
     }
 
-    fn change(&self, change: impl FnOnce(&mut BTreeMap<ConnectorId, Part>)) {
-        let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut parts);
-        self.current.store(Arc::new(CatalogSnapshot::build(parts.clone())));
+    fn publish(&self, shelves: &BTreeMap<ConnectorId, Shelf>, served: Arc<Served>) {
+        let parts = shelves.iter().map(|(id, shelf)| (id.clone(), shelf.part.clone())).collect();
+        self.current.store(Arc::new(CatalogSnapshot { served, parts }));
     }
 }
 
-impl Default for Catalog {
-    fn default() -> Self {
-        Self::new()
+/// Joins what is exposed, in the order of connector ids and then of their servers.
+fn serve(shelves: &BTreeMap<ConnectorId, Shelf>) -> Served {
+    let mut tools = BytesMut::new();
+    let mut routes: HashMap<String, Route> = HashMap::new();
+    let mut collisions = Vec::new();
+    tools.put_u8(b'[');
+    for (id, shelf) in shelves {
+        for tool in &shelf.exposed {
+            if let Some(served) = routes.get(&tool.name) {
+                let served = served.connector.clone();
+                collisions.push(Collision { name: tool.name.clone(), served, hidden: id.clone() });
+                continue;
+            }
+            if !routes.is_empty() {
+                tools.put_u8(b',');
+            }
+            tools.put_slice(tool.definition.get().as_bytes());
+            routes.insert(tool.name.clone(), Route { connector: id.clone(), tool: tool.original.clone() });
+        }
     }
+    tools.put_u8(b']');
+    Served { tools: tools.freeze(), routes, collisions }
 }
 
 #[cfg(test)]
@@ -216,9 +207,8 @@ mod tests {
     use serde_json::value::RawValue;
 
     use super::*;
-    use crate::catalog::{Drift, NameRule, tools_of_bytes};
     use crate::config::NameStyle;
-    use crate::model::{Auth, Quotas, Source, Timeouts};
+    use crate::model::{Auth, ListState, Quotas, Source, Timeouts};
 
     fn connector(id: &str) -> Arc<Connector> {
         Arc::new(Connector {
@@ -249,19 +239,21 @@ mod tests {
         }
     }
 
-    fn part(id: &str, style: NameStyle, tools: &[&str]) -> Part {
-        let raw: Vec<Box<RawValue>> = tools.iter().map(|tool| RawValue::from_string((*tool).into()).unwrap()).collect();
-        let connector = connector(id);
-        let tools = Some(ToolList::new(&connector, NameRule { style, longest: 46 }, &raw).unwrap());
-        Part { connector, tools, facts: facts() }
+    fn part(id: &str, tools: &[&str]) -> Part {
+        let raw = tools.iter().map(|tool| RawValue::from_string((*tool).into()).unwrap()).collect();
+        Part { connector: connector(id), tools: Some(ToolList::new(raw).unwrap()), facts: facts() }
+    }
+
+    fn catalog(style: NameStyle) -> Catalog {
+        Catalog::new(NameRule { style, longest: 46 })
     }
 
     const ODD: &str = r#"{ "name":"a" , "vendor":{"z":1,"a":12345678901234567890.50}, "inputSchema":{"type":"object"},"execution":{} }"#;
 
     #[test]
     fn everything_but_name_and_our_meta_key_passes_byte_for_byte() {
-        let catalog = Catalog::new();
-        catalog.put(part("demo", NameStyle::Prefixed, &[ODD]));
+        let catalog = catalog(NameStyle::Prefixed);
+        catalog.put(part("demo", &[ODD]));
         let text = String::from_utf8(catalog.snapshot().tools().to_vec()).unwrap();
         assert!(text.contains(r#""vendor":{"z":1,"a":12345678901234567890.50}"#), "{text}");
         assert!(text.contains(r#""name":"demo__a""#), "{text}");
@@ -273,8 +265,8 @@ mod tests {
 
     #[test]
     fn the_bytes_do_not_depend_on_the_order_of_arrival() {
-        let (one, two) = (Catalog::new(), Catalog::new());
-        let parts = [part("aa", NameStyle::Prefixed, &[ODD]), part("bb", NameStyle::Prefixed, &[ODD])];
+        let (one, two) = (catalog(NameStyle::Prefixed), catalog(NameStyle::Prefixed));
+        let parts = [part("aa", &[ODD]), part("bb", &[ODD])];
         parts.iter().for_each(|part| one.put(part.clone()));
         parts.iter().rev().for_each(|part| two.put(part.clone()));
         assert_eq!(one.snapshot().tools(), two.snapshot().tools());
@@ -282,9 +274,9 @@ mod tests {
 
     #[test]
     fn of_two_tools_of_one_name_the_first_by_connector_is_served_and_both_are_reported() {
-        let catalog = Catalog::new();
-        catalog.put(part("bb", NameStyle::Plain, &[ODD]));
-        catalog.put(part("aa", NameStyle::Plain, &[ODD]));
+        let catalog = catalog(NameStyle::Plain);
+        catalog.put(part("bb", &[ODD]));
+        catalog.put(part("aa", &[ODD]));
         let snapshot = catalog.snapshot();
         assert_eq!(snapshot.tool_count(), 1);
         assert_eq!(snapshot.route("a").unwrap().connector.as_str(), "aa");
@@ -294,8 +286,8 @@ mod tests {
 
     #[test]
     fn a_connector_that_leaves_takes_its_tools_along() {
-        let catalog = Catalog::new();
-        catalog.put(part("aa", NameStyle::Prefixed, &[ODD]));
+        let catalog = catalog(NameStyle::Prefixed);
+        catalog.put(part("aa", &[ODD]));
         catalog.remove(&"aa".parse().unwrap());
         assert_eq!(&catalog.snapshot().tools()[..], b"[]");
         assert!(catalog.snapshot().route("aa__a").is_none());
@@ -303,10 +295,10 @@ mod tests {
 
     #[test]
     fn the_hint_is_the_least_remaining_freshness_and_a_stale_part_counts_to_its_next_attempt() {
-        let catalog = Catalog::new();
-        catalog.put(part("aa", NameStyle::Prefixed, &[ODD]));
+        let catalog = catalog(NameStyle::Prefixed);
+        catalog.put(part("aa", &[ODD]));
         assert_eq!(catalog.snapshot().ttl_ms(BootMs(4_000)), 6_000);
-        let mut stale = part("bb", NameStyle::Prefixed, &[ODD]);
+        let mut stale = part("bb", &[ODD]);
         stale.facts.fresh_until = None;
         catalog.put(stale.clone());
         assert_eq!(catalog.snapshot().ttl_ms(BootMs(4_000)), 4_000);
@@ -317,15 +309,15 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_read_back_as_they_were_and_their_drift_is_told() {
-        let before = part("aa", NameStyle::Prefixed, &[ODD, r#"{"name":"b"}"#]).tools.unwrap();
-        let raw = tools_of_bytes(before.upstream_bytes()).unwrap();
-        let again =
-            ToolList::new(&connector("aa"), NameRule { style: NameStyle::Prefixed, longest: 46 }, &raw).unwrap();
-        assert_eq!(again.digest(), before.digest());
-        assert!(Drift::between(&before, &again).is_empty());
-        let after = part("aa", NameStyle::Prefixed, &[r#"{"name":"b","x":1}"#, r#"{"name":"c"}"#]).tools.unwrap();
-        let drift = Drift::between(&before, &after);
-        assert_eq!((drift.added, drift.removed, drift.changed), (vec!["c".into()], vec!["a".into()], vec!["b".into()]));
+    fn a_part_that_merely_stands_differently_leaves_the_served_bytes_alone() {
+        let catalog = catalog(NameStyle::Prefixed);
+        let mut fresh = part("aa", &[ODD]);
+        catalog.put(fresh.clone());
+        let before = catalog.snapshot();
+        fresh.facts.state = ListState::Stale;
+        catalog.put(fresh);
+        let after = catalog.snapshot();
+        assert!(Arc::ptr_eq(&before.served, &after.served));
+        assert_eq!(after.parts().values().next().unwrap().facts.state, ListState::Stale);
     }
 }

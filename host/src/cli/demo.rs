@@ -2,19 +2,22 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use cortex_mcp::config::{Environment, Settings};
 use cortex_mcp::connectors::SyncReport;
-use cortex_mcp::demo::{Stage, StageOptions};
+use cortex_mcp::demo::{Signer, Stage, StageOptions};
 use cortex_mcp::edge::entropy::{Entropy, SystemEntropy};
 use cortex_mcp::edge::http::ReqwestHttp;
 use cortex_mcp::gateway::{Gateway, SyncKind};
 use cortex_mcp::mcp::{Era, Outcome, Session, Upstream};
 use cortex_mcp::model::raw::{self, RawObject};
+use cortex_mcp::service_map::signed_document;
 use cortex_mcp::telemetry::{LogLevel, init_logs};
 use http::HeaderMap;
+use secrecy::SecretString;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
@@ -90,16 +93,19 @@ struct Calls {
 
 impl Demo {
     pub(crate) async fn run(self, output: &Output) -> Result<Exit, CommandError> {
-        let stage = Stage::set_up(StageOptions {
+        let key = format!("demo-key-{:x}", SystemEntropy.seed());
+        let options = StageOptions {
             connectors: self.connectors.into(),
             tools: self.tools.into(),
             latency: Duration::from_millis(self.latency_ms),
             dead: self.dead.into(),
             hung: self.hung.into(),
-        })
-        .await?;
+        };
+        let signing_key = SecretString::from(key.as_str());
+        let sign: Signer = Arc::new(move |document| signed_document(document, &signing_key).ok());
+        let stage = Stage::set_up(options, sign).await?;
         let home = Home::make()?;
-        let settings = settings(&stage, &home)?;
+        let settings = settings(&stage, &key, &home)?;
         output.line(format_args!(
             "{} MCP servers on loopback, every answer {} ms late; {} dead, {} hung",
             self.connectors, self.latency_ms, self.dead, self.hung
@@ -193,12 +199,12 @@ impl Demo {
 const USUAL_PORT: u16 = 8420;
 
 /// The settings of the demo: its own home, map and keys; everything else as the environment says.
-fn settings(stage: &Stage, home: &Home) -> Result<Settings, CommandError> {
+fn settings(stage: &Stage, key: &str, home: &Home) -> Result<Settings, CommandError> {
     let environment = Environment::of_process()
         .plus("CORTEX_HOME", &home.0.display().to_string())
         .plus("CONNECTORS_SERVICE_MAP_URL", stage.map_url().as_str())
         .plus("CONNECTORS_SERVICE_MAP_TOKEN", stage.token())
-        .plus("CONNECTORS_SIGNATURE_KEY", stage.key())
+        .plus("CONNECTORS_SIGNATURE_KEY", key)
         .plus("CONNECTORS_SIGNATURE_KEYS", "");
     let settings = Settings::from_environment(&environment)?;
     // The demo tells people itself what happens; logs on top are for those who ask for them.
@@ -211,7 +217,7 @@ fn settings(stage: &Stage, home: &Home) -> Result<Settings, CommandError> {
 async fn call_tools(output: Output, url: &str) -> Result<Calls, CommandError> {
     let no_gateway = |reason: String| CommandError::NoGateway { url: url.to_owned(), reason };
     let endpoint = url.parse().map_err(|_| no_gateway("its address is not usable".into()))?;
-    let upstream = Upstream::new(std::sync::Arc::new(ReqwestHttp::new()?), endpoint, HeaderMap::new());
+    let upstream = Upstream::new(Arc::new(ReqwestHttp::new()?), endpoint, HeaderMap::new());
     let session = upstream.open(Some(Era::Modern)).await.map_err(|error| no_gateway(error.failure().message))?;
     let list = session.list_tools().await.map_err(|error| no_gateway(error.failure().message))?;
     let mut called = std::collections::BTreeSet::new();

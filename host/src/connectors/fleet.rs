@@ -21,18 +21,18 @@ use super::credentials::Credentials;
 use super::handle::{Handle, Signal};
 use super::limits;
 use super::origins::Origins;
+use super::publish::Publisher;
 use super::quota::QuotaGate;
 use super::run::RunContext;
 use super::saved;
 use super::session_slot::SessionSlot;
 use super::status::{ConnectorStatus, Contact};
 use super::supervisor::{Supervisor, Surroundings};
-use crate::catalog::{Catalog, ListState, NameRule};
 use crate::config::{RefreshMode, Settings, limits as config_limits};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{Outcome, Upstream};
 use crate::model::raw::RawObject;
-use crate::model::{Connector, ConnectorId, Failure};
+use crate::model::{Connector, ConnectorId, Failure, ListState};
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
 use crate::policy::{Policy, UpkeepConfig};
 use crate::telemetry::{CallOutcome, Metrics};
@@ -40,7 +40,6 @@ use crate::telemetry::{CallOutcome, Metrics};
 /// How the fleet behaves.
 #[derive(Clone, Debug)]
 pub struct FleetSettings {
-    names: NameRule,
     refresh_mode: RefreshMode,
     refresh_interval: Duration,
     max_stale: Duration,
@@ -54,7 +53,6 @@ impl FleetSettings {
     /// Those of the configuration.
     pub fn new(settings: &Settings) -> Self {
         Self {
-            names: NameRule { style: settings.names, longest: settings.name_length },
             refresh_mode: settings.refresh_mode,
             refresh_interval: settings.refresh_interval,
             max_stale: settings.max_stale,
@@ -168,7 +166,7 @@ pub struct Synced {
 pub struct Fleet {
     settings: FleetSettings,
     policy: Arc<Policy>,
-    catalog: Arc<Catalog>,
+    publisher: Arc<dyn Publisher>,
     state: Arc<dyn StateSink>,
     metrics: Arc<Metrics>,
     run: RunContext,
@@ -189,7 +187,7 @@ impl Fleet {
     pub fn new(
         settings: FleetSettings,
         policy: Arc<Policy>,
-        catalog: Arc<Catalog>,
+        publisher: Arc<dyn Publisher>,
         state: Arc<dyn StateSink>,
         metrics: Arc<Metrics>,
         records: Vec<(String, StateRecord)>,
@@ -203,7 +201,7 @@ impl Fleet {
         Self {
             settings,
             policy,
-            catalog,
+            publisher,
             state,
             metrics,
             run,
@@ -237,7 +235,7 @@ impl Fleet {
                 let gates = (current.quotas, current.timeouts) == (connector.quotas, connector.timeouts);
                 if gates && current.fingerprint() == connector.fingerprint() {
                     member.handle.connector.store(Arc::new(connector));
-                    member.handle.signals.send(Signal::Described);
+                    member.handle.signals.send(Signal::Observed);
                     continue;
                 }
                 tracing::info!(connector = %id, "its description changed: its session is rebuilt");
@@ -348,7 +346,7 @@ impl Fleet {
         let id = connector.id.clone();
         let connector = Arc::new(connector);
         let saved = self.lock_saved().remove(&id);
-        let saved = saved.and_then(|record| saved::restore(&record, &connector, self.settings.names));
+        let saved = saved.and_then(|record| saved::restore(&record, &connector));
         let era = saved.as_ref().and_then(|saved| saved.header.era);
         let credential = self.settings.credentials.headers(&connector);
         let fingerprint = credential.as_ref().map(|sent| sent.fingerprint.clone()).unwrap_or_default();
@@ -378,9 +376,8 @@ impl Fleet {
         let surroundings = Surroundings {
             policy: self.policy.clone(),
             run: self.run.clone(),
-            catalog: self.catalog.clone(),
+            publisher: self.publisher.clone(),
             state: self.state.clone(),
-            names: self.settings.names,
             upkeep: self.settings.upkeep(boot_id, fingerprint),
             stop: stop.clone(),
         };
@@ -394,7 +391,7 @@ impl Fleet {
         let id = &member.handle.id;
         match leaving {
             Leaving::ForGood => {
-                self.catalog.remove(id);
+                self.publisher.withdraw(id);
                 self.state.forget(&saved::record_name(id));
             }
             Leaving::ToReturn => {

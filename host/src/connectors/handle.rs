@@ -82,12 +82,10 @@ pub(super) enum Signal {
     Wanted = 2,
     /// The list may have changed upstream.
     Changed = 4,
-    /// The description changed.
-    Described = 8,
-    /// The published status is out of date.
-    Observed = 16,
+    /// What is published is out of date.
+    Observed = 8,
     /// The machine woke up.
-    Resumed = 32,
+    Resumed = 16,
 }
 
 /// Signals that wait to be taken.

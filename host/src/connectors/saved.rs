@@ -5,10 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::{NameRule, ToolList, tools_of_bytes};
 use crate::edge::state::StateRecord;
 use crate::mcp::Era;
-use crate::model::{Connector, ConnectorId, Digest, WallMs};
+use crate::model::{Connector, ConnectorId, Digest, ToolList, WallMs};
 use crate::policy::Held;
 use crate::policy::contract::CacheState;
 
@@ -49,12 +48,12 @@ pub(super) fn of_records(records: Vec<(String, StateRecord)>) -> BTreeMap<Connec
 
 /// Reads a record back for a connector: none if it is of another server, or of another form. The list must be the one
 /// that the cache's state speaks of.
-pub(super) fn restore(record: &StateRecord, connector: &Connector, rule: NameRule) -> Option<Saved> {
+pub(super) fn restore(record: &StateRecord, connector: &Connector) -> Option<Saved> {
     let header: SavedHeader = record.header().ok()?;
     if header.origin != connector.origin_digest() {
         return None;
     }
-    let list = tools_of_bytes(&record.body).ok().and_then(|tools| ToolList::new(connector, rule, &tools).ok());
+    let list = ToolList::from_bytes(&record.body).ok();
     let digest = header.cache.state.value.as_ref().map(|value| value.digest.as_str());
     let list = list.filter(|list| digest == Some(list.digest().to_string().as_str()));
     if digest.is_some() && list.is_none() {
@@ -65,7 +64,7 @@ pub(super) fn restore(record: &StateRecord, connector: &Connector, rule: NameRul
 
 /// Makes a record.
 pub(super) fn record(header: &SavedHeader, list: Option<&ToolList>) -> Option<StateRecord> {
-    let body = list.map_or_else(Bytes::new, |list| Bytes::copy_from_slice(list.upstream_bytes()));
+    let body = list.map_or_else(Bytes::new, |list| Bytes::copy_from_slice(list.bytes()));
     StateRecord::new(header, body).ok()
 }
 

@@ -8,10 +8,9 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 
-use crate::catalog::{ToolList, tools_of_bytes};
 use crate::edge::http::HttpError;
 use crate::mcp::{Era, Session, Upstream, WireError};
-use crate::model::{Failure, FailureClass};
+use crate::model::{Failure, FailureClass, ToolList};
 
 /// A connector's session.
 pub(super) struct SessionSlot {
@@ -112,8 +111,8 @@ impl SessionSlot {
                 Ok(session) => {
                     let session = Arc::new(session);
                     slot.era = Some(session.era());
-                    let tools = slot.tools.as_ref().and_then(|list| tools_of_bytes(list.upstream_bytes()).ok());
-                    session.remember_tools(tools.iter().flatten().map(|tool| &**tool));
+                    let tools = slot.tools.iter().flat_map(ToolList::tools);
+                    session.remember_tools(tools.map(|tool| &*tool.definition));
                     slot.state = SlotState::Open(session.clone());
                     Ok(session)
                 }

@@ -2,9 +2,9 @@
 
 use serde::Serialize;
 
-use crate::catalog::{Drift, ListState};
+use super::drift::Drift;
 use crate::mcp::Era;
-use crate::model::{ConnectorId, FailureClass, Source, WallMs};
+use crate::model::{ConnectorId, FailureClass, ListState, Source, WallMs};
 
 /// Whether the last contact with a connector succeeded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -6,14 +6,15 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::drift::Drift;
 use super::handle::{Handle, Signal, Taken};
+use super::publish::{Published, Publisher};
 use super::run::{self, Listed, RunContext};
 use super::saved::{self, Saved, SavedHeader};
 use super::status::{ConnectorStatus, LastFailure};
-use crate::catalog::{Catalog, Drift, ListFacts, ListState, NameRule, Part, Scope, ToolList};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::ListScope;
-use crate::model::{BootMs, Failure, FailureClass, WallMs};
+use crate::model::{BootMs, Failure, FailureClass, ListFacts, ListState, Scope, ToolList, WallMs};
 use crate::policy::contract::{
     AdvanceOutcome, AdvanceReason, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted,
     case_name,
@@ -25,9 +26,8 @@ use crate::telemetry::RefreshOutcome;
 pub(super) struct Surroundings {
     pub(super) policy: Arc<Policy>,
     pub(super) run: RunContext,
-    pub(super) catalog: Arc<Catalog>,
+    pub(super) publisher: Arc<dyn Publisher>,
     pub(super) state: Arc<dyn StateSink>,
-    pub(super) names: NameRule,
     pub(super) upkeep: UpkeepConfig,
     pub(super) stop: CancellationToken,
 }
@@ -46,6 +46,7 @@ pub(super) struct Supervisor {
     wanted: bool,
     runs: u64,
     forces: u64,
+    published: Option<Published>,
 }
 
 impl Supervisor {
@@ -57,7 +58,7 @@ impl Supervisor {
             None => (None, None, None),
         };
         let upkeep = Upkeep::start(with.policy.clone(), &name, with.upkeep.clone(), restored);
-        let supervisor = Self {
+        let mut supervisor = Self {
             handle,
             with,
             upkeep,
@@ -70,6 +71,7 @@ impl Supervisor {
             wanted: false,
             runs: 0,
             forces: 0,
+            published: None,
         };
         supervisor.remember_list();
         supervisor.publish();
@@ -117,9 +119,6 @@ impl Supervisor {
     }
 
     fn signalled(&mut self, signals: Taken) {
-        if signals.has(Signal::Described) {
-            self.described();
-        }
         if signals.has(Signal::Resumed) {
             self.upkeep.resumed();
         }
@@ -134,15 +133,6 @@ impl Supervisor {
             self.wanted = true;
             self.forces += 1;
             self.upkeep.forced();
-        }
-    }
-
-    /// The description changed in a way that keeps the session: names and facts are made anew.
-    fn described(&mut self) {
-        let connector = self.handle.connector.load_full();
-        let tools = self.list.as_ref().and_then(|list| crate::catalog::tools_of_bytes(list.upstream_bytes()).ok());
-        if let Some(list) = tools.and_then(|tools| ToolList::new(&connector, self.with.names, &tools).ok()) {
-            self.list = Some(list);
         }
     }
 
@@ -197,8 +187,7 @@ impl Supervisor {
     }
 
     fn take(&mut self, run: Run, listed: Listed) -> RefreshOutcome {
-        let connector = self.handle.connector.load_full();
-        let list = match ToolList::new(&connector, self.with.names, &listed.tools) {
+        let list = match ToolList::new(listed.tools) {
             Ok(list) => list,
             Err(error) => {
                 let failure = Failure::new(FailureClass::Decode, error.to_string());
@@ -299,7 +288,7 @@ impl Supervisor {
     }
 
     /// Publishes list and status, if they changed.
-    fn publish(&self) {
+    fn publish(&mut self) {
         let verdict = self.upkeep.verdict();
         let fetched_wall = self.upkeep.value().map(|value| WallMs(value.requested.wall_ms));
         let serving = verdict.serve == ServeVerdict::Serve;
@@ -312,7 +301,7 @@ impl Supervisor {
             era: self.handle.slot.as_ref().ok().and_then(|slot| slot.era()),
             state,
             reason: case_name(&verdict.reason),
-            tools: self.list.as_ref().filter(|_| serving).map_or(0, ToolList::len),
+            tools: self.list.as_ref().filter(|_| serving).map_or(0, |list| list.tools().len()),
             fetched_at: fetched_wall.map(|time| time.to_string()),
             refreshing: self.upkeep.is_running(),
             next_attempt: self.upkeep.due().map(|due| self.wall_of(due).to_string()),
@@ -326,7 +315,7 @@ impl Supervisor {
             runs: self.runs,
             forces: self.forces,
         };
-        let part = Part {
+        let published = Published {
             connector: self.handle.connector.load_full(),
             tools: self.list.clone().filter(|_| serving),
             facts: ListFacts {
@@ -341,19 +330,10 @@ impl Supervisor {
                 },
             },
         };
-        let published = self.with.catalog.snapshot();
-        let before = published.parts().get(&self.handle.id);
-        let same_part = before.is_some_and(|before| {
-            before.facts == part.facts
-                && before.connector == part.connector
-                && match (&before.tools, &part.tools) {
-                    (Some(before), Some(now)) => before.is_same(now),
-                    (None, None) => true,
-                    _ => false,
-                }
-        });
-        if !same_part && !self.with.stop.is_cancelled() {
-            self.with.catalog.put(part);
+        let is_news = self.published.as_ref().is_none_or(|before| !published.says_the_same_as(before));
+        if is_news && !self.with.stop.is_cancelled() {
+            self.with.publisher.publish(published.clone());
+            self.published = Some(published);
         }
         self.handle.status.send_if_modified(|published| {
             let changed = **published != status;

@@ -5,5 +5,5 @@ mod map_server;
 pub mod mcp_server;
 mod stage;
 
-pub use map_server::{MapServer, map_document};
+pub use map_server::{MapServer, Signer, map_document};
 pub use stage::{Stage, StageError, StageOptions};

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use url::Url;
 
-use super::map_server::MapServer;
+use super::map_server::{MapServer, Signer};
 use super::mcp_server::{McpServer, ServerEra, ServerOptions};
 use crate::edge::entropy::{Entropy, SystemEntropy};
 use crate::mcp::Era;
@@ -56,7 +56,6 @@ pub enum StageError {
 /// A running world. It ends when it is dropped.
 pub struct Stage {
     map_url: Url,
-    key: String,
     token: String,
     servers: Vec<(ConnectorId, Era, Arc<McpServer>)>,
     /// Held so that they end with the stage.
@@ -65,10 +64,11 @@ pub struct Stage {
 
 impl Stage {
     /// Sets it up: servers of alternating eras, the first of them legacy; the last ones are hung, those before dead.
+    /// `sign` signs the map.
     ///
     /// # Errors
     /// [`StageError`].
-    pub async fn set_up(options: StageOptions) -> Result<Self, StageError> {
+    pub async fn set_up(options: StageOptions, sign: Signer) -> Result<Self, StageError> {
         let StageOptions { connectors, dead, hung, .. } = options;
         let healthy =
             connectors.checked_sub(dead.saturating_add(hung)).ok_or(StageError::Numbers { connectors, dead, hung })?;
@@ -100,23 +100,17 @@ impl Stage {
             }
             entries.push((id, endpoint));
         }
-        let entropy = SystemEntropy;
-        let (key, token) = (format!("demo-key-{:x}", entropy.seed()), format!("demo-token-{:x}", entropy.seed()));
-        let map = MapServer::new(SecretString::from(key.as_str()), SecretString::from(token.as_str()), entries);
+        let token = format!("demo-token-{:x}", SystemEntropy.seed());
+        let map = MapServer::new(sign, SecretString::from(token.as_str()), entries);
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let map_url = name(format!("http://{}/v1/connectors/service-map", listener.local_addr()?))?;
         tasks.spawn(serve(listener, map.router()));
-        Ok(Self { map_url, key, token, servers, _tasks: tasks })
+        Ok(Self { map_url, token, servers, _tasks: tasks })
     }
 
     /// Where the service map is.
     pub fn map_url(&self) -> &Url {
         &self.map_url
-    }
-
-    /// The key that signs it: made for this stage.
-    pub fn key(&self) -> &str {
-        &self.key
     }
 
     /// The token that the map server asks for: made for this stage.

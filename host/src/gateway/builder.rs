@@ -10,7 +10,7 @@ use super::assembly;
 use super::embed::{Gateway, Parts};
 use super::limits;
 use super::state_writer;
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, NameRule};
 use crate::config::{ConfigError, RefreshMode, Settings, SignatureKeys};
 use crate::connectors::{Fleet, FleetSettings};
 use crate::edge::Edge;
@@ -140,7 +140,8 @@ impl GatewayBuilder {
         let former = state_writer.former_map();
         let (map_record, records): (Vec<_>, Vec<_>) =
             saved.into_iter().partition(|(name, _)| name == service_map::RECORD_NAME);
-        let catalog = Arc::new(Catalog::new());
+        let names = NameRule { style: settings.names, longest: settings.name_length };
+        let catalog = Arc::new(Catalog::new(names));
         let fleet_settings = FleetSettings::new(&settings);
         let fleet = Arc::new(Fleet::new(
             fleet_settings,

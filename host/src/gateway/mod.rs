@@ -12,6 +12,7 @@ mod endpoint;
 pub mod limits;
 mod listener;
 mod northbound;
+mod publish;
 mod state_writer;
 mod status;
 

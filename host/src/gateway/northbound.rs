@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::embed::Gateway;
-use crate::catalog::{ListState, Part, Scope};
+use crate::catalog::Part;
 use crate::connectors::CallError;
 use crate::mcp::Outcome;
 use crate::mcp::envelope::error_object;
@@ -15,6 +15,7 @@ use crate::mcp::protocol::{
     PING, SERVER_DISCOVER, TOOLS_CALL, TOOLS_LIST, VERSION_2026_07_28,
 };
 use crate::model::raw::{self, RawObject};
+use crate::model::{ListState, Scope};
 
 /// Every version that the gateway speaks to its clients, newest first.
 pub(super) const VERSIONS: [&str; 4] = [VERSION_2026_07_28, LEGACY_VERSIONS[0], LEGACY_VERSIONS[1], LEGACY_VERSIONS[2]];
@@ -161,7 +162,7 @@ impl<'a> Standing<'a> {
             state: part.facts.state,
             reason: &part.facts.reason,
             fetched_at: part.facts.fetched_at.map(|time| time.to_string()),
-            tools: part.tools.as_ref().map_or(0, crate::catalog::ToolList::len),
+            tools: part.tools.as_ref().map_or(0, |list| list.tools().len()),
         }
     }
 }

@@ -12,9 +12,11 @@ pub mod headers;
 mod ids;
 pub mod raw;
 mod time;
+mod tool_list;
 
 pub use connector::{Auth, AuthKind, Connector, Quotas, Source, Timeouts};
 pub use digest::{Digest, DigestError};
 pub use failure::{Failure, FailureClass, FailureGroup};
 pub use ids::{ConnectorId, ConnectorIdError};
 pub use time::{BootId, BootMs, Moment, TimestampError, WallMs};
+pub use tool_list::{ListFacts, ListState, ListedTool, Scope, ToolList, ToolListError};

@@ -4,8 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::ToolList;
-use crate::model::Digest;
+use crate::model::{Digest, ToolList};
 
 /// A difference between two lists, by the tools' own names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -21,18 +20,15 @@ pub struct Drift {
 impl Drift {
     /// What changed from `before` to `after`.
     pub fn between(before: &ToolList, after: &ToolList) -> Self {
-        let digests = |list: &ToolList| -> BTreeMap<String, Digest> {
-            list.tools().iter().map(|tool| (tool.original.clone(), tool.digest)).collect()
-        };
         let (before, after) = (digests(before), digests(after));
-        let missing_in = |other: &BTreeMap<String, Digest>, these: &BTreeMap<String, Digest>| -> Vec<String> {
-            these.keys().filter(|name| !other.contains_key(*name)).cloned().collect()
+        let missing_in = |other: &BTreeMap<&str, Digest>, these: &BTreeMap<&str, Digest>| -> Vec<String> {
+            these.keys().filter(|name| !other.contains_key(*name)).map(|name| (*name).to_owned()).collect()
         };
         let changed = after.iter().filter(|(name, digest)| before.get(*name).is_some_and(|old| old != *digest));
         Self {
             added: missing_in(&before, &after),
             removed: missing_in(&after, &before),
-            changed: changed.map(|(name, _)| name.clone()).collect(),
+            changed: changed.map(|(name, _)| (*name).to_owned()).collect(),
         }
     }
 
@@ -44,5 +40,25 @@ impl Drift {
     /// How many tools it concerns.
     pub fn count(&self) -> usize {
         self.added.len() + self.removed.len() + self.changed.len()
+    }
+}
+
+fn digests(list: &ToolList) -> BTreeMap<&str, Digest> {
+    list.tools().iter().map(|tool| (tool.name.as_str(), tool.digest)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn added_removed_and_changed_tools_are_told_apart() {
+        let list = |text: &str| ToolList::from_bytes(text.as_bytes()).unwrap();
+        let before = list(r#"[{"name":"a"},{"name":"b"}]"#);
+        let after = list(r#"[{"name":"b","x":1},{"name":"c"}]"#);
+        let drift = Drift::between(&before, &after);
+        assert_eq!(drift.count(), 3);
+        assert_eq!((drift.added, drift.removed, drift.changed), (vec!["c".into()], vec!["a".into()], vec!["b".into()]));
+        assert!(Drift::between(&before, &before).is_empty());
     }
 }
