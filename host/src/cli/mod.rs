@@ -64,7 +64,10 @@ enum Command {
 
 /// Runs the command of this process's arguments.
 pub(crate) fn run() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return unparsed(&error),
+    };
     let output = Output::new(cli.json);
     let result = match cli.command {
         Command::Map(command) => command.run(&output),
@@ -83,6 +86,21 @@ pub(crate) fn run() -> ExitCode {
             error.exit().into()
         }
     }
+}
+
+/// Answers arguments that are no command: help and version as text, mistakes as text or JSON.
+fn unparsed(error: &clap::Error) -> ExitCode {
+    let wants_json = std::env::args_os().any(|argument| argument == "--json");
+    if error.use_stderr() && wants_json {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        let error = CommandError::Usage(message);
+        Output::new(true).error(&error);
+        return error.exit().into();
+    }
+    // Nothing is left to do if nobody reads.
+    let _ = error.print();
+    if error.use_stderr() { error::Exit::Usage.into() } else { error::Exit::Good.into() }
 }
 
 fn block_on(command: impl Future<Output = Result<error::Exit, CommandError>>) -> Result<error::Exit, CommandError> {

@@ -159,11 +159,15 @@ impl Supervisor {
 
     fn contacted(&mut self, reached: Result<(), Failure>) {
         self.contacting = None;
-        if let Err(failure) = reached {
-            // What is served may be out of date and nobody would tell: from now on the backoff looks after it.
-            tracing::info!(connector = %self.handle.id, class = %failure.class, "not reached after a warm start");
-            self.note_failure(&failure);
-            self.upkeep.forced();
+        match reached {
+            // The session is new: changes that were announced before it was opened were missed.
+            Ok(()) => self.upkeep.may_have_changed(),
+            Err(failure) => {
+                // What is served may be out of date and nobody would tell: from now on the backoff looks after it.
+                tracing::info!(connector = %self.handle.id, class = %failure.class, "not reached after a warm start");
+                self.note_failure(&failure);
+                self.upkeep.forced();
+            }
         }
     }
 

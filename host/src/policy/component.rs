@@ -74,6 +74,7 @@ impl PolicyComponent {
         let bytes = source.map_err(|source| PolicyError::Read { path: path.display().to_string(), source })?;
         let digest_family = Digest::of(&bytes).to_string();
         Self::load(&bytes, family.unwrap_or(&digest_family), instance_use)
+            .map_err(|reason| PolicyError::File { path: path.display().to_string(), reason: Box::new(reason) })
     }
 
     /// Checks and compiles a component.

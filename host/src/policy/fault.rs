@@ -18,6 +18,15 @@ pub enum PolicyError {
         /// Why.
         source: std::io::Error,
     },
+    /// The file holds no usable policy.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why.
+        #[source]
+        reason: Box<PolicyError>,
+    },
     /// The file is too large.
     #[error("the policy has {bytes} bytes; at most {} are accepted", limits::COMPONENT_BYTES_MAX)]
     TooLarge {

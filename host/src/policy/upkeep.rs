@@ -209,6 +209,11 @@ impl Upkeep {
         self.event(RefreshEvent::Changed);
     }
 
+    /// The origin may have announced a change while nobody listened: the value stands, and is looked at again.
+    pub fn may_have_changed(&mut self) {
+        self.event(RefreshEvent::Changed);
+    }
+
     /// The machine woke up: what is armed may be long overdue, everywhere at once.
     pub fn resumed(&mut self) {
         self.event(RefreshEvent::Resumed);
