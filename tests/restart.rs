@@ -5,6 +5,7 @@
 mod support;
 
 use cortex_mcp::edge::files::Directory;
+use cortex_mcp::edge::state::Damaged;
 use cortex_mcp::edge::virtual_network::{Host, VirtualNetwork};
 use cortex_mcp::gateway::{StateRole, SyncKind};
 use cortex_mcp::model::ListState;
@@ -128,7 +129,8 @@ async fn a_damaged_record_is_moved_aside_and_fetched_anew() {
 
     let again = rig.start().await;
     assert_eq!(again.tools(), 6);
-    assert_eq!(rig.state.read("connector-s2.damaged").unwrap().as_deref(), Some(&record[..]));
+    let aside = Damaged::new("connector-s2", &record).aside();
+    assert_eq!(rig.state.read(&aside).unwrap().as_deref(), Some(&record[..]));
     again.until("the list of s2", seconds(1), |served| served.tools() == 9).await;
     assert_eq!(rig.server(2).counts().lists, lists + 1);
     tokio::time::sleep(seconds(1)).await;
@@ -234,6 +236,26 @@ async fn a_take_over_does_not_lose_the_ratchet_of_the_former_writer() {
     next.gateway.sync(SyncKind::Force, |_| {}).await;
     assert_eq!(next.tools(), 3, "a disabled connector came back");
     assert_eq!(next.gateway.status().service_map.unwrap().last_failure.unwrap().class, "rollback");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_take_over_leaves_the_lists_that_the_former_writer_saved_later() {
+    let mut rig = Rig::new(2);
+    let writer = rig.ready().await;
+    tokio::time::sleep(seconds(1)).await;
+    let follower = rig.ready().await;
+    follower.gateway.sync(SyncKind::Force, |_| {}).await;
+    tokio::time::sleep(seconds(10)).await;
+    // Only the writer sees the newer list before it ends.
+    rig.server(1).set_tools(7);
+    writer.gateway.sync(SyncKind::Force, |_| {}).await;
+    assert_eq!((writer.tools(), follower.tools()), (10, 6));
+    writer.gateway.shut_down().await;
+    follower.until("the take-over", seconds(4), |one| one.gateway.status().state == StateRole::Writer).await;
+    // Nothing that the follower still learns may hide what it wrote when it took over.
+    rig.crash(&follower);
+    rig.stop_everything();
+    assert_eq!(rig.start().await.tools(), 10);
 }
 
 #[tokio::test(start_paused = true)]

@@ -109,3 +109,64 @@ async fn a_server_that_was_down_joins_when_somebody_asks() {
     served.modern().list().await;
     served.until("the one that was down", seconds(60), |served| served.tools() == 6).await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_fails_once_while_its_list_is_served_is_asked_again_by_later_reads() {
+    let rig = rig(2);
+    let served = rig.ready().await;
+    tokio::time::sleep(seconds(1_000)).await;
+    rig.refuse(2);
+    rig.server(2).set_tools(5);
+    served.modern().list().await;
+    served
+        .until("the failure", seconds(60), |served| served.connector("s2").is_some_and(|one| one.failures == 1))
+        .await;
+    assert_eq!(served.tools(), 6, "the old list is served");
+    // Nobody reads: nothing is asked.
+    tokio::time::sleep(seconds(600)).await;
+    assert_eq!(served.connector("s2").unwrap().failures, 1);
+    rig.revive(2);
+    served.modern().list().await;
+    served.until("the new list", seconds(120), |served| served.tools() == 8).await;
+    let status = served.connector("s2").unwrap();
+    assert_eq!((status.state, status.failures), (ListState::Fresh, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_reads_of_a_server_that_stays_down_keep_to_the_pace_of_its_failures() {
+    let rig = rig(1);
+    let served = rig.ready().await;
+    tokio::time::sleep(seconds(1_000)).await;
+    rig.server(1).fail_with(http::StatusCode::BAD_GATEWAY);
+    let runs = || served.connector("s1").unwrap().runs;
+    let before = runs();
+    for _ in 0..1_200 {
+        served.modern().list().await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    // Ten minutes: at least the floor of 30 s between two of them.
+    let tries = runs() - before;
+    assert!((5..=21).contains(&tries), "{tries}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_credentials_are_tried_again_after_their_long_wait_if_somebody_reads() {
+    let rig = rig(1);
+    let served = rig.ready().await;
+    tokio::time::sleep(seconds(1_000)).await;
+    rig.server(1).fail_with(http::StatusCode::FORBIDDEN);
+    rig.server(1).set_tools(4);
+    served.modern().list().await;
+    let refused = |served: &Served| served.connector("s1").is_some_and(|one| one.failures == 1);
+    served.until("the refusal", seconds(60), refused).await;
+    assert_eq!(served.connector("s1").unwrap().last_failure.as_ref().unwrap().class.to_string(), "auth");
+    rig.server(1).recover();
+    // Ten intervals of five minutes, whoever reads meanwhile.
+    let sent = served.wire.count();
+    for _ in 0..48 {
+        served.modern().list().await;
+        tokio::time::sleep(seconds(60)).await;
+    }
+    assert_eq!((served.wire.count(), served.tools()), (sent, 3));
+    served.until("the new list", seconds(600), |served| served.tools() == 4).await;
+}

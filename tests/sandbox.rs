@@ -7,10 +7,15 @@ mod support;
 use std::path::Path;
 use std::sync::Arc;
 
+use cortex_mcp::edge::Edge;
+use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::gateway::{Gateway, StartError};
+use cortex_mcp::policy::contract::{Pending, ServeVerdict};
 use cortex_mcp::policy::{
-    DecidedBy, EMBEDDED_COMPONENT, Fault, Function, InstanceUse, PolicyComponent, PolicyError, limits,
+    DecidedBy, EMBEDDED_COMPONENT, Fault, Function, InstanceUse, Policy, PolicyComponent, PolicyError, Subject, Upkeep,
+    UpkeepConfig, limits,
 };
+use cortex_mcp::telemetry::Metrics;
 use support::policies::{component_build, contrary, faulty};
 use support::{Rig, seconds};
 
@@ -50,12 +55,23 @@ fn what_is_no_policy_is_refused_by_name_before_anything_of_it_runs() {
     }
     let mut huge = HEADER.to_vec();
     huge.resize(limits::COMPONENT_BYTES_MAX + 1, 0);
-    assert!(matches!(refusal(&huge), PolicyError::TooLarge { .. }));
+    assert!(matches!(refusal(&huge), PolicyError::TooLarge));
     let mut cut = EMBEDDED_COMPONENT.to_vec();
     cut.truncate(cut.len() / 2);
     assert!(matches!(refusal(&cut), PolicyError::Compile { .. }));
     let missing = refusal(&HEADER);
     assert!(matches!(&missing, PolicyError::MissingExport { name } if name == "cortex:policy/scheduling"), "{missing}");
+}
+
+#[test]
+fn no_more_of_a_file_is_read_than_shows_that_it_is_too_large() {
+    let folder = tempfile::tempdir().unwrap();
+    // A terabyte of nothing: no machine holds it in memory.
+    let endless = folder.path().join("endless.wasm");
+    std::fs::File::create(&endless).unwrap().set_len(1 << 40).unwrap();
+    let error = PolicyComponent::read(&endless, None, InstanceUse::Fresh).unwrap_err();
+    let PolicyError::File { path, reason } = &error else { panic!("{error}") };
+    assert!(path.ends_with("endless.wasm") && matches!(**reason, PolicyError::TooLarge), "{error}");
 }
 
 #[test]
@@ -110,7 +126,12 @@ async fn each_way_to_fault_costs_one_decision_which_the_default_makes() {
         let status = served.gateway.status().policy;
         assert!(refreshes.len() >= 6);
         for record in &refreshes {
-            assert_eq!(record.fault.as_ref(), Some(&expected), "{way}");
+            let faulted = record.faulted.as_ref().unwrap();
+            assert_eq!(
+                (faulted.digest, &faulted.fault, &record.default_fault),
+                (status.digest, &expected, &None),
+                "{way}"
+            );
             assert!(matches!(record.decided_by, DecidedBy::DefaultAfterFault(by) if by == status.default_digest));
             assert!(record.output.is_some());
         }
@@ -121,6 +142,133 @@ async fn each_way_to_fault_costs_one_decision_which_the_default_makes() {
         let counted = served.metric(r#"mcp_policy_faults_total{function="refresh"}"#);
         assert_eq!(counted, Some(refreshes.len() as f64));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_can_be_made_again_from_its_record() {
+    let mut rig = Rig::new(1);
+    let policy = faulty("remember", "refresh");
+    rig.policy = Some(policy.clone());
+    let served = rig.ready().await;
+    assert_eq!(served.tools(), 3);
+    let records = rig.records.records();
+    let faulted: Vec<_> = records.iter().filter(|record| record.faulted.is_some()).collect();
+    assert!(!faulted.is_empty());
+    for record in faulted {
+        let attempt = record.faulted.as_ref().unwrap();
+        assert_eq!((attempt.digest, attempt.memo.as_slice()), (policy.digest(), &b"once"[..]));
+        // Only what it remembered makes it fault: the memo of the default, which decided, does not.
+        let given = record.faulted_input().unwrap();
+        assert_eq!(policy.decide(&given, record.moment, record.seed), Err(attempt.fault.clone()));
+        assert!(policy.decide(&record.input, record.moment, record.seed).is_ok());
+    }
+}
+
+/// A policy of its own on the rig's clock, and one subject's settings as its gateways have them.
+fn bare(rig: &Rig, deployed: Arc<PolicyComponent>, default: Arc<PolicyComponent>) -> Arc<Policy> {
+    let entropy = Arc::new(VirtualEntropy::from_number(5));
+    let edge = Edge { clock: rig.clock.clone(), entropy, http: rig.network.clone() };
+    Arc::new(Policy::new(deployed, default, edge, rig.records.clone(), Arc::new(Metrics::new())))
+}
+
+/// The settings of a service map's upkeep.
+fn upkeep_config() -> UpkeepConfig {
+    use cortex_mcp::policy::contract::{CacheConfig, RefreshConfig, RefreshMode, SubjectKind};
+    UpkeepConfig {
+        refresh: RefreshConfig {
+            kind: SubjectKind::ServiceMap,
+            mode: RefreshMode::Background,
+            interval_ms: 300_000,
+            floor_ms: 30_000,
+            jitter_permille: 200,
+            backoff_min_ms: 1_000,
+            backoff_max_ms: 300_000,
+            options: Vec::new(),
+        },
+        cache: CacheConfig {
+            kind: SubjectKind::ServiceMap,
+            boot_id: 1,
+            ttl_min_ms: 30_000,
+            ttl_max_ms: 86_400_000,
+            ttl_default_ms: 300_000,
+            soft_permille: 800,
+            soft_jitter_permille: 100,
+            max_stale_ms: 86_400_000,
+            skew_ms: 300_000,
+            negative_min_ms: 5_000,
+            negative_max_ms: 60_000,
+            credential: String::new(),
+            options: Vec::new(),
+        },
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_the_default_fails_too_both_faults_are_recorded() {
+    let rig = Rig::new(0);
+    let (deployed, default) = (faulty("panic", "flush-after"), faulty("spin", "flush-after"));
+    let policy = bare(&rig, deployed.clone(), default.clone());
+    let pending = Pending { changes: 1, bytes: 1, oldest_ms: 1, batch_ms: 1, closing: false, write_through: false };
+    let error = policy.flush_after(&Subject::new("writes"), pending).unwrap_err();
+    assert_eq!(error.fault, Fault::OutOfFuel);
+    let record = rig.records.records().pop().unwrap();
+    let faulted = record.faulted.unwrap();
+    assert_eq!((faulted.digest, faulted.fault, faulted.memo), (deployed.digest(), Fault::Panicked, vec![]));
+    assert_eq!(record.decided_by, DecidedBy::DefaultAfterFault(default.digest()));
+    assert_eq!((record.default_fault, record.output), (Some(Fault::OutOfFuel), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_upkeep_itself_does_otherwise_than_decided_is_counted() {
+    let rig = Rig::new(0);
+    let embedded = || Arc::new(PolicyComponent::embedded().unwrap());
+    let start = |policy: &Arc<Policy>| Upkeep::start(policy.clone(), "map", upkeep_config(), None);
+
+    let policy = bare(&rig, embedded(), embedded());
+    let mut upkeep = start(&policy);
+    assert!(upkeep.begin().is_some());
+    assert_eq!(policy.status().overruled, 0);
+
+    // Verdicts that are over when they are given.
+    let policy = bare(&rig, contrary("ending"), embedded());
+    let mut upkeep = start(&policy);
+    let overruled = policy.status().overruled;
+    assert!(overruled > 0);
+    upkeep.judge();
+    assert_eq!(policy.status().overruled, overruled + 1);
+    assert_eq!(upkeep.verdict_until(), Some(policy.edge().clock.boot().plus(seconds(1))));
+
+    // A run that is due and does not begin.
+    let policy = bare(&rig, contrary("beginning"), embedded());
+    let mut upkeep = start(&policy);
+    assert_eq!(upkeep.due(), Some(policy.edge().clock.boot()));
+    assert!(upkeep.begin().is_none());
+    assert_eq!((policy.status().overruled, upkeep.due()), (1, Some(policy.edge().clock.boot().plus(seconds(1)))));
+
+    // No decision at all: one verdict and one event.
+    let policy = bare(&rig, faulty("panic", "any"), faulty("panic", "any"));
+    let upkeep = start(&policy);
+    assert_eq!((policy.status().overruled, upkeep.due()), (2, Some(policy.edge().clock.boot().plus(seconds(300)))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_verdict_of_a_policy_that_was_swapped_can_be_judged_anew() {
+    let rig = Rig::new(0);
+    let embedded = Arc::new(PolicyComponent::embedded().unwrap());
+    let policy = bare(&rig, contrary("lookup"), embedded.clone());
+    let mut upkeep = Upkeep::start(policy.clone(), "map", upkeep_config(), None);
+    let verdict = |upkeep: &Upkeep| (upkeep.verdict().serve, upkeep.verdict().reason);
+    let contrary = verdict(&upkeep);
+    let decisions = policy.status().decisions;
+    upkeep.judge_if_swapped();
+    assert_eq!((policy.generation(), policy.status().decisions), (0, decisions), "nothing was swapped");
+    policy.swap(embedded);
+    assert_eq!((policy.generation(), verdict(&upkeep)), (1, contrary));
+    upkeep.judge_if_swapped();
+    assert_ne!(verdict(&upkeep), contrary);
+    assert_eq!((upkeep.verdict().serve, policy.status().decisions), (ServeVerdict::Withhold, decisions + 1));
+    upkeep.judge_if_swapped();
+    assert_eq!(policy.status().decisions, decisions + 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,13 +4,28 @@
 
 mod support;
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
 use cortex_mcp::demo::mcp_server::McpServer;
+use cortex_mcp::edge::Edge;
+use cortex_mcp::edge::clock::{Clock, VirtualClock};
+use cortex_mcp::edge::entropy::VirtualEntropy;
+use cortex_mcp::edge::files::{Directory, FileLook, LockGuard, MemoryDirectory};
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::SyncKind;
-use cortex_mcp::model::ListState;
+use cortex_mcp::model::{BootId, BootMs, ListState, WallMs};
+use cortex_mcp::policy::{Policy, PolicyComponent};
+use cortex_mcp::registry::MAX_REGISTRY_BYTES;
+use cortex_mcp::telemetry::Metrics;
 use serde_json::json;
+use support::policies::faulty;
+use support::wire::Wire;
 use support::{MapAnswer, Rig, Served, seconds, tools_bytes};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 async fn force(served: &Served) {
     served.gateway.sync(SyncKind::Force, |_| {}).await;
@@ -68,7 +83,6 @@ async fn a_vanished_connector_leaves_no_trace() {
     );
     tokio::time::sleep(seconds(1)).await;
     assert_eq!(rig.server(1).open_sessions(), 0);
-    use cortex_mcp::edge::files::Directory as _;
     assert!(!rig.state.names().unwrap().contains(&"connector-s1.state".to_owned()));
 }
 
@@ -142,7 +156,8 @@ async fn whatever_is_no_newer_valid_map_changes_nothing_and_is_counted() {
     let evil = support::MapOrigin::new(MapAnswer::Document(newer.signed()));
     rig.network.set(&"https://evil.test".parse().unwrap(), Host::Serve(evil.router()));
     for (what, answer, class) in cases {
-        let series = format!("mcp_service_map_rejected_total{{class=\"{class}\"}}");
+        let kind = if ["transport", "http"].contains(&class) { "unreachable" } else { "rejected" };
+        let series = format!("mcp_service_map_{kind}_total{{class=\"{class}\"}}");
         let counted = served.metric(&series).unwrap_or(0.0);
         rig.map.answer(answer);
         force(&served).await;
@@ -191,6 +206,82 @@ async fn an_unchanged_map_is_confirmed_by_its_tag_and_stays_fresh() {
     assert_eq!(asked[0].if_none_match, None);
     assert!(asked[1..].iter().all(|asked| asked.if_none_match.is_some()));
     assert_eq!(rig.map.requests(), rig.map.not_modified() + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_map_that_is_confirmed_past_its_expiry_is_frozen_and_that_is_counted() {
+    let mut rig = Rig::new(1);
+    rig.document.ttl_seconds = 60;
+    rig.map.serve(&rig.document);
+    let served = rig.ready().await;
+    const SERIES: &str = "mcp_service_map_frozen_total{reason=\"frozen\"}";
+    assert_eq!(served.metric(SERIES), None);
+    tokio::time::sleep(seconds(100)).await;
+    force(&served).await;
+    let status = served.gateway.status().service_map.unwrap();
+    assert_eq!((status.state.as_str(), status.last_failure, served.tools()), ("frozen", None, 3));
+    let counted = served.metric(SERIES).unwrap();
+    assert!(counted >= 1.0);
+    // Without a tag the next answer is the whole map again, and no fresher.
+    force(&served).await;
+    assert!(served.metric(SERIES).unwrap() > counted);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_map_expires_by_its_own_word_and_not_by_that_of_an_entry() {
+    let rig = Rig::new(1);
+    let text = json!({
+        "id": "01HZ7ZWJ5XJ8W4T7N6MZ2V1PQB", "brand": "brAInwav", "generatedAt": "2026-01-01T00:00:00Z",
+        "ttlSeconds": 3600,
+        "connectors": [{ "id": "s1", "version": "1", "name": "One", "scopes": ["a"], "status": "enabled",
+                         "ttl": 1_767_225_600 + 120, "endpoint": "https://s1.test/mcp" }],
+    });
+    let signed = cortex_mcp::service_map::signed_document(&text.to_string(), &support::KEY.into()).unwrap();
+    rig.map.answer(MapAnswer::Document(signed));
+    let served = rig.ready().await;
+    tokio::time::sleep(seconds(200)).await;
+    force(&served).await;
+    assert_eq!(served.gateway.status().service_map.unwrap().state, "fresh");
+}
+
+/// Clocks that are floored at different moments, as real ones are: the wall clock reads one more every other time.
+struct Flickering {
+    inner: Arc<VirtualClock>,
+    reads: AtomicU64,
+}
+
+impl Clock for Flickering {
+    fn wall(&self) -> WallMs {
+        self.inner.wall().plus(self.reads.fetch_add(1, Ordering::SeqCst) % 2)
+    }
+
+    fn boot(&self) -> BootMs {
+        self.inner.boot()
+    }
+
+    fn boot_id(&self) -> BootId {
+        self.inner.boot_id()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lists_of_a_fresh_catalog_do_not_move_the_next_attempt() {
+    let rig = Rig::new(1);
+    let http = Wire::new(rig.network.clone());
+    let clock = Arc::new(Flickering { inner: rig.clock.clone(), reads: AtomicU64::new(0) });
+    let entropy = Arc::new(VirtualEntropy::from_number(7));
+    let (_, builder) = rig.builder(&rig.network, &rig.state);
+    let edge = Edge { clock, entropy, http: http.clone() };
+    let gateway = builder.edge(edge).start().await.unwrap();
+    gateway.first_pass().await;
+    let served = Served { gateway, wire: http, started: Instant::now() };
+    let next = || served.gateway.status().service_map.unwrap().next_attempt.unwrap();
+    let before = next();
+    for _ in 0..20 {
+        served.modern().list().await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        assert_eq!(next(), before);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -314,6 +405,135 @@ async fn entries_of_the_registry_become_connectors_and_are_followed() {
     );
     served.until("the problems", soon, |served| served.gateway.status().registry.problems.len() == 2).await;
     assert_eq!(served.tools(), 1);
+}
+
+/// A registry's folder that counts its reads, and whose file can be locked away.
+#[derive(Default)]
+struct Folder {
+    inner: MemoryDirectory,
+    unreadable: AtomicBool,
+    reads: AtomicU64,
+}
+
+impl Folder {
+    fn opened(&self) -> io::Result<()> {
+        match self.unreadable.load(Ordering::SeqCst) {
+            true => Err(io::ErrorKind::PermissionDenied.into()),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Directory for Folder {
+    fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.read_at_most(name, usize::MAX)
+    }
+
+    fn read_at_most(&self, name: &str, cap: usize) -> io::Result<Option<Vec<u8>>> {
+        self.opened()?;
+        self.reads.fetch_add(1, Ordering::SeqCst);
+        self.inner.read_at_most(name, cap)
+    }
+
+    fn look(&self, name: &str) -> io::Result<Option<FileLook>> {
+        self.opened()?;
+        self.inner.look(name)
+    }
+
+    fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.inner.replace(name, bytes)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.inner.remove(name)
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.inner.names()
+    }
+
+    fn try_lock(&self, name: &str) -> io::Result<Option<LockGuard>> {
+        self.inner.try_lock(name)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_was_unreadable_for_a_while_is_told_so_no_longer_than_that() {
+    let mut rig = Rig::new(1);
+    rig.environment = [].into();
+    let folder = Arc::new(Folder::default());
+    folder.replace("servers.json", servers(&[("one", "https://s1.test/mcp")]).as_bytes()).unwrap();
+    let (wire, builder) = rig.builder(&rig.network, &rig.state);
+    let gateway = builder.registry_directory(folder.clone()).start().await.unwrap();
+    let served = Served { gateway, wire, started: Instant::now() };
+    served.until("the entry", seconds(1), |served| served.tools() == 3).await;
+    folder.unreadable.store(true, Ordering::SeqCst);
+    served.until("the report", seconds(1), |served| served.gateway.status().registry.error.is_some()).await;
+    assert_eq!(served.tools(), 3);
+    // The same bytes again.
+    folder.unreadable.store(false, Ordering::SeqCst);
+    served.until("the end of it", seconds(1), |served| served.gateway.status().registry.error.is_none()).await;
+    assert_eq!((served.tools(), served.gateway.status().registry.entries), (3, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_does_not_change_is_read_every_five_seconds_and_a_huge_one_not_at_all() {
+    let mut rig = Rig::new(1);
+    rig.environment = [].into();
+    let folder = Arc::new(Folder::default());
+    folder.replace("servers.json", servers(&[("one", "https://s1.test/mcp")]).as_bytes()).unwrap();
+    let (wire, builder) = rig.builder(&rig.network, &rig.state);
+    let gateway = builder.registry_directory(folder.clone()).start().await.unwrap();
+    let served = Served { gateway, wire, started: Instant::now() };
+    let reads = || folder.reads.load(Ordering::SeqCst);
+    tokio::time::sleep(seconds(1)).await;
+    let before = reads();
+    tokio::time::sleep(seconds(50)).await;
+    assert!((9..=11).contains(&(reads() - before)), "{}", reads() - before);
+
+    folder.replace("servers.json", &vec![b' '; MAX_REGISTRY_BYTES + 1]).unwrap();
+    served.until("the report", seconds(1), |served| served.gateway.status().registry.error.is_some()).await;
+    assert!(served.gateway.status().registry.error.unwrap().contains("larger"));
+    assert_eq!(served.tools(), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_registry_that_the_policy_could_not_judge_is_taken_when_it_can() {
+    let rig = Rig::new(1);
+    let edge = Edge {
+        clock: rig.clock.clone(),
+        entropy: Arc::new(VirtualEntropy::from_number(7)),
+        http: Wire::new(rig.network.clone()),
+    };
+    for function in ["adopt", "merge"] {
+        let good = Arc::new(PolicyComponent::embedded().unwrap());
+        let faulty = faulty("panic", function);
+        // Not even the default helps.
+        let policy =
+            Policy::new(good.clone(), faulty.clone(), edge.clone(), rig.records.clone(), Arc::new(Metrics::new()));
+        let policy = Arc::new(policy);
+        rig.write_registry(&servers(&[("one", "https://s1.test/mcp"), ("two", "https://s1.test/mcp")]));
+        let stop = CancellationToken::new();
+        let directory = Arc::new(rig.registry.clone());
+        let (view, _task) = cortex_mcp::registry::follow(policy.clone(), directory, "w".to_owned(), stop.clone());
+        let names = || -> Vec<String> { view.borrow().connectors.iter().map(|one| one.name.clone()).collect() };
+        assert_eq!(names(), ["one", "two"]);
+
+        policy.swap(faulty);
+        rig.write_registry(&servers(&[("two", "https://s1.test/mcp"), ("three", "https://s1.test/mcp")]));
+        tokio::time::sleep(seconds(2)).await;
+        assert!(view.borrow().status.error.is_some(), "{function}");
+        assert_eq!(names(), ["one", "two"], "{function}: what was read before stands");
+
+        policy.swap(good);
+        tokio::time::sleep(seconds(2)).await;
+        assert_eq!((view.borrow().status.error.clone(), names()), (None, vec!["three".into(), "two".into()]));
+        stop.cancel();
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -254,7 +254,8 @@ async fn what_a_gateway_recorded_is_decided_alike_by_the_native_twin_and_by_a_fr
         assert!(records.iter().any(|record| record.input.function() == function), "{function:?}");
     }
     for record in &records {
-        assert!(record.fault.is_none() && record.corrections.is_empty(), "{record:?}");
+        assert!(record.faulted.is_none() && record.default_fault.is_none(), "{record:?}");
+        assert!(record.corrections.is_empty(), "{record:?}");
         let output = record.output.clone().unwrap();
         assert_eq!(native(&record.input, record.moment, record.seed), output, "{record:?}");
         assert_eq!(FRESH.decide(&record.input, record.moment, record.seed), Ok(output), "{record:?}");

@@ -39,6 +39,9 @@ pub const RETRY_AFTER_JITTER_PERMILLE: u64 = 200;
 /// A subject whose credentials are refused waits for this many intervals (design.md 3, item 1).
 pub const AUTH_WAIT_INTERVALS: u64 = 10;
 
+/// Least time between the end of a run and a run that is forced (reliability.md 5.3, R5: a force is rate limited).
+pub const FORCE_LEAST_MS: u64 = 1_000;
+
 // ---- breaker --------------------------------------------------------------------------------------------------------
 
 /// Most outcomes a breaker remembers: the bits of `breaker-state.recent`.

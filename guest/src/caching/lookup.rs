@@ -6,9 +6,11 @@
 //!
 //! # What is asked for
 //!
-//! While a value is served and the last fetch failed, nothing is asked for: the refresh backoff owns the retries. While
-//! nothing can be served, a reader waits for a fetch, except during the negative pace (R8), and except after refused
-//! credentials, which only other credentials cure.
+//! Whatever is served, nothing is asked for during the pace of the last failure (R8). Once it is over, a reader of
+//! something that is not fresh asks for a fetch in the background: on demand nobody else would ever arm one again, and
+//! where a backoff is armed already, the schedule ignores the wish (design.md 3, item 1). While nothing can be served,
+//! a reader waits for the fetch. After refused credentials it does not wait: only other credentials cure them, or an
+//! operator who mends the origin, and the schedule's long wait between two tries is longer than a reader's patience.
 
 use super::age::Now;
 use super::verdicts::{Span, Staleness, staleness};
@@ -58,37 +60,38 @@ fn stale_reason(value: &ValueFacts, state: &CacheState, plain: LookupReason) -> 
 }
 
 fn served(now: &Now, state: &CacheState, freshness: Freshness, reason: LookupReason, span: Span) -> LookupDecision {
-    let wanted = if freshness == Freshness::Fresh || state.in_flight.is_some() || state.failing.is_some() {
-        Wanted::None
+    let boundary = after(now.boot_ms, span.rest_ms);
+    let (wanted, until_boot_ms) = if freshness == Freshness::Fresh || state.in_flight.is_some() {
+        (Wanted::None, boundary)
     } else {
-        Wanted::Background
+        match state.failing.as_ref().and_then(|failing| pace_end(now, failing)) {
+            Some(end) => (Wanted::None, boundary.min(end)),
+            None => (Wanted::Background, boundary),
+        }
     };
-    LookupDecision {
-        state: freshness,
-        serve: ServeVerdict::Serve,
-        wanted,
-        until_boot_ms: Some(after(now.boot_ms, span.rest_ms)),
-        reason,
-    }
+    LookupDecision { state: freshness, serve: ServeVerdict::Serve, wanted, until_boot_ms: Some(until_boot_ms), reason }
 }
 
 fn withheld(now: &Now, state: &CacheState, freshness: Freshness, reason: LookupReason) -> LookupDecision {
     let (wanted, until_boot_ms) = match &state.failing {
         _ if state.in_flight.is_some() => (Wanted::None, None),
-        Some(failing) if failing.at.boot_id == now.boot_id => negative(now, failing),
-        // A pace of another boot is over.
-        Some(_) | None => (Wanted::Blocking, None),
+        Some(failing) => negative(now, failing),
+        None => (Wanted::Blocking, None),
     };
     LookupDecision { state: freshness, serve: ServeVerdict::Withhold, wanted, until_boot_ms, reason }
 }
 
 /// The negative pace (R8): whether a reader that gets nothing should wait for a fetch.
 fn negative(now: &Now, failing: &Failing) -> (Wanted, Option<u64>) {
-    if failing.class == FailureClass::Auth {
-        return (Wanted::None, None);
+    match pace_end(now, failing) {
+        Some(end) => (Wanted::None, Some(end)),
+        None if failing.class == FailureClass::Auth => (Wanted::Background, None),
+        None => (Wanted::Blocking, None),
     }
-    if now.boot_ms < failing.until_boot_ms {
-        return (Wanted::None, Some(failing.until_boot_ms));
-    }
-    (Wanted::Blocking, None)
+}
+
+/// When the pace of the last failure ends; none if it is over, as one of another boot is.
+fn pace_end(now: &Now, failing: &Failing) -> Option<u64> {
+    let paced = failing.at.boot_id == now.boot_id && now.boot_ms < failing.until_boot_ms;
+    paced.then_some(failing.until_boot_ms)
 }

@@ -8,13 +8,15 @@
 //! # Pace after a failure
 //!
 //! While the last run failed and what is armed was armed by that failure, background and blocking wishes, announced
-//! changes and (for refused credentials and `Retry-After`) wake-ups leave it alone. A force and new credentials do not.
+//! changes and (for refused credentials and `Retry-After`) wake-ups leave it alone. A force and new credentials do not;
+//! but a force, too, keeps a second between a run and the next (R5), and wishes do not shorten that either.
 //!
 //! # On demand
 //!
 //! In this mode nothing is armed but by reads and forces (and a cold start, which has a reader by nature). After a
-//! failure the phase is idle; a later wish is armed no earlier than the end of the failed run plus its backoff. A
-//! `Retry-After` is not remembered in this mode.
+//! failure the phase is idle; a later wish is armed no earlier than the end of the failed run plus its backoff (or, for
+//! refused credentials, plus their long wait), and from then on it is a paced run like any other. A `Retry-After` is
+//! not remembered in this mode.
 //!
 //! # After the end
 //!
@@ -23,8 +25,9 @@
 
 use crate::environment::{Environment, after, equal_jitter, exponential, jitter, share, uniform, uniform_between};
 use crate::limits::{
-    AUTH_WAIT_INTERVALS, BACKOFF_LEAST_MS, CHANGED_WINDOW_MS, FRESHNESS_SHARE_PERMILLE, INTERVAL_GREATEST_MS,
-    INTERVAL_LEAST_MS, NEAR_WINDOW_PERMILLE, RETRY_AFTER_GREATEST_MS, RETRY_AFTER_JITTER_PERMILLE,
+    AUTH_WAIT_INTERVALS, BACKOFF_LEAST_MS, CHANGED_WINDOW_MS, FORCE_LEAST_MS, FRESHNESS_SHARE_PERMILLE,
+    INTERVAL_GREATEST_MS, INTERVAL_LEAST_MS, NEAR_WINDOW_PERMILLE, RETRY_AFTER_GREATEST_MS,
+    RETRY_AFTER_JITTER_PERMILLE,
 };
 use crate::types::{
     ActiveRun, ArmedRun, FailedEvent, FailureClass, RefreshConfig, RefreshDecision, RefreshEvent, RefreshMode,
@@ -336,7 +339,8 @@ impl Subject<'_> {
         asked.saturating_add(uniform(self.environment, spread))
     }
 
-    /// Whether a failure paces this armed run, so that wishes leave it alone.
+    /// Whether a failure paces this armed run, so that wishes leave it alone. So it is with a force after a failure: it
+    /// is due within its second, and a wish on its own would have had to wait for longer.
     fn is_paced(&self, reason: RefreshReason) -> bool {
         self.state.failures > 0
             && matches!(
@@ -347,6 +351,7 @@ impl Subject<'_> {
                     | RefreshReason::RetryAfter
                     | RefreshReason::AuthWait
                     | RefreshReason::Cancelled
+                    | RefreshReason::Forced
             )
     }
 
@@ -363,7 +368,7 @@ impl Subject<'_> {
             RefreshPhase::Idle => None,
         };
         let Some(armed) = armed else {
-            let at = self.wish_from_idle(urgency);
+            let (at, reason) = self.wish_from_idle(urgency, reason);
             return self.arm_at(at, reason);
         };
         if self.is_paced(armed.reason) {
@@ -382,8 +387,9 @@ impl Subject<'_> {
         }
     }
 
-    /// When a wish is followed while nothing is armed: on demand, or by a subject that was never started.
-    fn wish_from_idle(&mut self, urgency: Urgency) -> u64 {
+    /// When a wish is followed while nothing is armed, and why then: on demand, or by a subject that was never started.
+    /// A run that a failure delays says so by its reason; else the next wish would bring it forward.
+    fn wish_from_idle(&mut self, urgency: Urgency, reason: RefreshReason) -> (u64, RefreshReason) {
         let mut at = self.now;
         if urgency == Urgency::Background {
             at = at.max(self.floor_end());
@@ -391,13 +397,18 @@ impl Subject<'_> {
         if self.state.failures > 0
             && let Some(end) = self.state.last_end_boot_ms
         {
-            let wait = match self.state.last_class {
-                Some(FailureClass::Auth) => self.settings.interval.saturating_mul(AUTH_WAIT_INTERVALS),
-                _ => self.backoff(),
+            let (wait, pace) = match self.state.last_class {
+                Some(FailureClass::Auth) => {
+                    (self.settings.interval.saturating_mul(AUTH_WAIT_INTERVALS), RefreshReason::AuthWait)
+                }
+                _ => (self.backoff(), RefreshReason::Backoff),
             };
-            at = at.max(after(end, wait));
+            let paced = after(end, wait);
+            if paced > self.now {
+                return (at.max(paced), pace);
+            }
         }
-        at
+        (at, reason)
     }
 
     /// The first moment at which something that is served may be fetched again unforced.
@@ -406,13 +417,16 @@ impl Subject<'_> {
     }
 
     fn forced(&mut self) -> RefreshReason {
+        // The end of a run lies in the past; whatever the state holds, a force waits for no longer than its rate.
+        let earliest = self.state.last_end_boot_ms.map_or(self.now, |end| after(end.min(self.now), FORCE_LEAST_MS));
+        let at = earliest.max(self.now);
         match &self.state.phase {
             RefreshPhase::Running(_) => RefreshReason::Joined,
             RefreshPhase::Armed(run) => {
-                let at = run.run_at_boot_ms.min(self.now);
+                let at = run.run_at_boot_ms.min(at);
                 self.arm_at(at, RefreshReason::Forced)
             }
-            RefreshPhase::Idle => self.arm_after(0, RefreshReason::Forced),
+            RefreshPhase::Idle => self.arm_at(at, RefreshReason::Forced),
         }
     }
 

@@ -137,7 +137,7 @@ pub struct Failing {
     pub class: FailureClass,
     /// When the last one happened.
     pub at: Instant,
-    /// While nothing can be served: no retry before this time of the boot clock, under the boot id of `at`.
+    /// The failure's pace: no reader asks for a retry before this time of the boot clock, under the boot id of `at`.
     pub until_boot_ms: u64,
 }
 

@@ -41,8 +41,7 @@ impl Call {
         let mut params = RawObject::new();
         params.set("name", raw::string(&self.tool));
         params.set("arguments", arguments.to_raw());
-        let outcome = session.request("tools/call", params).await.map_err(|error| gateway.wire_error(&error))?;
-        match outcome {
+        match gateway.call(&session, params).await? {
             Outcome::Result(result) => {
                 output.value(&result);
                 for text in texts(&result) {

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use clap::Args;
 use cortex_mcp::config::{Environment, Flags, Settings};
 use cortex_mcp::edge::http::{Http, Request, ReqwestHttp, within};
-use cortex_mcp::mcp::{Era, Session, Upstream, WireError};
+use cortex_mcp::mcp::{Era, Outcome, Session, ToolList, Upstream, WireError};
 use cortex_mcp::model::Failure;
+use cortex_mcp::model::raw::RawObject;
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use std::time::Duration;
@@ -30,6 +31,12 @@ pub(crate) struct RemoteGateway {
     endpoint: Url,
     headers: HeaderMap,
 }
+
+/// How long a list of tools may take: a gateway answers it from memory, or waits a moment for its first connectors.
+const LIST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a call of a tool may take; a gateway gives up on its own long before, unless it is told otherwise.
+const CALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long an answer of the admin routes may take.
 const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,10 +70,33 @@ impl GatewayAddress {
 }
 
 impl RemoteGateway {
+    /// The one at this endpoint, which asks for no token.
+    pub(crate) fn at(endpoint: Url) -> Result<Self, CommandError> {
+        Ok(Self { http: Arc::new(ReqwestHttp::new()?), endpoint, headers: HeaderMap::new() })
+    }
+
     /// A session with it.
     pub(crate) async fn session(&self) -> Result<Session, CommandError> {
         let upstream = Upstream::new(self.http.clone(), self.endpoint.clone(), self.headers.clone());
-        upstream.open(Some(Era::Modern)).await.map_err(|error| self.wire_error(&error))
+        self.answer(LIST_TIMEOUT, upstream.open(Some(Era::Modern))).await
+    }
+
+    /// Its tools.
+    pub(crate) async fn list(&self, session: &Session) -> Result<ToolList, CommandError> {
+        self.answer(LIST_TIMEOUT, session.list_tools()).await
+    }
+
+    /// Calls a tool.
+    pub(crate) async fn call(&self, session: &Session, params: RawObject) -> Result<Outcome, CommandError> {
+        self.answer(CALL_TIMEOUT, session.request("tools/call", params)).await
+    }
+
+    async fn answer<T>(
+        &self,
+        limit: Duration,
+        asked: impl Future<Output = Result<T, WireError>>,
+    ) -> Result<T, CommandError> {
+        within(limit, asked).await.map_err(|error| self.wire_error(&error))
     }
 
     /// The body of one of its admin routes.
@@ -91,7 +121,7 @@ impl RemoteGateway {
     }
 
     /// What a failed exchange means to a person.
-    pub(crate) fn wire_error(&self, error: &WireError) -> CommandError {
+    fn wire_error(&self, error: &WireError) -> CommandError {
         match error {
             WireError::Http(_) => self.no_gateway(&error.failure()),
             WireError::Rpc(rpc) => CommandError::Refused(rpc.message.clone()),
@@ -103,5 +133,29 @@ impl RemoteGateway {
         let mut url = self.endpoint.clone();
         url.set_query(None);
         CommandError::NoGateway { url: url.to_string(), reason: failure.message.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cortex_mcp::edge::virtual_network::{Host, VirtualNetwork};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_listener_that_never_answers_is_no_gateway_after_a_while() {
+        let endpoint: Url = "http://127.0.0.1:8420/mcp".parse().unwrap();
+        let network = VirtualNetwork::new();
+        network.set(&endpoint, Host::Hang);
+        let gateway = RemoteGateway { http: Arc::new(network), endpoint, headers: HeaderMap::new() };
+        let began = Instant::now();
+        let session = gateway.session().await.unwrap();
+        let listed = gateway.list(&session).await.map(drop);
+        assert!(matches!(listed, Err(CommandError::NoGateway { .. })), "{listed:?}");
+        assert_eq!(began.elapsed(), LIST_TIMEOUT);
+        let called = gateway.call(&session, RawObject::new()).await.map(drop);
+        assert!(matches!(called, Err(CommandError::NoGateway { .. })), "{called:?}");
+        assert_eq!(began.elapsed(), LIST_TIMEOUT + CALL_TIMEOUT);
     }
 }

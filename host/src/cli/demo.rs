@@ -10,17 +10,16 @@ use cortex_mcp::config::{Environment, Settings};
 use cortex_mcp::connectors::SyncReport;
 use cortex_mcp::demo::{Signer, Stage, StageOptions};
 use cortex_mcp::edge::entropy::{Entropy, SystemEntropy};
-use cortex_mcp::edge::http::ReqwestHttp;
 use cortex_mcp::gateway::{Gateway, SyncKind};
-use cortex_mcp::mcp::{Era, Outcome, Session, Upstream};
+use cortex_mcp::mcp::{Era, Outcome, Session};
 use cortex_mcp::model::raw::{self, RawObject};
 use cortex_mcp::service_map::signed_document;
 use cortex_mcp::telemetry::{LogLevel, init_logs};
-use http::HeaderMap;
 use secrecy::SecretString;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::client::RemoteGateway;
 use super::common::{asked_to_end, exit_of, progress_line, spinner};
 use super::error::{CommandError, Exit};
 use super::output::{Output, Tone};
@@ -217,16 +216,16 @@ fn settings(stage: &Stage, key: &str, home: &Home) -> Result<Settings, CommandEr
 async fn call_tools(output: Output, url: &str) -> Result<Calls, CommandError> {
     let no_gateway = |reason: String| CommandError::NoGateway { url: url.to_owned(), reason };
     let endpoint = url.parse().map_err(|_| no_gateway("its address is not usable".into()))?;
-    let upstream = Upstream::new(Arc::new(ReqwestHttp::new()?), endpoint, HeaderMap::new());
-    let session = upstream.open(Some(Era::Modern)).await.map_err(|error| no_gateway(error.failure().message))?;
-    let list = session.list_tools().await.map_err(|error| no_gateway(error.failure().message))?;
+    let gateway = RemoteGateway::at(endpoint)?;
+    let session = gateway.session().await?;
+    let list = gateway.list(&session).await?;
     let mut called = std::collections::BTreeSet::new();
     let mut calls = Calls::default();
     for tool in &list.tools {
         let Ok(definition) = RawObject::parse(tool) else { continue };
         let (Some(name), Some(connector)) = (definition.get_str("name"), connector_of(&definition)) else { continue };
         if called.insert(connector) {
-            match call(&session, &name).await {
+            match call(&gateway, &session, &name).await {
                 Ok(()) => calls.ok += 1,
                 Err(reason) => {
                     calls.failed += 1;
@@ -238,23 +237,20 @@ async fn call_tools(output: Output, url: &str) -> Result<Calls, CommandError> {
     Ok(calls)
 }
 
-async fn call(session: &Session, name: &str) -> Result<(), String> {
+async fn call(gateway: &RemoteGateway, session: &Session, name: &str) -> Result<(), String> {
     let mut arguments = RawObject::new();
     arguments.set("text", raw::string("hello"));
     let mut params = RawObject::new();
     params.set("name", raw::string(name));
     params.set("arguments", arguments.to_raw());
-    let limit = Duration::from_secs(120);
-    let outcome = tokio::time::timeout(limit, session.request("tools/call", params)).await;
-    match outcome {
-        Ok(Ok(Outcome::Result(result))) => {
+    match gateway.call(session, params).await {
+        Ok(Outcome::Result(result)) => {
             let is_error =
                 RawObject::parse(&result).is_ok_and(|it| it.get("isError").is_some_and(|v| v.get() == "true"));
             if is_error { Err("the tool reports an error".into()) } else { Ok(()) }
         }
-        Ok(Ok(Outcome::Error(error))) => Err(error.get().to_owned()),
-        Ok(Err(error)) => Err(error.failure().message),
-        Err(_) => Err("no answer".into()),
+        Ok(Outcome::Error(error)) => Err(error.get().to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

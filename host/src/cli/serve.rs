@@ -46,12 +46,14 @@ impl Serve {
         let stopping = stop.clone();
         let signalled = tokio::spawn(async move {
             asked_to_end().await;
-            tracing::info!("asked to end: calls in flight may finish");
+            tracing::info!("asked to end: calls in flight may finish; asked again, it ends at once");
             stopping.cancel();
+            asked_to_end().await;
+            std::process::exit(1);
         });
         let served = gateway.serve(listener, stop).await;
-        signalled.abort();
         gateway.shut_down().await;
+        signalled.abort();
         served.map_err(|source| listen_error(address, source))?;
         Ok(Exit::Good)
     }

@@ -33,7 +33,7 @@ impl Tools {
     pub(crate) async fn run(self, output: &Output) -> Result<Exit, CommandError> {
         let gateway = self.address.open()?;
         let session = gateway.session().await?;
-        let list = session.list_tools().await.map_err(|error| gateway.wire_error(&error))?;
+        let list = gateway.list(&session).await?;
         let mut table = output.table(&["tool", "connector", "description"]);
         let mut tools = Vec::new();
         for tool in list.tools {

@@ -23,7 +23,7 @@ pub enum ConfigError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the parser says: line, key, expectation.
+        /// What the parser says: the line, an unknown key, the expectation; never a value.
         reason: String,
     },
     /// An environment variable has a value that is not accepted.

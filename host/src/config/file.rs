@@ -8,7 +8,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{ConfigError, NameStyle, Token};
-use crate::telemetry::{LogFormat, LogLevel};
+use crate::model::{LogFormat, LogLevel};
 
 /// What the file says.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -67,8 +67,82 @@ impl FileSettings {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(1, |span| 1 + text[..span.start.min(text.len())].matches('\n').count());
-            // The parser's own rendering quotes the offending line; its message alone names key and expectation.
-            ConfigError::File { path: path.to_owned(), reason: format!("line {line}: {}", error.message()) }
+            // The parser's own rendering quotes the offending line, and its message the offending value.
+            ConfigError::File {
+                path: path.to_owned(),
+                reason: format!("line {line}: {}", without_values(error.message())),
+            }
         })
+    }
+}
+
+/// What the parser says, without the values that it quotes: a value in the wrong place may well be a secret. The names
+/// of unknown keys stay.
+fn without_values(message: &str) -> String {
+    const ABOUT_KEYS: [&str; 3] = ["unknown field ", "missing field ", "duplicate field "];
+    const ABOUT_VALUES: [&str; 3] = ["invalid type: ", "invalid value: ", "unknown variant "];
+    if ABOUT_KEYS.iter().any(|start| message.starts_with(start)) {
+        return message.to_owned();
+    }
+    if ABOUT_VALUES.iter().any(|start| message.starts_with(start)) {
+        // The value stands before the last expectation, whatever it contains.
+        let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
+        let kind = found.split(['"', '`']).next().unwrap_or_default().trim_end();
+        return if expected.is_empty() { kind.to_owned() } else { format!("{kind}, expected {expected}") };
+    }
+    // Errors of the syntax quote only the syntax, in backticks; errors of our own types quote nothing.
+    match (message.find('"'), message.rfind('"')) {
+        (Some(first), Some(last)) => format!("{}...{}", &message[..first], &message[last + 1..]),
+        _ => message.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(text: &str) -> String {
+        FileSettings::parse(text, Path::new("gateway.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn no_error_of_the_file_quotes_a_value() {
+        for text in [
+            "token = \"s3cr3t\"",
+            "token = [\"s3cr3t\"]",
+            "concurrency = \"s3cr3t, expected s3cr3t\"",
+            "listen = \"s3cr3t\"",
+            "service-map-url = \"s3cr3t\"",
+            "service-map-url = \"https://s3cr3t:s3cr3t\"",
+            "log-level = \"s3cr3t\"",
+            "log-format = \"a`, expected `s3cr3t\"",
+            "names = 's3cr3t\"s3cr3t'",
+            "policy = \"s3cr3t\"",
+            "policy = { options = \"s3cr3t\" }",
+            "[[token]]\nname = \"n\"\nsha256 = \"s3cr3t\"",
+            "listen = s3cr3t",
+            "listen = \"s3cr3t",
+            "[[token]]\nname = \"n\"\nname = \"s3cr3t\"",
+            "listen = \"s3cr3t\" s3cr3t",
+        ] {
+            let complaint = complaint(text);
+            assert!(!complaint.contains("s3cr3t"), "{complaint}");
+            assert!(complaint.contains("line "), "{complaint}");
+        }
+        for number in ["names = 4242", "log-level = 42.42", "allowed-hosts = 4242"] {
+            assert!(!complaint(number).contains("42"), "{}", complaint(number));
+        }
+    }
+
+    #[test]
+    fn errors_of_the_file_say_what_is_expected_and_name_unknown_keys() {
+        for (text, part) in [
+            ("lissten = 1", "`lissten`"),
+            ("log-format = \"xml\"", "expected `json` or `pretty`"),
+            ("concurrency = \"four\"", "expected u64"),
+            ("listen = [[[", "line 1"),
+        ] {
+            assert!(complaint(text).contains(part), "{}", complaint(text));
+        }
     }
 }

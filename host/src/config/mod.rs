@@ -14,3 +14,22 @@ pub use error::ConfigError;
 pub use file::FileSettings;
 pub use paths::Paths;
 pub use settings::{Flags, NameStyle, PolicySettings, RefreshMode, Secrets, Settings, SignatureKeys, Token, limits};
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_configuration_knows_no_other_room_than_the_model() {
+        let sources = [
+            include_str!("environment.rs"),
+            include_str!("error.rs"),
+            include_str!("file.rs"),
+            include_str!("paths.rs"),
+            include_str!("settings.rs"),
+        ];
+        for source in sources {
+            // Tests may use more.
+            let source = source.split("#[cfg(test)]").next().unwrap();
+            assert!(source.split("crate::").skip(1).all(|path| path.starts_with("model::")), "{source}");
+        }
+    }
+}

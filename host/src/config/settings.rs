@@ -1,6 +1,5 @@
 //! The effective configuration: every setting with its meaning, its default and its range.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use url::Url;
 
 use super::environment::bad;
 use super::{ConfigError, Environment, FileSettings, Paths};
-use crate::telemetry::{LogFormat, LogLevel};
+use crate::model::{LogFormat, LogLevel};
 
 /// Ranges and defaults.
 pub mod limits {
@@ -291,19 +290,14 @@ impl Settings {
         })
     }
 
-    /// The configuration as it is shown: without secrets, and without what could hide one in a URL.
+    /// The configuration as it is shown: without secrets, and without what could hide one: of the map's URL only the
+    /// origin, of the policy's options only the names.
     pub fn redacted(&self) -> serde_json::Value {
         let set = |secret: bool| if secret { "set" } else { "unset" };
-        let url = self.service_map_url.as_ref().map(|url| {
-            let mut shown = url.clone();
-            shown.set_query(None);
-            shown.set_fragment(None);
-            // Fails only for URLs that can have no credentials.
-            let _ = (shown.set_username(""), shown.set_password(None));
-            shown.to_string()
-        });
-        let options: BTreeMap<&str, &str> =
-            self.policy.options.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        // Any other part of a URL may hold a token, the path too.
+        let url = self.service_map_url.as_ref().map(|url| url.origin().ascii_serialization());
+        // What an option means is known to its policy only: its value may be a secret.
+        let options: Vec<&str> = self.policy.options.iter().map(|(name, _)| name.as_str()).collect();
         serde_json::json!({
             "listen": self.listen.to_string(),
             "serviceMapUrl": url,
@@ -319,6 +313,7 @@ impl Settings {
             "allowedOrigins": self.allowed_origins,
             "tokens": self.tokens.iter().map(|token| &token.name).collect::<Vec<_>>(),
             "logLevel": self.log_level.as_str(),
+            "logFormat": self.log_format.map(LogFormat::as_str),
             "policy": { "file": self.policy.file, "family": self.policy.family, "reuse": self.policy.reuse,
                         "options": options },
             "home": self.paths.mcp(),
@@ -333,7 +328,6 @@ impl Settings {
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The query of a URL may hold a key.
         write!(formatter, "Settings{}", self.redacted())
     }
 }
@@ -461,9 +455,9 @@ mod tests {
     #[test]
     fn the_shown_configuration_holds_no_secret() {
         let settings = resolve(
-            "",
+            "log-format = \"pretty\"\n[policy]\noptions = { eager = \"canary\" }",
             &[
-                ("CONNECTORS_SERVICE_MAP_URL", "https://user:canary@m/?token=canary"),
+                ("CONNECTORS_SERVICE_MAP_URL", "https://user:canary@m:8/canary/map?token=canary#canary"),
                 ("CONNECTORS_SIGNATURE_KEY", "canary"),
                 ("CONNECTORS_SERVICE_MAP_TOKEN", "canary"),
                 ("CONNECTORS_API_KEY", "canary"),
@@ -472,6 +466,9 @@ mod tests {
         .unwrap();
         let shown = settings.redacted().to_string();
         assert!(!shown.contains("canary"), "{shown}");
+        for part in [r#""https://m:8""#, r#""options":["eager"]"#, r#""logFormat":"pretty""#] {
+            assert!(shown.contains(part), "{part} in {shown}");
+        }
         assert!(!format!("{settings:?}").contains("canary"));
     }
 }

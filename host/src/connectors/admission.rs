@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::limits;
@@ -71,13 +72,14 @@ impl Drop for Ticket {
 }
 
 impl Admission {
-    /// Starts the task that owns the queue. It ends when every clone of the admission is gone.
+    /// Starts the task that owns the queue. It ends with `stop`, or when every clone of the admission is gone.
     pub fn start(
         policy: Arc<Policy>,
         maximum: u32,
         fixed: Option<u32>,
         options: Vec<(String, String)>,
         tasks: &TaskTracker,
+        stop: CancellationToken,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(limits::ADMISSION_QUEUE);
         let slow_after_ms = u64::try_from(limits::SLOW_AFTER.as_millis()).unwrap_or(u64::MAX);
@@ -95,7 +97,7 @@ impl Admission {
             sender: sender.downgrade(),
             policy,
         };
-        tasks.spawn(queue.run(receiver));
+        tasks.spawn(queue.run(receiver, stop));
         Self { sender }
     }
 
@@ -135,11 +137,12 @@ enum Lane {
 }
 
 impl Queue {
-    async fn run(mut self, mut receiver: mpsc::Receiver<Message>) {
+    async fn run(mut self, mut receiver: mpsc::Receiver<Message>, stop: CancellationToken) {
         let clock = self.policy.edge().clock.clone();
         loop {
             let next_slow = self.next_slow();
             tokio::select! {
+                () = stop.cancelled() => return,
                 message = receiver.recv() => match message {
                     Some(message) => self.take(message),
                     None => return,

@@ -36,7 +36,7 @@ impl Breaker {
             probe_deadline_ms: milliseconds(probe_deadline),
             options,
         };
-        let subject = Subject::new(format!("connector/{id}/breaker"));
+        let subject = policy.subject(format!("connector/{id}/breaker"));
         Self { policy, subject, config, held: Mutex::new(Held::new(BreakerState::initial())) }
     }
 

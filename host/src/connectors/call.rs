@@ -12,6 +12,7 @@ use super::limits;
 use super::status::Contact;
 use crate::edge::clock::Clock;
 use crate::edge::http::HttpError;
+use crate::mcp::protocol::{INVALID_PARAMS, METHOD_NOT_FOUND};
 use crate::mcp::{Outcome, RpcError, WireError};
 use crate::model::raw::RawObject;
 use crate::model::{ConnectorId, Failure, FailureClass};
@@ -42,6 +43,14 @@ pub enum CallError {
         /// When a call is free.
         retry_after: Duration,
     },
+    /// All places for calls at once stay taken.
+    #[error("{connector} has no place free for another call; retry in {} ms", .retry_after.as_millis())]
+    Busy {
+        /// The connector.
+        connector: ConnectorId,
+        /// How long this call waited.
+        retry_after: Duration,
+    },
     /// The server did not answer.
     #[error("{connector} did not answer: {failure}")]
     Failed {
@@ -57,7 +66,9 @@ impl CallError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::NoTool(_) | Self::NoConnector(_) => None,
-            Self::BreakerOpen { retry_after, .. } | Self::Quota { retry_after, .. } => Some(*retry_after),
+            Self::BreakerOpen { retry_after, .. }
+            | Self::Quota { retry_after, .. }
+            | Self::Busy { retry_after, .. } => Some(*retry_after),
             Self::Failed { failure, .. } => failure.retry_after,
         }
     }
@@ -69,6 +80,7 @@ impl CallError {
             Self::NoConnector(_) => "no-connector",
             Self::BreakerOpen { .. } => "breaker-open",
             Self::Quota { .. } => "quota",
+            Self::Busy { .. } => "busy",
             Self::Failed { failure, .. } => failure.class.as_str(),
         }
     }
@@ -95,8 +107,11 @@ impl Handle {
             connector: connector.clone(),
             retry_after: until.since(clock.boot()),
         })?;
-        self.quota.take().map_err(|retry_after| CallError::Quota { connector: connector.clone(), retry_after })?;
         let limit = self.connector.load().timeouts.call.unwrap_or(timeout);
+        // Waiting for our own places says nothing about the server: the breaker hears of it as a call given up.
+        let busy = || CallError::Busy { connector: connector.clone(), retry_after: limit };
+        let _places = tokio::time::timeout(limit, self.places()).await.map_err(|_| busy())?;
+        self.quota.take().map_err(|retry_after| CallError::Quota { connector: connector.clone(), retry_after })?;
         let calling = self.call_in_place(method, params);
         let called = tokio::time::timeout(limit, calling).await.unwrap_or_else(|_| Err(HttpError::Timeout.into()));
         match called {
@@ -104,7 +119,8 @@ impl Handle {
                 passage.succeeded();
                 self.note_contact(Contact::Up);
                 if let Outcome::Error(error) = &called.outcome
-                    && RpcError::parse(error).is_some_and(|error| UNKNOWN_TOOL_CODES.contains(&error.code))
+                    && RpcError::parse(error).is_some_and(|error| denies_the_tool(&error))
+                    && self.may_doubt_the_list(clock.boot())
                 {
                     // The server may not have this tool any more.
                     self.signals.send(Signal::Changed);
@@ -124,13 +140,17 @@ impl Handle {
         }
     }
 
-    async fn call_in_place(&self, method: &str, params: RawObject) -> Result<Called, Failure> {
-        let slot = self.slot.clone()?;
-        let _origin_place = place(&self.origin_places).await;
-        let _quota_place = match self.quota.places() {
-            Some(places) => Some(place(&places).await),
+    /// A place at the origin, and one of the connector's own if they are limited.
+    async fn places(&self) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
+        let own = match self.quota.places() {
+            Some(places) => place(&places).await,
             None => None,
         };
+        (place(&self.origin_places).await, own)
+    }
+
+    async fn call_in_place(&self, method: &str, params: RawObject) -> Result<Called, Failure> {
+        let slot = self.slot.clone()?;
         let mut attempts = limits::ATTEMPTS;
         loop {
             attempts -= 1;
@@ -158,8 +178,18 @@ impl Handle {
     }
 }
 
-/// What servers say when they do not know a tool: invalid params (MCP, tools) or method not found.
-const UNKNOWN_TOOL_CODES: [i64; 2] = [-32602, -32601];
+/// Whether a server says that it does not know the tool. Bad arguments have the same code (MCP, tools: -32602), so the
+/// words decide there.
+fn denies_the_tool(error: &RpcError) -> bool {
+    let message = error.message.to_ascii_lowercase();
+    match error.code {
+        METHOD_NOT_FOUND => true,
+        INVALID_PARAMS => {
+            ["unknown tool", "no such tool", "not found", "does not exist"].iter().any(|it| message.contains(it))
+        }
+        _ => false,
+    }
+}
 
 async fn place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
     // The semaphores are never closed.

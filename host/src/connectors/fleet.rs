@@ -121,7 +121,7 @@ pub struct SyncReport {
     pub ready: usize,
     /// How many do not, or failed in this sync.
     pub failed: usize,
-    /// The greatest number of runs at once.
+    /// How many runs there may be at once: the fixed number, or where the adaptive limit starts.
     pub parallelism: u32,
     /// From its start to its end.
     pub duration_ms: u64,
@@ -173,7 +173,9 @@ pub struct Fleet {
     origins: Origins,
     saved: Mutex<BTreeMap<ConnectorId, StateRecord>>,
     members: ArcSwap<BTreeMap<ConnectorId, Arc<Member>>>,
+    /// Everything that goes on after its connector left, and the admission.
     draining: TaskTracker,
+    stop: CancellationToken,
 }
 
 struct Member {
@@ -193,9 +195,11 @@ impl Fleet {
         records: Vec<(String, StateRecord)>,
     ) -> Self {
         let draining = TaskTracker::new();
+        let stop = CancellationToken::new();
         let options = settings.options.clone();
         let maximum = config_limits::CONCURRENCY_MAX;
-        let admission = Admission::start(policy.clone(), maximum, settings.concurrency, options, &draining);
+        let admission =
+            Admission::start(policy.clone(), maximum, settings.concurrency, options, &draining, stop.clone());
         let clock = policy.edge().clock.clone();
         let run = RunContext { admission, clock, metrics: metrics.clone() };
         Self {
@@ -209,6 +213,7 @@ impl Fleet {
             saved: Mutex::new(saved::of_records(records)),
             members: ArcSwap::default(),
             draining,
+            stop,
         }
     }
 
@@ -326,20 +331,24 @@ impl Fleet {
         called.map(|called| called.outcome)
     }
 
-    /// Ends every connector: its calls in flight first, within `drain`.
-    pub async fn shut_down(&self, drain: Duration) {
+    /// Ends every connector: its calls in flight first, until `deadline`.
+    pub async fn shut_down(&self, deadline: Instant) {
         let members = self.members.swap(Arc::default());
         let ending = members.values().map(|member| async move {
             member.handle.calls.close();
             // Whatever has not ended by then is cut off.
-            let _ = tokio::time::timeout(drain, member.handle.calls.wait()).await;
+            let _ = tokio::time::timeout_at(deadline, member.handle.calls.wait()).await;
             self.stop(member).await;
             if let Ok(slot) = &member.handle.slot {
                 slot.close().await;
             }
         });
         futures_util::future::join_all(ending).await;
+        self.stop.cancel();
         self.draining.close();
+        // Connectors that left earlier end by their own deadlines; what is slower goes with the process.
+        let _ =
+            tokio::time::timeout_at(deadline.max(Instant::now() + limits::CLOSE_TIMEOUT), self.draining.wait()).await;
     }
 
     fn start(&self, connector: Connector) -> Member {
@@ -382,7 +391,13 @@ impl Fleet {
             stop: stop.clone(),
         };
         let supervisor = Supervisor::new(handle.clone(), surroundings, saved);
-        Member { handle, stop, task: Mutex::new(Some(tokio::spawn(supervisor.run()))) }
+        let ended = handle.ended.clone().drop_guard();
+        let task = tokio::spawn(async move {
+            // Dropped however the supervisor ends.
+            let _ended = ended;
+            supervisor.run().await
+        });
+        Member { handle, stop, task: Mutex::new(Some(task)) }
     }
 
     /// Stops a connector's supervisor and lets its calls end; its list leaves the catalog at once if it leaves for good.
@@ -447,17 +462,24 @@ impl Handle {
         if force {
             self.signals.send(Signal::Forced);
         }
-        let over = |now: &Arc<ConnectorStatus>| match force {
+        let over = |now: &Arc<ConnectorStatus>| {
             // A policy may refuse to arm a run: then there is nothing to wait for.
-            true => {
-                now.runs > before.runs || (now.forces > before.forces && now.next_attempt.is_none() && !now.refreshing)
+            let nothing_comes = now.next_attempt.is_none() && !now.refreshing;
+            match force {
+                true => now.runs > before.runs || (now.forces > before.forces && nothing_comes),
+                false => {
+                    let has_a_list = !matches!(now.state, ListState::Empty | ListState::Expired);
+                    now.runs > 0 || has_a_list || nothing_comes
+                }
             }
-            false => now.runs > 0 || !matches!(now.state, ListState::Empty | ListState::Expired),
         };
-        match statuses.wait_for(over).await {
-            Ok(status) => status.clone(),
-            // The supervisor is gone: what it said last stands.
-            Err(_) => before,
+        tokio::select! {
+            passed = statuses.wait_for(over) => match passed {
+                Ok(status) => status.clone(),
+                Err(_) => before,
+            },
+            // It left, or its supervisor failed: what it said last stands.
+            () = self.ended.cancelled() => self.status.borrow().clone(),
         }
     }
 }

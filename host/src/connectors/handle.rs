@@ -1,17 +1,19 @@
 //! A connector as everybody else holds it: its description, session, gates, signals and published status.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::breaker::Breaker;
+use super::limits;
 use super::quota::QuotaGate;
 use super::session_slot::SessionSlot;
 use super::status::{ConnectorStatus, Contact};
-use crate::model::{Connector, ConnectorId, Failure};
+use crate::model::{BootMs, Connector, ConnectorId, Failure};
 
 /// A connector.
 pub(super) struct Handle {
@@ -25,7 +27,11 @@ pub(super) struct Handle {
     pub(super) signals: Signals,
     pub(super) calls: TaskTracker,
     pub(super) status: watch::Sender<Arc<ConnectorStatus>>,
+    /// Cancelled when its supervisor has ended, however it ended.
+    pub(super) ended: CancellationToken,
     contact: AtomicU8,
+    /// When a call last cast doubt on the list, by the boot clock; 0 for never.
+    doubted_at: AtomicU64,
 }
 
 impl Handle {
@@ -47,7 +53,9 @@ impl Handle {
             signals: Signals::default(),
             calls: TaskTracker::new(),
             status: watch::Sender::new(Arc::new(status)),
+            ended: CancellationToken::new(),
             contact: AtomicU8::new(0),
+            doubted_at: AtomicU64::new(0),
         }
     }
 
@@ -61,6 +69,14 @@ impl Handle {
         if self.contact.swap(code, Ordering::Relaxed) != code {
             self.signals.send(Signal::Observed);
         }
+    }
+
+    /// Whether an answer may cast doubt on the list now: not more often than a list may be fetched unforced, whatever
+    /// clients call.
+    pub(super) fn may_doubt_the_list(&self, now: BootMs) -> bool {
+        let last = self.doubted_at.load(Ordering::Relaxed);
+        let may = last == 0 || now.since(BootMs(last)) >= limits::REFRESH_FLOOR;
+        may && self.doubted_at.compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
     /// How the last contact ended.

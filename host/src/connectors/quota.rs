@@ -1,62 +1,60 @@
 //! Quotas: how often a connector may be called. A refused call is told when to come back.
+//!
+//! Sliding windows, in slots of a sixtieth of the period: in no stretch of a period's length does more than the limit
+//! pass. (A leaky bucket of the same rate and burst lets up to twice as much through.)
 
-use std::num::NonZeroU32;
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use governor::clock::{Clock as _, Reference};
-use governor::middleware::NoOpMiddleware;
-use governor::state::{InMemoryState, NotKeyed};
-use governor::{Quota, RateLimiter};
 use tokio::sync::Semaphore;
 
 use crate::edge::clock::Clock;
 use crate::model::{BootMs, Quotas};
 
+/// Slots of a window. More are finer, and cost memory.
+const SLOTS: u64 = 60;
+
+/// What a connector whose `concurrent` is zero tells its callers: nothing will change soon.
+const NEVER: Duration = Duration::from_secs(60);
+
 /// The quotas of one connector.
 pub(super) struct QuotaGate {
-    rates: Vec<Rate>,
+    windows: Mutex<Vec<Window>>,
     places: Option<Arc<Semaphore>>,
-    clock: BootClock,
-}
-
-enum Rate {
-    Limited(RateLimiter<NotKeyed, InMemoryState, BootClock, NoOpMiddleware<BootInstant>>),
-    /// A quota of zero.
-    Nothing {
-        period: Duration,
-    },
+    closed: bool,
+    clock: Arc<dyn Clock>,
 }
 
 impl QuotaGate {
     /// A gate with nothing used up.
     pub(super) fn new(quotas: &Quotas, clock: Arc<dyn Clock>) -> Self {
-        let clock = BootClock(clock);
-        let rate = |limit: Option<u32>, seconds: u64| {
-            let period = Duration::from_secs(seconds);
-            limit.map(|limit| match (NonZeroU32::new(limit), Quota::with_period(period / limit.max(1))) {
-                (Some(limit), Some(quota)) => {
-                    Rate::Limited(RateLimiter::direct_with_clock(quota.allow_burst(limit), clock.clone()))
-                }
-                _ => Rate::Nothing { period },
-            })
-        };
-        let rates = [rate(quotas.per_minute, 60), rate(quotas.per_hour, 3_600), rate(quotas.per_day, 86_400)];
-        let places = quotas.concurrent.map(|places| Arc::new(Semaphore::new(places as usize)));
-        Self { rates: rates.into_iter().flatten().collect(), places, clock }
+        let limits = [(quotas.per_minute, 60), (quotas.per_hour, 3_600), (quotas.per_day, 86_400)];
+        let windows = limits.into_iter().filter_map(|(limit, seconds)| Some(Window::new(limit?, seconds * 1_000)));
+        Self {
+            windows: Mutex::new(windows.collect()),
+            // With no places at all there is nothing to wait for: `take` refuses.
+            places: quotas.concurrent.filter(|places| *places > 0).map(|n| Arc::new(Semaphore::new(n as usize))),
+            closed: quotas.concurrent == Some(0),
+            clock,
+        }
     }
 
-    /// Uses up one call, or says how long until one is free.
+    /// Uses up one call of every quota, or of none, and says how long until all have one free.
     pub(super) fn take(&self) -> Result<(), Duration> {
-        for rate in &self.rates {
-            match rate {
-                Rate::Nothing { period } => return Err(*period),
-                Rate::Limited(limiter) => {
-                    limiter.check().map_err(|refused| refused.wait_time_from(self.clock.now()))?;
-                }
+        if self.closed {
+            return Err(NEVER);
+        }
+        let now = self.clock.boot();
+        let mut windows = self.windows.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = windows.iter_mut().filter_map(|window| window.wait(now)).max();
+        match wait {
+            Some(wait) => Err(wait),
+            None => {
+                windows.iter_mut().for_each(|window| window.count(now));
+                Ok(())
             }
         }
-        Ok(())
     }
 
     /// The places for calls at once, if they are limited.
@@ -65,37 +63,41 @@ impl QuotaGate {
     }
 }
 
-/// The boot clock as the rate limiter reads it.
-#[derive(Clone)]
-struct BootClock(Arc<dyn Clock>);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct BootInstant(BootMs);
-
-impl governor::clock::Clock for BootClock {
-    type Instant = BootInstant;
-
-    fn now(&self) -> BootInstant {
-        BootInstant(self.0.boot())
-    }
+/// What passed within one period.
+struct Window {
+    limit: u64,
+    slot_ms: u64,
+    /// Slots in which calls passed, oldest first, with how many.
+    slots: VecDeque<(u64, u64)>,
 }
 
-impl Reference for BootInstant {
-    fn duration_since(&self, earlier: Self) -> governor::nanos::Nanos {
-        self.0.since(earlier.0).into()
+impl Window {
+    fn new(limit: u32, period_ms: u64) -> Self {
+        Self { limit: limit.into(), slot_ms: period_ms / SLOTS, slots: VecDeque::new() }
     }
 
-    fn saturating_sub(&self, duration: governor::nanos::Nanos) -> Self {
-        let milliseconds = u64::try_from(Duration::from(duration).as_millis()).unwrap_or(u64::MAX);
-        Self(BootMs(self.0.0.saturating_sub(milliseconds)))
+    /// How long until a call may pass; none: now.
+    fn wait(&mut self, now: BootMs) -> Option<Duration> {
+        let slot = now.0 / self.slot_ms;
+        // A slot counts until the whole of it is a period ago.
+        while self.slots.front().is_some_and(|(oldest, _)| oldest + SLOTS < slot) {
+            self.slots.pop_front();
+        }
+        let passed: u64 = self.slots.iter().map(|(_, count)| count).sum();
+        if passed < self.limit {
+            return None;
+        }
+        let oldest = self.slots.front().map_or(slot, |(oldest, _)| *oldest);
+        let free_at = (oldest + SLOTS + 1) * self.slot_ms;
+        Some(Duration::from_millis(free_at.saturating_sub(now.0).max(1)))
     }
-}
 
-impl std::ops::Add<governor::nanos::Nanos> for BootInstant {
-    type Output = Self;
-
-    fn add(self, duration: governor::nanos::Nanos) -> Self {
-        Self(self.0.plus(duration.into()))
+    fn count(&mut self, now: BootMs) {
+        let slot = now.0 / self.slot_ms;
+        match self.slots.back_mut() {
+            Some((newest, count)) if *newest == slot => *count += 1,
+            _ => self.slots.push_back((slot, 1)),
+        }
     }
 }
 
@@ -105,24 +107,53 @@ mod tests {
     use crate::edge::clock::VirtualClock;
     use crate::model::WallMs;
 
+    fn gate(quotas: Quotas) -> QuotaGate {
+        QuotaGate::new(&quotas, Arc::new(VirtualClock::starting_at(WallMs(0))))
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_used_up_quota_says_when_to_come_back() {
-        let clock = Arc::new(VirtualClock::starting_at(WallMs(0)));
-        let gate = QuotaGate::new(&Quotas { per_minute: Some(2), ..Quotas::default() }, clock);
+        let gate = gate(Quotas { per_minute: Some(2), ..Quotas::default() });
         assert_eq!((gate.take(), gate.take()), (Ok(()), Ok(())));
         let wait = gate.take().unwrap_err();
-        assert!(wait > Duration::from_secs(20) && wait <= Duration::from_secs(30), "{wait:?}");
-        tokio::time::advance(wait + Duration::from_millis(1)).await;
+        assert!(wait > Duration::from_secs(59) && wait <= Duration::from_secs(61), "{wait:?}");
+        tokio::time::advance(wait).await;
         assert_eq!(gate.take(), Ok(()));
-        assert!(gate.take().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn in_no_stretch_of_a_period_does_more_than_the_limit_pass() {
+        let gate = gate(Quotas { per_minute: Some(20), ..Quotas::default() });
+        let mut passed: Vec<u64> = Vec::new();
+        for step in 0..2_000u64 {
+            if gate.take().is_ok() {
+                passed.push(step * 97);
+            }
+            tokio::time::advance(Duration::from_millis(97)).await;
+        }
+        for (position, first) in passed.iter().enumerate() {
+            let within = passed[position..].iter().take_while(|time| **time < first + 60_000).count();
+            assert!(within <= 20, "{within} calls from {first} ms on");
+        }
+        assert!(passed.len() >= 60, "{} calls in 194 s", passed.len());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_call_uses_up_nothing() {
+        let gate = gate(Quotas { per_minute: Some(3), per_hour: Some(1), ..Quotas::default() });
+        assert_eq!(gate.take(), Ok(()));
+        for _ in 0..10 {
+            assert!(gate.take().unwrap_err() > Duration::from_secs(3_500));
+        }
+        tokio::time::advance(Duration::from_secs(3_700)).await;
+        assert_eq!(gate.take(), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_quota_of_zero_allows_nothing_and_none_allows_everything() {
-        let clock = Arc::new(VirtualClock::starting_at(WallMs(0)));
-        let nothing = QuotaGate::new(&Quotas { per_day: Some(0), ..Quotas::default() }, clock.clone());
-        assert_eq!(nothing.take(), Err(Duration::from_secs(86_400)));
-        let everything = QuotaGate::new(&Quotas::default(), clock);
+        assert!(gate(Quotas { per_day: Some(0), ..Quotas::default() }).take().is_err());
+        assert_eq!(gate(Quotas { concurrent: Some(0), ..Quotas::default() }).take(), Err(NEVER));
+        let everything = gate(Quotas::default());
         assert!((0..10_000).all(|_| everything.take().is_ok()));
     }
 }

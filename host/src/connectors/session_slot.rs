@@ -24,6 +24,8 @@ struct Slot {
     era: Option<Era>,
     /// Whether a session was lost since the list was last fetched.
     lost: bool,
+    /// Whether the connector has left: a session that opens now is closed at once.
+    closed: bool,
     /// The list in force: calls to a modern server mirror what its definitions annotate.
     tools: Option<ToolList>,
 }
@@ -39,7 +41,7 @@ type Opening = Shared<BoxFuture<'static, Result<Arc<Session>, Failure>>>;
 impl SessionSlot {
     /// No session yet; the era of the last one is remembered.
     pub(super) fn new(upstream: Upstream, connect_timeout: Duration, era: Option<Era>) -> Self {
-        let inner = Mutex::new(Slot { state: SlotState::Closed, era, lost: false, tools: None });
+        let inner = Mutex::new(Slot { state: SlotState::Closed, era, lost: false, closed: false, tools: None });
         Self { upstream: Arc::new(upstream), connect_timeout, inner }
     }
 
@@ -89,7 +91,15 @@ impl SessionSlot {
 
     /// Closes the session, if there is one.
     pub(super) async fn close(&self) {
-        let state = std::mem::replace(&mut self.lock().state, SlotState::Closed);
+        let state = {
+            let mut slot = self.lock();
+            slot.closed = true;
+            std::mem::replace(&mut slot.state, SlotState::Closed)
+        };
+        if let SlotState::Opening(opening) = &state {
+            // Its task sees that the slot is closed, and closes what it opened.
+            let _ = tokio::time::timeout(super::limits::CLOSE_TIMEOUT, opening.clone()).await;
+        }
         if let SlotState::Open(session) = state {
             // Closing is a courtesy to the server.
             let _ = tokio::time::timeout(super::limits::CLOSE_TIMEOUT, session.close()).await;
@@ -97,6 +107,7 @@ impl SessionSlot {
     }
 
     fn open(self: Arc<Self>, era: Option<Era>) -> Opening {
+        let slot = self.clone();
         // A task of its own: whoever asked first may go away, the others still wait for it. It ends by its deadline.
         let task = tokio::spawn(async move {
             let opened = match era {
@@ -106,26 +117,39 @@ impl SessionSlot {
                 },
                 None => self.attempt(None).await,
             };
-            let mut slot = self.lock();
-            match opened {
-                Ok(session) => {
-                    let session = Arc::new(session);
-                    slot.era = Some(session.era());
-                    let tools = slot.tools.iter().flat_map(ToolList::tools);
-                    session.remember_tools(tools.map(|tool| &*tool.definition));
-                    slot.state = SlotState::Open(session.clone());
-                    Ok(session)
-                }
+            let session = match opened {
+                Ok(session) => Arc::new(session),
                 Err(error) => {
-                    slot.state = SlotState::Closed;
-                    Err(error.failure())
+                    self.lock().state = SlotState::Closed;
+                    return Err(error.failure());
                 }
+            };
+            if self.put(&session) {
+                return Ok(session);
             }
+            session.close().await;
+            Err(Failure::new(FailureClass::Refused, "the connector has left"))
         });
         let opening: BoxFuture<'static, _> = Box::pin(async move {
-            task.await.unwrap_or_else(|_| Err(Failure::new(FailureClass::Server, "opening the session failed")))
+            task.await.unwrap_or_else(|_| {
+                slot.lock().state = SlotState::Closed;
+                Err(Failure::new(FailureClass::Server, "opening the session failed"))
+            })
         });
         opening.shared()
+    }
+
+    /// Puts a session in, unless the slot was closed meanwhile.
+    fn put(&self, session: &Arc<Session>) -> bool {
+        let mut slot = self.lock();
+        if slot.closed {
+            return false;
+        }
+        slot.era = Some(session.era());
+        let tools = slot.tools.iter().flat_map(ToolList::tools);
+        session.remember_tools(tools.map(|tool| &*tool.definition));
+        slot.state = SlotState::Open(session.clone());
+        true
     }
 
     async fn attempt(&self, era: Option<Era>) -> Result<Session, WireError> {

@@ -16,8 +16,7 @@ use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::ListScope;
 use crate::model::{BootMs, Failure, FailureClass, ListFacts, ListState, Scope, ToolList, WallMs};
 use crate::policy::contract::{
-    AdvanceOutcome, AdvanceReason, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted,
-    case_name,
+    AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted, case_name,
 };
 use crate::policy::{Policy, Run, Upkeep, UpkeepConfig};
 use crate::telemetry::RefreshOutcome;
@@ -87,12 +86,14 @@ impl Supervisor {
             let (handle, context) = (self.handle.clone(), self.with.run.clone());
             self.contacting = Some(tokio::spawn(run::contact(handle, context, self.candidate())));
         }
+        let mut swaps = self.with.policy.swaps();
         loop {
             let stop = self.with.stop.clone();
             let handle = self.handle.clone();
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
+                Ok(()) = swaps.changed() => self.upkeep.judge_if_swapped(),
                 signals = handle.signals.take() => self.signalled(signals),
                 (run, ended) = ended(&mut self.running) => self.ended(run, ended),
                 reached = contacted(&mut self.contacting) => self.contacted(reached),
@@ -105,12 +106,13 @@ impl Supervisor {
     }
 
     async fn end(mut self) -> Option<StateRecord> {
-        self.upkeep.stopped();
-        if let Some((_, task)) = self.running.take() {
+        if let Some((run, task)) = self.running.take() {
             task.abort();
             // An aborted task ends at its next wait.
             let _ = task.await;
+            self.upkeep.cancelled(run);
         }
+        self.upkeep.stopped();
         if let Some(task) = self.contacting.take() {
             task.abort();
             let _ = task.await;
@@ -217,10 +219,10 @@ impl Supervisor {
         };
         let duration_ms = u64::try_from(listed.duration.as_millis()).unwrap_or(u64::MAX);
         match self.upkeep.fetched(run, event) {
-            Ok((AdvanceOutcome::Stored | AdvanceOutcome::Kept, reason)) => {
+            Ok((outcome @ (AdvanceOutcome::Stored | AdvanceOutcome::Kept), reason)) => {
                 self.last_failure = None;
                 self.last_duration_ms = Some(duration_ms);
-                if reason != AdvanceReason::SameAgain {
+                if outcome == AdvanceOutcome::Stored {
                     self.replace_list(list);
                 }
                 tracing::debug!(connector = %self.handle.id, duration_ms, reason = case_name(&reason), "synced");

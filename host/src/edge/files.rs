@@ -5,7 +5,7 @@
 //! nothing can escape it. A file that can not be understood is moved aside, never overwritten.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,6 +27,25 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     /// Whatever the file system says.
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>>;
+
+    /// The same for a file of at most `cap` bytes, without reading much more than that.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::FileTooLarge`] for a larger one, or whatever the file system says.
+    fn read_at_most(&self, name: &str, cap: usize) -> io::Result<Option<Vec<u8>>> {
+        match self.read(name)? {
+            Some(bytes) if bytes.len() > cap => Err(io::ErrorKind::FileTooLarge.into()),
+            other => Ok(other),
+        }
+    }
+
+    /// What the file looks like from outside; none if it is not there, or if the directory can not tell.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn look(&self, _name: &str) -> io::Result<Option<FileLook>> {
+        Ok(None)
+    }
 
     /// Puts `bytes` in the place of the file, durably: after it returned, a crash leaves the new bytes; before, the old
     /// ones or the new ones, whole.
@@ -59,6 +78,18 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     /// Whatever the file system says.
     fn try_lock(&self, name: &str) -> io::Result<Option<LockGuard>>;
+}
+
+/// What a file looks like from outside. Another look is another content; the same look is the same content most of the
+/// time: times are coarse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileLook {
+    /// How many bytes it has.
+    pub length: u64,
+    /// When it was written, in nanoseconds since the Unix epoch, if the file system tells.
+    pub modified: Option<u128>,
+    /// Which file it is.
+    pub file: u64,
 }
 
 /// A held lock.
@@ -108,13 +139,44 @@ impl SystemDirectory {
     }
 }
 
+/// None for what is not there.
+fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 impl Directory for SystemDirectory {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        match self.directory.read(name) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
+        if_there(self.directory.read(name))
+    }
+
+    fn read_at_most(&self, name: &str, cap: usize) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = if_there(self.directory.open(name))? else { return Ok(None) };
+        let cap = u64::try_from(cap).unwrap_or(u64::MAX);
+        if file.metadata()?.len() > cap {
+            return Err(io::ErrorKind::FileTooLarge.into());
         }
+        let mut bytes = Vec::new();
+        // One byte more than is accepted shows that it has grown meanwhile.
+        file.take(cap.saturating_add(1)).read_to_end(&mut bytes)?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > cap {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(Some(bytes))
+    }
+
+    fn look(&self, name: &str) -> io::Result<Option<FileLook>> {
+        let Some(metadata) = if_there(self.directory.metadata(name))? else { return Ok(None) };
+        let modified = metadata.modified().ok().map(cap_std::time::SystemTime::into_std);
+        let modified = modified.and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+        Ok(Some(FileLook {
+            length: metadata.len(),
+            modified: modified.map(|since| since.as_nanos()),
+            file: cap_std::fs::MetadataExt::ino(&metadata),
+        }))
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
@@ -168,7 +230,8 @@ pub struct MemoryDirectory {
 
 #[derive(Debug, Default)]
 struct Memory {
-    files: BTreeMap<String, Vec<u8>>,
+    /// The bytes of each file, and how many had been written when they were.
+    files: BTreeMap<String, (u64, Vec<u8>)>,
     locked: BTreeMap<String, std::sync::Weak<()>>,
     replaces: usize,
 }
@@ -191,13 +254,31 @@ impl MemoryDirectory {
 
 impl Directory for MemoryDirectory {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
-        Ok(self.with(|memory| memory.files.get(name).cloned()))
+        Ok(self.with(|memory| memory.files.get(name).map(|(_, bytes)| bytes.clone())))
+    }
+
+    fn read_at_most(&self, name: &str, cap: usize) -> io::Result<Option<Vec<u8>>> {
+        self.with(|memory| match memory.files.get(name) {
+            Some((_, bytes)) if bytes.len() > cap => Err(io::ErrorKind::FileTooLarge.into()),
+            file => Ok(file.map(|(_, bytes)| bytes.clone())),
+        })
+    }
+
+    fn look(&self, name: &str) -> io::Result<Option<FileLook>> {
+        Ok(self.with(|memory| {
+            memory.files.get(name).map(|(number, bytes)| FileLook {
+                length: u64::try_from(bytes.len()).unwrap_or(u64::MAX),
+                modified: None,
+                file: *number,
+            })
+        }))
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.with(|memory| {
             memory.replaces += 1;
-            memory.files.insert(name.to_owned(), bytes.to_vec());
+            let number = u64::try_from(memory.replaces).unwrap_or(u64::MAX);
+            memory.files.insert(name.to_owned(), (number, bytes.to_vec()));
         });
         Ok(())
     }
@@ -258,6 +339,31 @@ mod tests {
             assert_eq!(directory.names().unwrap(), ["y"]);
             directory.remove("y").unwrap();
             assert!(directory.names().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_file_above_the_cap_is_refused_and_a_missing_one_is_none() {
+        let (_folder, directories) = directories();
+        for directory in directories {
+            directory.replace("x", b"four").unwrap();
+            assert_eq!(directory.read_at_most("x", 4).unwrap().as_deref(), Some(&b"four"[..]));
+            assert_eq!(directory.read_at_most("x", 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+            assert_eq!(directory.read_at_most("y", 3).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn a_file_looks_the_same_until_it_is_replaced() {
+        let (_folder, directories) = directories();
+        for directory in directories {
+            assert_eq!(directory.look("x").unwrap(), None);
+            directory.replace("x", b"one").unwrap();
+            let before = directory.look("x").unwrap();
+            assert!(before.is_some_and(|look| look.length == 3));
+            assert_eq!(directory.look("x").unwrap(), before);
+            directory.replace("x", b"two").unwrap();
+            assert_ne!(directory.look("x").unwrap(), before);
         }
     }
 

@@ -21,9 +21,6 @@ pub const MAX_REDIRECTS: usize = 3;
 /// How long an idle connection is kept for the next request.
 const POOL_IDLE: Duration = Duration::from_secs(90);
 
-/// How long a TCP and TLS handshake may take; deadlines above it are the caller's.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// A request. Bodies are small and whole.
 #[derive(Clone)]
 pub struct Request {
@@ -178,7 +175,8 @@ pub async fn within<T, E: From<HttpError>>(limit: Duration, work: impl Future<Ou
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(HttpError::Timeout.into()))
 }
 
-/// The real network: one pooled client with rustls, the platform's roots and the system's proxies.
+/// The real network: one pooled client with rustls, the platform's roots and the system's proxies. It has no deadline of
+/// its own, not for connecting either: every caller has one, and some are long.
 #[derive(Clone, Debug)]
 pub struct ReqwestHttp {
     client: reqwest::Client,
@@ -192,7 +190,6 @@ impl ReqwestHttp {
     pub fn new() -> Result<Self, HttpSetupError> {
         let client = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT)
             .pool_idle_timeout(POOL_IDLE)
             .tcp_nodelay(true)
             .user_agent(concat!("cortex-mcp/", env!("CARGO_PKG_VERSION")))
@@ -223,6 +220,10 @@ impl Http for ReqwestHttp {
 }
 
 fn classify(error: &reqwest::Error) -> HttpError {
+    if error.is_timeout() {
+        // The system's own patience with a connection may end too.
+        return HttpError::Timeout;
+    }
     if error.is_connect() {
         // A resolver failure is only recognisable by its source's text.
         let mut source = std::error::Error::source(error);
@@ -234,5 +235,38 @@ fn classify(error: &reqwest::Error) -> HttpError {
         }
         return HttpError::Connect;
     }
-    if error.is_timeout() { HttpError::Timeout } else { HttpError::Broken }
+    HttpError::Broken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server that accepts connections and never says a word, so that no TLS handshake ends.
+    fn silent() -> (std::net::TcpListener, Url) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap()).parse().unwrap();
+        (listener, url)
+    }
+
+    // The clock is virtual and the socket is real: only timers can end this wait, so nothing races.
+    #[tokio::test(start_paused = true)]
+    async fn connecting_may_take_as_long_as_the_caller_allows() {
+        let (_listener, url) = silent();
+        let http = ReqwestHttp::new().unwrap();
+        let request = Request { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new() };
+        let began = tokio::time::Instant::now();
+        let limit = Duration::from_secs(60);
+        assert_eq!(within(limit, http.send(request)).await.err(), Some(HttpError::Timeout));
+        assert_eq!(began.elapsed(), limit);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_takes_too_long_is_a_timeout_and_no_refusal() {
+        let (_listener, url) = silent();
+        let client = reqwest::Client::builder().connect_timeout(Duration::from_millis(20)).build().unwrap();
+        let error = client.get(url).send().await.unwrap_err();
+        assert!(error.is_connect());
+        assert_eq!(classify(&error), HttpError::Timeout);
+    }
 }

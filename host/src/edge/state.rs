@@ -1,8 +1,8 @@
 //! Last known good state on disk: one file for each subject, its raw bytes behind a header and a digest.
 //!
 //! A file is `cortex-state 1 <sha256>` on the first line, a JSON header on the second, and the raw bytes after it; the
-//! digest covers everything behind the first line. A file that does not read so is moved aside, never overwritten, and
-//! its subject starts as if it had none.
+//! digest covers everything behind the first line. A file that does not read so is moved aside by whoever writes, never
+//! overwritten, and its subject starts as if it had none.
 
 use std::io;
 use std::sync::Arc;
@@ -82,11 +82,40 @@ pub trait StateSink: Send + Sync + 'static {
 pub struct SavedState {
     /// The records, by name.
     pub records: Vec<(String, StateRecord)>,
-    /// The names of files that were damaged and moved aside.
-    pub damaged: Vec<String>,
+    /// The files that are damaged.
+    pub damaged: Vec<Damaged>,
 }
 
-/// Reads every record of a directory. Damaged files are renamed to `<name>.damaged`.
+/// A file that can not be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// The name of its record.
+    pub name: String,
+    /// The digest of its bytes.
+    pub digest: Digest,
+}
+
+impl Damaged {
+    /// A file of these bytes.
+    pub fn new(name: &str, bytes: &[u8]) -> Self {
+        Self { name: name.to_owned(), digest: Digest::of(bytes) }
+    }
+
+    /// Where it is moved: each damaged content has a place of its own.
+    pub fn aside(&self) -> String {
+        format!("{}.{}.damaged", self.name, self.digest.short(8))
+    }
+}
+
+/// Moves a damaged file aside. Only for whoever holds the lock: another process may write a good one meanwhile.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn set_aside(directory: &dyn Directory, damaged: &Damaged) -> io::Result<()> {
+    directory.rename(&file_name(&damaged.name), &damaged.aside())
+}
+
+/// Reads every record of a directory.
 ///
 /// # Errors
 /// Whatever the file system says.
@@ -97,21 +126,10 @@ pub fn read_all(directory: &dyn Directory) -> io::Result<SavedState> {
         let Some(bytes) = directory.read(&file)? else { continue };
         match StateRecord::decode(&bytes) {
             Some(record) => saved.records.push((name.to_owned(), record)),
-            None => {
-                directory.rename(&file, &format!("{name}.damaged"))?;
-                saved.damaged.push(name.to_owned());
-            }
+            None => saved.damaged.push(Damaged::new(name, &bytes)),
         }
     }
     Ok(saved)
-}
-
-/// Reads one record, if it is there and whole.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn read_one(directory: &dyn Directory, name: &str) -> io::Result<Option<StateRecord>> {
-    Ok(directory.read(&file_name(name))?.and_then(|bytes| StateRecord::decode(&bytes)))
 }
 
 /// Writes one record durably.
@@ -176,7 +194,21 @@ mod tests {
         directory.replace("bad.state", b"cortex-state 1 nonsense").unwrap();
         let saved = read_all(&*shared).unwrap();
         assert_eq!(saved.records, [("good".to_owned(), record)]);
-        assert_eq!(saved.damaged, ["bad"]);
-        assert_eq!(directory.names().unwrap(), ["bad.damaged", "good.state"]);
+        let damaged = Damaged::new("bad", b"cortex-state 1 nonsense");
+        assert_eq!(saved.damaged, std::slice::from_ref(&damaged));
+        set_aside(&*shared, &damaged).unwrap();
+        assert_eq!(directory.names().unwrap(), [damaged.aside(), "good.state".to_owned()]);
+    }
+
+    #[test]
+    fn a_file_that_was_moved_aside_is_not_overwritten_by_the_next_one() {
+        let directory = MemoryDirectory::new();
+        for bytes in [&b"first"[..], b"second", b"first"] {
+            directory.replace("bad.state", bytes).unwrap();
+            for damaged in read_all(&directory).unwrap().damaged {
+                set_aside(&directory, &damaged).unwrap();
+            }
+        }
+        assert_eq!(directory.names().unwrap().len(), 2);
     }
 }

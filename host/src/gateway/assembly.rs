@@ -38,10 +38,15 @@ pub(super) fn start(
     let publisher = watch::Sender::new(Arc::new(Applied::default()));
     let applied = publisher.subscribe();
     let task = tokio::spawn(async move {
+        let mut told: Vec<Conflict> = Vec::new();
         loop {
             let map_view = map.as_mut().map(|map| map.borrow_and_update().clone());
             let registry_view = registry.borrow_and_update().clone();
             let (connectors, conflicts) = join(map_view.as_deref(), &registry_view);
+            for conflict in news(&told, &conflicts) {
+                tracing::warn!(connector = %conflict.id, name = conflict.hidden, "named twice: the first is served");
+            }
+            told.clone_from(&conflicts);
             let disabled = connectors.iter().filter(|one| !one.enabled).map(|one| one.id.clone()).collect();
             fleet.apply(connectors).await;
             publisher.send_replace(Arc::new(Applied {
@@ -73,11 +78,35 @@ fn join(map: Option<&MapView>, registry: &RegistryView) -> (Vec<Connector>, Vec<
     let mut conflicts = Vec::new();
     for connector in of_map.chain(&registry.connectors) {
         if joined.contains_key(&connector.id) {
-            tracing::warn!(connector = %connector.id, name = connector.name, "named twice: the first is served");
             conflicts.push(Conflict { id: connector.id.clone(), hidden: connector.name.clone() });
         } else {
             joined.insert(connector.id.clone(), connector.clone());
         }
     }
     (joined.into_values().collect(), conflicts)
+}
+
+/// The conflicts that were not there when it was put together before.
+fn news<'a>(before: &'a [Conflict], now: &'a [Conflict]) -> impl Iterator<Item = &'a Conflict> {
+    now.iter().filter(|conflict| !before.contains(conflict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conflicts(ids: &[&str]) -> Vec<Conflict> {
+        ids.iter().map(|id| Conflict { id: id.parse().unwrap(), hidden: (*id).to_owned() }).collect()
+    }
+
+    #[test]
+    fn a_conflict_is_told_when_it_appears_and_not_each_time_that_documents_are_applied() {
+        let told = |before: &[&str], now: &[&str]| -> Vec<String> {
+            news(&conflicts(before), &conflicts(now)).map(|conflict| conflict.hidden.clone()).collect()
+        };
+        assert_eq!(told(&[], &["one"]), ["one"]);
+        assert!(told(&["one"], &["one"]).is_empty());
+        assert_eq!(told(&["one"], &["one", "two"]), ["two"]);
+        assert_eq!(told(&[], &["one"]), ["one"], "one that went away is told again when it is back");
+    }
 }

@@ -218,14 +218,15 @@ impl Gateway {
     /// Ends it, in order: calls in flight end or are cut off, sessions are closed, state is written, tasks are awaited.
     pub async fn shut_down(&self) {
         let parts = &self.inner.parts;
+        let deadline = Instant::now() + limits::DRAIN_TIMEOUT;
         self.inner.calls.close();
         // Whatever has not ended by then is cut off below.
-        let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, self.inner.calls.wait()).await;
+        let _ = tokio::time::timeout_at(deadline, self.inner.calls.wait()).await;
         parts.stop.cancel();
         let tasks = self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let Some(Tasks { loops, state }) = tasks else { return };
         end(loops).await;
-        parts.fleet.shut_down(limits::DRAIN_TIMEOUT).await;
+        parts.fleet.shut_down(deadline).await;
         parts.state.close().await;
         end(vec![state]).await;
         tracing::info!("the gateway has ended");

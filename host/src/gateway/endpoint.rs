@@ -34,7 +34,8 @@ pub(super) async fn post(State(gateway): State<Gateway>, headers: HeaderMap, bod
                 Err(_) => refused(Some(&id), StatusCode::BAD_REQUEST, INVALID_REQUEST, "unreadable params", None),
             }
         }
-        // Nothing that a client may tell changes anything here.
+        // Nothing that a client may tell changes anything here. A legacy client's `notifications/cancelled` names an id that
+        // other clients use as well: without sessions it can not be told whose call it means, so calls run to their end.
         Ok(Message::Notification { .. } | Message::Response { .. }) => StatusCode::ACCEPTED.into_response(),
         Err(error) => refused(error.id(), StatusCode::BAD_REQUEST, error.code(), &error.to_string(), None),
     }

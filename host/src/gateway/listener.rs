@@ -1,31 +1,46 @@
 //! The routes of a gateway, and serving them on a socket until told to stop.
+//!
+//! A request's body must arrive within [`BODY_TIMEOUT`]: who sends half of one does not keep its connection for ever.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::body::{Body, to_bytes};
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
+use http::StatusCode;
+use http_body_util::LengthLimitError;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::door::{Door, guard};
 use super::embed::Gateway;
 use super::{admin, endpoint, limits};
+use crate::telemetry::Metrics;
+
+/// How long the body of a request may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Gateway {
     /// The routes, for whoever serves them: `/mcp`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`, `/sync`.
     /// `listen` is the address that they are reached under.
     pub fn router(&self, listen: SocketAddr) -> Router {
-        let door = Arc::new(Door::new(self.settings(), listen, self.inner.parts.metrics.clone()));
+        let metrics = self.inner.parts.metrics.clone();
+        let door = Arc::new(Door::new(self.settings(), listen, metrics.clone()));
         let guarded = Router::new()
             .route("/mcp", post(endpoint::post).get(endpoint::get).delete(endpoint::delete))
             .route("/metrics", get(admin::metrics))
             .route("/status", get(admin::status))
             .route("/sync", post(admin::sync))
             .layer(DefaultBodyLimit::max(limits::REQUEST_BYTES_MAX))
-            .layer(axum::middleware::from_fn_with_state(door, guard));
+            // Whoever is turned away at the door is not listened to at all.
+            .layer(from_fn_with_state(metrics, with_whole_body))
+            .layer(from_fn_with_state(door, guard));
         let open = Router::new().route("/healthz", get(admin::healthz)).route("/readyz", get(admin::readyz));
         guarded.merge(open).with_state(self.clone())
     }
@@ -50,5 +65,79 @@ impl Gateway {
             served = serving.into_future() => served,
             () = deadline => Ok(()),
         }
+    }
+}
+
+/// The middleware that waits for a request's body, up to its greatest size and for so long.
+async fn with_whole_body(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let (status, reason) = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limits::REQUEST_BYTES_MAX)).await {
+        Ok(Ok(body)) => return next.run(Request::from_parts(parts, Body::from(body))).await,
+        Ok(Err(error)) if is_too_long(&error) => (StatusCode::PAYLOAD_TOO_LARGE, "body-size"),
+        Ok(Err(_)) => (StatusCode::BAD_REQUEST, "body-broken"),
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "body-timeout"),
+    };
+    metrics.request_refused(reason);
+    tracing::warn!(reason, path = parts.uri.path(), "the body of a request did not arrive");
+    status.into_response()
+}
+
+fn is_too_long(error: &axum::Error) -> bool {
+    std::error::Error::source(error).is_some_and(|source| source.is::<LengthLimitError>())
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures_util::{StreamExt, stream};
+    use tokio::time::Instant;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::config::{Environment, Settings};
+    use crate::edge::Edge;
+    use crate::edge::clock::VirtualClock;
+    use crate::edge::entropy::VirtualEntropy;
+    use crate::edge::files::MemoryDirectory;
+    use crate::edge::virtual_network::VirtualNetwork;
+    use crate::model::WallMs;
+
+    async fn router() -> Router {
+        let edge = Edge {
+            clock: Arc::new(VirtualClock::starting_at(WallMs(1_767_225_600_000))),
+            entropy: Arc::new(VirtualEntropy::from_number(7)),
+            http: Arc::new(VirtualNetwork::new()),
+        };
+        let gateway = Gateway::builder(Settings::from_environment(&Environment::default()).unwrap())
+            .edge(edge)
+            .state_directory(Arc::new(MemoryDirectory::new()))
+            .registry_directory(Arc::new(MemoryDirectory::new()))
+            .start();
+        gateway.await.unwrap().router("127.0.0.1:8420".parse().unwrap())
+    }
+
+    async fn post(router: Router, body: Body) -> StatusCode {
+        let request = Request::post("/mcp").header("host", "localhost").header("content-type", "application/json");
+        router.oneshot(request.body(body).unwrap()).await.unwrap().status()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stops_half_way_is_given_up_after_half_a_minute() {
+        let router = router().await;
+        let began = Instant::now();
+        let half = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]).chain(stream::pending());
+        assert_eq!(post(router, Body::from_stream(half)).await, StatusCode::REQUEST_TIMEOUT);
+        assert_eq!(began.elapsed(), BODY_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_whole_body_passes_and_one_above_the_cap_does_not() {
+        let router = router().await;
+        let ping = r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#;
+        assert_eq!(post(router.clone(), ping.into()).await, StatusCode::OK);
+        let large = vec![b' '; limits::REQUEST_BYTES_MAX + 1];
+        assert_eq!(post(router.clone(), large.into()).await, StatusCode::PAYLOAD_TOO_LARGE);
+        let broken = stream::iter([Err::<Bytes, _>(std::io::Error::other("gone"))]);
+        assert_eq!(post(router, Body::from_stream(broken)).await, StatusCode::BAD_REQUEST);
     }
 }

@@ -207,7 +207,8 @@ fn complete(era: Era, result: Box<RawValue>) -> Box<RawValue> {
 
 fn connector_error(error: &CallError) -> Answer {
     let mut data = RawObject::new();
-    if let CallError::BreakerOpen { connector, .. }
+    if let CallError::Busy { connector, .. }
+    | CallError::BreakerOpen { connector, .. }
     | CallError::Quota { connector, .. }
     | CallError::Failed { connector, .. } = error
     {

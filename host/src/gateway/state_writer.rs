@@ -2,7 +2,8 @@
 //! by one process of a directory at a time.
 //!
 //! Whoever holds the lock writes; the others follow: they serve from their own memory, write nothing, and take over when
-//! the lock is free. A record that bears a later stamp than ours is never overwritten.
+//! the lock is free. A change is stamped when it is handed in. Whoever takes over leaves what was written later than its
+//! own change was handed in, and drops that change; the service map goes to whoever keeps it, who judges which is newer.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::edge::files::{Directory, LockGuard};
-use crate::edge::state::{self, SavedState, StateRecord, StateSink};
+use crate::edge::state::{self, Damaged, SavedState, StateRecord, StateSink};
 use crate::model::BootMs;
 use crate::policy::contract::{ClockState, Hlc, Pending};
 use crate::policy::{Held, Policy, Subject};
@@ -86,29 +87,26 @@ pub(super) fn start(
 ) -> io::Result<Started> {
     // The lock comes first: what is read under it can not change any more.
     let lock = directory.try_lock(LOCK)?;
-    let SavedState { records, damaged } = state::read_all(&*directory)?;
-    for name in damaged {
-        tracing::warn!(name, "saved state is damaged; it was moved aside and is fetched anew");
-    }
     let mut clock = Held::new(ClockState::initial());
     let mut stamps = BTreeMap::new();
     let mut saved = Vec::new();
-    for (name, record) in records {
-        let Some((stamped, record)) = strip(record) else { continue };
-        clock.state.last = latest(clock.state.last, stamped.stamp);
-        stamps.insert(name.clone(), stamped.stamp);
+    for (name, stamp, record) in read_saved(&*directory, lock.is_some())? {
+        clock.state.last = latest(clock.state.last, stamp);
+        stamps.insert(name.clone(), stamp);
         saved.push((name, record));
     }
     let (orders, receiver) = mpsc::channel(QUEUE);
     let role = watch::Sender::new(if lock.is_some() { StateRole::Writer } else { StateRole::Follower });
     let former_map = watch::Sender::new(None);
     let sink = StateWriter { orders, role: role.subscribe(), former_map: former_map.subscribe() };
+    let take_over_at = lock.is_none().then(|| policy.edge().clock.boot().plus(RETRY_INTERVAL));
     let task = Task {
         policy,
         metrics,
         directory,
         writer,
         lock,
+        take_over_at,
         role,
         former_map,
         clock,
@@ -168,10 +166,32 @@ impl StateSink for StateWriter {
     }
 }
 
-/// What waits to be written.
+/// What is to be done with a record's file.
+#[derive(Clone)]
 enum Change {
     Record(StateRecord),
     Removal,
+}
+
+/// What waits to be written.
+struct Waiting {
+    change: Change,
+    /// When it was handed in.
+    stamp: Hlc,
+}
+
+impl Waiting {
+    /// The change as it is written: with the stamp before the record's own header.
+    fn stamped(&self, writer: &str) -> Result<Change, serde_json::Error> {
+        Ok(match &self.change {
+            Change::Removal => Change::Removal,
+            Change::Record(record) => {
+                let header = RawValue::from_string(record.header.clone())?;
+                let stamped = Stamped { stamp: self.stamp, writer: writer.to_owned(), header };
+                Change::Record(StateRecord::new(&stamped, record.body.clone())?)
+            }
+        })
+    }
 }
 
 struct Task {
@@ -180,13 +200,15 @@ struct Task {
     directory: Arc<dyn Directory>,
     writer: String,
     lock: Option<LockGuard>,
+    /// When a follower looks next whether the lock is free. Orders do not move it.
+    take_over_at: Option<BootMs>,
     role: watch::Sender<StateRole>,
     former_map: watch::Sender<Option<StateRecord>>,
     clock: Held<ClockState>,
     /// The stamp of each record on disk, as far as it is known.
     stamps: BTreeMap<String, Hlc>,
     subject: Subject,
-    pending: BTreeMap<String, Change>,
+    pending: BTreeMap<String, Waiting>,
     oldest: Option<BootMs>,
     flush_at: Option<BootMs>,
 }
@@ -195,15 +217,14 @@ impl Task {
     async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
         let clock = self.policy.edge().clock.clone();
         loop {
-            let take_over = self.lock.is_none().then(|| clock.boot().plus(RETRY_INTERVAL));
             tokio::select! {
                 order = orders.recv() => match order {
                     Some(Order::Keep { name, record, written }) => {
-                        self.note(name, Change::Record(record));
+                        self.note(name.clone(), Change::Record(record));
                         if let Some(written) = written {
-                            let result = self.flush().await;
+                            let failed = self.flush().await.remove(&name);
                             // Whoever asked may have gone.
-                            let _ = written.send(result);
+                            let _ = written.send(failed.map_or(Ok(()), Err));
                         } else {
                             self.schedule();
                         }
@@ -223,7 +244,7 @@ impl Task {
                     }
                 },
                 () = clock.sleep_until_some(self.flush_at) => self.report(false).await,
-                () = clock.sleep_until_some(take_over) => self.try_take_over().await,
+                () = clock.sleep_until_some(self.take_over_at) => self.try_take_over().await,
             }
         }
     }
@@ -231,7 +252,8 @@ impl Task {
     fn note(&mut self, name: String, change: Change) {
         let now = self.policy.edge().clock.boot();
         self.oldest.get_or_insert(now);
-        self.pending.insert(name, change);
+        let stamp = self.stamp();
+        self.pending.insert(name, Waiting { change, stamp });
     }
 
     /// Asks the policy when to write.
@@ -241,7 +263,7 @@ impl Task {
 
     fn wait(&self, closing: bool) -> Duration {
         let now = self.policy.edge().clock.boot();
-        let bytes = self.pending.values().map(|change| match change {
+        let bytes = self.pending.values().map(|waiting| match &waiting.change {
             Change::Record(record) => record.header.len() + record.body.len(),
             Change::Removal => 0,
         });
@@ -270,48 +292,59 @@ impl Task {
                 tracing::info!(waitMs = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "closing writes at once");
             }
         }
-        if let Err(error) = self.flush().await {
-            tracing::error!(%error, "last known good state could not be written; it is tried again");
-        }
+        // What failed was told there.
+        let _ = self.flush().await;
     }
 
-    /// Writes everything that is pending. What fails stays pending.
-    async fn flush(&mut self) -> io::Result<()> {
+    /// Writes everything that is pending, and returns what failed, by name. That stays pending, except for what never can
+    /// be written.
+    async fn flush(&mut self) -> BTreeMap<String, io::Error> {
+        let mut failed = BTreeMap::new();
         self.flush_at = None;
         if self.pending.is_empty() || self.lock.is_none() {
             // A follower keeps its records for the day it takes over.
-            return Ok(());
+            return failed;
         }
         let started = Instant::now();
         let mut batch = Vec::new();
-        for (name, change) in std::mem::take(&mut self.pending) {
-            let stamp = self.stamp();
-            let change = match change {
-                Change::Removal => Change::Removal,
-                Change::Record(record) => match self.stamped(record, stamp) {
-                    Ok(record) => Change::Record(record),
-                    Err(error) => return Err(io::Error::other(error)),
-                },
-            };
-            batch.push((name, change, stamp));
+        for (name, waiting) in &self.pending {
+            match waiting.stamped(&self.writer) {
+                Ok(change) => batch.push((name.clone(), change)),
+                Err(error) => {
+                    tracing::error!(name, %error, "a record of state can not be written and is dropped");
+                    failed.insert(name.clone(), io::Error::other(error));
+                }
+            }
         }
+        self.pending.retain(|name, _| !failed.contains_key(name));
         let directory = self.directory.clone();
-        let written = tokio::task::spawn_blocking(move || write_batch(&directory, batch)).await;
-        let (written, failed, result) = written.map_err(io::Error::other)?;
-        self.stamps.extend(written);
-        for (name, change) in failed {
-            // A newer record may have come meanwhile.
-            self.pending.entry(name).or_insert(change);
+        // Nothing else touches what is pending until this is over.
+        match tokio::task::spawn_blocking(move || write_batch(&directory, batch)).await {
+            Ok(results) => {
+                for (name, result) in results {
+                    match result {
+                        Ok(()) => self.stamps.extend(self.pending.remove(&name).map(|written| (name, written.stamp))),
+                        Err(error) => drop(failed.insert(name, error)),
+                    }
+                }
+            }
+            Err(error) => {
+                tracing::error!(%error, "writing state was cut off");
+                let cut_off = |name: &String| (name.clone(), io::ErrorKind::Interrupted.into());
+                failed.extend(self.pending.keys().map(cut_off));
+            }
         }
         self.metrics.state_flush(started.elapsed());
-        let role = if result.is_ok() { StateRole::Writer } else { StateRole::Failing };
+        let role = if self.pending.is_empty() { StateRole::Writer } else { StateRole::Failing };
         self.role.send_if_modified(|current| std::mem::replace(current, role) != role);
-        if self.pending.is_empty() {
-            self.oldest = None;
-        } else {
+        if let Some((name, error)) = failed.iter().find(|(name, _)| self.pending.contains_key(*name)) {
+            let records = self.pending.len();
+            tracing::error!(name, %error, records, "last known good state could not be written; it is tried again");
             self.flush_at = Some(self.policy.edge().clock.boot().plus(RETRY_INTERVAL));
+        } else {
+            self.oldest = None;
         }
-        result
+        failed
     }
 
     fn stamp(&mut self) -> Hlc {
@@ -325,74 +358,88 @@ impl Task {
         }
     }
 
-    /// A record with its stamp in front; one that failed before has one already, and gets a new one.
-    fn stamped(&self, record: StateRecord, stamp: Hlc) -> Result<StateRecord, serde_json::Error> {
-        let record = strip(record.clone()).map_or(record, |(_, inner)| inner);
-        let header = RawValue::from_string(record.header)?;
-        StateRecord::new(&Stamped { stamp, writer: self.writer.clone(), header }, record.body)
-    }
-
-    /// Takes the lock if it is free. Records that another process wrote later than ours stand.
+    /// Takes the lock if it is free. What another process wrote later than ours was handed in stands.
     async fn try_take_over(&mut self) {
+        self.take_over_at = Some(self.policy.edge().clock.boot().plus(RETRY_INTERVAL));
         let directory = self.directory.clone();
-        let mut names: Vec<String> = self.pending.keys().cloned().collect();
-        names.push(RECORD_NAME.to_owned());
         let taken = tokio::task::spawn_blocking(move || -> io::Result<_> {
             let Some(lock) = directory.try_lock(LOCK)? else { return Ok(None) };
-            let mut found = BTreeMap::new();
-            for name in names {
-                if let Some((stamped, record)) = state::read_one(&*directory, &name)?.and_then(strip) {
-                    found.insert(name, (stamped.stamp, record));
-                }
-            }
-            Ok(Some((lock, found)))
+            Ok(Some((lock, read_saved(&*directory, true)?)))
         });
         match taken.await.map_err(io::Error::other).and_then(|taken| taken) {
             Ok(None) => {}
             Ok(Some((lock, found))) => {
                 tracing::info!("the state lock is free: this process writes from now on");
-                for (name, (stamp, record)) in found {
-                    self.clock.state.last = latest(self.clock.state.last, stamp);
-                    let known = self.stamps.insert(name.clone(), stamp);
-                    if known.is_none_or(|known| later(stamp, known)) && name == RECORD_NAME {
-                        // The former writer's map may be newer than ours: whoever keeps the map judges it, and saves it.
-                        self.pending.remove(&name);
-                        self.former_map.send_replace(Some(record));
-                    }
+                for (name, stamp, record) in found {
+                    self.found(name, stamp, record);
                 }
                 self.lock = Some(lock);
+                self.take_over_at = None;
                 self.role.send_replace(StateRole::Writer);
                 self.report(false).await;
             }
             Err(error) => tracing::warn!(%error, "the state lock can not be taken"),
         }
     }
+
+    /// The former writer left this record.
+    fn found(&mut self, name: String, stamp: Hlc, record: StateRecord) {
+        self.clock.state.last = latest(self.clock.state.last, stamp);
+        let known = self.stamps.insert(name.clone(), stamp);
+        if name == RECORD_NAME {
+            if known.is_none_or(|known| later(stamp, known)) {
+                // The former writer's map may be newer than ours: whoever keeps the map judges it, and saves it.
+                self.pending.remove(&name);
+                self.former_map.send_replace(Some(record));
+            }
+        } else if self.pending.get(&name).is_some_and(|ours| later(stamp, ours.stamp)) {
+            // Ours is the older one. It is served on, and its next change is written.
+            self.pending.remove(&name);
+        }
+    }
 }
 
-type Written = (Vec<(String, Hlc)>, Vec<(String, Change)>, io::Result<()>);
+/// Reads every record, with its stamp and without. What can not be understood is moved aside, if this process `writes`.
+fn read_saved(directory: &dyn Directory, writes: bool) -> io::Result<Vec<(String, Hlc, StateRecord)>> {
+    let SavedState { records, mut damaged } = state::read_all(directory)?;
+    let mut saved = Vec::new();
+    for (name, record) in records {
+        match strip(&record) {
+            Some((stamp, record)) => saved.push((name, stamp, record)),
+            None => damaged.push(Damaged::new(&name, &record.encode())),
+        }
+    }
+    for damaged in damaged {
+        if writes {
+            state::set_aside(directory, &damaged)?;
+            let aside = damaged.aside();
+            tracing::warn!(
+                name = damaged.name,
+                aside,
+                "saved state is damaged; it was moved aside and is fetched anew"
+            );
+        } else {
+            tracing::warn!(name = damaged.name, "saved state is damaged; it is fetched anew");
+        }
+    }
+    Ok(saved)
+}
 
-fn write_batch(directory: &Arc<dyn Directory>, batch: Vec<(String, Change, Hlc)>) -> Written {
-    let (mut written, mut failed, mut result) = (Vec::new(), Vec::new(), Ok(()));
-    for (name, change, stamp) in batch {
-        let outcome = match &change {
+fn write_batch(directory: &Arc<dyn Directory>, batch: Vec<(String, Change)>) -> Vec<(String, io::Result<()>)> {
+    let write = |(name, change): (String, Change)| {
+        let result = match &change {
             Change::Record(record) => state::write_one(directory, &name, record),
             Change::Removal => state::remove_one(&**directory, &name),
         };
-        match outcome {
-            Ok(()) => written.push((name, stamp)),
-            Err(error) => {
-                failed.push((name, change));
-                result = Err(error);
-            }
-        }
-    }
-    (written, failed, result)
+        (name, result)
+    };
+    batch.into_iter().map(write).collect()
 }
 
-fn strip(record: StateRecord) -> Option<(Stamped, StateRecord)> {
+/// The record without its stamp.
+fn strip(record: &StateRecord) -> Option<(Hlc, StateRecord)> {
     let stamped: Stamped = record.header().ok()?;
-    let inner = StateRecord { header: stamped.header.get().to_owned(), body: record.body };
-    Some((stamped, inner))
+    Some((stamped.stamp, StateRecord { header: stamped.header.get().to_owned(), body: record.body.clone() }))
 }
 
 fn later(one: Hlc, other: Hlc) -> bool {
@@ -401,4 +448,186 @@ fn later(one: Hlc, other: Hlc) -> bool {
 
 fn latest(one: Hlc, other: Hlc) -> Hlc {
     if later(other, one) { other } else { one }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::edge::Edge;
+    use crate::edge::clock::VirtualClock;
+    use crate::edge::entropy::VirtualEntropy;
+    use crate::edge::files::MemoryDirectory;
+    use crate::edge::virtual_network::VirtualNetwork;
+    use crate::model::WallMs;
+    use crate::policy::{KeepRecords, PolicyComponent};
+
+    /// A directory where some files can not be written, and one write panics.
+    #[derive(Default)]
+    struct Faulty {
+        inner: MemoryDirectory,
+        refused: Mutex<BTreeSet<String>>,
+        panics: Mutex<Option<String>>,
+    }
+
+    impl Directory for Faulty {
+        fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+            self.inner.read(name)
+        }
+
+        fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+            let panics = self.panics.lock().unwrap().take_if(|chosen| chosen == name).is_some();
+            assert!(!panics, "as told");
+            if self.refused.lock().unwrap().contains(name) {
+                return Err(io::ErrorKind::PermissionDenied.into());
+            }
+            self.inner.replace(name, bytes)
+        }
+
+        fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+            self.inner.rename(from, to)
+        }
+
+        fn remove(&self, name: &str) -> io::Result<()> {
+            self.inner.remove(name)
+        }
+
+        fn names(&self) -> io::Result<Vec<String>> {
+            self.inner.names()
+        }
+
+        fn try_lock(&self, name: &str) -> io::Result<Option<LockGuard>> {
+            self.inner.try_lock(name)
+        }
+    }
+
+    fn policy() -> Arc<Policy> {
+        let component = Arc::new(PolicyComponent::embedded().unwrap());
+        let edge = Edge {
+            clock: Arc::new(VirtualClock::starting_at(WallMs(1_767_225_600_000))),
+            entropy: Arc::new(VirtualEntropy::from_number(7)),
+            http: Arc::new(VirtualNetwork::new()),
+        };
+        let sink = Arc::new(KeepRecords::new(1_000));
+        Arc::new(Policy::new(component.clone(), component, edge, sink, Arc::new(Metrics::new())))
+    }
+
+    fn started(policy: &Arc<Policy>, directory: Arc<dyn Directory>, writer: &str) -> Started {
+        start(policy.clone(), Arc::new(Metrics::new()), directory, writer.to_owned()).unwrap()
+    }
+
+    fn record(text: &'static str) -> StateRecord {
+        StateRecord::new(&"header", Bytes::from_static(text.as_bytes())).unwrap()
+    }
+
+    /// What the directory holds, by name.
+    fn kept(directory: &dyn Directory) -> BTreeMap<String, Bytes> {
+        read_saved(directory, false).unwrap().into_iter().map(|(name, _, record)| (name, record.body)).collect()
+    }
+
+    async fn seconds(seconds: u64) {
+        tokio::time::sleep(Duration::from_secs(seconds)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_follower_takes_over_as_soon_when_it_is_busy_as_when_it_is_idle() {
+        let directory = MemoryDirectory::new();
+        let held = directory.try_lock(LOCK).unwrap();
+        let follower = started(&policy(), Arc::new(directory), "b").writer;
+        assert_eq!(follower.role(), StateRole::Follower);
+        drop(held);
+        for _ in 0..30 {
+            follower.keep("busy", record("x"));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert_eq!(follower.role(), StateRole::Writer);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_former_writer_wrote_later_than_ours_was_handed_in_stands() {
+        let (policy, directory) = (policy(), MemoryDirectory::new());
+        let first = started(&policy, Arc::new(directory.clone()), "a").writer;
+        first.keep("both", record("first"));
+        seconds(1).await;
+        let second = started(&policy, Arc::new(directory.clone()), "b").writer;
+        second.keep("older", record("of the follower"));
+        first.keep("newer", record("of the writer"));
+        seconds(1).await;
+        first.keep("older", record("of the writer"));
+        second.keep("newer", record("of the follower"));
+        seconds(1).await;
+        first.close().await;
+        seconds(5).await;
+        assert_eq!(second.role(), StateRole::Writer);
+        let kept = kept(&directory);
+        assert_eq!((&kept["older"][..], &kept["newer"][..]), (&b"of the writer"[..], &b"of the follower"[..]));
+        second.keep("older", record("changed again"));
+        seconds(1).await;
+        assert_eq!(&self::kept(&directory)["older"][..], b"changed again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_can_not_be_written_is_no_failure_of_another() {
+        let directory = Arc::new(Faulty::default());
+        directory.refused.lock().unwrap().insert("bad.state".to_owned());
+        let writer = started(&policy(), directory.clone(), "a").writer;
+        assert!(writer.keep_now("bad", record("x")).await.is_err());
+        assert!(writer.keep_now("good", record("x")).await.is_ok());
+        assert_eq!(writer.role(), StateRole::Failing);
+        directory.refused.lock().unwrap().clear();
+        seconds(3).await;
+        assert_eq!((writer.role(), kept(&*directory).len()), (StateRole::Writer, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_whose_header_is_no_json_is_dropped_and_the_others_are_written() {
+        let directory = MemoryDirectory::new();
+        let writer = started(&policy(), Arc::new(directory.clone()), "a").writer;
+        writer.keep("a", record("x"));
+        writer.keep("z", record("x"));
+        let broken = StateRecord { header: "{".to_owned(), body: Bytes::new() };
+        assert!(writer.keep_now("broken", broken).await.is_err());
+        assert_eq!(kept(&directory).into_keys().collect::<Vec<_>>(), ["a", "z"]);
+        assert_eq!(writer.role(), StateRole::Writer);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_pending_when_the_writing_was_cut_off_is_written_later() {
+        let directory = Arc::new(Faulty::default());
+        *directory.panics.lock().unwrap() = Some("one.state".to_owned());
+        let writer = started(&policy(), directory.clone(), "a").writer;
+        writer.keep("two", record("x"));
+        assert!(writer.keep_now("one", record("x")).await.is_err());
+        assert_eq!(writer.role(), StateRole::Failing);
+        seconds(3).await;
+        assert_eq!((writer.role(), kept(&*directory).len()), (StateRole::Writer, 2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_whose_stamp_can_not_be_read_is_moved_aside_by_the_writer_and_by_nobody_else() {
+        let directory = MemoryDirectory::new();
+        let shared: Arc<dyn Directory> = Arc::new(directory.clone());
+        state::write_one(&shared, "odd", &record("without a stamp")).unwrap();
+        let held = directory.try_lock(LOCK).unwrap();
+        let policy = policy();
+        let follower = started(&policy, shared.clone(), "b").writer;
+        follower.keep("odd", record("new"));
+        seconds(1).await;
+        assert_eq!(directory.names().unwrap(), ["odd.state"]);
+        drop(held);
+        seconds(3).await;
+        let aside = Damaged::new("odd", &record("without a stamp").encode()).aside();
+        assert_eq!(directory.names().unwrap(), [aside, "odd.state".to_owned()]);
+        assert_eq!(&kept(&directory)["odd"][..], b"new");
+        follower.close().await;
+
+        directory.remove("odd.state").unwrap();
+        state::write_one(&shared, "odd", &record("another")).unwrap();
+        let saved = started(&policy, shared, "c").saved;
+        assert!(saved.is_empty() && directory.names().unwrap().len() == 2);
+    }
 }

@@ -3,6 +3,7 @@
 //! Checks run in this order, before any of the component's code does: size, form, imports by name, exports, types. Only
 //! then is it instantiated once, under fuel, with every import trapping.
 
+use std::io::Read;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, mpsc};
 
@@ -70,8 +71,7 @@ impl PolicyComponent {
     /// # Errors
     /// [`PolicyError`], whose message says what to do.
     pub fn read(path: &Path, family: Option<&str>, instance_use: InstanceUse) -> Result<Self, PolicyError> {
-        let source = std::fs::read(path);
-        let bytes = source.map_err(|source| PolicyError::Read { path: path.display().to_string(), source })?;
+        let bytes = read_some(path).map_err(|source| PolicyError::Read { path: path.display().to_string(), source })?;
         let digest_family = Digest::of(&bytes).to_string();
         Self::load(&bytes, family.unwrap_or(&digest_family), instance_use)
             .map_err(|reason| PolicyError::File { path: path.display().to_string(), reason: Box::new(reason) })
@@ -155,9 +155,17 @@ const EXPORTED_INTERFACES: [&str; 3] = ["scheduling", "caching", "registry"];
 /// Every import that a policy may have, with the functions it may hold.
 const IMPORTS: [(&str, &[&str]); 3] = [("clock", &["wall-ms", "boot-ms"]), ("random", &["next"]), ("types", &[])];
 
+/// Reads a file, but no more of it than shows that it is too large: it may be anything, a device without end included.
+fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
+    let most = u64::try_from(limits::COMPONENT_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 fn check_form(bytes: &[u8]) -> Result<(), PolicyError> {
     if bytes.len() > limits::COMPONENT_BYTES_MAX {
-        return Err(PolicyError::TooLarge { bytes: bytes.len() });
+        return Err(PolicyError::TooLarge);
     }
     match bytes {
         [0, b'a', b's', b'm', 0x0d, 0, 1, 0, ..] => Ok(()),

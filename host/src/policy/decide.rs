@@ -3,19 +3,21 @@
 //! Decisions are synchronous and take microseconds; they are made on the thread that needs them. One owner serialises the
 //! decisions of a subject. Nothing here knows what a decision is used for.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant as Stopwatch;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use super::component::PolicyComponent;
 use super::contract::*;
 use super::fault::{Fault, NoDecision};
 use super::limits;
 use super::memo::{Held, Memos};
-use super::record::{Correction, DecidedBy, DecisionRecord, DecisionSink, Function, Input, Output};
+use super::record::{Correction, DecidedBy, DecisionRecord, DecisionSink, FaultedAttempt, Function, Input, Output};
 use crate::edge::Edge;
 use crate::model::{BootMs, Digest, Moment};
 use crate::telemetry::Metrics;
@@ -24,13 +26,14 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub struct Subject {
     name: String,
-    sequence: AtomicU64,
+    sequence: Arc<AtomicU64>,
 }
 
 impl Subject {
-    /// A subject about which nothing was decided yet. Names are paths: `connector/<id>/list`, `service-map`.
+    /// A subject about which nothing was decided yet. Names are paths: `connector/<id>/cache`, `service-map/refresh`. One
+    /// that comes and goes is to be had of [`Policy::subject`], so that its decisions are numbered on.
     pub fn new(name: impl Into<String>) -> Self {
-        Self { name: name.into(), sequence: AtomicU64::new(0) }
+        Self { name: name.into(), sequence: Arc::default() }
     }
 
     /// Its name.
@@ -44,7 +47,10 @@ pub struct Policy {
     active: ArcSwap<Active>,
     default: Arc<PolicyComponent>,
     edge: Edge,
+    generation: watch::Sender<u64>,
+    sequences: Mutex<HashMap<String, Arc<AtomicU64>>>,
     sequence: AtomicU64,
+    overruled: AtomicU64,
     sink: Arc<dyn DecisionSink>,
     metrics: Arc<Metrics>,
 }
@@ -87,6 +93,9 @@ pub struct PolicyStatus {
     pub last_fault: Option<String>,
     /// How many decisions were made.
     pub decisions: u64,
+    /// How often the host put a time of its own in the place of a decided one, after the decision was recorded: see
+    /// [`Upkeep`](super::Upkeep).
+    pub overruled: u64,
 }
 
 impl Policy {
@@ -102,7 +111,10 @@ impl Policy {
             active: ArcSwap::from_pointee(Active::new(deployed)),
             default,
             edge,
+            generation: watch::Sender::new(0),
+            sequences: Mutex::default(),
             sequence: AtomicU64::new(0),
+            overruled: AtomicU64::new(0),
             sink,
             metrics,
         }
@@ -110,8 +122,13 @@ impl Policy {
 
     /// Puts another component in the place of the deployed one, atomically: a decision under way ends with the old one,
     /// the next is made by the new one. Returns the old one's digest.
+    ///
+    /// What was decided before stays in force until it is decided anew; [`Self::generation`] tells that it is due.
     pub fn swap(&self, component: Arc<PolicyComponent>) -> Digest {
-        self.active.swap(Arc::new(Active::new(component))).component.digest()
+        let before = self.active.swap(Arc::new(Active::new(component)));
+        // After the swap: a decision that the old one makes in between is taken for older than it is, never for newer.
+        self.generation.send_modify(|generation| *generation += 1);
+        before.component.digest()
     }
 
     /// How it stands.
@@ -126,7 +143,31 @@ impl Policy {
             suspended: active.suspended.load(Ordering::Relaxed),
             last_fault: last_fault.as_ref().map(Fault::to_string),
             decisions: self.sequence.load(Ordering::Relaxed),
+            overruled: self.overruled.load(Ordering::Relaxed),
         }
+    }
+
+    /// How often it was swapped. Whoever keeps a decision for a while can tell by it that another policy is in force.
+    pub fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
+    /// Tells of every later swap.
+    pub fn swaps(&self) -> watch::Receiver<u64> {
+        self.generation.subscribe()
+    }
+
+    /// The subject of that name. Its decisions are numbered on if it was there before: a connector that was rebuilt.
+    pub fn subject(&self, name: String) -> Subject {
+        let mut sequences = self.sequences.lock().unwrap_or_else(PoisonError::into_inner);
+        let sequence = sequences.entry(name.clone()).or_default().clone();
+        Subject { name, sequence }
+    }
+
+    /// Counts and logs that the host did otherwise than was decided about `subject`, where no record can tell.
+    pub(super) fn note_overruled(&self, subject: &Subject, what: &'static str) {
+        let overruled = self.overruled.fetch_add(1, Ordering::Relaxed) + 1;
+        tracing::warn!(subject = subject.name(), overruled, "decision overruled by the host: {what}");
     }
 
     /// The outside world that its decisions read.
@@ -310,7 +351,7 @@ impl Policy {
         let fuel_budget = limits::call_fuel(function, input.items());
         let active = self.active.load_full();
 
-        let mut fault = None;
+        let mut faulted = None;
         let mut made = None;
         if !active.suspended.load(Ordering::Relaxed) {
             match make(&active.component, &mut input, memos, moment, seed, fuel_budget) {
@@ -318,13 +359,15 @@ impl Policy {
                     active.faults_in_a_row.store(0, Ordering::Relaxed);
                     made = Some((decision, DecidedBy::Deployed(active.component.digest())));
                 }
-                Err(deployed_fault) => {
-                    self.note_fault(&active, function, subject, &deployed_fault);
-                    fault = Some(deployed_fault);
+                Err(fault) => {
+                    self.note_fault(&active, function, subject, &fault);
+                    // Its memo: the default's takes its place below.
+                    let memo = input.memo_mut().map(std::mem::take).unwrap_or_default();
+                    faulted = Some(FaultedAttempt { digest: active.component.digest(), memo, fault });
                 }
             }
         }
-        let by_default = match fault {
+        let by_default = match faulted {
             Some(_) => DecidedBy::DefaultAfterFault(self.default.digest()),
             None => DecidedBy::DefaultWhileSuspended(self.default.digest()),
         };
@@ -356,7 +399,8 @@ impl Policy {
                 fuel,
                 decided_by,
                 reused_instance,
-                fault: fault.or_else(|| outcome.as_ref().err().cloned()),
+                faulted,
+                default_fault: outcome.as_ref().err().cloned(),
                 corrections,
             });
         }
@@ -450,8 +494,9 @@ fn correct(input: &Input, output: &mut Output) -> Vec<Correction> {
                 decision.limit = 1;
                 corrections.push(Correction::LimitRaised);
             }
-            if let Some(fixed) = config.fixed.filter(|fixed| decision.limit > (*fixed).max(1)) {
-                decision.limit = fixed.max(1);
+            let greatest = config.fixed.unwrap_or(config.maximum).max(1);
+            if decision.limit > greatest {
+                decision.limit = greatest;
                 corrections.push(Correction::LimitLowered);
             }
         }
@@ -464,4 +509,31 @@ fn correct(input: &Input, output: &mut Output) -> Vec<Correction> {
 fn mismatched(subject: &Subject) -> NoDecision {
     let fault = Fault::BadResult("the result of another function".into());
     NoDecision { subject: subject.name().to_owned(), fault }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limited(maximum: u32, fixed: Option<u32>, limit: u32) -> (u32, Vec<Correction>) {
+        let config = ConcurrencyConfig { minimum: 1, maximum, fixed, options: Vec::new() };
+        let state = ConcurrencyState::initial();
+        let decision = ConcurrencyDecision { state: state.clone(), limit, reason: ConcurrencyReason::Increased };
+        let input = Input::Concurrency { config, state, event: ConcurrencyEvent::Began };
+        let mut output = Output::Concurrency(decision);
+        let corrections = correct(&input, &mut output);
+        let Output::Concurrency(decision) = output else { panic!("another function's output") };
+        (decision.limit, corrections)
+    }
+
+    #[test]
+    fn no_policy_raises_the_limit_above_what_is_configured() {
+        assert_eq!(limited(16, None, u32::MAX), (16, vec![Correction::LimitLowered]));
+        assert_eq!(limited(16, None, 16), (16, vec![]));
+        assert_eq!(limited(0, None, 9), (1, vec![Correction::LimitLowered]));
+        // A fixed number stands above the maximum, and below it.
+        assert_eq!(limited(16, Some(32), 33), (32, vec![Correction::LimitLowered]));
+        assert_eq!(limited(16, Some(4), 16), (4, vec![Correction::LimitLowered]));
+        assert_eq!(limited(16, None, 0), (1, vec![Correction::LimitRaised]));
+    }
 }

@@ -28,11 +28,8 @@ pub enum PolicyError {
         reason: Box<PolicyError>,
     },
     /// The file is too large.
-    #[error("the policy has {bytes} bytes; at most {} are accepted", limits::COMPONENT_BYTES_MAX)]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
+    #[error("the policy is too large: at most {} bytes are accepted", limits::COMPONENT_BYTES_MAX)]
+    TooLarge,
     /// The bytes are no component.
     #[error("this is not a WebAssembly component{hint}")]
     NotAComponent {

@@ -21,6 +21,7 @@ pub use decide::{Policy, PolicyStatus, Subject};
 pub use fault::{Fault, NoDecision, PolicyError};
 pub use memo::{Held, Memos};
 pub use record::{
-    Correction, DecidedBy, DecisionRecord, DecisionSink, DiscardRecords, Function, Input, KeepRecords, Output,
+    Correction, DecidedBy, DecisionRecord, DecisionSink, DiscardRecords, FaultedAttempt, Function, Input, KeepRecords,
+    Output,
 };
 pub use upkeep::{Run, Upkeep, UpkeepConfig};

@@ -185,8 +185,33 @@ pub enum Correction {
     PlanSlowAfterRaised,
     /// A limit of zero: one was used.
     LimitRaised,
-    /// A limit above the operator's fixed number: that number was used.
+    /// A limit above the operator's fixed number, or above the configured greatest one: that number was used.
     LimitLowered,
+}
+
+/// How the deployed policy failed to make a decision. With the record's other arguments, both clocks, the seed and the
+/// fuel budget, it is enough to let that policy fault again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultedAttempt {
+    /// The component that faulted.
+    pub digest: Digest,
+    /// The memo that it was given: its own family's, in place of the one in [`DecisionRecord::input`]. Empty where the
+    /// arguments hold none.
+    pub memo: Vec<u8>,
+    /// How it faulted.
+    pub fault: Fault,
+}
+
+impl DecisionRecord {
+    /// The arguments as the deployed policy had them when it faulted; none if it did not.
+    pub fn faulted_input(&self) -> Option<Input> {
+        let faulted = self.faulted.as_ref()?;
+        let mut input = self.input.clone();
+        if let Some(memo) = input.memo_mut() {
+            memo.clone_from(&faulted.memo);
+        }
+        Some(input)
+    }
 }
 
 /// One decision.
@@ -198,7 +223,7 @@ pub struct DecisionRecord {
     pub subject: String,
     /// Its number among the subject's decisions.
     pub subject_sequence: u64,
-    /// The arguments.
+    /// The arguments, with the memo of whoever [decided](Self::decided_by).
     pub input: Input,
     /// Both clocks, as the policy read them.
     pub moment: Moment,
@@ -214,8 +239,10 @@ pub struct DecisionRecord {
     pub decided_by: DecidedBy,
     /// Whether the instance had been used before.
     pub reused_instance: bool,
-    /// The fault of the deployed policy, if it faulted.
-    pub fault: Option<Fault>,
+    /// The attempt of the deployed policy, if it faulted and left the decision to the default.
+    pub faulted: Option<FaultedAttempt>,
+    /// The fault of the embedded default, if it failed as well: then there is no output.
+    pub default_fault: Option<Fault>,
     /// What the host changed.
     pub corrections: Vec<Correction>,
 }

@@ -2,8 +2,17 @@
 //!
 //! The host's side of the two state machines for one subject. It turns what happened into events, applies the decisions,
 //! and tells its owner two times: when the next run is due and until when the verdict on the value holds. It waits for
-//! nothing, fetches nothing and holds no value. Should even the embedded default give no decision, the subject is
-//! armed again after a plain interval, so that no fault can end its upkeep.
+//! nothing, fetches nothing and holds no value.
+//!
+//! # What no record tells
+//!
+//! Decisions are applied as they stand, or as their record says that they were corrected; but four times are put right
+//! only here, after the record was written, so that no policy and no fault can end a subject's upkeep or spin its
+//! owner: a due time that a policy neither begins at nor moves, and a verdict that is over when it is given, are each
+//! asked about again after a second; and without any decision, not even one of the embedded default, a verdict stays as
+//! it was for a second, and a subject is armed again after a plain interval. Each such case is logged as a warning with
+//! its subject, and counted in [`PolicyStatus::overruled`](super::PolicyStatus::overruled). A replay shows what was
+//! decided.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -45,23 +54,28 @@ pub struct Upkeep {
     running: Option<Run>,
     reason: RefreshReason,
     verdict: LookupDecision,
+    /// The policy's generation when it gave the verdict.
+    generation: u64,
 }
 
 impl Upkeep {
     /// Starts a subject's life in this process, with the cache that was read back from disk, or with none.
     pub fn start(policy: Arc<Policy>, name: &str, config: UpkeepConfig, restored: Option<Held<CacheState>>) -> Self {
+        let refresh_subject = policy.subject(format!("{name}/refresh"));
+        let cache_subject = policy.subject(format!("{name}/cache"));
         let was_restored = restored.is_some();
         let mut upkeep = Self {
             policy,
             config,
-            refresh_subject: Subject::new(format!("{name}/refresh")),
-            cache_subject: Subject::new(format!("{name}/cache")),
+            refresh_subject,
+            cache_subject,
             refresh: Held::new(RefreshState::initial()),
             cache: restored.unwrap_or_else(|| Held::new(CacheState::initial())),
             due: None,
             running: None,
             reason: RefreshReason::ColdStart,
             verdict: NOTHING_YET,
+            generation: 0,
         };
         if was_restored {
             let _ = upkeep.advance(CacheEvent::Restored);
@@ -134,6 +148,7 @@ impl Upkeep {
             if self.due.is_some() && self.due <= due_before {
                 // A policy that neither begins nor moves the time would be asked without end.
                 self.due = Some(self.now().plus(SHORTEST_WAIT));
+                self.policy.note_overruled(&self.refresh_subject, "a due run was not begun: asked again in a second");
             }
             return None;
         };
@@ -225,18 +240,29 @@ impl Upkeep {
         self.event(RefreshEvent::Stopped);
     }
 
+    /// Judges the value anew if the policy was swapped since the last verdict.
+    pub fn judge_if_swapped(&mut self) {
+        if self.policy.generation() != self.generation {
+            self.judge();
+        }
+    }
+
     /// Judges the value anew: when [`Self::verdict_until`] has come.
     pub fn judge(&mut self) {
+        self.generation = self.policy.generation();
+        let asked = self.now();
         match self.policy.lookup(&self.cache_subject, &self.config.cache, &self.cache) {
             Ok(verdict) => self.verdict = verdict,
             Err(error) => {
                 tracing::error!(%error, "the verdict stays as it was");
                 self.verdict.until_boot_ms = Some(self.now().plus(SHORTEST_WAIT).0);
+                self.policy.note_overruled(&self.cache_subject, "no verdict: the last one holds for a second");
             }
         }
-        if self.verdict_until().is_some_and(|until| until <= self.now()) {
+        if self.verdict_until().is_some_and(|until| until <= asked) {
             // A verdict that is over when it is given would be asked for without end.
             self.verdict.until_boot_ms = Some(self.now().plus(SHORTEST_WAIT).0);
+            self.policy.note_overruled(&self.cache_subject, "a verdict was over when given: it holds for a second");
         }
     }
 
@@ -302,6 +328,7 @@ impl Upkeep {
                 self.refresh.state.phase =
                     RefreshPhase::Armed(ArmedRun { run_at_boot_ms: due.0, reason: RefreshReason::Steady });
                 self.due = Some(due);
+                self.policy.note_overruled(&self.refresh_subject, "no decision: armed again in a plain interval");
             }
         }
     }

@@ -1,10 +1,12 @@
 //! Following the registry's file: what any writer changed becomes connectors of the running gateway.
 //!
-//! The content's digest is the truth; the file is looked at twice a second. What a writer changed, added or
-//! removed is stamped by the policy (`adopt`) and joined with what was known (`merge`); the winners are served. A file
-//! that can not be read changes nothing: what was served before is still served. This task never writes.
+//! The content's digest is the truth; the file is looked at twice a second, and read when it looks different, at least
+//! every five seconds: times are coarse. What a writer changed, added or removed is stamped by the policy (`adopt`) and
+//! joined with what was known (`merge`); the winners are served. A file that can not be read changes nothing: what was
+//! served before is still served. This task never writes.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,15 +16,18 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::connector::connector;
-use super::document::{RegistryDocument, RegistryError, read};
+use super::document::{MAX_REGISTRY_BYTES, RegistryDocument, RegistryError, read};
 use super::entry::{RegistryEntry, Transport};
-use crate::edge::files::Directory;
-use crate::model::{Connector, Digest};
+use crate::edge::files::{Directory, FileLook};
+use crate::model::{BootMs, Connector, Digest};
 use crate::policy::contract::{ClockState, Entry, FoundEntry, Hlc};
-use crate::policy::{Held, Policy, Subject};
+use crate::policy::{Held, NoDecision, Policy, Subject};
 
 /// How often the file is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
+
+/// How long a file that looks the same is taken for the same without being read.
+const LOOKS_ARE_TRUSTED: Duration = Duration::from_secs(5);
 
 /// The name of the registry's file.
 const FILE: &str = "servers.json";
@@ -67,6 +72,7 @@ pub fn follow(
         entries: Vec::new(),
         contents: BTreeMap::new(),
         seen: None,
+        read: None,
         status: RegistryStatus::default(),
     };
     // What is there already is published before anything is served.
@@ -85,9 +91,19 @@ struct Follower {
     entries: Vec<Entry>,
     /// The content of every entry in force, by name.
     contents: BTreeMap<String, RegistryEntry>,
-    /// The digest of the file when it was last looked at; none inside for a missing file.
-    seen: Option<Option<Digest>>,
+    /// The content that was dealt with last; none as long as it has to be dealt with (again).
+    seen: Option<Content>,
+    /// What the file looked like when it was last read, and when that was.
+    read: Option<(FileLook, BootMs)>,
     status: RegistryStatus,
+}
+
+/// What stands in the place of the file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Content {
+    Missing,
+    TooLarge,
+    Bytes(Digest),
 }
 
 impl Follower {
@@ -120,21 +136,50 @@ impl Follower {
     }
 
     fn look_now(&mut self) {
-        let file = match self.directory.read(FILE) {
-            Ok(file) => file,
-            Err(error) => return self.report(Some(format!("{FILE} can not be read: {error}"))),
+        if let Err(error) = self.read() {
+            // Once it can be read again, the same bytes are news.
+            (self.seen, self.read) = (None, None);
+            let error = format!("{FILE} can not be read: {error}");
+            if self.status.error.as_deref() != Some(&error) {
+                tracing::warn!(error, "what was read before stands");
+            }
+            self.report(Some(error));
+        }
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        let now = self.policy.edge().clock.boot();
+        let look = self.directory.look(FILE)?;
+        let as_before = |(before, at): (FileLook, BootMs)| look == Some(before) && now.since(at) < LOOKS_ARE_TRUSTED;
+        if self.seen.is_some() && self.read.is_some_and(as_before) {
+            return Ok(());
+        }
+        let (content, file) = match self.directory.read_at_most(FILE, MAX_REGISTRY_BYTES) {
+            Ok(None) => (Content::Missing, None),
+            Ok(Some(bytes)) => (Content::Bytes(Digest::of(&bytes)), Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => (Content::TooLarge, None),
+            Err(error) => return Err(error),
         };
-        let digest = file.as_deref().map(Digest::of);
-        if self.seen == Some(digest) {
-            return;
+        // The look is the older of the two: a change in between shows at the next look.
+        self.read = look.map(|look| (look, now));
+        if self.seen == Some(content) {
+            return Ok(());
         }
-        self.seen = Some(digest);
-        match file.as_deref().map(read) {
+        let dealt_with = match (content, file.as_deref().map(read)) {
+            (Content::TooLarge, _) => {
+                self.refuse(RegistryError::TooLarge);
+                true
+            }
             // A missing file is a registry without entries.
-            None => self.take(RegistryDocument::default()),
-            Some(Ok(document)) => self.take(document),
-            Some(Err(error)) => self.refuse(error),
-        }
+            (_, None) => self.take(RegistryDocument::default()),
+            (_, Some(Ok(document))) => self.take(document),
+            (_, Some(Err(error))) => {
+                self.refuse(error);
+                true
+            }
+        };
+        self.seen = dealt_with.then_some(content);
+        Ok(())
     }
 
     fn refuse(&mut self, error: RegistryError) {
@@ -142,22 +187,30 @@ impl Follower {
         self.report(Some(error.to_string()));
     }
 
-    fn take(&mut self, document: RegistryDocument) {
+    /// Adopts and joins what was found. Tells whether that was done; if the policy gave no decision, nothing is changed.
+    fn take(&mut self, document: RegistryDocument) -> bool {
+        match self.join(document) {
+            Ok(()) => {
+                self.report(None);
+                true
+            }
+            Err(error) => {
+                self.report(Some(error.to_string()));
+                false
+            }
+        }
+    }
+
+    fn join(&mut self, document: RegistryDocument) -> Result<(), NoDecision> {
         let found = document.entries.iter().map(|entry| FoundEntry {
             name: entry.name.clone(),
             digest: entry.digest.to_string(),
             stamp: entry.rev.as_ref().map(|rev| Hlc { wall_ms: rev.wall_ms, counter: rev.counter }),
             writer: entry.rev.as_ref().map(|rev| rev.writer.clone()),
         });
-        let adopted = self.policy.adopt(&self.subject, &mut self.clock, &self.writer, &self.entries, found.collect());
-        let (adopted, from_the_future) = match adopted {
-            Ok(adopted) => adopted,
-            Err(error) => return self.report(Some(error.to_string())),
-        };
-        let merged = match self.policy.merge(&self.subject, std::mem::take(&mut self.entries), adopted) {
-            Ok(merged) => merged,
-            Err(error) => return self.report(Some(error.to_string())),
-        };
+        let (adopted, from_the_future) =
+            self.policy.adopt(&self.subject, &mut self.clock, &self.writer, &self.entries, found.collect())?;
+        let merged = self.policy.merge(&self.subject, self.entries.clone(), adopted)?;
         let mut known = std::mem::take(&mut self.contents);
         known.extend(document.entries.into_iter().map(|entry| (entry.name.clone(), entry)));
         for entry in merged.entries.iter().filter(|entry| !entry.deleted) {
@@ -180,7 +233,7 @@ impl Follower {
             tracing::warn!(problem, "registry");
         }
         self.status = RegistryStatus { entries: self.contents.len(), error: None, problems };
-        self.report(None);
+        Ok(())
     }
 
     fn report(&mut self, error: Option<String>) {

@@ -20,7 +20,7 @@ use crate::edge::state::{StateRecord, StateSink};
 use crate::model::{BootMs, Failure, FailureClass, Moment, WallMs};
 use crate::policy::contract::{
     AdvanceOutcome, AdvanceReason, CacheScope, CacheState, FetchedEvent, Instant, NotModifiedEvent, ServeVerdict,
-    ValueFacts, case_name,
+    ValueFacts, Wanted, case_name,
 };
 use crate::policy::{Held, Policy, Run, Upkeep, UpkeepConfig};
 use crate::telemetry::{Metrics, RefreshOutcome};
@@ -63,6 +63,9 @@ pub struct MapStatus {
     pub last_failure: Option<MapFailure>,
     /// Whether the newest map is on disk.
     pub persisted: bool,
+    /// Whether a reader is to tell that it read: the policy wants a refresh for it.
+    #[serde(skip)]
+    pub wanting: bool,
     /// Whether a run has ended since the start, or a saved map was restored.
     #[serde(skip)]
     pub settled: bool,
@@ -127,9 +130,11 @@ impl MapHandle {
         self.view.clone()
     }
 
-    /// A reader found the map wanting.
+    /// The map was read. Only if the policy's verdict wants something for it is anything done.
     pub fn was_read(&self) {
-        self.signals.wanted.notify_one();
+        if self.view.borrow().status.wanting {
+            self.signals.wanted.notify_one();
+        }
     }
 
     /// The machine woke up.
@@ -168,7 +173,7 @@ pub fn start(with: Maintenance, saved: Option<StateRecord>) -> (MapHandle, JoinH
     let signals = Arc::new(MapSignals::default());
     let publisher = watch::Sender::new(Arc::new(MapView::default()));
     let handle = MapHandle { view: publisher.subscribe(), signals: signals.clone() };
-    let maintainer = Maintainer {
+    let mut maintainer = Maintainer {
         with,
         upkeep,
         map,
@@ -177,6 +182,7 @@ pub fn start(with: Maintenance, saved: Option<StateRecord>) -> (MapHandle, JoinH
         last_failure: None,
         persisted: settled,
         settled,
+        next_attempt: None,
         runs: 0,
         forces: 0,
     };
@@ -209,6 +215,9 @@ struct Maintainer {
     last_failure: Option<MapFailure>,
     persisted: bool,
     settled: bool,
+    /// When the next run is due, and which wall-clock time that was when it was decided: computed anew at each look, the
+    /// latter would flicker, since the clocks are read one after the other.
+    next_attempt: Option<(BootMs, WallMs)>,
     runs: u64,
     forces: u64,
 }
@@ -320,9 +329,10 @@ impl Maintainer {
                 self.last_failure = None;
                 RefreshOutcome::Succeeded
             }
-            Ok((AdvanceOutcome::Kept, _)) => {
-                self.last_failure = None;
-                self.persist(map.raw.clone()).await;
+            Ok((AdvanceOutcome::Kept, reason)) => {
+                self.note_kept(reason);
+                // The policy kept the value that is held: its bytes are saved, whatever has come.
+                self.persist_held().await;
                 RefreshOutcome::Succeeded
             }
             Ok((outcome, reason)) => {
@@ -344,15 +354,39 @@ impl Maintainer {
         let digest = self.upkeep.value().and_then(|value| value.etag.as_ref()).map(|etag| etag.digest.clone());
         let ttl_ms = self.map.as_ref().map(|map| milliseconds(map.map.ttl));
         let event = NotModifiedEvent { digest: digest.unwrap_or_default(), requested: requested.into(), ttl_ms };
-        if let Err(error) = self.upkeep.not_modified(run, event) {
-            self.note_failure(&Failure::new(FailureClass::Server, error.to_string()));
-            return RefreshOutcome::Failed;
+        match self.upkeep.not_modified(run, event) {
+            Ok((_, reason)) => self.note_kept(reason),
+            Err(error) => {
+                self.note_failure(&Failure::new(FailureClass::Server, error.to_string()));
+                return RefreshOutcome::Failed;
+            }
         }
-        self.last_failure = None;
-        if let Some(map) = self.map.clone() {
-            self.persist(map.raw.clone()).await;
-        }
+        self.persist_held().await;
         RefreshOutcome::Succeeded
+    }
+
+    /// The value that is held stays. That is no failure, but if it is no fresher for that, people are told.
+    fn note_kept(&mut self, reason: AdvanceReason) {
+        match reason {
+            AdvanceReason::Frozen => {
+                self.last_failure = None;
+                tracing::warn!(
+                    failures = self.upkeep.failures().0,
+                    "the origin confirms a service map past its signed expiry: it is frozen, and served until max-stale"
+                );
+            }
+            // Nothing was confirmed, so what failed before still stands.
+            AdvanceReason::ConfirmedOther => {
+                tracing::warn!(
+                    "the origin confirms another service map than the one held; the next fetch is of the whole"
+                );
+            }
+            _ => {
+                self.last_failure = None;
+                return;
+            }
+        }
+        self.with.metrics.map_frozen(case_name(&reason));
     }
 
     /// Takes the map that another process left, if the policy finds it newer; saves what is in force then.
@@ -372,9 +406,7 @@ impl Maintainer {
                 Err(error) => tracing::error!(%error, "the former writer's map is not taken"),
             }
         }
-        if let Some(map) = self.map.clone() {
-            self.persist(map.raw.clone()).await;
-        }
+        self.persist_held().await;
     }
 
     fn event(&self, map: &VerifiedMap, etag: Option<String>, requested: Instant) -> FetchedEvent {
@@ -383,7 +415,7 @@ impl Maintainer {
             etag,
             key_id: Some(map.key_id.clone()),
             version: Some(map.map.generated_at.0),
-            signed_expiry_wall_ms: Some(expiry(map).0),
+            signed_expiry_wall_ms: Some(map.map.expires.0),
             ttl_ms: Some(milliseconds(map.map.ttl)),
             scope: CacheScope::Private,
             credential: String::new(),
@@ -396,6 +428,13 @@ impl Maintainer {
     async fn drop_map(&mut self) {
         if self.map.take().is_some() {
             self.persist(Bytes::new()).await;
+        }
+    }
+
+    /// Saves the map in force with what the policy knows of it now.
+    async fn persist_held(&mut self) {
+        if let Some(map) = self.map.clone() {
+            self.persist(map.raw.clone()).await;
         }
     }
 
@@ -426,19 +465,23 @@ impl Maintainer {
     }
 
     fn note_failure(&mut self, failure: &Failure) {
-        let class = failure.class.group().as_str();
-        self.with.metrics.map_rejected(class);
+        let group = failure.class.group();
+        let class = group.as_str();
+        self.with.metrics.map_failed(group);
         tracing::warn!(class, failures = self.upkeep.failures().0, %failure, "service map not refreshed");
         let at = self.with.policy.edge().clock.wall().to_string();
         self.last_failure = Some(MapFailure { class, message: failure.message.clone(), at });
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        let due = self.upkeep.due();
+        if due != self.next_attempt.map(|(boot, _)| boot) {
+            let now = self.with.policy.edge().clock.now();
+            self.next_attempt = due.map(|due| (due, now.wall.plus(milliseconds(due.since(now.boot)))));
+        }
         let verdict = self.upkeep.verdict();
-        let now = self.with.policy.edge().clock.now();
         let value: Option<&ValueFacts> = self.upkeep.value();
         let map = self.map.clone().filter(|_| verdict.serve == ServeVerdict::Serve);
-        let wall_of = |due: BootMs| now.wall.plus(milliseconds(due.since(now.boot)));
         let held = self.map.as_ref();
         let status = MapStatus {
             state: case_name(&verdict.state),
@@ -447,11 +490,12 @@ impl Maintainer {
             generated_at: held.map(|map| map.map.generated_at.to_string()),
             fetched_at: value.map(|value| WallMs(value.requested.wall_ms).to_string()),
             key_id: held.map(|map| map.key_id.clone()),
-            next_attempt: self.upkeep.due().map(|due| wall_of(due).to_string()),
+            next_attempt: self.next_attempt.map(|(_, wall)| wall.to_string()),
             next_reason: case_name(&self.upkeep.reason()),
             failures: self.upkeep.failures().0,
             last_failure: self.last_failure.clone(),
             persisted: self.persisted,
+            wanting: verdict.wanted != Wanted::None,
             settled: self.settled,
             runs: self.runs,
             forces: self.forces,
@@ -470,14 +514,6 @@ impl Maintainer {
             true
         });
     }
-}
-
-/// When the map expires: by its own word, or with the first of its enabled entries, as its builder has it (contracts 1.4).
-fn expiry(map: &VerifiedMap) -> WallMs {
-    let generated_at = map.map.generated_at;
-    let entries = map.map.connectors.iter().filter(|connector| connector.enabled).filter_map(|one| one.expires);
-    // Some old maps hold a relative number there; it reads as a time before the map was made, and does not count.
-    entries.filter(|expires| *expires > generated_at).fold(map.map.expires, WallMs::min)
 }
 
 fn rejection(reason: AdvanceReason) -> (FailureClass, &'static str) {

@@ -6,7 +6,6 @@
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -20,71 +19,19 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, filter};
 
+use crate::model::{LogFormat, LogLevel};
+
 /// The brand of every record.
 const BRAND: &str = "brAInwav";
 
-/// How records are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogFormat {
-    /// One JSON object a line.
-    Json,
-    /// One line for people.
-    Pretty,
-}
-
-/// Which records are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "the usual levels")]
-pub enum LogLevel {
-    Error,
-    Warn,
-    #[default]
-    Info,
-    Debug,
-    Trace,
-    Off,
-}
-
-impl LogLevel {
-    /// Every level by name, for messages.
-    pub const NAMES: &'static str = "error, warn, info, debug, trace, off";
-
-    /// Reads a level, in any case.
-    pub fn parse(text: &str) -> Option<Self> {
-        Some(match text.to_ascii_lowercase().as_str() {
-            "error" => Self::Error,
-            "warn" => Self::Warn,
-            "info" => Self::Info,
-            "debug" => Self::Debug,
-            "trace" => Self::Trace,
-            "off" => Self::Off,
-            _ => return None,
-        })
-    }
-
-    /// Its name.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Error => "error",
-            Self::Warn => "warn",
-            Self::Info => "info",
-            Self::Debug => "debug",
-            Self::Trace => "trace",
-            Self::Off => "off",
-        }
-    }
-
-    fn filter(self) -> LevelFilter {
-        match self {
-            Self::Error => LevelFilter::ERROR,
-            Self::Warn => LevelFilter::WARN,
-            Self::Info => LevelFilter::INFO,
-            Self::Debug => LevelFilter::DEBUG,
-            Self::Trace => LevelFilter::TRACE,
-            Self::Off => LevelFilter::OFF,
-        }
+fn filter_of(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+        LogLevel::Off => LevelFilter::OFF,
     }
 }
 
@@ -99,7 +46,7 @@ pub fn init_logs(level: LogLevel, format: Option<LogFormat>) {
         .with_writer(std::io::stderr)
         .with_ansi(terminal)
         .event_format(Records { format })
-        .with_filter(filter::Targets::new().with_target(CRATE, level.filter()));
+        .with_filter(filter::Targets::new().with_target(CRATE, filter_of(level)));
     // Fails only if a subscriber was installed before, which then stays.
     let _ = Registry::default().with(layer).try_init();
 }

@@ -9,6 +9,8 @@ use std::time::Duration;
 use metrics::{Counter, Histogram, Key, KeyName, Label, Level, Metadata, Recorder, SharedString, Unit};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
+use crate::model::FailureGroup;
+
 /// Boundaries for what goes over the network (OpenTelemetry's advice for MCP, with finer ones below 10 ms).
 const NETWORK_SECONDS: &[f64] =
     &[0.001, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
@@ -30,6 +32,8 @@ const REFRESHES: &str = "mcp_refreshes_total";
 const FAULTS: &str = "mcp_policy_faults_total";
 const DRIFT: &str = "mcp_tool_drift_total";
 const REJECTED_MAPS: &str = "mcp_service_map_rejected_total";
+const UNREACHABLE_MAPS: &str = "mcp_service_map_unreachable_total";
+const FROZEN_MAPS: &str = "mcp_service_map_frozen_total";
 const REFUSED_CALLS: &str = "mcp_calls_refused_total";
 const REFUSED_REQUESTS: &str = "mcp_requests_refused_total";
 
@@ -105,7 +109,9 @@ impl Metrics {
             (REFRESHES, "Refreshes by kind of subject and outcome"),
             (FAULTS, "Faults of the deployed policy; the default decided"),
             (DRIFT, "Tool definitions that changed upstream"),
-            (REJECTED_MAPS, "Service maps that were not accepted, by class"),
+            (REJECTED_MAPS, "Service maps that were refused, by class: decode, signature, schema, expiry, rollback"),
+            (UNREACHABLE_MAPS, "Fetches that brought no service map, by class: config, transport, http"),
+            (FROZEN_MAPS, "Answers that confirmed the service map and made it no fresher, by reason"),
             (REFUSED_CALLS, "Calls refused by the gateway, by connector and reason"),
             (REFUSED_REQUESTS, "Requests refused at the door, by reason"),
         ] {
@@ -171,9 +177,22 @@ impl Metrics {
         self.counter(DRIFT, [("connector", connector.to_owned().into())]).increment(changes);
     }
 
-    /// A service map was not accepted.
-    pub fn map_rejected(&self, class: &'static str) {
-        self.counter(REJECTED_MAPS, [("class", class.into())]).increment(1);
+    /// A service map was not brought, or was refused.
+    pub fn map_failed(&self, group: FailureGroup) {
+        let name = match group {
+            FailureGroup::Config | FailureGroup::Transport | FailureGroup::Http => UNREACHABLE_MAPS,
+            FailureGroup::Decode
+            | FailureGroup::Signature
+            | FailureGroup::Schema
+            | FailureGroup::Expiry
+            | FailureGroup::Rollback => REJECTED_MAPS,
+        };
+        self.counter(name, [("class", group.as_str().into())]).increment(1);
+    }
+
+    /// The origin of the service map confirmed a map past its expiry, or another one than is held.
+    pub fn map_frozen(&self, reason: String) {
+        self.counter(FROZEN_MAPS, [("reason", reason.into())]).increment(1);
     }
 
     /// A call was refused before it reached its connector.
@@ -242,8 +261,19 @@ mod tests {
     #[test]
     fn two_gateways_count_apart() {
         let (one, two) = (Metrics::new(), Metrics::new());
-        one.map_rejected("rollback");
+        one.map_failed(FailureGroup::Rollback);
         assert!(one.render().contains("mcp_service_map_rejected_total{class=\"rollback\"} 1"));
         assert!(!two.render().contains("rollback"));
+    }
+
+    #[test]
+    fn maps_that_were_refused_and_maps_that_were_not_reached_are_counted_apart() {
+        let metrics = Metrics::new();
+        for group in [FailureGroup::Transport, FailureGroup::Http, FailureGroup::Decode, FailureGroup::Signature] {
+            metrics.map_failed(group);
+        }
+        let text = metrics.render();
+        let counted = |name: &str| text.lines().filter(|line| line.starts_with(&format!("{name}{{"))).count();
+        assert_eq!((counted(REJECTED_MAPS), counted(UNREACHABLE_MAPS)), (2, 2), "{text}");
     }
 }

@@ -3,5 +3,7 @@
 mod logs;
 mod metrics;
 
-pub use logs::{LogFormat, LogLevel, init_logs};
+pub use logs::init_logs;
 pub use metrics::{CallOutcome, Metrics, RefreshOutcome};
+
+pub use crate::model::{LogFormat, LogLevel};

@@ -58,11 +58,45 @@ fn a_stale_value_is_a_reason_to_refetch_and_not_a_hit() {
     assert_eq!(judge(&holding(value_facts("a")), FRESH + 1).wanted, Wanted::Background);
 }
 
+/// A value, and a failure whose pace ends at that time.
+fn failing_until(class: FailureClass, end: u64) -> CacheState {
+    let failing = failing(class).map(|failing| Failing { until_boot_ms: BOOT + end, ..failing });
+    CacheState { failing, ..holding(value_facts("a")) }
+}
+
 #[test]
-fn while_refreshing_fails_the_backoff_owns_the_retries() {
-    let state = CacheState { failing: failing(FailureClass::Timeout), ..holding(value_facts("a")) };
-    assert!(is(&judge(&state, FRESH), Freshness::StaleError, Wanted::None, LookupReason::RefreshFailing));
-    assert_eq!(judge(&state, 250_000).wanted, Wanted::None);
+fn a_reader_of_something_that_fails_asks_again_once_the_pace_of_the_failure_is_over() {
+    for class in [FailureClass::Timeout, FailureClass::Auth, FailureClass::Rollback] {
+        let state = failing_until(class, FRESH + 5_000);
+        let paced = judge(&state, FRESH + 4_999);
+        assert!(is(&paced, Freshness::StaleError, Wanted::None, LookupReason::RefreshFailing), "{paced:?}");
+        assert_eq!((paced.serve, paced.until_boot_ms), (ServeVerdict::Serve, Some(BOOT + FRESH + 5_000)));
+        let over = judge(&state, FRESH + 5_000);
+        assert!(is(&over, Freshness::StaleError, Wanted::Background, LookupReason::RefreshFailing), "{over:?}");
+        assert_eq!((over.serve, over.until_boot_ms), (ServeVerdict::Serve, Some(BOOT + FRESH + MAX_STALE)));
+    }
+}
+
+#[test]
+fn a_verdict_during_a_pace_ends_with_it_or_at_the_next_boundary_whichever_comes_first() {
+    let soft = judge(&failing_until(FailureClass::Dns, FRESH + 9), 250_000);
+    assert_eq!((soft.state, soft.wanted, soft.until_boot_ms), (Freshness::Soft, Wanted::None, Some(BOOT + FRESH)));
+    let soft = judge(&failing_until(FailureClass::Dns, 260_000), 250_000);
+    assert_eq!((soft.state, soft.wanted, soft.until_boot_ms), (Freshness::Soft, Wanted::None, Some(BOOT + 260_000)));
+    // What is fresh asks for nothing, whether anything failed or not.
+    let fresh = judge(&failing_until(FailureClass::Dns, 5_000), 0);
+    assert_eq!((fresh.wanted, fresh.until_boot_ms), (Wanted::None, Some(BOOT + 240_000)));
+    let running = CacheState { in_flight: Some(4), ..failing_until(FailureClass::Dns, FRESH + 5_000) };
+    assert_eq!(judge(&running, FRESH).until_boot_ms, Some(BOOT + FRESH + MAX_STALE));
+}
+
+#[test]
+fn a_pace_of_another_boot_is_over() {
+    for class in [FailureClass::Timeout, FailureClass::Auth] {
+        let mut state = failing_until(class, TEN_YEARS);
+        state.failing.as_mut().unwrap().at.boot_id = 99;
+        assert_eq!(judge(&state, FRESH).wanted, Wanted::Background);
+    }
 }
 
 #[test]
@@ -85,10 +119,12 @@ fn a_reader_that_gets_nothing_keeps_to_the_negative_pace() {
 }
 
 #[test]
-fn refused_credentials_are_not_tried_again_by_readers() {
+fn no_reader_waits_for_credentials_that_are_refused_but_they_are_not_forgotten_for_ever() {
     let state = CacheState { failing: failing(FailureClass::Auth), ..initial_cache_state() };
-    let decision = judge(&state, 10_000_000);
-    assert_eq!((decision.wanted, decision.until_boot_ms), (Wanted::None, None));
+    let paced = judge(&state, 4_999);
+    assert_eq!((paced.wanted, paced.until_boot_ms), (Wanted::None, Some(BOOT + 5_000)));
+    let over = judge(&state, 5_000);
+    assert_eq!((over.serve, over.wanted, over.until_boot_ms), (ServeVerdict::Withhold, Wanted::Background, None));
 }
 
 #[test]
@@ -184,7 +220,9 @@ proptest! {
             stale_since: None,
             ..picks.value_facts()
         };
-        let state = CacheState { failing: picks.option(|_| ()).and_then(|()| failing(FailureClass::Dns)), ..holding(value) };
+        let end = picks.below(100_000_000);
+        let failing = picks.option(|picks| Failing { until_boot_ms: BOOT + end, ..failing(picks.class()).unwrap() });
+        let state = CacheState { failing, ..holding(value) };
         let decision = judge(&state, at);
         if let Some(until) = decision.until_boot_ms {
             let rest = until - BOOT - at;

@@ -336,6 +336,24 @@ fn no_wish_and_no_announcement_shortens_the_pace_of_a_failure() {
 }
 
 #[test]
+fn in_the_background_mode_readers_of_something_that_fails_change_nothing_about_its_retries() {
+    for config in [map(), connector()] {
+        for (number, class) in (0..).zip(crate::testing::CLASSES) {
+            for (retry_after, serving) in [(None, true), (None, false), (Some(90_000), true), (Some(90_000), false)] {
+                let failed = FailedEvent { run_id: 1, class, retry_after_ms: retry_after, duration_ms: 50, serving };
+                let paced = decide(&config, running(), RefreshEvent::Failed(failed), 0, number).state;
+                for urgency in [Urgency::Background, Urgency::Blocking] {
+                    for at in [0, 60_000, 20 * T] {
+                        let decision = decide(&config, paced.clone(), RefreshEvent::Wanted(urgency), at, number);
+                        assert_eq!((decision.reason, decision.state), (RefreshReason::AlreadyArmed, paced.clone()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_wish_during_a_run_waits_for_it() {
     for urgency in [Urgency::Background, Urgency::Blocking] {
         let decision = decide(&map(), running(), RefreshEvent::Wanted(urgency), 0, 1);
@@ -346,9 +364,42 @@ fn a_wish_during_a_run_waits_for_it() {
 #[test]
 fn a_force_arms_at_once_even_against_a_backoff() {
     for state in [initial_refresh_state(), failing(armed(T, RefreshReason::Backoff), 4)] {
-        let decision = decide(&map(), state, RefreshEvent::Forced, 0, 1);
-        assert_eq!((decision.run_at_boot_ms, decision.reason), (Some(BOOT), RefreshReason::Forced));
+        let decision = decide(&map(), state, RefreshEvent::Forced, FORCE_LEAST_MS, 1);
+        assert_eq!((decision.run_at_boot_ms, decision.reason), (Some(BOOT + FORCE_LEAST_MS), RefreshReason::Forced));
     }
+}
+
+#[test]
+fn a_force_keeps_a_second_between_the_end_of_a_run_and_the_next() {
+    let ended = decide(&map(), running(), succeeded(1, None), 0, 1).state;
+    let failed = decide(&map(), running(), failure(FailureClass::Refused, None, false), 0, 1).state;
+    let idle = decide(&on_demand(), running(), succeeded(1, None), 0, 1).state;
+    for state in [ended, RefreshState { phase: armed(T, RefreshReason::Backoff).phase, ..failed }, idle] {
+        for (at, due) in [(0, FORCE_LEAST_MS), (400, FORCE_LEAST_MS), (FORCE_LEAST_MS, FORCE_LEAST_MS), (5_000, 5_000)]
+        {
+            let decision = decide(&map(), state.clone(), RefreshEvent::Forced, at, 1);
+            assert_eq!((decision.run_at_boot_ms, decision.reason), (Some(BOOT + due), RefreshReason::Forced));
+            // Forcing again changes nothing.
+            let again = decide(&map(), decision.state.clone(), RefreshEvent::Forced, at, 2);
+            assert_eq!((again.run_at_boot_ms, again.state), (Some(BOOT + due), decision.state));
+        }
+    }
+    // A run that is due sooner is not put off.
+    let soon = RefreshState { last_end_boot_ms: Some(BOOT), ..armed(300, RefreshReason::Changed) };
+    assert_eq!(decide(&map(), soon, RefreshEvent::Forced, 0, 1).run_at_boot_ms, Some(BOOT + 300));
+}
+
+#[test]
+fn a_reader_does_not_turn_the_force_after_a_failure_into_a_run_at_once() {
+    let forced = decide(&map(), failing(armed(T, RefreshReason::Backoff), 4), RefreshEvent::Forced, 0, 1).state;
+    let wish = RefreshEvent::Wanted(Urgency::Blocking);
+    assert_eq!(decide(&map(), forced, wish, 10, 1).run_at_boot_ms, Some(BOOT + FORCE_LEAST_MS));
+}
+
+#[test]
+fn an_end_of_a_run_that_lies_in_the_future_delays_a_force_by_a_second_at_most() {
+    let state = RefreshState { last_end_boot_ms: Some(u64::MAX), ..armed(T, RefreshReason::Steady) };
+    assert_eq!(decide(&map(), state, RefreshEvent::Forced, 0, 1).run_at_boot_ms, Some(BOOT + FORCE_LEAST_MS));
 }
 
 #[test]
@@ -408,8 +459,41 @@ fn on_demand_a_read_arms_a_run_and_a_failure_paces_the_next() {
     assert_eq!(decision.run_at_boot_ms, Some(BOOT));
     let failed = decide(&on_demand(), failing(running(), 4), failure(FailureClass::Refused, None, false), 0, 1);
     assert_eq!((failed.run_at_boot_ms, failed.reason), (None, RefreshReason::OnDemand));
-    let drawn = delays(&on_demand(), &failed.state, &wish, RefreshReason::WantedBlocking);
+    let drawn = delays(&on_demand(), &failed.state, &wish, RefreshReason::Backoff);
     assert!(fills(drawn, 8_000, 16_000), "{drawn:?}");
+    let later = decide(&on_demand(), failed.state, wish, 20_000, 1);
+    assert_eq!((later.run_at_boot_ms, later.reason), (Some(BOOT + 20_000), RefreshReason::WantedBlocking));
+}
+
+#[test]
+fn on_demand_further_reads_leave_the_pace_of_a_failure_alone() {
+    let refused = decide(&on_demand(), running(), failure(FailureClass::Auth, None, true), 0, 1).state;
+    let down = decide(&on_demand(), failing(running(), 4), failure(FailureClass::Refused, None, true), 0, 1).state;
+    for (failed, reason) in [(refused, RefreshReason::AuthWait), (down, RefreshReason::Backoff)] {
+        for urgency in [Urgency::Background, Urgency::Blocking] {
+            let wish = RefreshEvent::Wanted(urgency);
+            let first = decide(&on_demand(), failed.clone(), wish, 0, 1);
+            assert_eq!(first.reason, reason);
+            for event in [
+                RefreshEvent::Wanted(Urgency::Background),
+                RefreshEvent::Wanted(Urgency::Blocking),
+                RefreshEvent::Changed,
+            ] {
+                let further = decide(&on_demand(), first.state.clone(), event, 5_000, 2);
+                assert_eq!((further.reason, further.state), (RefreshReason::AlreadyArmed, first.state.clone()));
+            }
+        }
+    }
+}
+
+#[test]
+fn on_demand_refused_credentials_are_tried_again_after_ten_intervals() {
+    let refused = decide(&on_demand(), running(), failure(FailureClass::Auth, None, true), 0, 1).state;
+    let wish = RefreshEvent::Wanted(Urgency::Background);
+    let waiting = decide(&on_demand(), refused, wish, 60_000, 1);
+    assert_eq!((waiting.run_at_boot_ms, waiting.reason), (Some(BOOT + 10 * T), RefreshReason::AuthWait));
+    let cured = decide(&on_demand(), waiting.state, RefreshEvent::CredentialsChanged, 70_000, 1);
+    assert_eq!(cured.run_at_boot_ms, Some(BOOT + 70_000));
 }
 
 #[test]

@@ -239,11 +239,15 @@ fn judge_modern(proven: &AtomicBool, method: &str, reply: Result<Reply, WireErro
 /// Whether a legacy server refuses a modern request with such an error: an unknown method, a missing session or
 /// handshake, or anything at a 4xx status that is no error of the modern era.
 fn refused_as_legacy(status: StatusCode, method: &str, error: &RpcError) -> bool {
+    // A request that names a tool, prompt or resource may have been carried out: only a refusal that plainly came before
+    // that is no question of era. A tool's own failure must never be taken for one, since the call would be sent again.
+    let names_something = name_member(method).is_some();
     match error.code {
         code if is_modern_error(code) => false,
-        METHOD_NOT_FOUND | INVALID_REQUEST | -32019..=-32000 => true,
-        // An unknown tool, prompt or resource is no question of era.
-        INVALID_PARAMS => name_member(method).is_none() || status.is_client_error(),
+        METHOD_NOT_FOUND => true,
+        INVALID_PARAMS => !names_something || status.is_client_error(),
+        _ if names_something => status.is_client_error() && speaks_of_session(&error.message),
+        INVALID_REQUEST | -32019..=-32000 => true,
         _ => status.is_client_error() || speaks_of_session(&error.message),
     }
 }

@@ -53,6 +53,12 @@ impl scheduling::Guest for Component {
             let reason = wire::RefreshReason::OnDemand;
             return wire::RefreshDecision { state, run_at_boot_ms: None, reason };
         }
+        if contrary("beginning") && matches!(event, wire::RefreshEvent::Began) {
+            if let wire::RefreshPhase::Armed(run) = &state.phase {
+                let run_at_boot_ms = Some(run.run_at_boot_ms);
+                return wire::RefreshDecision { state, run_at_boot_ms, reason: wire::RefreshReason::AlreadyArmed };
+            }
+        }
         default::scheduling::refresh(&mut Imports, &config.lift(), state.lift(), event.lift()).lower()
     }
 
@@ -101,7 +107,11 @@ impl caching::Guest for Component {
                 reason: wire::LookupReason::PastMaxStale,
             };
         }
-        default::caching::lookup(&mut Imports, &config.lift(), &state.lift()).lower()
+        let mut decision = default::caching::lookup(&mut Imports, &config.lift(), &state.lift());
+        if contrary("ending") {
+            decision.until_boot_ms = Some(Imports.boot_ms());
+        }
+        decision.lower()
     }
 
     fn advance(config: wire::CacheConfig, state: wire::CacheState, event: wire::CacheEvent) -> wire::AdvanceDecision {

@@ -28,8 +28,12 @@ const PREFIX: &[u8] = b"FAULTY-DOES:";
 /// More than a memo may hold.
 const LARGE_MEMO: usize = 5_000;
 
-/// The memo that a decision is to carry, if it is to be too large; it does not return where the fault is a trap.
-fn fault(function: &str) -> Option<Vec<u8>> {
+/// What a policy that faults the second time keeps for itself.
+const REMEMBERED: &[u8] = b"once";
+
+/// The memo that a decision is to carry, if it is to be too large or to be remembered; it does not return where the
+/// fault is a trap. `given` is the memo of the state.
+fn fault(function: &str, given: &[u8]) -> Option<Vec<u8>> {
     // SAFETY: a reference to a static of plain bytes is valid, aligned and initialised.
     let marker = unsafe { core::ptr::read_volatile(&raw const MARKER) };
     let chosen = marker.get(PREFIX.len()..)?.trim_ascii();
@@ -54,6 +58,8 @@ fn fault(function: &str) -> Option<Vec<u8>> {
             }
         }
         b"memo" => Some(vec![7; LARGE_MEMO]),
+        b"remember" if given == REMEMBERED => panic!("as told, and as remembered"),
+        b"remember" => Some(REMEMBERED.to_vec()),
         _ => None,
     }
 }
@@ -72,7 +78,7 @@ impl scheduling::Guest for Component {
         state: wire::RefreshState,
         event: wire::RefreshEvent,
     ) -> wire::RefreshDecision {
-        let memo = fault("refresh");
+        let memo = fault("refresh", &state.memo);
         let mut decision = default::scheduling::refresh(&mut Imports, &config.lift(), state.lift(), event.lift());
         decision.state.memo = memo.unwrap_or(decision.state.memo);
         decision.lower()
@@ -83,12 +89,12 @@ impl scheduling::Guest for Component {
         state: wire::BreakerState,
         event: wire::BreakerEvent,
     ) -> wire::BreakerDecision {
-        fault("breaker");
+        fault("breaker", &[]);
         default::scheduling::breaker(&mut Imports, &config.lift(), state.lift(), event.lift()).lower()
     }
 
     fn plan(config: wire::PlanConfig, candidates: Vec<wire::Candidate>) -> wire::PlanDecision {
-        fault("plan");
+        fault("plan", &[]);
         default::scheduling::plan(&config.lift(), &candidates.lift()).lower()
     }
 
@@ -97,26 +103,26 @@ impl scheduling::Guest for Component {
         state: wire::ConcurrencyState,
         event: wire::ConcurrencyEvent,
     ) -> wire::ConcurrencyDecision {
-        fault("concurrency");
+        fault("concurrency", &[]);
         default::scheduling::concurrency(&config.lift(), state.lift(), event.lift()).lower()
     }
 }
 
 impl caching::Guest for Component {
     fn lookup(config: wire::CacheConfig, state: wire::CacheState) -> wire::LookupDecision {
-        fault("lookup");
+        fault("lookup", &[]);
         default::caching::lookup(&mut Imports, &config.lift(), &state.lift()).lower()
     }
 
     fn advance(config: wire::CacheConfig, state: wire::CacheState, event: wire::CacheEvent) -> wire::AdvanceDecision {
-        fault("advance");
+        fault("advance", &[]);
         default::caching::advance(&mut Imports, &config.lift(), state.lift(), event.lift()).lower()
     }
 }
 
 impl registry::Guest for Component {
     fn stamp(clock: wire::ClockState) -> wire::StampDecision {
-        fault("stamp");
+        fault("stamp", &[]);
         default::registry::stamp(&mut Imports, clock.lift()).lower()
     }
 
@@ -126,17 +132,17 @@ impl registry::Guest for Component {
         base: Vec<wire::Entry>,
         found: Vec<wire::FoundEntry>,
     ) -> wire::AdoptDecision {
-        fault("adopt");
+        fault("adopt", &[]);
         default::registry::adopt(&mut Imports, clock.lift(), &writer, &base.lift(), &found.lift()).lower()
     }
 
     fn merge(ours: Vec<wire::Entry>, theirs: Vec<wire::Entry>) -> wire::MergeDecision {
-        fault("merge");
+        fault("merge", &[]);
         default::registry::merge(&ours.lift(), &theirs.lift()).lower()
     }
 
     fn flush_after(pending: wire::Pending) -> u64 {
-        fault("flush-after");
+        fault("flush-after", &[]);
         default::registry::flush_after(&pending.lift())
     }
 }
