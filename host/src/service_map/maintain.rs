@@ -237,6 +237,7 @@ impl Maintainer {
         let stop = self.with.stop.clone();
         let signals = self.signals.clone();
         let mut former = self.with.former.clone();
+        let mut swaps = self.with.policy.swaps();
         loop {
             tokio::select! {
                 biased;
@@ -251,6 +252,7 @@ impl Maintainer {
                 }
                 () = signals.wanted.notified() => self.upkeep.wanted(),
                 () = signals.resumed.notified() => self.upkeep.resumed(),
+                Ok(()) = swaps.changed() => self.upkeep.judge_if_swapped(),
                 (run, requested, result) = ended(&mut running) => {
                     running = None;
                     self.ended(run, requested, result).await;
@@ -260,12 +262,13 @@ impl Maintainer {
             }
             self.publish();
         }
-        self.upkeep.stopped();
-        if let Some((_, _, task)) = running {
+        if let Some((run, _, task)) = running {
             task.abort();
             // An aborted task ends at its next wait.
             let _ = task.await;
+            self.upkeep.cancelled(run);
         }
+        self.upkeep.stopped();
     }
 
     fn begin(&mut self) -> Running {
