@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use cortex_mcp::edge::files::Directory;
 use cortex_mcp::edge::state::StateRecord;
+use cortex_mcp::gateway::SyncKind;
 use cortex_mcp::policy::{DecidedBy, Function};
 use support::policies::contrary;
 use support::{Rig, Served, seconds};
@@ -115,6 +116,24 @@ async fn advance_decides_whether_what_was_fetched_is_accepted() {
         let failure = served.gateway.status().service_map.unwrap().last_failure.map(|failure| failure.class);
         assert_eq!(failure, policy.map(|_| "rollback"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_policy_keeps_is_still_served_and_still_saved() {
+    let mut rig = rig(2, Some("keeping"));
+    let served = rig.ready().await;
+    let before = served.gateway.snapshot().tools().clone();
+    rig.server(1).set_tools(9);
+    rig.publish(|map| {
+        map.generated_at = map.generated_at.plus(1_000);
+        map.connectors[1].enabled = false;
+    });
+    served.gateway.sync(SyncKind::Force, |_| {}).await;
+    assert_eq!(served.gateway.snapshot().tools(), &before);
+    served.gateway.shut_down().await;
+    rig.stop_everything();
+    let served = rig.start().await;
+    assert_eq!(served.gateway.snapshot().tools(), &before);
 }
 
 #[tokio::test(start_paused = true)]

@@ -119,6 +119,11 @@ impl caching::Guest for Component {
             let outcome = wire::AdvanceOutcome::Rejected;
             return wire::AdvanceDecision { state, outcome, reason: wire::AdvanceReason::Rollback };
         }
+        if contrary("keeping") && state.value.is_some() && matches!(event, wire::CacheEvent::Fetched(_)) {
+            let state = wire::CacheState { in_flight: None, ..state };
+            let outcome = wire::AdvanceOutcome::Kept;
+            return wire::AdvanceDecision { state, outcome, reason: wire::AdvanceReason::ConfirmedOther };
+        }
         default::caching::advance(&mut Imports, &config.lift(), state.lift(), event.lift()).lower()
     }
 }
