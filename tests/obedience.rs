@@ -39,7 +39,7 @@ async fn refresh_decides_whether_anything_is_ever_fetched() {
         let served = rig.start().await;
         tokio::time::sleep(seconds(600)).await;
         served.modern().list().await;
-        served.gateway.sync(cortex_mcp::gateway::SyncKind::Force, |_| {}).await;
+        served.gateway.sync(SyncKind::Force, |_| {}).await;
         assert_eq!((served.wire.count() > 0, served.tools() > 0), (fetched, fetched), "{policy:?}");
     }
 }
