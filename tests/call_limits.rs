@@ -96,6 +96,24 @@ async fn bad_arguments_cast_no_doubt_on_the_list_and_an_unknown_tool_casts_it_on
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_is_too_large_costs_its_call_and_neither_the_session_nor_the_list() {
+    let (rig, server) = canned();
+    let served = rig.ready().await;
+    let client = served.modern();
+    let lists = || served.wire.sent().iter().filter(|sent| sent.body().contains("tools/list")).count();
+    let before = lists();
+    server
+        .answer(CallAnswer::Result(format!(r#"{{"content":[{{"type":"text","text":"{}"}}]}}"#, "x".repeat(17 << 20))));
+    for _ in 0..2 {
+        assert_eq!(reason(&client.call("odd__tool", "{}").await), "oversize");
+    }
+    server.answer(CallAnswer::Result(r#"{"content":[]}"#.into()));
+    assert_eq!(client.call("odd__tool", "{}").await.code(), None);
+    tokio::time::sleep(seconds(5)).await;
+    assert_eq!(lists(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connector_that_leaves_during_a_sync_does_not_hold_it_up() {
     let mut rig = Rig::new(2);
     let served = rig.ready().await;

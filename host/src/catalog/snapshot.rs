@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::NameRule;
 use super::definition::{Exposed, expose};
-use crate::model::{BootMs, Connector, ConnectorId, ListFacts, Scope, ToolList};
+use crate::model::{BootMs, Connector, ConnectorId, ListFacts, Scope, ToolList, milliseconds};
 
 /// What the catalog holds of one connector.
 #[derive(Clone, Debug)]
@@ -99,9 +99,7 @@ impl CatalogSnapshot {
     /// The caching hint for the whole list: the least time for which every part stands, in milliseconds. A part that is
     /// not fresh contributes the time to its next attempt, at least a second (design section 6).
     pub fn ttl_ms(&self, now: BootMs) -> u64 {
-        let until = |time: Option<BootMs>| {
-            time.map_or(0, |time| u64::try_from(time.since(now).as_millis()).unwrap_or(u64::MAX))
-        };
+        let until = |time: Option<BootMs>| time.map_or(0, |time| milliseconds(time.since(now)));
         let remaining = self.parts.values().map(|part| match part.facts.fresh_until {
             Some(fresh) if fresh > now => until(Some(fresh)),
             _ => until(part.facts.next_attempt).max(LEAST_TTL_MS),

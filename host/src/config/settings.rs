@@ -10,7 +10,7 @@ use url::Url;
 
 use super::environment::bad;
 use super::{ConfigError, Environment, FileSettings, Paths};
-use crate::model::{LogFormat, LogLevel};
+use crate::model::{LogFormat, LogLevel, milliseconds};
 
 /// Ranges and defaults.
 pub mod limits {
@@ -330,11 +330,6 @@ impl std::fmt::Debug for Settings {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Settings{}", self.redacted())
     }
-}
-
-/// Whole milliseconds of a duration.
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn ranged(

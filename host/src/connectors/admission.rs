@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::limits;
-use crate::model::{BootMs, FailureClass};
+use crate::model::{BootMs, FailureClass, milliseconds};
 use crate::policy::contract::{
     Candidate, ConcurrencyConfig, ConcurrencyEvent, ConcurrencyState, FinishedEvent, PlanConfig, RunOutcome,
 };
@@ -52,7 +52,7 @@ impl Ticket {
     }
 
     fn message(&self, outcome: RunOutcome) -> Message {
-        let duration_ms = u64::try_from(self.since.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = milliseconds(self.since.elapsed());
         Message::Finished { ticket: self.id, event: FinishedEvent { duration_ms, outcome } }
     }
 }
@@ -82,7 +82,7 @@ impl Admission {
         stop: CancellationToken,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(limits::ADMISSION_QUEUE);
-        let slow_after_ms = u64::try_from(limits::SLOW_AFTER.as_millis()).unwrap_or(u64::MAX);
+        let slow_after_ms = milliseconds(limits::SLOW_AFTER);
         let queue = Queue {
             plan_subject: Subject::new("admission/plan"),
             concurrency_subject: Subject::new("admission/concurrency"),

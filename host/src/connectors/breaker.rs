@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::limits;
-use crate::model::{BootMs, ConnectorId};
+use crate::model::{BootMs, ConnectorId, milliseconds};
 use crate::policy::contract::{BreakerConfig, BreakerEvent, BreakerPhase, BreakerState, BreakerVerdict};
 use crate::policy::{Held, Policy, Subject};
 
@@ -26,7 +26,6 @@ impl Breaker {
         probe_deadline: Duration,
         options: Vec<(String, String)>,
     ) -> Self {
-        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let config = BreakerConfig {
             failure_threshold: limits::BREAKER_THRESHOLD,
             window: limits::BREAKER_WINDOW,

@@ -166,7 +166,10 @@ impl Handle {
                 }
                 Err(error) => {
                     let session_is_over = matches!(error, WireError::SessionLost | WireError::WrongEra);
-                    if session_is_over || matches!(error, WireError::Http(_)) {
+                    // A broken connection may mean another server behind the address; an answer that is too large or too
+                    // late says nothing about the session.
+                    let connection_is_over = matches!(error, WireError::Http(HttpError::Connect | HttpError::Broken));
+                    if session_is_over || connection_is_over {
                         slot.forget(&session, &error);
                     }
                     if attempts == 0 || !(session_is_over || error.was_not_sent()) {

@@ -32,7 +32,7 @@ use crate::config::{RefreshMode, Settings, limits as config_limits};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{Outcome, Upstream};
 use crate::model::raw::RawObject;
-use crate::model::{Connector, ConnectorId, Failure, ListState};
+use crate::model::{Connector, ConnectorId, Failure, ListState, milliseconds};
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
 use crate::policy::{Policy, UpkeepConfig};
 use crate::telemetry::{CallOutcome, Metrics};
@@ -523,8 +523,4 @@ fn outcome_of(outcome: &Outcome) -> CallOutcome {
             if is_error == Some(true) { CallOutcome::ToolError } else { CallOutcome::Result }
         }
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -14,7 +14,7 @@ use super::saved::{self, Saved, SavedHeader};
 use super::status::{ConnectorStatus, LastFailure};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::ListScope;
-use crate::model::{BootMs, Failure, FailureClass, ListFacts, ListState, Scope, ToolList, WallMs};
+use crate::model::{BootMs, Failure, FailureClass, ListFacts, ListState, Scope, ToolList, WallMs, milliseconds};
 use crate::policy::contract::{
     AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted, case_name,
 };
@@ -217,7 +217,7 @@ impl Supervisor {
             requested: listed.requested.into(),
             key_set: Vec::new(),
         };
-        let duration_ms = u64::try_from(listed.duration.as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = milliseconds(listed.duration);
         match self.upkeep.fetched(run, event) {
             Ok((outcome @ (AdvanceOutcome::Stored | AdvanceOutcome::Kept), reason)) => {
                 self.last_failure = None;
@@ -366,7 +366,7 @@ impl Supervisor {
 
     fn wall_of(&self, due: BootMs) -> WallMs {
         let now = self.with.run.clock.now();
-        now.wall.plus(u64::try_from(due.since(now.boot).as_millis()).unwrap_or(u64::MAX))
+        now.wall.plus(milliseconds(due.since(now.boot)))
     }
 }
 

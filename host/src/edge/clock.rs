@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::BoxFuture;
 use tokio::time::Instant;
 
-use crate::model::{BootId, BootMs, Digest, Moment, WallMs};
+use crate::model::{BootId, BootMs, Digest, Moment, WallMs, milliseconds};
 
 /// How long a timer sleeps at most before it reads the boot clock again.
 pub const LONGEST_NAP: Duration = Duration::from_secs(5);
@@ -119,7 +119,7 @@ impl VirtualClock {
 
     /// Suspends the machine: both clocks move on, no timer does.
     pub fn suspend(&self, duration: Duration) {
-        let milliseconds = millis(duration);
+        let milliseconds = milliseconds(duration);
         self.suspended.fetch_add(milliseconds, Ordering::SeqCst);
         self.wall_at_origin.fetch_add(milliseconds as i64, Ordering::SeqCst);
     }
@@ -132,12 +132,13 @@ impl VirtualClock {
 
 impl Clock for VirtualClock {
     fn wall(&self) -> WallMs {
-        let wall = self.wall_at_origin.load(Ordering::SeqCst).saturating_add(millis(self.origin.elapsed()) as i64);
+        let wall =
+            self.wall_at_origin.load(Ordering::SeqCst).saturating_add(milliseconds(self.origin.elapsed()) as i64);
         WallMs(u64::try_from(wall).unwrap_or(0))
     }
 
     fn boot(&self) -> BootMs {
-        BootMs(self.suspended.load(Ordering::SeqCst).saturating_add(millis(self.origin.elapsed())))
+        BootMs(self.suspended.load(Ordering::SeqCst).saturating_add(milliseconds(self.origin.elapsed())))
     }
 
     fn boot_id(&self) -> BootId {
@@ -148,16 +149,12 @@ impl Clock for VirtualClock {
 const UPTIME_AT_ORIGIN: u64 = 3_600_000;
 
 fn system_wall() -> WallMs {
-    WallMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis))
+    WallMs(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, milliseconds))
 }
 
 fn system_boot() -> BootMs {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     BootMs(u64::try_from(time.tv_sec).unwrap_or(0) * 1000 + u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000_000)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The first 13 hexadecimal digits: 52 bits, which every language's numbers hold.

@@ -19,6 +19,7 @@ use crate::edge::entropy::SystemEntropy;
 use crate::edge::files::{Directory, SystemDirectory};
 use crate::edge::http::{HttpSetupError, ReqwestHttp};
 use crate::edge::state::{StateRecord, StateSink};
+use crate::model::milliseconds;
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
 use crate::policy::{DecisionSink, DiscardRecords, InstanceUse, Policy, PolicyComponent, PolicyError, UpkeepConfig};
 use crate::registry;
@@ -227,7 +228,6 @@ fn start_map(
     saved: Option<StateRecord>,
 ) -> (MapHandle, tokio::task::JoinHandle<()>) {
     use crate::connectors::limits as fleet_limits;
-    let milliseconds = |duration: std::time::Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
     let options = settings.policy.options.clone();
     let upkeep = UpkeepConfig {
         refresh: RefreshConfig {

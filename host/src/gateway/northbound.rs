@@ -15,7 +15,7 @@ use crate::mcp::protocol::{
     PING, SERVER_DISCOVER, TOOLS_CALL, TOOLS_LIST, VERSION_2026_07_28,
 };
 use crate::model::raw::{self, RawObject};
-use crate::model::{ListState, Scope};
+use crate::model::{ListState, Scope, milliseconds};
 
 /// Every version that the gateway speaks to its clients, newest first.
 pub(super) const VERSIONS: [&str; 4] = [VERSION_2026_07_28, LEGACY_VERSIONS[0], LEGACY_VERSIONS[1], LEGACY_VERSIONS[2]];
@@ -216,7 +216,7 @@ fn connector_error(error: &CallError) -> Answer {
     }
     data.set("reason", raw::string(error.reason()));
     if let Some(retry_after) = error.retry_after() {
-        data.set("retryAfterMs", raw::number(u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX)));
+        data.set("retryAfterMs", raw::number(milliseconds(retry_after)));
     }
     Answer::error(CONNECTOR_ERROR, &error.to_string(), Some(&data.to_raw()))
 }

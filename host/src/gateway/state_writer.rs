@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use crate::edge::files::{Directory, LockGuard};
 use crate::edge::state::{self, Damaged, SavedState, StateRecord, StateSink};
-use crate::model::BootMs;
+use crate::model::{BootMs, milliseconds};
 use crate::policy::contract::{ClockState, Hlc, Pending};
 use crate::policy::{Held, Policy, Subject};
 use crate::service_map::RECORD_NAME;
@@ -267,7 +267,6 @@ impl Task {
             Change::Record(record) => record.header.len() + record.body.len(),
             Change::Removal => 0,
         });
-        let milliseconds = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let pending = Pending {
             changes: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
             bytes: u64::try_from(bytes.sum::<usize>()).unwrap_or(u64::MAX),
@@ -289,7 +288,7 @@ impl Task {
         if closing && !self.pending.is_empty() {
             let wait = self.wait(true);
             if !wait.is_zero() {
-                tracing::info!(waitMs = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX), "closing writes at once");
+                tracing::info!(waitMs = milliseconds(wait), "closing writes at once");
             }
         }
         // What failed was told there.

@@ -20,5 +20,5 @@ pub use digest::{Digest, DigestError};
 pub use failure::{Failure, FailureClass, FailureGroup};
 pub use ids::{ConnectorId, ConnectorIdError};
 pub use log::{LogFormat, LogLevel};
-pub use time::{BootId, BootMs, Moment, TimestampError, WallMs};
+pub use time::{BootId, BootMs, Moment, TimestampError, WallMs, milliseconds};
 pub use tool_list::{ListFacts, ListState, ListedTool, Scope, ToolList, ToolListError};

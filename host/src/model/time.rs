@@ -85,8 +85,13 @@ impl BootMs {
 
     /// The time so much later; the greatest time instead of an overflow.
     pub fn plus(self, duration: Duration) -> Self {
-        Self(self.0.saturating_add(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
+        Self(self.0.saturating_add(milliseconds(duration)))
     }
+}
+
+/// The whole milliseconds of a duration; the greatest number instead of an overflow.
+pub fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Which boot of the machine a [`BootMs`] belongs to. Below 2^53, so that every language can hold it.

@@ -21,7 +21,7 @@ use super::contract::*;
 use super::decide::{Policy, Subject};
 use super::fault::NoDecision;
 use super::memo::Held;
-use crate::model::{BootMs, Failure};
+use crate::model::{BootMs, Failure, milliseconds};
 
 /// A subject's settings.
 #[derive(Clone, Debug, PartialEq)]
@@ -295,7 +295,7 @@ impl Upkeep {
         self.event(RefreshEvent::Failed(FailedEvent {
             run_id: run.id,
             class,
-            retry_after_ms: retry_after.map(|wish| u64::try_from(wish.as_millis()).unwrap_or(u64::MAX)),
+            retry_after_ms: retry_after.map(milliseconds),
             duration_ms: self.elapsed(run),
             serving: self.verdict.serve == ServeVerdict::Serve,
         }));
@@ -304,11 +304,11 @@ impl Upkeep {
     fn fresh_for_ms(&self) -> Option<u64> {
         let value = self.value()?;
         let age = self.now().since(BootMs(value.requested.boot_ms));
-        Some(value.fresh_ms.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)))
+        Some(value.fresh_ms.saturating_sub(milliseconds(age)))
     }
 
     fn elapsed(&self, run: Run) -> u64 {
-        u64::try_from(self.now().since(run.began).as_millis()).unwrap_or(u64::MAX)
+        milliseconds(self.now().since(run.began))
     }
 
     fn now(&self) -> BootMs {

@@ -5,7 +5,6 @@
 //! whatever way, leaves it untouched. No body is ever logged.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -17,7 +16,7 @@ use super::fetch::{Fetched, MapEndpoint, fetch};
 use super::keys::KeyRing;
 use super::verify::{VerifiedMap, verify};
 use crate::edge::state::{StateRecord, StateSink};
-use crate::model::{BootMs, Failure, FailureClass, Moment, WallMs};
+use crate::model::{BootMs, Failure, FailureClass, Moment, WallMs, milliseconds};
 use crate::policy::contract::{
     AdvanceOutcome, AdvanceReason, CacheScope, CacheState, FetchedEvent, Instant, NotModifiedEvent, ServeVerdict,
     ValueFacts, Wanted, case_name,
@@ -549,8 +548,4 @@ async fn ended(running: &mut Running) -> (Run, Moment, Result<Brought, Failure>)
         }
         None => std::future::pending().await,
     }
-}
-
-fn milliseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
