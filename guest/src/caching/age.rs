@@ -42,6 +42,12 @@ impl Now {
         Some(self.wall_ms.saturating_sub(since.wall_ms))
     }
 
+    /// For how many milliseconds from now an age stands still at zero: the wall clock, the only witness, is a little
+    /// behind, and catches up first.
+    pub(super) fn standstill(&self, since: &Instant) -> u64 {
+        if since.boot_id == self.boot_id { 0 } else { since.wall_ms.saturating_sub(self.wall_ms) }
+    }
+
     /// In how many milliseconds the wall clock, if it does not step, becomes a witness of `since` again.
     pub(super) fn until_witness(&self, since: &Instant, skew_ms: u64) -> u64 {
         since.wall_ms.saturating_sub(skew_ms).saturating_sub(self.wall_ms)
@@ -71,6 +77,8 @@ mod tests {
         assert_eq!(now.since(&at(1_300_000, 0, 1), SKEW), Some(0));
         assert_eq!(now.since(&at(1_300_001, 0, 1), SKEW), None);
         assert_eq!(now.until_witness(&at(1_300_001, 0, 1), SKEW), 1);
+        assert_eq!(now.standstill(&at(1_300_000, 0, 1)), 300_000);
+        assert_eq!((now.standstill(&at(900_000, 0, 1)), now.standstill(&at(1_300_000, 0, 2))), (0, 0));
     }
 
     proptest! {

@@ -43,7 +43,13 @@ pub fn lookup(environment: &mut dyn Environment, config: &CacheConfig, state: &C
             let (freshness, _) = stale_reason(value, state, LookupReason::ClockBehind);
             served(&now, state, freshness, LookupReason::ClockBehind, span)
         }
-        Staleness::Over => withheld(&now, state, Freshness::Expired, LookupReason::PastMaxStale),
+        Staleness::Over(span) => {
+            let mut verdict = withheld(&now, state, Freshness::Expired, LookupReason::PastMaxStale);
+            if let Some(better) = span.map(|span| after(now.boot_ms, span.rest_ms)) {
+                verdict.until_boot_ms = Some(verdict.until_boot_ms.map_or(better, |until| until.min(better)));
+            }
+            verdict
+        }
     }
 }
 

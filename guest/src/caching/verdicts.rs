@@ -24,8 +24,8 @@ pub(super) enum Staleness {
     Stale(Span),
     /// Its age cannot be known: to be treated as stale (R2).
     Unknown(Span),
-    /// Past its greatest staleness.
-    Over,
+    /// Past its greatest staleness; until the wall clock can tell better, if it could not tell yet.
+    Over(Option<Span>),
 }
 
 /// Judges a value by time.
@@ -42,26 +42,29 @@ pub(super) fn staleness(now: &Now, config: &CacheConfig, value: &ValueFacts) -> 
     };
     let early = value.invalidated || value.standing != ExpiryStanding::Within;
     let soft_ms = value.soft_ms.min(fresh_ms);
+    // Without it a short fresh time would end, and begin again, until the wall clock has caught up.
+    let still = now.standstill(counted_from);
+    let until = |boundary: u64| Span { rest_ms: (boundary - age).saturating_add(still) };
     if !early && age < soft_ms {
-        Staleness::Fresh(Span { rest_ms: soft_ms - age })
+        Staleness::Fresh(until(soft_ms))
     } else if !early && age < fresh_ms {
-        Staleness::Soft(Span { rest_ms: fresh_ms - age })
+        Staleness::Soft(until(fresh_ms))
     } else if age < life && config.max_stale_ms > 0 {
-        Staleness::Stale(Span { rest_ms: life - age })
+        Staleness::Stale(until(life))
     } else {
-        Staleness::Over
+        Staleness::Over(None)
     }
 }
 
 /// The wall clock stands before the request and the boot clock is another one. The value predates this boot, so it is
 /// at least as old as the boot clock says: that bounds its life even if the wall clock is never set right.
 fn unknown(now: &Now, config: &CacheConfig, value: &ValueFacts, life: u64) -> Staleness {
-    if config.max_stale_ms == 0 || now.boot_ms >= life {
-        return Staleness::Over;
-    }
     let counted_from = value.stale_since.as_ref().unwrap_or(&value.requested);
-    let witness = now.until_witness(counted_from, config.skew_ms);
-    Staleness::Unknown(Span { rest_ms: witness.min(life - now.boot_ms).max(1) })
+    let witness = now.until_witness(counted_from, config.skew_ms).max(1);
+    if config.max_stale_ms == 0 || now.boot_ms >= life {
+        return Staleness::Over(Some(Span { rest_ms: witness }));
+    }
+    Staleness::Unknown(Span { rest_ms: witness.min(life - now.boot_ms) })
 }
 
 #[cfg(test)]
@@ -84,7 +87,7 @@ mod tests {
         assert_eq!(staleness(&at(800), &config, &value), Staleness::Soft(Span { rest_ms: 200 }));
         assert_eq!(staleness(&at(1_000), &config, &value), Staleness::Stale(Span { rest_ms: config.max_stale_ms }));
         assert_eq!(staleness(&at(life - 1), &config, &value), Staleness::Stale(Span { rest_ms: 1 }));
-        assert_eq!(staleness(&at(life), &config, &value), Staleness::Over);
+        assert_eq!(staleness(&at(life), &config, &value), Staleness::Over(None));
     }
 
     #[test]
@@ -92,9 +95,9 @@ mod tests {
         let config = CacheConfig { max_stale_ms: 0, ..cache_config() };
         let value = ValueFacts { fresh_ms: 1_000, soft_ms: 1_000, ..value_facts("a") };
         assert_eq!(staleness(&at(999), &config, &value), Staleness::Fresh(Span { rest_ms: 1 }));
-        assert_eq!(staleness(&at(1_000), &config, &value), Staleness::Over);
+        assert_eq!(staleness(&at(1_000), &config, &value), Staleness::Over(None));
         let invalidated = ValueFacts { invalidated: true, ..value };
-        assert_eq!(staleness(&at(1), &config, &invalidated), Staleness::Over);
+        assert_eq!(staleness(&at(1), &config, &invalidated), Staleness::Over(None));
     }
 
     #[test]
@@ -106,7 +109,17 @@ mod tests {
         value.requested.boot_ms += 3_600_000;
         value.standing = ExpiryStanding::ArrivedExpired;
         assert_eq!(staleness(&at(config.max_stale_ms - 1), &config, &value), Staleness::Stale(Span { rest_ms: 1 }));
-        assert_eq!(staleness(&at(config.max_stale_ms), &config, &value), Staleness::Over);
+        assert_eq!(staleness(&at(config.max_stale_ms), &config, &value), Staleness::Over(None));
+    }
+
+    #[test]
+    fn while_the_wall_clock_catches_up_a_boundary_waits_for_it() {
+        let config = CacheConfig { boot_id: 2, ..cache_config() };
+        let value = ValueFacts { fresh_ms: 3, soft_ms: 2, ..value_facts("a") };
+        let mut now = Now { wall_ms: value.requested.wall_ms - 1_000, boot_ms: 5, boot_id: 2 };
+        assert_eq!(staleness(&now, &config, &value), Staleness::Fresh(Span { rest_ms: 1_002 }));
+        now.wall_ms += 1_001;
+        assert_eq!(staleness(&now, &config, &value), Staleness::Fresh(Span { rest_ms: 1 }));
     }
 
     #[test]
@@ -117,6 +130,6 @@ mod tests {
         let early = Now { wall_ms: 0, boot_ms: 5, boot_id: 2 };
         assert!(matches!(staleness(&early, &config, &value), Staleness::Unknown(_)));
         let late = Now { wall_ms: 0, boot_ms: life, boot_id: 2 };
-        assert_eq!(staleness(&late, &config, &value), Staleness::Over);
+        assert!(matches!(staleness(&late, &config, &value), Staleness::Over(Some(_))));
     }
 }

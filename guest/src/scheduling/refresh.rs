@@ -15,8 +15,8 @@
 //!
 //! In this mode nothing is armed but by reads and forces (and a cold start, which has a reader by nature). After a
 //! failure the phase is idle; a later wish is armed no earlier than the end of the failed run plus its backoff (or, for
-//! refused credentials, plus their long wait), and from then on it is a paced run like any other. A `Retry-After` is
-//! not remembered in this mode.
+//! refused credentials, plus their long wait, and not before what a `Retry-After` asked for), and from then on it is a
+//! paced run like any other.
 //!
 //! # After the end
 //!
@@ -34,11 +34,9 @@ use crate::types::{
     RefreshPhase, RefreshReason, RefreshState, StartKind, StartedEvent, SubjectKind, SucceededEvent, Urgency,
 };
 
+mod memo;
 #[cfg(test)]
 mod tests;
-
-/// The memo of a subject that ended.
-const STOPPED_MEMO: &[u8] = b"stopped";
 
 /// The state of a subject before its first event.
 #[must_use]
@@ -128,7 +126,7 @@ struct Subject<'a> {
 
 impl Subject<'_> {
     fn handle(&mut self, event: RefreshEvent) -> RefreshReason {
-        if self.state.memo == STOPPED_MEMO && !matches!(event, RefreshEvent::Started(_)) {
+        if memo::is_stopped(&self.state) && !matches!(event, RefreshEvent::Started(_)) {
             self.state.phase = RefreshPhase::Idle;
             return RefreshReason::Stopped;
         }
@@ -151,9 +149,7 @@ impl Subject<'_> {
     // ---- life and end -----------------------------------------------------------------------------------------------
 
     fn started(&mut self, event: &StartedEvent) -> RefreshReason {
-        if self.state.memo == STOPPED_MEMO {
-            self.state.memo.clear();
-        }
+        memo::clear(&mut self.state);
         if self.state.boot_id != event.boot_id {
             // Times of another boot mean nothing here.
             self.state.last_end_boot_ms = None;
@@ -173,7 +169,7 @@ impl Subject<'_> {
 
     fn stopped(&mut self) -> RefreshReason {
         self.state.phase = RefreshPhase::Idle;
-        self.state.memo = STOPPED_MEMO.to_vec();
+        memo::note_stopped(&mut self.state);
         RefreshReason::Stopped
     }
 
@@ -184,7 +180,8 @@ impl Subject<'_> {
             RefreshPhase::Idle => {
                 // The mode was switched to background: join the fleet at a random phase.
                 let delay = uniform(self.environment, self.settings.interval);
-                self.arm_after(delay, RefreshReason::ConfigChanged)
+                let at = after(self.now, delay).max(memo::not_before(&self.state));
+                self.arm_at(at, RefreshReason::ConfigChanged)
             }
             RefreshPhase::Armed(run) if !self.settings.background && !is_asked_for(run.reason) => {
                 self.state.phase = RefreshPhase::Idle;
@@ -220,6 +217,7 @@ impl Subject<'_> {
     fn began(&mut self) -> RefreshReason {
         match self.state.phase {
             RefreshPhase::Armed(_) => {
+                memo::clear(&mut self.state);
                 let run_id = self.state.next_run_id;
                 // Wraps rather than stays: two runs in a row must differ in their ids, whatever the state held.
                 self.state.next_run_id = run_id.wrapping_add(1);
@@ -238,6 +236,7 @@ impl Subject<'_> {
                 let again = run.again;
                 self.state.phase = RefreshPhase::Idle;
                 self.state.last_end_boot_ms = Some(self.now);
+                memo::clear(&mut self.state);
                 Some(again)
             }
             _ => None,
@@ -269,20 +268,25 @@ impl Subject<'_> {
     }
 
     fn failed(&mut self, event: &FailedEvent) -> RefreshReason {
-        let Some(again) = self.end(event.run_id) else {
+        let new_credentials = memo::has_new_credentials(&self.state, event.run_id);
+        if self.end(event.run_id).is_none() {
             return RefreshReason::Late;
-        };
+        }
         self.state.failures = self.state.failures.saturating_add(1);
         self.state.last_class = Some(event.class);
-        if again && event.class == FailureClass::Auth {
-            // The credentials may have changed while the run was under way: try them before the long wait.
+        if new_credentials && event.class == FailureClass::Auth {
+            // They changed while the run was under way: try them before the long wait.
             return self.arm_after(0, RefreshReason::CredentialsChanged);
+        }
+        let asked = event.retry_after_ms.map(|asked| self.retry_after(asked)).filter(|asked| *asked > 0);
+        if let Some(asked) = asked {
+            memo::note_not_before(&mut self.state, after(self.now, asked));
         }
         if !self.settings.background {
             return RefreshReason::OnDemand;
         }
         let (delay, reason) = self.pace(event.serving);
-        match event.retry_after_ms.map(|asked| self.retry_after(asked)) {
+        match asked {
             Some(asked) if asked > delay => self.arm_after(asked, RefreshReason::RetryAfter),
             _ => self.arm_after(delay, reason),
         }
@@ -403,7 +407,11 @@ impl Subject<'_> {
                 }
                 _ => (self.backoff(), RefreshReason::Backoff),
             };
-            let paced = after(end, wait);
+            let asked = memo::not_before(&self.state);
+            let (paced, pace) = match after(end, wait) {
+                own if own < asked => (asked, RefreshReason::RetryAfter),
+                own => (own, pace),
+            };
             if paced > self.now {
                 return (at.max(paced), pace);
             }
@@ -442,7 +450,7 @@ impl Subject<'_> {
                 if self.is_paced(armed.reason) {
                     return RefreshReason::AlreadyArmed;
                 }
-                self.draw_forward(&armed, window, RefreshReason::Changed)
+                self.draw_forward(&armed, window, 0, RefreshReason::Changed)
             }
             RefreshPhase::Idle => self.arm_from_idle(window, RefreshReason::Changed),
         }
@@ -461,7 +469,17 @@ impl Subject<'_> {
             }
             RefreshPhase::Armed(run) => {
                 let armed = run.clone();
-                self.draw_forward(&armed, window, RefreshReason::Resumed)
+                // A short sleep must not break the floor. What backs off with nothing to serve, or a connector that is
+                // down, is not kept apart by it.
+                let failing = self.state.failures > 0;
+                let apart = match self.settings.kind {
+                    SubjectKind::ServiceMap => !failing || armed.reason != RefreshReason::Backoff,
+                    SubjectKind::Connector => !failing,
+                };
+                let floor_end = if apart { self.floor_end() } else { 0 };
+                // What the origin asked for holds where the own pace was longer, too.
+                let least = floor_end.max(memo::not_before(&self.state));
+                self.draw_forward(&armed, window, least, RefreshReason::Resumed)
             }
             RefreshPhase::Idle => self.arm_from_idle(window, RefreshReason::Resumed),
         }
@@ -474,6 +492,8 @@ impl Subject<'_> {
             RefreshPhase::Running(run) => {
                 // The run under way uses the old ones.
                 run.again = true;
+                let run_id = run.run_id;
+                memo::note_new_credentials(&mut self.state, run_id);
                 RefreshReason::CredentialsChanged
             }
             RefreshPhase::Armed(run) => {
@@ -504,12 +524,12 @@ impl Subject<'_> {
         self.arm_after(delay, reason)
     }
 
-    /// Moves an armed run into the window from now on, if it is not due within it already.
-    fn draw_forward(&mut self, armed: &ArmedRun, window: u64, reason: RefreshReason) -> RefreshReason {
+    /// Moves an armed run into the window from now on, but not before `least`, if it is not due within it already.
+    fn draw_forward(&mut self, armed: &ArmedRun, window: u64, least: u64, reason: RefreshReason) -> RefreshReason {
         if armed.run_at_boot_ms <= after(self.now, window) {
             return RefreshReason::AlreadyArmed;
         }
-        let at = after(self.now, uniform(self.environment, window));
+        let at = after(self.now, uniform(self.environment, window)).max(least);
         self.bring_forward(armed, at, reason)
     }
 

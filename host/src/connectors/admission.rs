@@ -28,6 +28,7 @@ pub struct Admission {
 enum Message {
     Enter { candidate: Candidate, admitted: oneshot::Sender<Ticket> },
     Finished { ticket: u64, event: FinishedEvent },
+    Reconfigured { fixed: Option<u32>, options: Vec<(String, String)> },
 }
 
 /// A run under way. Dropped without an outcome, it counts as cancelled.
@@ -101,6 +102,12 @@ impl Admission {
         Self { sender }
     }
 
+    /// Other settings are in force from now on; they bind those who ask later.
+    pub(super) async fn reconfigure(&self, fixed: Option<u32>, options: Vec<(String, String)>) {
+        // The admission ends only with the gateway.
+        let _ = self.sender.send(Message::Reconfigured { fixed, options }).await;
+    }
+
     /// Waits for a place. None: the gateway is ending.
     pub(super) async fn enter(&self, candidate: Candidate) -> Option<Ticket> {
         let (admitted, place) = oneshot::channel();
@@ -172,6 +179,13 @@ impl Queue {
                 if self.under_way.remove(&ticket).is_some() {
                     self.decide_limit(ConcurrencyEvent::Finished(event));
                 }
+            }
+            Message::Reconfigured { fixed, options } => {
+                self.plan_config.options.clone_from(&options);
+                self.concurrency_config.options = options;
+                self.concurrency_config.fixed = fixed;
+                // The operator's number binds at once; an adaptive limit is the policy's, which is asked with the next run.
+                self.limit = fixed.unwrap_or(self.limit).max(1);
             }
         }
     }

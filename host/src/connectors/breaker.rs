@@ -5,6 +5,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::limits;
 use crate::model::{BootMs, ConnectorId, milliseconds};
 use crate::policy::contract::{BreakerConfig, BreakerEvent, BreakerPhase, BreakerState, BreakerVerdict};
@@ -14,7 +16,7 @@ use crate::policy::{Held, Policy, Subject};
 pub(super) struct Breaker {
     policy: Arc<Policy>,
     subject: Subject,
-    config: BreakerConfig,
+    config: ArcSwap<BreakerConfig>,
     held: Mutex<Held<BreakerState>>,
 }
 
@@ -26,7 +28,23 @@ impl Breaker {
         probe_deadline: Duration,
         options: Vec<(String, String)>,
     ) -> Self {
-        let config = BreakerConfig {
+        let config = Self::config(probe_deadline, options);
+        let subject = policy.subject(format!("connector/{id}/breaker"));
+        Self {
+            policy,
+            subject,
+            config: ArcSwap::from_pointee(config),
+            held: Mutex::new(Held::new(BreakerState::initial())),
+        }
+    }
+
+    /// Other settings are in force from now on.
+    pub(super) fn reconfigure(&self, probe_deadline: Duration, options: Vec<(String, String)>) {
+        self.config.store(Arc::new(Self::config(probe_deadline, options)));
+    }
+
+    fn config(probe_deadline: Duration, options: Vec<(String, String)>) -> BreakerConfig {
+        BreakerConfig {
             failure_threshold: limits::BREAKER_THRESHOLD,
             window: limits::BREAKER_WINDOW,
             rate_permille: limits::BREAKER_RATE_PERMILLE,
@@ -34,9 +52,7 @@ impl Breaker {
             open_max_ms: milliseconds(limits::BREAKER_OPEN_MAX),
             probe_deadline_ms: milliseconds(probe_deadline),
             options,
-        };
-        let subject = policy.subject(format!("connector/{id}/breaker"));
-        Self { policy, subject, config, held: Mutex::new(Held::new(BreakerState::initial())) }
+        }
     }
 
     /// Asks to pass. Err: the time before which nothing passes.
@@ -55,7 +71,7 @@ impl Breaker {
 
     fn event(&self, event: BreakerEvent) -> BreakerVerdict {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        match self.policy.breaker(&self.subject, &self.config, &mut held, event) {
+        match self.policy.breaker(&self.subject, &self.config.load(), &mut held, event) {
             Ok((verdict, _)) => verdict,
             Err(error) => {
                 tracing::error!(%error, "calls pass");

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde::Serialize;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -32,7 +33,7 @@ use crate::config::{RefreshMode, Settings, limits as config_limits};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{Outcome, Upstream};
 use crate::model::raw::RawObject;
-use crate::model::{Connector, ConnectorId, Failure, ListState, milliseconds};
+use crate::model::{Connector, ConnectorId, Failure, ListState, Moment, milliseconds};
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
 use crate::policy::{Policy, UpkeepConfig};
 use crate::telemetry::{CallOutcome, Metrics};
@@ -63,7 +64,13 @@ impl FleetSettings {
         }
     }
 
-    fn upkeep(&self, boot_id: u64, credential: String) -> UpkeepConfig {
+    /// What binds the breakers: the longest call, and the policy's options.
+    pub(super) fn calls(&self, connector: &Connector) -> (Duration, Vec<(String, String)>) {
+        (connector.timeouts.call.unwrap_or(self.call_timeout), self.options.clone())
+    }
+
+    /// The settings of a connector's upkeep.
+    pub(super) fn upkeep(&self, boot_id: u64, credential: String) -> UpkeepConfig {
         UpkeepConfig {
             refresh: RefreshConfig {
                 kind: SubjectKind::Connector,
@@ -164,7 +171,7 @@ pub struct Synced {
 
 /// Every connector.
 pub struct Fleet {
-    settings: FleetSettings,
+    settings: watch::Sender<Arc<FleetSettings>>,
     policy: Arc<Policy>,
     publisher: Arc<dyn Publisher>,
     state: Arc<dyn StateSink>,
@@ -203,7 +210,7 @@ impl Fleet {
         let clock = policy.edge().clock.clone();
         let run = RunContext { admission, clock, metrics: metrics.clone() };
         Self {
-            settings,
+            settings: watch::Sender::new(Arc::new(settings)),
             policy,
             publisher,
             state,
@@ -215,6 +222,13 @@ impl Fleet {
             draining,
             stop,
         }
+    }
+
+    /// Other settings are in force from now on. Credentials and sessions stay as they are.
+    pub async fn reconfigure(&self, mut settings: FleetSettings) {
+        settings.credentials = self.settings.borrow().credentials.clone();
+        self.run.admission.reconfigure(settings.concurrency, settings.options.clone()).await;
+        self.settings.send_replace(Arc::new(settings));
     }
 
     /// Follows the descriptions. One caller at a time: the task that watches them.
@@ -249,6 +263,11 @@ impl Fleet {
             members.insert(id, Arc::new(self.start(connector)));
         }
         self.members.store(Arc::new(members));
+    }
+
+    /// Both clocks, as its decisions read them.
+    pub fn now(&self) -> Moment {
+        self.run.clock.now()
     }
 
     /// Every connector's status, by id.
@@ -301,7 +320,7 @@ impl Fleet {
             connector_count,
             ready,
             failed: connector_count - ready,
-            parallelism: self.settings.concurrency.unwrap_or(config_limits::CONCURRENCY_MAX),
+            parallelism: self.settings.borrow().concurrency.unwrap_or(config_limits::CONCURRENCY_MAX),
             duration_ms: milliseconds(started.elapsed()),
             connectors,
         }
@@ -314,7 +333,8 @@ impl Fleet {
     pub async fn call(&self, id: &ConnectorId, method: &str, params: RawObject) -> Result<Outcome, CallError> {
         let member = self.members.load().get(id).cloned().ok_or_else(|| CallError::NoConnector(id.clone()))?;
         let started = Instant::now();
-        let called = member.handle.call(&self.run.clock, method, params, self.settings.call_timeout).await;
+        let call_timeout = self.settings.borrow().call_timeout;
+        let called = member.handle.call(&self.run.clock, method, params, call_timeout).await;
         let (outcome, upstream) = match &called {
             Ok(called) => (outcome_of(&called.outcome), called.upstream),
             Err(error) => {
@@ -357,7 +377,9 @@ impl Fleet {
         let saved = self.lock_saved().remove(&id);
         let saved = saved.and_then(|record| saved::restore(&record, &connector));
         let era = saved.as_ref().and_then(|saved| saved.header.era);
-        let credential = self.settings.credentials.headers(&connector);
+        let mut settings = self.settings.subscribe();
+        let in_force = settings.borrow_and_update().clone();
+        let credential = in_force.credentials.headers(&connector);
         let fingerprint = credential.as_ref().map(|sent| sent.fingerprint.clone()).unwrap_or_default();
         let connect_timeout = connector.timeouts.connect.unwrap_or(limits::CONNECT_TIMEOUT);
         let slot = match (credential, &connector.endpoint) {
@@ -374,8 +396,7 @@ impl Fleet {
         };
         let places = connector.endpoint.as_ref().map(|endpoint| self.origins.places(endpoint));
         let places = places.unwrap_or_else(|| Arc::new(tokio::sync::Semaphore::new(limits::CALLS_PER_ORIGIN)));
-        let call_timeout = connector.timeouts.call.unwrap_or(self.settings.call_timeout);
-        let options = self.settings.options.clone();
+        let (call_timeout, options) = in_force.calls(&connector);
         let breaker = Arc::new(Breaker::new(self.policy.clone(), &id, call_timeout, options));
         let quota = QuotaGate::new(&connector.quotas, self.run.clock.clone());
         let status = blank_status(&connector);
@@ -387,7 +408,8 @@ impl Fleet {
             run: self.run.clone(),
             publisher: self.publisher.clone(),
             state: self.state.clone(),
-            upkeep: self.settings.upkeep(boot_id, fingerprint),
+            upkeep: in_force.upkeep(boot_id, fingerprint),
+            settings,
             stop: stop.clone(),
         };
         let supervisor = Supervisor::new(handle.clone(), surroundings, saved);

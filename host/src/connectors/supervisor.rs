@@ -3,10 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::drift::Drift;
+use super::fleet::FleetSettings;
 use super::handle::{Handle, Signal, Taken};
 use super::publish::{Published, Publisher};
 use super::run::{self, Listed, RunContext};
@@ -28,6 +30,8 @@ pub(super) struct Surroundings {
     pub(super) publisher: Arc<dyn Publisher>,
     pub(super) state: Arc<dyn StateSink>,
     pub(super) upkeep: UpkeepConfig,
+    /// Where other settings will come from.
+    pub(super) settings: watch::Receiver<Arc<FleetSettings>>,
     pub(super) stop: CancellationToken,
 }
 
@@ -87,6 +91,7 @@ impl Supervisor {
             self.contacting = Some(tokio::spawn(run::contact(handle, context, self.candidate())));
         }
         let mut swaps = self.with.policy.swaps();
+        let mut settings = self.with.settings.clone();
         loop {
             let stop = self.with.stop.clone();
             let handle = self.handle.clone();
@@ -94,6 +99,10 @@ impl Supervisor {
                 biased;
                 () = stop.cancelled() => break,
                 Ok(()) = swaps.changed() => self.upkeep.judge_if_swapped(),
+                Ok(()) = settings.changed() => {
+                    let in_force = settings.borrow_and_update().clone();
+                    self.reconfigure(&in_force);
+                }
                 signals = handle.signals.take() => self.signalled(signals),
                 (run, ended) = ended(&mut self.running) => self.ended(run, ended),
                 reached = contacted(&mut self.contacting) => self.contacted(reached),
@@ -118,6 +127,14 @@ impl Supervisor {
             let _ = task.await;
         }
         self.record()
+    }
+
+    fn reconfigure(&mut self, settings: &FleetSettings) {
+        let cache = &self.upkeep.config().cache;
+        let upkeep = settings.upkeep(cache.boot_id, cache.credential.clone());
+        self.upkeep.reconfigure(upkeep);
+        let (call_timeout, options) = settings.calls(&self.handle.connector.load());
+        self.handle.breaker.reconfigure(call_timeout, options);
     }
 
     fn signalled(&mut self, signals: Taken) {
@@ -181,15 +198,27 @@ impl Supervisor {
             Err(failure) => {
                 self.note_failure(&failure);
                 self.upkeep.failed(run, &failure);
-                tracing::warn!(
-                    connector = %self.handle.id, class = %failure.class, %failure,
-                    failures = self.upkeep.failures().0, "sync failed"
-                );
                 RefreshOutcome::Failed
             }
         };
+        self.log_run(run, outcome);
         self.with.run.metrics.refresh("connector", outcome);
         self.save();
+    }
+
+    /// One line for each run, however it ended: how, how long it took, and when the next one is due (defect S14).
+    fn log_run(&self, run: Run, outcome: RefreshOutcome) {
+        let now = self.with.run.clock.boot();
+        let duration_ms = milliseconds(now.since(run.began));
+        let next_ms = self.upkeep.due().map(|due| milliseconds(due.since(now)));
+        let connector = &self.handle.id;
+        match &self.last_failure {
+            Some(failure) if outcome == RefreshOutcome::Failed => tracing::warn!(
+                %connector, class = %failure.class, failure = failure.message,
+                failures = self.upkeep.failures().0, duration_ms, next_ms, "sync failed"
+            ),
+            _ => tracing::debug!(%connector, duration_ms, next_ms, "synced"),
+        }
     }
 
     fn take(&mut self, run: Run, listed: Listed) -> RefreshOutcome {
@@ -219,13 +248,12 @@ impl Supervisor {
         };
         let duration_ms = milliseconds(listed.duration);
         match self.upkeep.fetched(run, event) {
-            Ok((outcome @ (AdvanceOutcome::Stored | AdvanceOutcome::Kept), reason)) => {
+            Ok((outcome @ (AdvanceOutcome::Stored | AdvanceOutcome::Kept), _)) => {
                 self.last_failure = None;
                 self.last_duration_ms = Some(duration_ms);
                 if outcome == AdvanceOutcome::Stored {
                     self.replace_list(list);
                 }
-                tracing::debug!(connector = %self.handle.id, duration_ms, reason = case_name(&reason), "synced");
                 RefreshOutcome::Succeeded
             }
             Ok((outcome, reason)) => {

@@ -12,7 +12,8 @@
 //! asked about again after a second; and without any decision, not even one of the embedded default, a verdict stays as
 //! it was for a second, and a subject is armed again after a plain interval. Each such case is logged as a warning with
 //! its subject, and counted in [`PolicyStatus::overruled`](super::PolicyStatus::overruled). A replay shows what was
-//! decided.
+//! decided. And two things hold whatever is decided, because no policy need remember them through a swap: after the end
+//! nothing is due, and a result of a run that is not under way changes nothing.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub struct Upkeep {
     cache: Held<CacheState>,
     due: Option<BootMs>,
     running: Option<Run>,
+    stopped: bool,
     reason: RefreshReason,
     verdict: LookupDecision,
     /// The policy's generation when it gave the verdict.
@@ -73,6 +75,7 @@ impl Upkeep {
             cache: restored.unwrap_or_else(|| Held::new(CacheState::initial())),
             due: None,
             running: None,
+            stopped: false,
             reason: RefreshReason::ColdStart,
             verdict: NOTHING_YET,
             generation: 0,
@@ -92,9 +95,10 @@ impl Upkeep {
         upkeep
     }
 
-    /// When the next run is to [`Self::begin`]; none while one is under way, or if none is wanted.
+    /// When the next run is to [`Self::begin`]; none while one is under way, if none is wanted, or after the end.
     pub fn due(&self) -> Option<BootMs> {
-        if self.running.is_some() { None } else { self.due }
+        // A policy that was swapped in after the end may not know of it: its family keeps another memo.
+        if self.running.is_some() || self.stopped { None } else { self.due }
     }
 
     /// The verdict on the value. It holds until the time it names, or the next event.
@@ -137,9 +141,18 @@ impl Upkeep {
         &self.config
     }
 
+    /// Other settings are in force from now on: what is armed and what is judged follows them.
+    pub fn reconfigure(&mut self, config: UpkeepConfig) {
+        if self.config != config {
+            self.config = config;
+            self.event(RefreshEvent::ConfigChanged);
+            self.judge();
+        }
+    }
+
     /// Begins the run that is due. None if the policy thinks better of it; [`Self::due`] then names another time.
     pub fn begin(&mut self) -> Option<Run> {
-        if self.running.is_some() {
+        if self.running.is_some() || self.stopped {
             return None;
         }
         let due_before = self.due;
@@ -160,9 +173,15 @@ impl Upkeep {
 
     /// A run brought a verified value. `Stored` and `Kept` end it well; the owner persists, and only then publishes.
     ///
+    /// A result of a run that is not under way is refused by its id, here as in every function that ends one: the
+    /// policy is told that it is late, and the cache never hears of it.
+    ///
     /// # Errors
     /// [`NoDecision`]; the run then ended as failed.
     pub fn fetched(&mut self, run: Run, event: FetchedEvent) -> Result<(AdvanceOutcome, AdvanceReason), NoDecision> {
+        if !self.is_under_way(run) {
+            return Ok(self.late(run));
+        }
         let hinted = event.ttl_ms.is_some() || event.signed_expiry_wall_ms.is_some();
         let decided = self.advance(CacheEvent::Fetched(event));
         self.end(run, decided, hinted)
@@ -177,6 +196,9 @@ impl Upkeep {
         run: Run,
         event: NotModifiedEvent,
     ) -> Result<(AdvanceOutcome, AdvanceReason), NoDecision> {
+        if !self.is_under_way(run) {
+            return Ok(self.late(run));
+        }
         let decided = self.advance(CacheEvent::NotModified(event));
         self.end(run, decided, true)
     }
@@ -186,11 +208,20 @@ impl Upkeep {
     /// # Errors
     /// [`NoDecision`].
     pub fn found(&mut self, event: FetchedEvent) -> Result<(AdvanceOutcome, AdvanceReason), NoDecision> {
-        self.advance(CacheEvent::Fetched(event))
+        let decided = self.advance(CacheEvent::Fetched(event));
+        if let Some(run) = self.running {
+            // To the policy a value ends the fetch under way; this one came from elsewhere.
+            let _ = self.advance(CacheEvent::Began(run.id));
+        }
+        decided
     }
 
     /// A run failed.
     pub fn failed(&mut self, run: Run, failure: &Failure) {
+        if !self.is_under_way(run) {
+            self.late(run);
+            return;
+        }
         self.running = None;
         let class = FailureClass::from(failure.class);
         let _ = self.advance(CacheEvent::Failed(class));
@@ -199,6 +230,10 @@ impl Upkeep {
 
     /// A run was given up.
     pub fn cancelled(&mut self, run: Run) {
+        if !self.is_under_way(run) {
+            self.late(run);
+            return;
+        }
         self.running = None;
         let _ = self.advance(CacheEvent::Cancelled);
         self.event(RefreshEvent::Cancelled(run.id));
@@ -235,8 +270,9 @@ impl Upkeep {
         self.judge();
     }
 
-    /// The subject ends.
+    /// The subject ends: nothing is due any more, whatever happens.
     pub fn stopped(&mut self) {
+        self.stopped = true;
         self.event(RefreshEvent::Stopped);
     }
 
@@ -264,6 +300,16 @@ impl Upkeep {
             self.verdict.until_boot_ms = Some(self.now().plus(SHORTEST_WAIT).0);
             self.policy.note_overruled(&self.cache_subject, "a verdict was over when given: it holds for a second");
         }
+    }
+
+    fn is_under_way(&self, run: Run) -> bool {
+        self.running.is_some_and(|running| running.id == run.id)
+    }
+
+    /// A run that is not under way ended. It is refused, and its decision is on record.
+    fn late(&mut self, run: Run) -> (AdvanceOutcome, AdvanceReason) {
+        self.event(RefreshEvent::Cancelled(run.id));
+        (AdvanceOutcome::Rejected, AdvanceReason::Cancelled)
     }
 
     /// Ends a run whose result the cache has judged.
@@ -303,8 +349,13 @@ impl Upkeep {
 
     fn fresh_for_ms(&self) -> Option<u64> {
         let value = self.value()?;
-        let age = self.now().since(BootMs(value.requested.boot_ms));
-        Some(value.fresh_ms.saturating_sub(milliseconds(age)))
+        let now = self.policy.edge().clock.now();
+        // What another process requested before this boot may still stand: then only the wall clock knows its age.
+        let age = match value.requested.boot_id == now.boot_id.0 {
+            true => now.boot.0.saturating_sub(value.requested.boot_ms),
+            false => now.wall.0.saturating_sub(value.requested.wall_ms),
+        };
+        Some(value.fresh_ms.saturating_sub(age))
     }
 
     fn elapsed(&self, run: Run) -> u64 {

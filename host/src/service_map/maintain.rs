@@ -113,6 +113,7 @@ pub struct Maintenance {
 #[derive(Clone, Debug)]
 pub struct MapHandle {
     view: watch::Receiver<Arc<MapView>>,
+    upkeep: watch::Sender<UpkeepConfig>,
     signals: Arc<MapSignals>,
 }
 
@@ -134,6 +135,11 @@ impl MapHandle {
         if self.view.borrow().status.wanting {
             self.signals.wanted.notify_one();
         }
+    }
+
+    /// Other settings are in force from now on.
+    pub fn reconfigure(&self, upkeep: UpkeepConfig) {
+        self.upkeep.send_replace(upkeep);
     }
 
     /// The machine woke up.
@@ -171,10 +177,12 @@ pub fn start(with: Maintenance, saved: Option<StateRecord>) -> (MapHandle, JoinH
     let upkeep = Upkeep::start(with.policy.clone(), RECORD_NAME, with.upkeep.clone(), cache);
     let signals = Arc::new(MapSignals::default());
     let publisher = watch::Sender::new(Arc::new(MapView::default()));
-    let handle = MapHandle { view: publisher.subscribe(), signals: signals.clone() };
+    let (configure, configured) = watch::channel(with.upkeep.clone());
+    let handle = MapHandle { view: publisher.subscribe(), upkeep: configure, signals: signals.clone() };
     let mut maintainer = Maintainer {
         with,
         upkeep,
+        configured,
         map,
         publisher,
         signals,
@@ -208,6 +216,7 @@ fn restore(keys: &KeyRing, saved: Option<StateRecord>) -> (Option<Held<CacheStat
 struct Maintainer {
     with: Maintenance,
     upkeep: Upkeep,
+    configured: watch::Receiver<UpkeepConfig>,
     map: Option<Arc<VerifiedMap>>,
     publisher: watch::Sender<Arc<MapView>>,
     signals: Arc<MapSignals>,
@@ -237,6 +246,7 @@ impl Maintainer {
         let signals = self.signals.clone();
         let mut former = self.with.former.clone();
         let mut swaps = self.with.policy.swaps();
+        let mut configured = self.configured.clone();
         loop {
             tokio::select! {
                 biased;
@@ -252,6 +262,10 @@ impl Maintainer {
                 () = signals.wanted.notified() => self.upkeep.wanted(),
                 () = signals.resumed.notified() => self.upkeep.resumed(),
                 Ok(()) = swaps.changed() => self.upkeep.judge_if_swapped(),
+                Ok(()) = configured.changed() => {
+                    let upkeep = configured.borrow_and_update().clone();
+                    self.upkeep.reconfigure(upkeep);
+                }
                 (run, requested, result) = ended(&mut running) => {
                     running = None;
                     self.ended(run, requested, result).await;
@@ -311,6 +325,14 @@ impl Maintainer {
             Ok(Brought::Map { map, etag }) => self.take_map(run, requested, *map, etag).await,
             Ok(Brought::NotModified) => self.take_confirmation(run, requested).await,
         };
+        // One line for each run, however it ended (defect S14).
+        let now = self.with.policy.edge().clock.boot();
+        tracing::debug!(
+            outcome = ?outcome,
+            duration_ms = milliseconds(now.since(run.began)),
+            next_ms = self.upkeep.due().map(|due| milliseconds(due.since(now))),
+            "service map run ended"
+        );
         self.with.metrics.refresh("service-map", outcome);
     }
 

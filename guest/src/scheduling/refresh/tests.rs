@@ -285,6 +285,35 @@ fn credentials_that_change_during_a_run_are_tried_even_if_the_run_is_refused() {
     assert_eq!(decision.reason, RefreshReason::CredentialsChanged);
 }
 
+#[test]
+fn an_announced_change_does_not_shorten_the_wait_of_refused_credentials() {
+    let state = decide(&map(), running(), RefreshEvent::Changed, 0, 1).state;
+    let decision = decide(&map(), state, failure(FailureClass::Auth, None, true), 5, 1);
+    assert_eq!(decision.reason, RefreshReason::AuthWait);
+    assert!(decision.run_at_boot_ms.unwrap() >= BOOT + 10 * T);
+}
+
+#[test]
+fn on_demand_reads_wait_for_what_the_origin_asked() {
+    for config in [on_demand(), RefreshConfig { mode: RefreshMode::OnDemand, ..connector() }] {
+        let event = failure(FailureClass::Throttled, Some(400_000), true);
+        let failed = decide(&config, running(), event, 0, 1).state;
+        assert_eq!(failed.phase, RefreshPhase::Idle);
+        for urgency in [Urgency::Background, Urgency::Blocking] {
+            let decision = decide(&config, failed.clone(), RefreshEvent::Wanted(urgency), 60_000, 1);
+            assert_eq!(decision.reason, RefreshReason::RetryAfter);
+            let due = decision.run_at_boot_ms.unwrap();
+            assert!((BOOT + 400_000..=BOOT + 480_000).contains(&due), "{due}");
+            let over = decide(&config, failed.clone(), RefreshEvent::Wanted(urgency), 500_000, 1);
+            assert_eq!(over.run_at_boot_ms, Some(BOOT + 500_000));
+        }
+        // A force goes before it, and the run that it begins owes nothing to it any more.
+        let forced = decide(&config, failed, RefreshEvent::Forced, 2_000, 1);
+        assert_eq!(forced.run_at_boot_ms, Some(BOOT + 2_000));
+        assert!(decide(&config, forced.state, RefreshEvent::Began, 2_000, 1).state.memo.is_empty());
+    }
+}
+
 // ---- wishes ---------------------------------------------------------------------------------------------------------
 
 #[test]
@@ -429,6 +458,27 @@ fn a_machine_that_wakes_up_refreshes_soon_and_leaves_overdue_runs_alone() {
     assert!(fills(drawn, 0, T / 10), "{drawn:?}");
     let overdue = decide(&map(), armed(5, RefreshReason::Steady), RefreshEvent::Resumed, 9_000_000, 1);
     assert_eq!(overdue.run_at_boot_ms, Some(BOOT + 5));
+}
+
+#[test]
+fn a_short_sleep_breaks_neither_the_floor_nor_the_word_of_the_origin() {
+    let served = RefreshState { last_end_boot_ms: Some(BOOT), ..armed(T, RefreshReason::Steady) };
+    for config in [map(), connector()] {
+        let drawn = delays(&config, &served, &RefreshEvent::Resumed, RefreshReason::Resumed);
+        assert!(drawn.0 >= FLOOR && drawn.1 <= FLOOR.max(T / 10), "{drawn:?}");
+    }
+    // A connector that is down is not kept apart by the floor.
+    let down = failing(armed(T, RefreshReason::Backoff), 3);
+    let drawn = delays(&connector(), &down, &RefreshEvent::Resumed, RefreshReason::Resumed);
+    assert!(fills(drawn, 0, T / 10), "{drawn:?}");
+    // The own pace was longer than what the origin asked for; a sleep shortens the one and not the other.
+    let hour = RefreshConfig { interval_ms: 3_600_000, ..map() };
+    let event = failure(FailureClass::Server, Some(1_000_000), true);
+    let paced = SEEDS
+        .map(|seed| decide(&hour, failing(running(), 1), event.clone(), 0, seed))
+        .find(|decision| decision.reason == RefreshReason::BackoffServingAgain);
+    let resumed = decide(&hour, paced.unwrap().state, RefreshEvent::Resumed, 11_000, 1);
+    assert!(resumed.run_at_boot_ms.unwrap() >= BOOT + 1_000_000);
 }
 
 // ---- configuration, modes, end --------------------------------------------------------------------------------------
