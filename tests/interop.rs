@@ -1,15 +1,14 @@
 //! Clients in other languages list and call through the gateway: the official inspector and the Python SDK, in both
 //! eras. `tests/interop/install` installs them. Where they are missing a test is skipped with a printed reason, unless
 //! `CORTEX_REQUIRE_INTEROP=1`.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests may")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
 mod processes;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
 use cortex_mcp::demo::mcp_server::{AnswerStyle, ServerOptions};
-use processes::installation::finish;
+use processes::interop::{self, installed};
 use processes::{Finished, Installation, Serving, World, wait_for_tools};
 use serde_json::{Value, json};
 
@@ -36,33 +35,9 @@ const NAMES: [&str; 6] = [
     "server-02__uppercase",
 ];
 
-/// A program below the folder of installed clients. None, with the reason printed, if it is not there.
-fn installed(program: &str) -> Option<PathBuf> {
-    let folder = std::env::var_os("CORTEX_INTEROP_DIR").map_or_else(
-        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/interop"),
-        |folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder),
-    );
-    let path = folder.join(program);
-    if path.exists() {
-        return Some(path);
-    }
-    let reason = format!("SKIPPED: {program} is not installed; run tests/interop/install");
-    assert!(std::env::var_os("CORTEX_REQUIRE_INTEROP").is_none_or(|value| value != "1"), "{reason}");
-    println!("{reason}");
-    None
-}
-
-/// Runs a client to its end, in a home of its own and without the tester's environment.
+/// Runs a client to its end, in a home of its own.
 fn run(installation: &Installation, program: &Path, arguments: &[&str]) -> Finished {
-    let home = installation.folder().join("client-home");
-    std::fs::create_dir_all(&home).unwrap();
-    let mut command = Command::new(program);
-    command.args(arguments).env_clear().env("HOME", &home).env("TMPDIR", &home).current_dir(&home);
-    command.env("PATH", program.parent().unwrap()).env("PYTHONDONTWRITEBYTECODE", "1").env("NO_COLOR", "1");
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let finished = finish(command);
-    assert_eq!(finished.code, Some(0), "{finished:?}");
-    finished
+    interop::run(&installation.folder().join("client-home"), program, arguments)
 }
 
 fn names(tools: &Value) -> Vec<&str> {

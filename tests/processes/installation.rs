@@ -200,6 +200,11 @@ impl Serving {
         kill_process(Pid::from_child(&self.child.0), Signal::TERM).unwrap();
     }
 
+    /// Asks it to read its configuration anew.
+    pub(crate) fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child.0), Signal::HUP).unwrap();
+    }
+
     /// Waits for its end; nothing is asked of it.
     pub(crate) fn end(mut self) -> Finished {
         let code = self.child.wait();

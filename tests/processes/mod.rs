@@ -6,6 +6,7 @@
 
 pub(crate) mod client;
 pub(crate) mod installation;
+pub(crate) mod interop;
 pub(crate) mod map;
 pub(crate) mod service;
 pub(crate) mod world;

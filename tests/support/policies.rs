@@ -27,6 +27,20 @@ pub(crate) fn build(package: &str, workspace: &str) -> Vec<u8> {
     component.unwrap_or_else(|error| panic!("{error}"))
 }
 
+/// The whole policy that shows authors where to start.
+pub(crate) static CONSERVATIVE: LazyLock<Vec<u8>> =
+    LazyLock::new(|| build("conservative-policy", env!("CARGO_MANIFEST_DIR")));
+
+/// The middleware that bounds how often anything is refreshed.
+pub(crate) static CAP_REFRESH: LazyLock<Vec<u8>> =
+    LazyLock::new(|| build("cap-refresh-middleware", env!("CARGO_MANIFEST_DIR")));
+
+/// Loads a policy as a deployment does.
+pub(crate) fn deployed(bytes: &[u8], family: &str) -> Arc<PolicyComponent> {
+    let component = PolicyComponent::load(bytes, family, InstanceUse::Fresh);
+    Arc::new(component.unwrap_or_else(|error| panic!("{error}")))
+}
+
 /// The bytes of a policy that decides one function otherwise.
 pub(crate) fn contrary_bytes(function: &str) -> Vec<u8> {
     choose(&CONTRARY, "CONTRARY-SELECTS:", function)

@@ -27,6 +27,15 @@ pub use generated::cortex::policy::types::*;
 pub(super) use generated::cortex::policy::{clock, random, types};
 pub(super) use generated::{Policy as PolicyWorld, PolicyPre};
 
+/// The contract itself, for authors of policies: the files of the WIT package `cortex:policy`, by name.
+pub const WIT: [(&str, &str); 5] = [
+    ("world.wit", include_str!("../../../wit/world.wit")),
+    ("types.wit", include_str!("../../../wit/types.wit")),
+    ("scheduling.wit", include_str!("../../../wit/scheduling.wit")),
+    ("caching.wit", include_str!("../../../wit/caching.wit")),
+    ("registry.wit", include_str!("../../../wit/registry.wit")),
+];
+
 impl RefreshState {
     /// The state of a subject about which nothing happened yet.
     pub fn initial() -> Self {
