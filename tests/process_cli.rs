@@ -42,6 +42,8 @@ fn every_command_helps_with_examples() {
         "policy",
         "policy inspect",
         "policy export",
+        "policy wit",
+        "policy stack",
     ] {
         let arguments: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
         let finished = installation.run(&arguments);

@@ -13,7 +13,7 @@ use cortex_mcp::demo::mcp_server::McpServer;
 use cortex_mcp::edge::Edge;
 use cortex_mcp::edge::clock::{Clock, VirtualClock};
 use cortex_mcp::edge::entropy::VirtualEntropy;
-use cortex_mcp::edge::files::{Directory, FileLook, LockGuard, MemoryDirectory};
+use cortex_mcp::edge::files::{AppendFile, Directory, FileLook, LockGuard, MemoryDirectory};
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::SyncKind;
 use cortex_mcp::model::{BootId, BootMs, ListState, WallMs};
@@ -442,6 +442,10 @@ impl Directory for Folder {
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.inner.replace(name, bytes)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {
+        self.inner.create(name)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

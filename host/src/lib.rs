@@ -15,3 +15,4 @@ pub mod policy;
 pub mod registry;
 pub mod service_map;
 pub mod telemetry;
+pub mod trace;

@@ -1,15 +1,38 @@
 //! A directory whose disk can be full.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use cortex_mcp::edge::files::{Directory, LockGuard, MemoryDirectory};
+use cortex_mcp::edge::files::{AppendFile, Directory, LockGuard, MemoryDirectory};
 
 /// The directory.
 #[derive(Default)]
 pub(crate) struct FullDisk {
     pub(crate) inner: MemoryDirectory,
-    full: AtomicBool,
+    full: Arc<AtomicBool>,
+}
+
+/// A growing file on it.
+struct GrowingFile {
+    inner: Box<dyn AppendFile>,
+    full: Arc<AtomicBool>,
+}
+
+impl AppendFile for GrowingFile {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        check(&self.full)?;
+        self.inner.append(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        check(&self.full)?;
+        self.inner.sync()
+    }
+}
+
+fn check(full: &AtomicBool) -> io::Result<()> {
+    if full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
 }
 
 impl FullDisk {
@@ -19,7 +42,7 @@ impl FullDisk {
     }
 
     fn check(&self) -> io::Result<()> {
-        if self.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        check(&self.full)
     }
 }
 
@@ -31,6 +54,11 @@ impl Directory for FullDisk {
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         self.check()?;
         self.inner.replace(name, bytes)
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {
+        self.check()?;
+        Ok(Box::new(GrowingFile { inner: self.inner.create(name)?, full: self.full.clone() }))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

@@ -6,9 +6,11 @@
 pub(crate) mod canned;
 pub(crate) mod client;
 pub(crate) mod full_disk;
+pub(crate) mod hostile;
 pub(crate) mod map;
 pub(crate) mod policies;
 pub(crate) mod rig;
+pub(crate) mod traces;
 pub(crate) mod wire;
 
 pub(crate) use client::{Answer, Client, tools_bytes};

@@ -48,6 +48,9 @@ pub(crate) struct Rig {
     pub(crate) environment: Environment,
     pub(crate) toml: String,
     pub(crate) policy: Option<Arc<PolicyComponent>>,
+    pub(crate) shadow: Option<Arc<PolicyComponent>>,
+    /// Where decisions are recorded, besides `records`; nowhere, unless a test asks for it.
+    pub(crate) trace: Option<MemoryDirectory>,
     pub(crate) entropy: AtomicU64,
 }
 
@@ -102,6 +105,8 @@ impl Rig {
             ]),
             toml: String::new(),
             policy: None,
+            shadow: None,
+            trace: None,
             entropy: AtomicU64::new(7),
         }
     }
@@ -109,7 +114,12 @@ impl Rig {
     /// The settings of its gateways.
     pub(crate) fn settings(&self) -> Settings {
         let file = FileSettings::parse(&self.toml, Path::new("gateway.toml")).unwrap();
-        Settings::from_parts(&Flags::default(), &self.environment, file, Paths::below(Path::new("/virtual"))).unwrap()
+        let paths = Paths::below(Path::new("/virtual"));
+        let mut settings = Settings::from_parts(&Flags::default(), &self.environment, file, paths).unwrap();
+        if self.trace.is_none() {
+            settings.trace = None;
+        }
+        settings
     }
 
     /// Sets a variable of the environment.
@@ -149,6 +159,14 @@ impl Rig {
             .decisions(self.records.clone());
         let builder = match &self.policy {
             Some(policy) => builder.policy(policy.clone()),
+            None => builder,
+        };
+        let builder = match &self.shadow {
+            Some(shadow) => builder.shadow(shadow.clone()),
+            None => builder,
+        };
+        let builder = match &self.trace {
+            Some(directory) => builder.trace_directory(Arc::new(directory.clone())),
             None => builder,
         };
         (wire, builder)

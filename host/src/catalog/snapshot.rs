@@ -145,19 +145,23 @@ impl Catalog {
     }
 
     /// Puts a connector's part in, in the place of the one it had, and publishes. A part that merely stands differently
-    /// costs nothing but its own facts.
-    pub fn put(&self, part: Part) {
+    /// costs nothing but its own facts. Returns the names under which its tools are exposed, if they may be other ones now.
+    pub fn put(&self, part: Part) -> Option<Vec<String>> {
         let mut shelves = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         let id = part.connector.id.clone();
         match shelves.get_mut(&id) {
             Some(shelf) if shelf.part.exposes_the_same(&part) => {
                 shelf.part.facts = part.facts;
                 self.publish(&shelves, self.current.load().served.clone());
+                None
             }
             _ => {
                 let exposed = part.tools.as_ref().map(|list| expose(&part.connector, self.rule, list));
-                shelves.insert(id, Shelf { part, exposed: exposed.unwrap_or_default() });
+                let exposed = exposed.unwrap_or_default();
+                let names = exposed.iter().map(|tool| tool.name.clone()).collect();
+                shelves.insert(id, Shelf { part, exposed });
                 self.publish(&shelves, Arc::new(serve(&shelves)));
+                Some(names)
             }
         }
     }
@@ -265,8 +269,8 @@ mod tests {
     fn the_bytes_do_not_depend_on_the_order_of_arrival() {
         let (one, two) = (catalog(NameStyle::Prefixed), catalog(NameStyle::Prefixed));
         let parts = [part("aa", &[ODD]), part("bb", &[ODD])];
-        parts.iter().for_each(|part| one.put(part.clone()));
-        parts.iter().rev().for_each(|part| two.put(part.clone()));
+        parts.iter().for_each(|part| drop(one.put(part.clone())));
+        parts.iter().rev().for_each(|part| drop(two.put(part.clone())));
         assert_eq!(one.snapshot().tools(), two.snapshot().tools());
     }
 

@@ -9,7 +9,7 @@ use cortex_mcp::edge::http::{Http, Request, ReqwestHttp, within};
 use cortex_mcp::mcp::{Era, Outcome, Session, ToolList, Upstream, WireError};
 use cortex_mcp::model::Failure;
 use cortex_mcp::model::raw::RawObject;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use std::time::Duration;
 use url::Url;
@@ -43,6 +43,12 @@ const ADMIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a sync may take.
 const SYNC_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// How much of a refusal is told.
+const ERROR_BYTES_MAX: usize = 1_000;
+
+/// How long a swap may take: the gateway compiles the policy first.
+const SWAP_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Largest answer of the admin routes.
 const ADMIN_BYTES_MAX: usize = 64 << 20;
@@ -101,10 +107,33 @@ impl RemoteGateway {
 
     /// The body of one of its admin routes.
     pub(crate) async fn admin(&self, method: Method, path: &str) -> Result<Bytes, CommandError> {
+        let limit = if method == Method::POST { SYNC_TIMEOUT } else { ADMIN_TIMEOUT };
+        self.ask(method, path, &[], Bytes::new(), limit).await
+    }
+
+    /// Sends something to one of its admin routes.
+    pub(crate) async fn send(&self, path: &str, query: &[(&str, &str)], body: Bytes) -> Result<Bytes, CommandError> {
+        self.ask(Method::POST, path, query, body, SWAP_TIMEOUT).await
+    }
+
+    async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, &str)],
+        body: Bytes,
+        limit: Duration,
+    ) -> Result<Bytes, CommandError> {
         let mut url = self.endpoint.clone();
         url.set_path(path);
-        let limit = if method == Method::POST { SYNC_TIMEOUT } else { ADMIN_TIMEOUT };
-        let request = Request { method, url, headers: self.headers.clone(), body: Bytes::new() };
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        let mut headers = self.headers.clone();
+        if !body.is_empty() {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
+        }
+        let request = Request { method, url, headers, body };
         let answer = within(limit, async {
             let response = self.http.send(request).await?;
             let status = response.status;
@@ -113,7 +142,7 @@ impl RemoteGateway {
         match answer.await {
             Ok((StatusCode::OK, body)) => Ok(body),
             Ok((status, body)) => {
-                let text = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
+                let text = String::from_utf8_lossy(&body[..body.len().min(ERROR_BYTES_MAX)]).into_owned();
                 Err(CommandError::Refused(format!("{status} {text}")))
             }
             Err(failure) => Err(self.no_gateway(&failure)),

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use cortex_mcp::config::{ConfigError, Environment, Flags, Settings};
+use cortex_mcp::config::{ConfigError, Environment, Flags, Settings, TraceFlag};
 use cortex_mcp::connectors::{SyncReport, Synced};
 use cortex_mcp::telemetry::init_logs;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -28,19 +28,72 @@ pub(crate) struct GatewayFlags {
     /// A policy component, instead of the embedded default.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
+
+    /// A policy component that decides beside the deployed one and is never obeyed; its differences are counted.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) shadow_policy: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) trace: TraceFlags,
+}
+
+/// Flags of every command that records decisions.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct TraceFlags {
+    /// Record every decision in this folder, instead of mcp/trace below the home folder.
+    #[arg(long, value_name = "DIR", conflicts_with = "no_trace")]
+    pub(crate) trace: Option<PathBuf>,
+
+    /// Record no decisions.
+    #[arg(long)]
+    pub(crate) no_trace: bool,
+}
+
+impl TraceFlags {
+    /// What they say.
+    pub(crate) fn flag(&self) -> TraceFlag {
+        match (&self.trace, self.no_trace) {
+            (_, true) => TraceFlag::Off,
+            (Some(directory), false) => TraceFlag::Into(directory.clone()),
+            (None, false) => TraceFlag::AsConfigured,
+        }
+    }
 }
 
 impl GatewayFlags {
     /// The effective settings; logs are on afterwards.
     pub(crate) fn settings(&self, listen: Option<SocketAddr>) -> Result<Settings, CommandError> {
-        let service_map_url = self.service_map_url.as_deref().map(Url::parse).transpose().map_err(|_| {
-            ConfigError::Range { key: "--service-map-url", expected: "write a URL, https or loopback http".into() }
-        })?;
-        let flags = Flags { listen, service_map_url, policy: self.policy.clone(), configuration: self.config.clone() };
-        let settings = Settings::resolve(&flags, &Environment::of_process())?;
+        let settings = self.resolve(listen)?;
         init_logs(settings.log_level, settings.log_format);
         tracing::info!(configuration = %settings.redacted(), "effective configuration");
         Ok(settings)
+    }
+
+    /// The effective settings, read anew.
+    pub(crate) fn resolve(&self, listen: Option<SocketAddr>) -> Result<Settings, CommandError> {
+        let service_map_url = self.service_map_url.as_deref().map(Url::parse).transpose().map_err(|_| {
+            ConfigError::Range { key: "--service-map-url", expected: "write a URL, https or loopback http".into() }
+        })?;
+        let flags = Flags {
+            listen,
+            service_map_url,
+            policy: self.policy.clone(),
+            shadow_policy: self.shadow_policy.clone(),
+            trace: self.trace.flag(),
+            configuration: self.config.clone(),
+        };
+        Ok(Settings::resolve(&flags, &Environment::of_process())?)
+    }
+}
+
+/// Returns when the process is asked to read its configuration anew: SIGHUP. Never, where that can not be told.
+pub(crate) async fn asked_to_reload(signals: &mut Option<tokio::signal::unix::Signal>) {
+    let told = match signals {
+        Some(signals) => signals.recv().await,
+        None => None,
+    };
+    if told.is_none() {
+        std::future::pending().await
     }
 }
 

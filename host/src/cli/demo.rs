@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use cortex_mcp::config::{Environment, Settings};
+use cortex_mcp::config::{Environment, Settings, TraceFlag, TraceSettings, limits as config_limits};
 use cortex_mcp::connectors::SyncReport;
 use cortex_mcp::demo::{Signer, Stage, StageOptions};
 use cortex_mcp::edge::entropy::{Entropy, SystemEntropy};
@@ -20,7 +20,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::client::RemoteGateway;
-use super::common::{asked_to_end, exit_of, progress_line, spinner};
+use super::common::{TraceFlags, asked_to_end, exit_of, progress_line, spinner};
 use super::error::{CommandError, Exit};
 use super::output::{Output, Tone};
 use super::serve::bind;
@@ -55,6 +55,13 @@ pub(crate) struct Demo {
     /// Of the servers, so many accept connections and never answer.
     #[arg(long, default_value_t = 0, value_name = "H")]
     hung: u16,
+
+    /// A policy component, instead of the embedded default.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+
+    #[command(flatten)]
+    trace: TraceFlags,
 
     /// End after the calls.
     #[arg(long)]
@@ -104,7 +111,9 @@ impl Demo {
         let sign: Signer = Arc::new(move |document| signed_document(document, &signing_key).ok());
         let stage = Stage::set_up(options, sign).await?;
         let home = Home::make()?;
-        let settings = settings(&stage, &key, &home)?;
+        let mut settings = settings(&stage, &key, &home, &self.trace)?;
+        settings.policy.file.clone_from(&self.policy);
+        let trace = settings.trace.as_ref().map(|trace| trace.directory.clone());
         output.line(format_args!(
             "{} MCP servers on loopback, every answer {} ms late; {} dead, {} hung",
             self.connectors, self.latency_ms, self.dead, self.hung
@@ -127,6 +136,12 @@ impl Demo {
         let url = format!("http://{address}/mcp");
         let calls = call_tools(*output, &url).await?;
         self.report(*output, &gateway, &stage, &report, &calls, &url);
+        if let Some(trace) = &trace {
+            let trace = trace.display();
+            output.line(format_args!("every decision is on the record in {trace}:"));
+            output.line(format_args!("  cortex-mcp replay {trace}"));
+            output.line(format_args!("  cortex-mcp why server-01 --trace {trace}"));
+        }
         if !self.once {
             invite(*output, &url);
             asked_to_end().await;
@@ -177,6 +192,7 @@ impl Demo {
             "calls_ok": calls.ok,
             "calls_failed": calls.failed,
             "policy_digest": digest,
+            "trace": gateway.settings().trace.as_ref().map(|trace| trace.directory.clone()),
             "failures": failures,
             "url": url,
         }));
@@ -198,14 +214,22 @@ impl Demo {
 const USUAL_PORT: u16 = 8420;
 
 /// The settings of the demo: its own home, map and keys; everything else as the environment says.
-fn settings(stage: &Stage, key: &str, home: &Home) -> Result<Settings, CommandError> {
+fn settings(stage: &Stage, key: &str, home: &Home, trace: &TraceFlags) -> Result<Settings, CommandError> {
     let environment = Environment::of_process()
         .plus("CORTEX_HOME", &home.0.display().to_string())
         .plus("CONNECTORS_SERVICE_MAP_URL", stage.map_url().as_str())
         .plus("CONNECTORS_SERVICE_MAP_TOKEN", stage.token())
         .plus("CONNECTORS_SIGNATURE_KEY", key)
         .plus("CONNECTORS_SIGNATURE_KEYS", "");
-    let settings = Settings::from_environment(&environment)?;
+    let mut settings = Settings::from_environment(&environment)?;
+    // The demo's home goes with it; what it leaves is its record.
+    let left = || std::env::temp_dir().join(format!("cortex-mcp-demo-trace-{:x}", SystemEntropy.seed()));
+    settings.trace = match trace.flag() {
+        TraceFlag::Off => None,
+        TraceFlag::Into(directory) => Some(directory),
+        TraceFlag::AsConfigured => Some(left()),
+    }
+    .map(|directory| TraceSettings { directory, mebibytes: config_limits::TRACE_MIB_DEFAULT });
     // The demo tells people itself what happens; logs on top are for those who ask for them.
     let level = environment.get("MCP_LOG_LEVEL").map_or(LogLevel::Off, |_| settings.log_level);
     init_logs(level, settings.log_format);

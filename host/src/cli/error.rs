@@ -9,6 +9,8 @@ use cortex_mcp::edge::http::HttpSetupError;
 use cortex_mcp::gateway::StartError;
 use cortex_mcp::policy::PolicyError;
 use cortex_mcp::service_map::{EndpointError, KeyRingError, MapError};
+use cortex_mcp::trace::TraceError;
+use cortex_mcp::trace::why::WhyError;
 
 /// The exit codes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +41,9 @@ pub(crate) enum CommandError {
     Start(#[from] StartError),
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    #[cfg(feature = "compose")]
+    #[error(transparent)]
+    Stack(#[from] cortex_mcp::policy::stack::StackError),
     #[error(transparent)]
     Stage(#[from] StageError),
     #[error(transparent)]
@@ -61,6 +66,12 @@ pub(crate) enum CommandError {
     NoGateway { url: String, reason: String },
     #[error("the gateway refused: {0}")]
     Refused(String),
+    #[error(transparent)]
+    Trace(#[from] TraceError),
+    #[error("no trace to read: {hint}")]
+    NoTrace { hint: String },
+    #[error("{0}")]
+    Why(WhyError),
     #[error("{0}")]
     Usage(String),
     #[error("the runtime can not be started: {0}")]
@@ -83,11 +94,16 @@ impl CommandError {
             Self::Config(_) | Self::NoKey | Self::Keys(_) | Self::Endpoint(_) => "config",
             Self::Start(StartError::Config(_) | StartError::Keys(_) | StartError::Endpoint(_)) => "config",
             Self::Start(StartError::Policy(_)) | Self::Policy(_) => "policy",
+            #[cfg(feature = "compose")]
+            Self::Stack(_) => "policy",
             Self::Map(error) => error.group().as_str(),
             Self::Taken { .. } | Self::Listen { .. } => "listen",
             Self::NoGateway { .. } => "no-gateway",
             Self::Refused(_) => "refused",
             Self::File { .. } => "file",
+            Self::Trace(TraceError::Policy(_)) => "policy",
+            Self::Trace(_) | Self::NoTrace { .. } => "trace",
+            Self::Why(_) => "subject",
             Self::Usage(_) | Self::Stage(_) => "usage",
             Self::Start(_) | Self::Http(_) | Self::Runtime(_) => "start",
         }

@@ -11,10 +11,12 @@ mod error;
 mod map;
 mod output;
 mod policy;
+mod replay;
 mod serve;
 mod status;
 mod sync;
 mod tools;
+mod why;
 
 use std::process::ExitCode;
 
@@ -58,7 +60,11 @@ enum Command {
     Status(status::Status),
     /// Signs, verifies and shows service maps.
     Map(map::Map),
-    /// Inspects and exports policies.
+    /// Makes the decisions of a trace again, and tells what differs.
+    Replay(replay::Replay),
+    /// Tells why something is in the state it is in: the decisions that led there.
+    Why(why::Why),
+    /// Inspects, checks, swaps, exports and stacks policies.
     Policy(policy::PolicyCommand),
 }
 
@@ -72,6 +78,8 @@ pub(crate) fn run() -> ExitCode {
     let result = match cli.command {
         Command::Map(command) => command.run(&output),
         Command::Policy(command) => command.run(&output),
+        Command::Replay(command) => command.run(&output),
+        Command::Why(command) => block_on(command.run(&output)),
         Command::Demo(command) => block_on(command.run(&output)),
         Command::Serve(command) => block_on(command.run(&output)),
         Command::Sync(command) => block_on(command.run(&output)),
@@ -103,7 +111,9 @@ fn unparsed(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { error::Exit::Usage.into() } else { error::Exit::Good.into() }
 }
 
-fn block_on(command: impl Future<Output = Result<error::Exit, CommandError>>) -> Result<error::Exit, CommandError> {
+pub(crate) fn block_on(
+    command: impl Future<Output = Result<error::Exit, CommandError>>,
+) -> Result<error::Exit, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
     runtime.block_on(command)
 }

@@ -6,13 +6,15 @@ use clap::Args;
 use cortex_mcp::gateway::Gateway;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::common::{GatewayFlags, asked_to_end};
+use super::common::{GatewayFlags, asked_to_end, asked_to_reload};
 use super::error::{CommandError, Exit};
 use super::output::Output;
 
-/// Runs the gateway until SIGTERM or SIGINT; then calls in flight end, and state is written.
+/// Runs the gateway until SIGTERM or SIGINT; then calls in flight end, and state is written. SIGHUP reads gateway.toml and
+/// the policy anew.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   CONNECTORS_SERVICE_MAP_URL=https://example.com/v1/connectors/service-map \\
@@ -37,6 +39,8 @@ impl Serve {
         // Before anything else: requests that come early wait in the backlog.
         let listener = bind(settings.listen).await?;
         let address = listener.local_addr().map_err(|source| listen_error(settings.listen, source))?;
+        // From the first moment on: a hangup that nobody listens to would end the process.
+        let mut hangups = signal(SignalKind::hangup()).ok();
         let gateway = Gateway::builder(settings).start().await?;
         let url = format!("http://{address}/mcp");
         output.value(&json!({ "url": url, "listen": address.to_string() }));
@@ -51,11 +55,33 @@ impl Serve {
             asked_to_end().await;
             std::process::exit(1);
         });
-        let served = gateway.serve(listener, stop).await;
+        let served = {
+            let mut serving = std::pin::pin!(gateway.serve(listener, stop));
+            loop {
+                tokio::select! {
+                    served = &mut serving => break served,
+                    () = asked_to_reload(&mut hangups) => self.reload(&gateway).await,
+                }
+            }
+        };
         gateway.shut_down().await;
         signalled.abort();
         served.map_err(|source| listen_error(address, source))?;
         Ok(Exit::Good)
+    }
+}
+
+impl Serve {
+    /// Reads the configuration anew. Whatever is wrong with it, the gateway goes on as before.
+    async fn reload(&self, gateway: &Gateway) {
+        tracing::info!("asked to reload the configuration");
+        let settings = match self.gateway.resolve(self.listen) {
+            Ok(settings) => settings,
+            Err(error) => return tracing::error!(%error, "configuration not reloaded: nothing was changed"),
+        };
+        if let Err(error) = gateway.reload(settings).await {
+            tracing::error!(%error, "configuration not reloaded: nothing was changed");
+        }
     }
 }
 

@@ -50,6 +50,38 @@ fn describe(output: Output, status: &Value) {
         policy["faults"],
         if policy["suspended"] == true { ", suspended: the default decides" } else { "" }
     ));
+    if let Some(fault) = policy["last_fault"].as_str() {
+        output.line(format_args!("            {}", output.tone(&format!("its last fault: {fault}"), Tone::Bad)));
+    }
+    for former in status["formerPolicies"].as_array().into_iter().flatten().rev() {
+        let digest: String = text(&former["digest"]).chars().take(12).collect();
+        output.line(format_args!("            before: {digest}; go back with `cortex-mcp policy swap --to {digest}`"));
+    }
+    let shadow = &status["shadow"];
+    if !shadow.is_null() {
+        output.line(format_args!(
+            "shadow      {} ({} decisions, {} different, {} faults, {} skipped)",
+            shorten(&text(&shadow["digest"]), 12),
+            shadow["decisions"],
+            shadow["different"],
+            shadow["faults"],
+            shadow["skipped"]
+        ));
+    }
+    let trace = &status["trace"];
+    if trace.is_null() {
+        output.line("trace       none: decisions are not recorded");
+    } else {
+        output.line(format_args!(
+            "trace       {} ({} decisions written, {} dropped)",
+            text(&trace["directory"]),
+            trace["written"],
+            trace["dropped"]
+        ));
+        if let Some(failing) = trace["failing"].as_str() {
+            output.line(format_args!("            {}", output.tone(failing, Tone::Bad)));
+        }
+    }
     let map = &status["serviceMap"];
     if map.is_null() {
         output.line("service map none is configured");

@@ -31,6 +31,8 @@ pub struct FileSettings {
     pub log_format: Option<LogFormat>,
     #[serde(default)]
     pub policy: FilePolicy,
+    #[serde(default)]
+    pub trace: FileTrace,
     #[serde(default, rename = "token")]
     pub tokens: Vec<Token>,
 }
@@ -43,8 +45,20 @@ pub struct FilePolicy {
     pub file: Option<PathBuf>,
     pub family: Option<String>,
     pub reuse: Option<bool>,
+    pub shadow: Option<PathBuf>,
+    pub shadow_family: Option<String>,
     #[serde(default)]
     pub options: BTreeMap<String, String>,
+}
+
+/// Its `[trace]` table.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[allow(missing_docs, reason = "each is the key of that name, documented at `TraceSettings`")]
+pub struct FileTrace {
+    pub enabled: Option<bool>,
+    pub directory: Option<PathBuf>,
+    pub max_mib: Option<u64>,
 }
 
 impl FileSettings {

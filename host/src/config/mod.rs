@@ -13,7 +13,10 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use file::FileSettings;
 pub use paths::Paths;
-pub use settings::{Flags, NameStyle, PolicySettings, RefreshMode, Secrets, Settings, SignatureKeys, Token, limits};
+pub use settings::{
+    Flags, NameStyle, PolicySettings, RefreshMode, Secrets, Settings, SignatureKeys, Token, TraceFlag, TraceSettings,
+    limits,
+};
 
 #[cfg(test)]
 mod tests {

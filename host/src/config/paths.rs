@@ -41,6 +41,11 @@ impl Paths {
         self.mcp.join("state")
     }
 
+    /// The folder of the decisions on record.
+    pub fn trace(&self) -> PathBuf {
+        self.mcp.join("trace")
+    }
+
     /// The name of the registry's file, within [`Self::mcp`].
     pub fn registry(&self) -> PathBuf {
         self.mcp.join("servers.json")

@@ -38,6 +38,10 @@ pub mod limits {
     pub const CALL_TIMEOUT_MAX_MS: u64 = 3_600_000;
     /// Longest exposed tool name: 64 less what clients put before it (mcp-protocol 2.5).
     pub const NAME_LENGTH_DEFAULT: usize = 46;
+    /// How much of the disk a gateway's trace takes: some days of a quiet gateway, hours of a busy one.
+    pub const TRACE_MIB_DEFAULT: u64 = 256;
+    /// Least and most that can be configured.
+    pub const TRACE_MIB_RANGE: std::ops::RangeInclusive<u64> = 1..=1_048_576;
     /// Shortest and longest that can be configured.
     pub const NAME_LENGTH_RANGE: std::ops::RangeInclusive<u64> = 24..=128;
 }
@@ -77,6 +81,8 @@ pub struct Settings {
     pub log_format: Option<LogFormat>,
     /// `[policy]`, `--policy`.
     pub policy: PolicySettings,
+    /// `[trace]`, `--trace`, `--no-trace`: the record of every decision; none if there is to be none.
+    pub trace: Option<TraceSettings>,
     /// Where things are.
     pub paths: Paths,
     /// From the environment only.
@@ -116,8 +122,21 @@ pub struct PolicySettings {
     pub family: Option<String>,
     /// `reuse`: whether its instances may be used again.
     pub reuse: bool,
+    /// `shadow`, `--shadow-policy`: a component that decides beside the deployed one and is never obeyed.
+    pub shadow: Option<PathBuf>,
+    /// `shadow-family`: whose memos the shadow is given; unset: its digest.
+    pub shadow_family: Option<String>,
     /// `options`: handed to it with every configuration.
     pub options: Vec<(String, String)>,
+}
+
+/// Where decisions are recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceSettings {
+    /// `directory`: the folder; unset: `trace` beside the configuration.
+    pub directory: PathBuf,
+    /// `max-mib`: how much of the disk it may take.
+    pub mebibytes: u64,
 }
 
 /// Who may come in.
@@ -128,6 +147,9 @@ pub struct Token {
     pub name: String,
     /// SHA-256 of the token, in hexadecimal.
     pub sha256: crate::model::Digest,
+    /// Whether it may change the gateway: swap its policy.
+    #[serde(default)]
+    pub admin: bool,
 }
 
 /// The keys of the service map.
@@ -184,8 +206,24 @@ pub struct Flags {
     pub service_map_url: Option<Url>,
     /// `--policy`.
     pub policy: Option<PathBuf>,
+    /// `--shadow-policy`.
+    pub shadow_policy: Option<PathBuf>,
+    /// `--trace` and `--no-trace`.
+    pub trace: TraceFlag,
     /// `--config`.
     pub configuration: Option<PathBuf>,
+}
+
+/// What the command line says about the trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum TraceFlag {
+    /// Nothing.
+    #[default]
+    AsConfigured,
+    /// `--trace DIR`.
+    Into(PathBuf),
+    /// `--no-trace`.
+    Off,
 }
 
 impl Settings {
@@ -263,6 +301,15 @@ impl Settings {
         if !listen.ip().is_loopback() && file.tokens.is_empty() {
             return Err(ConfigError::TokensNeeded { address: listen });
         }
+        let mebibytes = ranged("[trace] max-mib", file.trace.max_mib, limits::TRACE_MIB_RANGE)?;
+        let directory = match &flags.trace {
+            TraceFlag::Off => None,
+            TraceFlag::Into(directory) => Some(directory.clone()),
+            TraceFlag::AsConfigured if file.trace.enabled == Some(false) => None,
+            TraceFlag::AsConfigured => Some(file.trace.directory.unwrap_or_else(|| paths.trace())),
+        };
+        let mebibytes = mebibytes.unwrap_or(limits::TRACE_MIB_DEFAULT);
+        let trace = directory.map(|directory| TraceSettings { directory, mebibytes });
         Ok(Self {
             listen,
             service_map_url,
@@ -283,8 +330,11 @@ impl Settings {
                 file: flags.policy.clone().or(file.policy.file),
                 family: file.policy.family,
                 reuse: file.policy.reuse.unwrap_or(false),
+                shadow: flags.shadow_policy.clone().or(file.policy.shadow),
+                shadow_family: file.policy.shadow_family,
                 options: file.policy.options.into_iter().collect(),
             },
+            trace,
             paths,
             secrets,
         })
@@ -315,7 +365,10 @@ impl Settings {
             "logLevel": self.log_level.as_str(),
             "logFormat": self.log_format.map(LogFormat::as_str),
             "policy": { "file": self.policy.file, "family": self.policy.family, "reuse": self.policy.reuse,
-                        "options": options },
+                        "options": options, "shadow": self.policy.shadow, "shadowFamily": self.policy.shadow_family },
+            "trace": self.trace.as_ref().map(|trace| {
+                serde_json::json!({ "directory": trace.directory, "maxMib": trace.mebibytes })
+            }),
             "home": self.paths.mcp(),
             "secrets": {
                 "signatureKeys": set(self.secrets.signature_keys.is_some()),
@@ -403,7 +456,9 @@ mod tests {
              allowed-hosts = [\"h\"]\nallowed-origins = [\"https://o\"]\nlog-level = \"off\"\nlog-format = \"json\"\n\
              service-map-url = \"https://m/\"\n\
              [policy]\nfile = \"p.wasm\"\nfamily = \"f\"\nreuse = true\noptions = {{ a = \"b\" }}\n\
-             [[token]]\nname = \"n\"\nsha256 = \"{digest}\"\n"
+             shadow = \"s.wasm\"\nshadow-family = \"sf\"\n\
+             [trace]\ndirectory = \"/t\"\nmax-mib = 9\n\
+             [[token]]\nname = \"n\"\nsha256 = \"{digest}\"\nadmin = true\n"
         );
         let settings = resolve(&file, &[("CONNECTORS_SIGNATURE_KEY", "k")]).unwrap();
         assert_eq!(settings.listen.to_string(), "0.0.0.0:1");
@@ -415,9 +470,28 @@ mod tests {
         assert_eq!((settings.allowed_hosts.len(), settings.allowed_origins.len()), (1, 1));
         assert_eq!((settings.log_level, settings.log_format), (LogLevel::Off, Some(LogFormat::Json)));
         assert_eq!(settings.service_map_url.map(|url| url.to_string()).as_deref(), Some("https://m/"));
-        assert_eq!(settings.tokens, [Token { name: "n".into(), sha256: digest }]);
+        assert_eq!(settings.tokens, [Token { name: "n".into(), sha256: digest, admin: true }]);
         assert_eq!(settings.policy.options, [("a".to_owned(), "b".to_owned())]);
         assert_eq!((settings.policy.family.as_deref(), settings.policy.reuse), (Some("f"), true));
+        assert_eq!(settings.policy.shadow.as_deref(), Some(Path::new("s.wasm")));
+        assert_eq!(settings.policy.shadow_family.as_deref(), Some("sf"));
+        assert_eq!(settings.trace, Some(TraceSettings { directory: "/t".into(), mebibytes: 9 }));
+    }
+
+    #[test]
+    fn decisions_are_recorded_unless_that_is_switched_off() {
+        let usual = TraceSettings { directory: "/x/mcp/trace".into(), mebibytes: limits::TRACE_MIB_DEFAULT };
+        assert_eq!(resolve("", &[]).unwrap().trace, Some(usual));
+        assert_eq!(resolve("[trace]\nenabled = false", &[]).unwrap().trace, None);
+        let flagged = |file: &str, trace: TraceFlag| {
+            let file = FileSettings::parse(file, Path::new("gateway.toml")).unwrap();
+            let flags = Flags { trace, ..Flags::default() };
+            let paths = Paths::below(Path::new("/x"));
+            Settings::from_parts(&flags, &Environment::default(), file, paths).unwrap().trace
+        };
+        let into = flagged("[trace]\nenabled = false", TraceFlag::Into("/y".into()));
+        assert_eq!(into.map(|trace| trace.directory), Some("/y".into()));
+        assert_eq!(flagged("[trace]\ndirectory = \"/t\"", TraceFlag::Off), None);
     }
 
     #[test]

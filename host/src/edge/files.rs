@@ -72,12 +72,44 @@ pub trait Directory: Send + Sync + 'static {
     /// Whatever the file system says.
     fn names(&self) -> io::Result<Vec<String>>;
 
+    /// Makes a file to append to, and holds its lock until the returned value is dropped: see [`Self::try_lock`].
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`] if there is one, or whatever the file system says.
+    fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>>;
+
     /// Takes the lock file `name`, if no other process holds it. It is held until the guard is dropped, or the process
     /// ends, however it ends.
     ///
     /// # Errors
     /// Whatever the file system says.
     fn try_lock(&self, name: &str) -> io::Result<Option<LockGuard>>;
+}
+
+/// A file that grows. What was appended before the process ended, however it ended, is there; only [`Self::sync`] makes it
+/// outlast the machine's own end.
+pub trait AppendFile: Send {
+    /// Appends bytes.
+    ///
+    /// # Errors
+    /// Whatever the file system says; a part of the bytes may then stand at the end.
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes durable what was appended.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+impl AppendFile for std::fs::File {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write_all(bytes)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_data()
+    }
 }
 
 /// What a file looks like from outside. Another look is another content; the same look is the same content most of the
@@ -210,6 +242,15 @@ impl Directory for SystemDirectory {
         Ok(names)
     }
 
+    fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {
+        let mut options = OpenOptions::new();
+        let options = options.append(true).create_new(true).mode(FILE_MODE);
+        let file = self.directory.open_with(name, options)?.into_std();
+        // Nobody else knows the file yet; where locks are not supported it is simply not protected.
+        let _ = file.try_lock();
+        Ok(Box::new(file))
+    }
+
     fn try_lock(&self, name: &str) -> io::Result<Option<LockGuard>> {
         let mut options = OpenOptions::new();
         let file = self.directory.open_with(name, options.read(true).write(true).create(true).mode(FILE_MODE))?;
@@ -302,6 +343,19 @@ impl Directory for MemoryDirectory {
         Ok(self.with(|memory| memory.files.keys().cloned().collect()))
     }
 
+    fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {
+        let held = Arc::new(());
+        self.with(|memory| {
+            if memory.files.contains_key(name) {
+                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+            }
+            memory.files.insert(name.to_owned(), (0, Vec::new()));
+            memory.locked.insert(name.to_owned(), Arc::downgrade(&held));
+            Ok(())
+        })?;
+        Ok(Box::new(MemoryAppend { directory: self.clone(), name: name.to_owned(), _held: held }))
+    }
+
     fn try_lock(&self, name: &str) -> io::Result<Option<LockGuard>> {
         Ok(self.with(|memory| {
             if memory.locked.get(name).is_some_and(|held| held.strong_count() > 0) {
@@ -311,6 +365,29 @@ impl Directory for MemoryDirectory {
             memory.locked.insert(name.to_owned(), Arc::downgrade(&held));
             Some(LockGuard(Box::new(held)))
         }))
+    }
+}
+
+/// A growing file of a [`MemoryDirectory`].
+struct MemoryAppend {
+    directory: MemoryDirectory,
+    name: String,
+    _held: Arc<()>,
+}
+
+impl AppendFile for MemoryAppend {
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.directory.with(|memory| {
+            // A file that was removed lives on for who has it open, and for nobody else.
+            if let Some((_, content)) = memory.files.get_mut(&self.name) {
+                content.extend_from_slice(bytes);
+            }
+        });
+        Ok(())
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -376,6 +453,22 @@ mod tests {
             assert!(directory.try_lock("lock").unwrap().is_none());
             drop(first);
             assert!(directory.try_lock("lock").unwrap().is_some());
+        }
+    }
+
+    #[test]
+    fn a_growing_file_is_read_while_it_grows_and_is_locked_until_it_is_dropped() {
+        let (_folder, directories) = directories();
+        for directory in directories {
+            let mut growing = directory.create("x").unwrap();
+            growing.append(b"one ").unwrap();
+            growing.append(b"two").unwrap();
+            growing.sync().unwrap();
+            assert_eq!(directory.read("x").unwrap().as_deref(), Some(&b"one two"[..]));
+            assert!(directory.create("x").is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists));
+            assert!(directory.try_lock("x").unwrap().is_none());
+            drop(growing);
+            assert!(directory.try_lock("x").unwrap().is_some());
         }
     }
 

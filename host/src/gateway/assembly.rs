@@ -14,6 +14,7 @@ use crate::connectors::Fleet;
 use crate::model::{Connector, ConnectorId};
 use crate::registry::RegistryView;
 use crate::service_map::MapView;
+use crate::trace::{ConnectorsNote, TraceWriter};
 
 /// What was applied last.
 #[derive(Clone, Debug, Default)]
@@ -33,12 +34,14 @@ pub(super) fn start(
     fleet: Arc<Fleet>,
     mut map: Option<watch::Receiver<Arc<MapView>>>,
     mut registry: watch::Receiver<Arc<RegistryView>>,
+    trace: Option<TraceWriter>,
     stop: CancellationToken,
 ) -> (watch::Receiver<Arc<Applied>>, JoinHandle<()>) {
     let publisher = watch::Sender::new(Arc::new(Applied::default()));
     let applied = publisher.subscribe();
     let task = tokio::spawn(async move {
         let mut told: Vec<Conflict> = Vec::new();
+        let mut described = ConnectorsNote::default();
         loop {
             let map_view = map.as_mut().map(|map| map.borrow_and_update().clone());
             let registry_view = registry.borrow_and_update().clone();
@@ -48,6 +51,17 @@ pub(super) fn start(
             }
             told.clone_from(&conflicts);
             let disabled = connectors.iter().filter(|one| !one.enabled).map(|one| one.id.clone()).collect();
+            if let Some(trace) = &trace {
+                let ids = |enabled: bool| {
+                    let some = connectors.iter().filter(|one| one.enabled == enabled);
+                    some.map(|one| one.id.to_string()).collect::<Vec<_>>()
+                };
+                let note = ConnectorsNote { enabled: ids(true), disabled: ids(false), ..described.clone() };
+                if note != described {
+                    described = ConnectorsNote { moment: fleet.now(), ..note };
+                    trace.connectors(described.clone());
+                }
+            }
             fleet.apply(connectors).await;
             publisher.send_replace(Arc::new(Applied {
                 map_runs: map_view.as_ref().map_or(0, |view| view.status.runs),

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::assembly;
 use super::embed::{Gateway, Parts};
 use super::limits;
+use super::publish::Publishing;
 use super::state_writer;
 use crate::catalog::{Catalog, NameRule};
 use crate::config::{ConfigError, RefreshMode, Settings, SignatureKeys};
@@ -21,10 +22,11 @@ use crate::edge::http::{HttpSetupError, ReqwestHttp};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::model::milliseconds;
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
-use crate::policy::{DecisionSink, DiscardRecords, InstanceUse, Policy, PolicyComponent, PolicyError, UpkeepConfig};
+use crate::policy::{DecisionSink, InstanceUse, Policy, PolicyComponent, PolicyError, UpkeepConfig};
 use crate::registry;
 use crate::service_map::{self, EndpointError, KeyRing, KeyRingError, Maintenance, MapEndpoint, MapHandle};
 use crate::telemetry::Metrics;
+use crate::trace::{FanOut, Shadow, TraceFacts, TraceWriter};
 
 /// Makes a [`Gateway`].
 pub struct GatewayBuilder {
@@ -32,8 +34,10 @@ pub struct GatewayBuilder {
     edge: Option<Edge>,
     state: Option<Arc<dyn Directory>>,
     registry: Option<Arc<dyn Directory>>,
-    sink: Arc<dyn DecisionSink>,
+    trace: Option<Arc<dyn Directory>>,
+    sinks: Vec<Arc<dyn DecisionSink>>,
     policy: Option<Arc<PolicyComponent>>,
+    shadow: Option<Arc<PolicyComponent>>,
 }
 
 /// A gateway that can not be started. The messages say what to do.
@@ -63,11 +67,23 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// A thread.
+    #[error("a thread can not be started: {0}; is the machine's limit of threads reached?")]
+    Thread(std::io::Error),
 }
 
 impl GatewayBuilder {
     pub(super) fn new(settings: Settings) -> Self {
-        Self { settings, edge: None, state: None, registry: None, sink: Arc::new(DiscardRecords), policy: None }
+        Self {
+            settings,
+            edge: None,
+            state: None,
+            registry: None,
+            trace: None,
+            sinks: Vec::new(),
+            policy: None,
+            shadow: None,
+        }
     }
 
     /// Another outside world than this machine's.
@@ -91,10 +107,17 @@ impl GatewayBuilder {
         self
     }
 
-    /// Where a record of each decision is handed.
+    /// Another place for the trace than the configured folder, if the settings want one.
+    #[must_use]
+    pub fn trace_directory(mut self, directory: Arc<dyn Directory>) -> Self {
+        self.trace = Some(directory);
+        self
+    }
+
+    /// One more place where a record of each decision is handed, besides the trace.
     #[must_use]
     pub fn decisions(mut self, sink: Arc<dyn DecisionSink>) -> Self {
-        self.sink = sink;
+        self.sinks.push(sink);
         self
     }
 
@@ -105,20 +128,31 @@ impl GatewayBuilder {
         self
     }
 
+    /// Another shadow policy than the configured one.
+    #[must_use]
+    pub fn shadow(mut self, shadow: Arc<PolicyComponent>) -> Self {
+        self.shadow = Some(shadow);
+        self
+    }
+
     /// Makes everything and starts it. What was saved is published before the first packet leaves.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Gateway, StartError> {
-        let Self { settings, edge, state, registry, sink, policy } = self;
+        let Self { settings, edge, state, registry, trace, mut sinks, policy, shadow } = self;
         let default = embedded()?;
-        let deployed = match (policy, &settings.policy.file) {
-            (Some(policy), _) => policy,
+        let deployed = match policy {
+            Some(policy) => policy,
+            None => configured_policy(&settings)?,
+        };
+        let shadow = match (shadow, &settings.policy.shadow) {
+            (Some(shadow), _) => Some(shadow),
             (None, Some(path)) => {
-                let instance_use = if settings.policy.reuse { InstanceUse::Reused } else { InstanceUse::Fresh };
-                Arc::new(PolicyComponent::read(path, settings.policy.family.as_deref(), instance_use)?)
+                let family = settings.policy.shadow_family.as_deref();
+                Some(Arc::new(PolicyComponent::read(path, family, InstanceUse::Fresh)?))
             }
-            (None, None) => default.clone(),
+            (None, None) => None,
         };
         let edge = match edge {
             Some(edge) => edge,
@@ -132,8 +166,16 @@ impl GatewayBuilder {
         let state = directory(state, &settings.paths.state())?;
         let registry_directory = directory(registry, settings.paths.mcp())?;
         let metrics = Arc::new(Metrics::new());
-        let policy = Arc::new(Policy::new(deployed, default, edge.clone(), sink, metrics.clone()));
-        let writer = format!("gateway-{:013x}", edge.entropy.seed());
+        let run = format!("{:013x}", edge.entropy.seed());
+        let components = [deployed.clone(), default.clone()];
+        let trace = start_trace(&settings, trace, &edge, &run, &components)?;
+        let shadow = shadow.map(|shadow| Shadow::start(shadow, &components, trace.clone()));
+        let shadow = shadow.transpose().map_err(StartError::Thread)?;
+        sinks.extend(trace.clone().map(|trace| -> Arc<dyn DecisionSink> { Arc::new(trace) }));
+        sinks.extend(shadow.clone().map(|shadow| -> Arc<dyn DecisionSink> { Arc::new(shadow) }));
+        let decisions = Arc::new(FanOut::new(sinks));
+        let policy = Arc::new(Policy::new(deployed, default, edge.clone(), decisions, metrics.clone()));
+        let writer = format!("gateway-{run}");
         let folder = |source| StartError::Folder { path: settings.paths.state().display().to_string(), source };
         let state_writer::Started { writer: state_writer, saved, task: state_task } =
             state_writer::start(policy.clone(), metrics.clone(), state, writer.clone()).map_err(folder)?;
@@ -144,10 +186,11 @@ impl GatewayBuilder {
         let names = NameRule { style: settings.names, longest: settings.name_length };
         let catalog = Arc::new(Catalog::new(names));
         let fleet_settings = FleetSettings::new(&settings);
+        let publishing = Publishing { catalog: catalog.clone(), trace: trace.clone(), clock: edge.clock.clone() };
         let fleet = Arc::new(Fleet::new(
             fleet_settings,
             policy.clone(),
-            catalog.clone(),
+            Arc::new(publishing),
             sink.clone(),
             metrics.clone(),
             records,
@@ -160,12 +203,13 @@ impl GatewayBuilder {
         let (map, map_task) = started.unzip();
         let (registry_view, registry_task) = registry::follow(policy.clone(), registry_directory, writer, stop.clone());
         let map_view = map.as_ref().map(MapHandle::view);
-        let (applied, assembly_task) = assembly::start(fleet.clone(), map_view, registry_view.clone(), stop.clone());
+        let (applied, assembly_task) =
+            assembly::start(fleet.clone(), map_view, registry_view.clone(), trace.clone(), stop.clone());
         let mut tasks = vec![registry_task, assembly_task];
         tasks.extend(map_task);
         let first_pass = watch::Sender::new(None);
         let parts = Parts {
-            settings,
+            settings: arc_swap::ArcSwap::from_pointee(settings),
             edge,
             policy,
             catalog,
@@ -175,6 +219,8 @@ impl GatewayBuilder {
             registry: registry_view,
             applied,
             state: state_writer,
+            trace,
+            shadow,
             stop,
             first_pass,
         };
@@ -184,8 +230,37 @@ impl GatewayBuilder {
     }
 }
 
+/// The policy that the settings name: a file's, or the embedded default.
+pub(super) fn configured_policy(settings: &Settings) -> Result<Arc<PolicyComponent>, PolicyError> {
+    let Some(path) = &settings.policy.file else { return embedded() };
+    let instance_use = if settings.policy.reuse { InstanceUse::Reused } else { InstanceUse::Fresh };
+    Ok(Arc::new(PolicyComponent::read(path, settings.policy.family.as_deref(), instance_use)?))
+}
+
+/// Begins the trace, if the settings want one.
+fn start_trace(
+    settings: &Settings,
+    directory_given: Option<Arc<dyn Directory>>,
+    edge: &Edge,
+    run: &str,
+    [deployed, default]: &[Arc<PolicyComponent>; 2],
+) -> Result<Option<TraceWriter>, StartError> {
+    let Some(trace) = &settings.trace else { return Ok(None) };
+    let facts = TraceFacts {
+        directory: directory(directory_given, &trace.directory)?,
+        path: trace.directory.clone(),
+        bytes_max: trace.mebibytes << 20,
+        run: run.to_owned(),
+        started: edge.clock.now(),
+        deployed: deployed.clone(),
+        default: default.clone(),
+        configuration: settings.redacted(),
+    };
+    TraceWriter::start(facts).map(Some).map_err(StartError::Thread)
+}
+
 /// The embedded default, compiled once in a process.
-fn embedded() -> Result<Arc<PolicyComponent>, PolicyError> {
+pub(super) fn embedded() -> Result<Arc<PolicyComponent>, PolicyError> {
     static EMBEDDED: OnceLock<Arc<PolicyComponent>> = OnceLock::new();
     if let Some(component) = EMBEDDED.get() {
         return Ok(component.clone());
@@ -227,9 +302,16 @@ fn start_map(
     stop: CancellationToken,
     saved: Option<StateRecord>,
 ) -> (MapHandle, tokio::task::JoinHandle<()>) {
+    let upkeep = map_upkeep(settings, policy);
+    let maintenance = Maintenance { policy: policy.clone(), endpoint, keys, upkeep, state, former, metrics, stop };
+    service_map::start(maintenance, saved)
+}
+
+/// The settings of the service map's upkeep.
+pub(super) fn map_upkeep(settings: &Settings, policy: &Policy) -> UpkeepConfig {
     use crate::connectors::limits as fleet_limits;
     let options = settings.policy.options.clone();
-    let upkeep = UpkeepConfig {
+    UpkeepConfig {
         refresh: RefreshConfig {
             kind: SubjectKind::ServiceMap,
             mode: match settings.refresh_mode {
@@ -258,7 +340,5 @@ fn start_map(
             credential: String::new(),
             options,
         },
-    };
-    let maintenance = Maintenance { policy: policy.clone(), endpoint, keys, upkeep, state, former, metrics, stop };
-    service_map::start(maintenance, saved)
+    }
 }

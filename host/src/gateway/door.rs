@@ -3,28 +3,39 @@
 //! `Host` and `Origin` are checked against allow-lists, which is what stops a web page from reaching a gateway on its
 //! visitor's machine (DNS rebinding, RUSTSEC-2026-0189). Once tokens are configured, everybody needs one; they are
 //! compared as hashes, in constant time, and never logged: their names are.
+//!
+//! Who changes the gateway must show more: a token with `admin = true`; where there are no tokens, a connection from this
+//! very machine.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use arc_swap::ArcSwap;
+use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use url::Url;
 
+use super::embed::Gateway;
 use crate::config::{Settings, Token};
 use crate::model::Digest;
-use crate::telemetry::Metrics;
+
+/// The door of a gateway that listens somewhere. It follows the configuration.
+pub(super) struct Door {
+    gateway: Gateway,
+    listen: SocketAddr,
+    /// The rules of the configuration in force, and which one that was.
+    rules: ArcSwap<(Arc<Settings>, Rules)>,
+}
 
 /// Who may come in.
 #[derive(Debug)]
-pub(super) struct Door {
+struct Rules {
     hosts: Vec<String>,
     origins: Vec<String>,
     tokens: Vec<Token>,
-    metrics: Arc<Metrics>,
 }
 
 /// Why somebody may not.
@@ -33,19 +44,41 @@ enum Refused {
     Host,
     Origin,
     Token,
+    NoAdmin,
+    NotLocal,
 }
 
 impl Door {
     /// The door of a gateway that listens on `listen`.
-    pub(super) fn new(settings: &Settings, listen: SocketAddr, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(gateway: Gateway, listen: SocketAddr) -> Self {
+        let settings = gateway.settings();
+        let rules = ArcSwap::from_pointee((settings.clone(), Rules::new(&settings, listen)));
+        Self { gateway, listen, rules }
+    }
+
+    /// The rules of the configuration in force.
+    fn rules(&self) -> Arc<(Arc<Settings>, Rules)> {
+        let settings = self.gateway.settings();
+        let known = self.rules.load_full();
+        if Arc::ptr_eq(&known.0, &settings) {
+            return known;
+        }
+        let rules = Arc::new((settings.clone(), Rules::new(&settings, self.listen)));
+        self.rules.store(rules.clone());
+        rules
+    }
+}
+
+impl Rules {
+    fn new(settings: &Settings, listen: SocketAddr) -> Self {
         let mut hosts: Vec<String> = settings.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         hosts.push(listen.to_string());
         hosts.push(listen.ip().to_string());
         let origins = settings.allowed_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect();
-        Self { hosts, origins, tokens: settings.tokens.clone(), metrics }
+        Self { hosts, origins, tokens: settings.tokens.clone() }
     }
 
-    fn judge(&self, headers: &HeaderMap) -> Result<Option<&str>, Refused> {
+    fn judge(&self, headers: &HeaderMap) -> Result<Option<&Token>, Refused> {
         if !self.knows_host(text(headers.get(HOST)).unwrap_or_default()) {
             return Err(Refused::Host);
         }
@@ -63,8 +96,17 @@ impl Door {
         });
         let shown = Digest::of(shown.ok_or(Refused::Token)?.as_bytes());
         // Comparing digests of what was shown tells nothing about the tokens, however long it takes.
-        let known = self.tokens.iter().find(|token| token.sha256 == shown);
-        known.map(|token| Some(token.name.as_str())).ok_or(Refused::Token)
+        self.tokens.iter().find(|token| token.sha256 == shown).map(Some).ok_or(Refused::Token)
+    }
+
+    /// Whether somebody may change the gateway.
+    fn judge_admin(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<Option<&Token>, Refused> {
+        match self.judge(headers)? {
+            Some(token) if token.admin => Ok(Some(token)),
+            Some(_) => Err(Refused::NoAdmin),
+            None if peer.is_some_and(|peer| peer.ip().is_loopback()) => Ok(None),
+            None => Err(Refused::NotLocal),
+        }
     }
 
     fn knows_host(&self, host: &str) -> bool {
@@ -81,12 +123,26 @@ impl Door {
     }
 }
 
-/// The middleware.
+/// The middleware of routes that serve.
 pub(super) async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
-    match door.judge(request.headers()) {
-        Ok(name) => {
-            if let Some(name) = name {
-                tracing::debug!(token = name, path = request.uri().path(), "request");
+    let rules = door.rules();
+    let judged = rules.1.judge(request.headers());
+    enter(&door, judged, request, next).await
+}
+
+/// The middleware of routes that change the gateway.
+pub(super) async fn guard_admin(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let rules = door.rules();
+    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
+    let judged = rules.1.judge_admin(request.headers(), peer);
+    enter(&door, judged, request, next).await
+}
+
+async fn enter(door: &Door, judged: Result<Option<&Token>, Refused>, request: Request, next: Next) -> Response {
+    match judged {
+        Ok(token) => {
+            if let Some(token) = token {
+                tracing::debug!(token = token.name, path = request.uri().path(), "request");
             }
             next.run(request).await
         }
@@ -103,8 +159,18 @@ pub(super) async fn guard(State(door): State<Arc<Door>>, request: Request, next:
                 Refused::Token => {
                     (StatusCode::UNAUTHORIZED, "token", "a known bearer token is needed in the Authorization header")
                 }
+                Refused::NoAdmin => (
+                    StatusCode::FORBIDDEN,
+                    "admin",
+                    "this token may not change the gateway; give it admin = true in gateway.toml",
+                ),
+                Refused::NotLocal => (
+                    StatusCode::FORBIDDEN,
+                    "not-local",
+                    "only this machine may change the gateway; from elsewhere, configure a [[token]] with admin = true",
+                ),
             };
-            door.metrics.request_refused(reason);
+            door.gateway.inner.parts.metrics.request_refused(reason);
             tracing::warn!(reason, path = request.uri().path(), "request refused at the door");
             let mut response = (status, message).into_response();
             if refused == Refused::Token {
@@ -140,10 +206,10 @@ mod tests {
     use super::*;
     use crate::config::Environment;
 
-    fn door(change: impl FnOnce(&mut Settings)) -> Door {
+    fn door(change: impl FnOnce(&mut Settings)) -> Rules {
         let mut settings = Settings::from_environment(&Environment::default()).unwrap();
         change(&mut settings);
-        Door::new(&settings, "192.0.2.7:8420".parse().unwrap(), Arc::new(Metrics::new()))
+        Rules::new(&settings, "192.0.2.7:8420".parse().unwrap())
     }
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
@@ -186,11 +252,11 @@ mod tests {
 
     #[test]
     fn once_tokens_are_configured_everybody_needs_one() {
-        let token = Token { name: "agent".into(), sha256: Digest::of(b"secret") };
-        let door = door(|settings| settings.tokens = vec![token]);
+        let token = Token { name: "agent".into(), sha256: Digest::of(b"secret"), admin: false };
+        let door = door(|settings| settings.tokens = vec![token.clone()]);
         for (authorization, expected) in [
-            ("Bearer secret", Ok(Some("agent"))),
-            ("bearer secret", Ok(Some("agent"))),
+            ("Bearer secret", Ok(Some(&token))),
+            ("bearer secret", Ok(Some(&token))),
             ("Bearer other", Err(Refused::Token)),
             ("Basic secret", Err(Refused::Token)),
             ("secret", Err(Refused::Token)),
@@ -199,5 +265,28 @@ mod tests {
             assert_eq!(door.judge(&headers), expected, "{authorization}");
         }
         assert_eq!(door.judge(&headers(&[("host", "localhost")])), Err(Refused::Token));
+    }
+
+    #[test]
+    fn who_changes_the_gateway_is_an_admin_or_on_this_machine() {
+        let token = |name: &str, admin| Token { name: name.into(), sha256: Digest::of(name.as_bytes()), admin };
+        let (agent, admin) = (token("agent", false), token("admin", true));
+        let with_tokens = door(|settings| settings.tokens = vec![agent, admin.clone()]);
+        let peer = |text: &str| Some(text.parse::<SocketAddr>().unwrap());
+        let shown = |token: &str| headers(&[("host", "localhost"), ("authorization", &format!("Bearer {token}"))]);
+        for peer in [None, peer("127.0.0.1:1"), peer("192.0.2.9:1")] {
+            assert_eq!(with_tokens.judge_admin(&shown("admin"), peer), Ok(Some(&admin)));
+            assert_eq!(with_tokens.judge_admin(&shown("agent"), peer), Err(Refused::NoAdmin));
+            assert_eq!(with_tokens.judge_admin(&shown("other"), peer), Err(Refused::Token));
+        }
+        let without = door(|_| {});
+        let nobody = headers(&[("host", "localhost")]);
+        for local in ["127.0.0.1:1", "[::1]:1"] {
+            assert_eq!(without.judge_admin(&nobody, peer(local)), Ok(None));
+        }
+        for elsewhere in [None, peer("192.0.2.9:1")] {
+            assert_eq!(without.judge_admin(&nobody, elsewhere), Err(Refused::NotLocal));
+        }
+        assert_eq!(without.judge_admin(&headers(&[("host", "evil.example")]), peer("127.0.0.1:1")), Err(Refused::Host));
     }
 }

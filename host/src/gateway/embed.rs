@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -14,7 +15,8 @@ use super::assembly::Applied;
 use super::builder::GatewayBuilder;
 use super::limits;
 use super::state_writer::StateWriter;
-use super::status::{GatewayStatus, gauges};
+use super::status::{GatewayStatus, gauges, records};
+use super::swap::Former;
 use crate::catalog::{Catalog, CatalogSnapshot, Route};
 use crate::config::Settings;
 use crate::connectors::{CallError, Fleet, PassKind, SyncReport, Synced};
@@ -25,6 +27,7 @@ use crate::policy::Policy;
 use crate::registry::RegistryView;
 use crate::service_map::MapHandle;
 use crate::telemetry::Metrics;
+use crate::trace::{Shadow, TraceWriter};
 
 /// A running gateway. Cheap to clone; [`Gateway::shut_down`] ends it.
 #[derive(Clone)]
@@ -34,7 +37,7 @@ pub struct Gateway {
 
 /// What a gateway is made of.
 pub(super) struct Parts {
-    pub(super) settings: Settings,
+    pub(super) settings: ArcSwap<Settings>,
     pub(super) edge: Edge,
     pub(super) policy: Arc<Policy>,
     pub(super) catalog: Arc<Catalog>,
@@ -44,6 +47,8 @@ pub(super) struct Parts {
     pub(super) registry: watch::Receiver<Arc<RegistryView>>,
     pub(super) applied: watch::Receiver<Arc<Applied>>,
     pub(super) state: StateWriter,
+    pub(super) trace: Option<TraceWriter>,
+    pub(super) shadow: Option<Shadow>,
     pub(super) stop: CancellationToken,
     pub(super) first_pass: watch::Sender<Option<Arc<SyncReport>>>,
 }
@@ -55,6 +60,10 @@ pub(super) struct Inner {
     warm: AtomicBool,
     /// Calls of legacy clients: they go on when the client's connection does not.
     pub(super) calls: tokio_util::task::TaskTracker,
+    /// Held by whoever changes policy or settings: one at a time.
+    pub(super) changing: tokio::sync::Mutex<()>,
+    /// The policies that decided before.
+    pub(super) former: std::sync::Mutex<Former>,
     tasks: std::sync::Mutex<Option<Tasks>>,
 }
 
@@ -87,6 +96,8 @@ impl Gateway {
             started: Instant::now(),
             warm: AtomicBool::new(false),
             calls: tokio_util::task::TaskTracker::new(),
+            changing: tokio::sync::Mutex::default(),
+            former: std::sync::Mutex::default(),
             tasks: std::sync::Mutex::new(None),
         });
         let gateway = Self { inner: inner.clone() };
@@ -122,9 +133,14 @@ impl Gateway {
         &self.inner.parts.policy
     }
 
-    /// The configuration.
-    pub fn settings(&self) -> &Settings {
-        &self.inner.parts.settings
+    /// The configuration in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.inner.parts.settings.load_full()
+    }
+
+    /// The record of its decisions, if there is one.
+    pub fn trace(&self) -> Option<&TraceWriter> {
+        self.inner.parts.trace.as_ref()
     }
 
     /// Waits until every connector serves its list or has tried to, and tells how that went.
@@ -191,6 +207,7 @@ impl Gateway {
             ready: self.is_ready(),
             tools: snapshot.tool_count(),
             policy: parts.policy.status(),
+            former_policies: self.former_policies(),
             service_map: parts.map.as_ref().map(|map| map.view().borrow().status.clone()),
             registry: parts.registry.borrow().status.clone(),
             connectors: parts.fleet.statuses(),
@@ -198,7 +215,9 @@ impl Gateway {
             collisions: snapshot.collisions().to_vec(),
             conflicts: applied.conflicts.clone(),
             state: parts.state.role(),
-            configuration: parts.settings.redacted(),
+            trace: parts.trace.as_ref().map(TraceWriter::status),
+            shadow: parts.shadow.as_ref().map(Shadow::status),
+            configuration: parts.settings.load().redacted(),
         }
     }
 
@@ -212,7 +231,8 @@ impl Gateway {
         let parts = &self.inner.parts;
         let disabled = parts.applied.borrow().disabled.clone();
         let gauges = gauges(&self.snapshot(), &parts.fleet.statuses(), &disabled, parts.edge.clock.wall());
-        parts.metrics.render() + &gauges
+        let records = records(parts.trace.as_ref().map(TraceWriter::status), parts.shadow.as_ref().map(Shadow::status));
+        parts.metrics.render() + &gauges + &records
     }
 
     /// Ends it, in order: calls in flight end or are cut off, sessions are closed, state is written, tasks are awaited.
@@ -229,6 +249,13 @@ impl Gateway {
         parts.fleet.shut_down(deadline).await;
         parts.state.close().await;
         end(vec![state]).await;
+        // Nobody decides any more.
+        if let Some(shadow) = &parts.shadow {
+            shadow.close().await;
+        }
+        if let Some(trace) = &parts.trace {
+            trace.close().await;
+        }
         tracing::info!("the gateway has ended");
     }
 

@@ -2,6 +2,12 @@
 
 use std::time::Duration;
 
+/// Policies that decided before and are kept, to go back to.
+pub const FORMER_POLICIES_MAX: usize = 8;
+
+/// Greatest body of a request that brings a policy.
+pub const POLICY_BYTES_MAX: usize = crate::policy::limits::COMPONENT_BYTES_MAX;
+
 /// Largest request that is read.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 

@@ -18,7 +18,7 @@ use http_body_util::LengthLimitError;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::door::{Door, guard};
+use super::door::{Door, guard, guard_admin};
 use super::embed::Gateway;
 use super::{admin, endpoint, limits};
 use crate::telemetry::Metrics;
@@ -27,11 +27,14 @@ use crate::telemetry::Metrics;
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Gateway {
-    /// The routes, for whoever serves them: `/mcp`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`, `/sync`.
-    /// `listen` is the address that they are reached under.
+    /// The routes, for whoever serves them: `/mcp`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`, `/sync`,
+    /// `/policy` and `/policy/back`. `listen` is the address that they are reached under. Without tokens, the last two are
+    /// open to this machine only: serve the routes with `into_make_service_with_connect_info::<SocketAddr>()`, so that it
+    /// is known who asks.
     pub fn router(&self, listen: SocketAddr) -> Router {
         let metrics = self.inner.parts.metrics.clone();
-        let door = Arc::new(Door::new(self.settings(), listen, metrics.clone()));
+        let door = Arc::new(Door::new(self.clone(), listen));
+        let bodies = |longest| from_fn_with_state((metrics.clone(), longest), with_whole_body);
         let guarded = Router::new()
             .route("/mcp", post(endpoint::post).get(endpoint::get).delete(endpoint::delete))
             .route("/metrics", get(admin::metrics))
@@ -39,10 +42,16 @@ impl Gateway {
             .route("/sync", post(admin::sync))
             .layer(DefaultBodyLimit::max(limits::REQUEST_BYTES_MAX))
             // Whoever is turned away at the door is not listened to at all.
-            .layer(from_fn_with_state(metrics, with_whole_body))
-            .layer(from_fn_with_state(door, guard));
+            .layer(bodies(limits::REQUEST_BYTES_MAX))
+            .layer(from_fn_with_state(door.clone(), guard));
+        let changing = Router::new()
+            .route("/policy", post(admin::swap_policy))
+            .route("/policy/back", post(admin::swap_back))
+            .layer(DefaultBodyLimit::max(limits::POLICY_BYTES_MAX))
+            .layer(bodies(limits::POLICY_BYTES_MAX))
+            .layer(from_fn_with_state(door, guard_admin));
         let open = Router::new().route("/healthz", get(admin::healthz)).route("/readyz", get(admin::readyz));
-        guarded.merge(open).with_state(self.clone())
+        guarded.merge(changing).merge(open).with_state(self.clone())
     }
 
     /// Serves the routes until `stop`; requests in flight then have [`limits::DRAIN_TIMEOUT`] to end.
@@ -56,6 +65,7 @@ impl Gateway {
             let _ = stream.set_nodelay(true);
         });
         let stopping = stop.clone();
+        let router = router.into_make_service_with_connect_info::<SocketAddr>();
         let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
         let deadline = async {
             stop.cancelled().await;
@@ -69,9 +79,13 @@ impl Gateway {
 }
 
 /// The middleware that waits for a request's body, up to its greatest size and for so long.
-async fn with_whole_body(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+async fn with_whole_body(
+    State((metrics, longest)): State<(Arc<Metrics>, usize)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let (parts, body) = request.into_parts();
-    let (status, reason) = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limits::REQUEST_BYTES_MAX)).await {
+    let (status, reason) = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, longest)).await {
         Ok(Ok(body)) => return next.run(Request::from_parts(parts, Body::from(body))).await,
         Ok(Err(error)) if is_too_long(&error) => (StatusCode::PAYLOAD_TOO_LARGE, "body-size"),
         Ok(Err(_)) => (StatusCode::BAD_REQUEST, "body-broken"),
@@ -108,7 +122,9 @@ mod tests {
             entropy: Arc::new(VirtualEntropy::from_number(7)),
             http: Arc::new(VirtualNetwork::new()),
         };
-        let gateway = Gateway::builder(Settings::from_environment(&Environment::default()).unwrap())
+        let mut settings = Settings::from_environment(&Environment::default()).unwrap();
+        settings.trace = None;
+        let gateway = Gateway::builder(settings)
             .edge(edge)
             .state_directory(Arc::new(MemoryDirectory::new()))
             .registry_directory(Arc::new(MemoryDirectory::new()))

@@ -15,8 +15,10 @@ mod northbound;
 mod publish;
 mod state_writer;
 mod status;
+mod swap;
 
 pub use builder::{GatewayBuilder, StartError};
 pub use embed::{Gateway, SyncKind};
 pub use state_writer::StateRole;
 pub use status::{Conflict, GatewayStatus};
+pub use swap::{ReloadReport, SwapError, SwapReport};

@@ -12,6 +12,7 @@ use crate::model::{ConnectorId, WallMs};
 use crate::policy::PolicyStatus;
 use crate::registry::RegistryStatus;
 use crate::service_map::MapStatus;
+use crate::trace::{PolicyNote, ShadowStatus, TraceStatus};
 
 /// Everything that `/status` tells.
 #[derive(Clone, Debug, Serialize)]
@@ -25,6 +26,8 @@ pub struct GatewayStatus {
     pub tools: usize,
     /// Who decides.
     pub policy: PolicyStatus,
+    /// Who decided before and can be gone back to; the newest last.
+    pub former_policies: Vec<PolicyNote>,
     /// The service map; none if none is configured.
     pub service_map: Option<MapStatus>,
     /// The registry.
@@ -39,6 +42,10 @@ pub struct GatewayStatus {
     pub conflicts: Vec<Conflict>,
     /// What this process does with the saved state.
     pub state: StateRole,
+    /// The record of its decisions; none if there is none.
+    pub trace: Option<TraceStatus>,
+    /// The policy that decides beside the deployed one; none if none does.
+    pub shadow: Option<ShadowStatus>,
     /// The effective configuration, redacted.
     pub configuration: serde_json::Value,
 }
@@ -50,6 +57,27 @@ pub struct Conflict {
     pub id: ConnectorId,
     /// The name of the entry that is not served.
     pub hidden: String,
+}
+
+/// The counters of trace and shadow policy.
+pub(super) fn records(trace: Option<TraceStatus>, shadow: Option<ShadowStatus>) -> String {
+    let mut text = String::new();
+    let mut counter = |name: &str, help: &str, value: u64| {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
+    };
+    if let Some(trace) = trace {
+        counter("mcp_trace_records_total", "Decisions written to the trace", trace.written);
+        counter("mcp_trace_dropped_total", "Decisions that could not be written to the trace", trace.dropped);
+        counter("mcp_trace_bytes_total", "Bytes written to the trace", trace.bytes);
+    }
+    if let Some(shadow) = shadow {
+        counter("mcp_policy_shadow_decisions_total", "Decisions of the shadow policy", shadow.decisions);
+        counter("mcp_policy_shadow_different_total", "Those that differ from what was decided", shadow.different);
+        counter("mcp_policy_shadow_faults_total", "Those in which the shadow policy faulted", shadow.faults);
+        counter("mcp_policy_shadow_skipped_total", "Decisions that the shadow had no time for", shadow.skipped);
+    }
+    text
 }
 
 /// The gauges: what is observed now, for connectors that exist now.

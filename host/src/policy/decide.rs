@@ -17,7 +17,8 @@ use super::contract::*;
 use super::fault::{Fault, NoDecision};
 use super::limits;
 use super::memo::{Held, Memos};
-use super::record::{Correction, DecidedBy, DecisionRecord, DecisionSink, FaultedAttempt, Function, Input, Output};
+use super::record::{DecidedBy, DecisionRecord, DecisionSink, FaultedAttempt, Function, Input, Output, Swap};
+use super::remake::{Remade, correct};
 use crate::edge::Edge;
 use crate::model::{BootMs, Digest, Moment};
 use crate::telemetry::Metrics;
@@ -125,10 +126,23 @@ impl Policy {
     ///
     /// What was decided before stays in force until it is decided anew; [`Self::generation`] tells that it is due.
     pub fn swap(&self, component: Arc<PolicyComponent>) -> Digest {
-        let before = self.active.swap(Arc::new(Active::new(component)));
+        let before = self.active.swap(Arc::new(Active::new(component.clone()))).component.clone();
         // After the swap: a decision that the old one makes in between is taken for older than it is, never for newer.
         self.generation.send_modify(|generation| *generation += 1);
-        before.component.digest()
+        let digest = before.digest();
+        let sequence = self.sequence.load(Ordering::Relaxed);
+        self.sink.swapped(&Swap { before, after: component, sequence, moment: self.edge.clock.now() });
+        digest
+    }
+
+    /// The deployed component.
+    pub fn deployed(&self) -> Arc<PolicyComponent> {
+        self.active.load().component.clone()
+    }
+
+    /// The embedded default, or what was given in its place: it decides where the deployed component fails to.
+    pub fn default_component(&self) -> &Arc<PolicyComponent> {
+        &self.default
     }
 
     /// How it stands.
@@ -378,16 +392,16 @@ impl Policy {
         self.metrics.decision(function.name(), stopwatch.elapsed());
 
         let (outcome, fuel, reused_instance, corrections) = match made {
-            Ok(mut made) => {
-                let corrections = correct(&input, &mut made.output);
-                (Ok(made.output), made.fuel, made.reused_instance, corrections)
+            Ok(Remade { mut output, fuel, reused_instance }) => {
+                let corrections = correct(&input, &mut output);
+                (Ok(output), fuel, reused_instance, corrections)
             }
             Err(fault) => (Err(fault), 0, false, Vec::new()),
         };
         let sequence = self.sequence.fetch_add(1, Ordering::Relaxed);
         let subject_sequence = subject.sequence.fetch_add(1, Ordering::Relaxed);
         if self.sink.wants_records() {
-            self.sink.record(DecisionRecord {
+            self.sink.record(Arc::new(DecisionRecord {
                 sequence,
                 subject: subject.name.clone(),
                 subject_sequence,
@@ -402,7 +416,7 @@ impl Policy {
                 faulted,
                 default_fault: outcome.as_ref().err().cloned(),
                 corrections,
-            });
+            }));
         }
         let mut output = outcome.map_err(|fault| NoDecision { subject: subject.name.clone(), fault })?;
         if let Some(memo) = output.memo_mut() {
@@ -435,13 +449,7 @@ impl std::fmt::Debug for Policy {
     }
 }
 
-/// A decision as a component made it.
-struct Made {
-    output: Output,
-    fuel: u64,
-    reused_instance: bool,
-}
-
+/// Lets a component decide, with the memo of its own family.
 fn make(
     component: &PolicyComponent,
     input: &mut Input,
@@ -449,91 +457,15 @@ fn make(
     moment: Moment,
     seed: u64,
     fuel: u64,
-) -> Result<Made, Fault> {
+) -> Result<Remade, Fault> {
     if let Some(memo) = input.memo_mut() {
         *memo = memos.of(component.family());
     }
-    let (mut instance, reused_instance) = component.instance()?;
-    let mut called = instance.call(input, moment, seed, fuel)?;
-    if let Some(memo) = called.output.memo_mut()
-        && memo.len() > limits::MEMO_BYTES_MAX
-    {
-        return Err(Fault::MemoTooLarge(memo.len()));
-    }
-    component.give_back(instance);
-    Ok(Made { output: called.output, fuel: called.fuel, reused_instance })
-}
-
-/// Makes a decision applicable, and says what that took.
-fn correct(input: &Input, output: &mut Output) -> Vec<Correction> {
-    let mut corrections = Vec::new();
-    match (input, output) {
-        (Input::Plan { candidates, .. }, Output::Plan(decision)) => {
-            let mut planned = vec![false; candidates.len()];
-            let before = decision.order.len();
-            decision.order.retain(|position| {
-                let place = usize::try_from(*position).ok().and_then(|position| planned.get_mut(position));
-                place.is_some_and(|planned| !std::mem::replace(planned, true))
-            });
-            if decision.order.len() < before {
-                corrections.push(Correction::PlanOrderDropped);
-            }
-            let left_out = (0u32..).zip(&planned).filter(|(_, planned)| !**planned).map(|(position, _)| position);
-            let left_out: Vec<u32> = left_out.collect();
-            if !left_out.is_empty() {
-                decision.order.extend(left_out);
-                corrections.push(Correction::PlanOrderCompleted);
-            }
-            if decision.slow_after_ms == 0 {
-                decision.slow_after_ms = 1;
-                corrections.push(Correction::PlanSlowAfterRaised);
-            }
-        }
-        (Input::Concurrency { config, .. }, Output::Concurrency(decision)) => {
-            if decision.limit == 0 {
-                decision.limit = 1;
-                corrections.push(Correction::LimitRaised);
-            }
-            let greatest = config.fixed.unwrap_or(config.maximum).max(1);
-            if decision.limit > greatest {
-                decision.limit = greatest;
-                corrections.push(Correction::LimitLowered);
-            }
-        }
-        _ => {}
-    }
-    corrections
+    component.remake(input, moment, seed, fuel)
 }
 
 /// Instances answer with the output of the function they were called with; this is unreachable, and no reason to panic.
 fn mismatched(subject: &Subject) -> NoDecision {
     let fault = Fault::BadResult("the result of another function".into());
     NoDecision { subject: subject.name().to_owned(), fault }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn limited(maximum: u32, fixed: Option<u32>, limit: u32) -> (u32, Vec<Correction>) {
-        let config = ConcurrencyConfig { minimum: 1, maximum, fixed, options: Vec::new() };
-        let state = ConcurrencyState::initial();
-        let decision = ConcurrencyDecision { state: state.clone(), limit, reason: ConcurrencyReason::Increased };
-        let input = Input::Concurrency { config, state, event: ConcurrencyEvent::Began };
-        let mut output = Output::Concurrency(decision);
-        let corrections = correct(&input, &mut output);
-        let Output::Concurrency(decision) = output else { panic!("another function's output") };
-        (decision.limit, corrections)
-    }
-
-    #[test]
-    fn no_policy_raises_the_limit_above_what_is_configured() {
-        assert_eq!(limited(16, None, u32::MAX), (16, vec![Correction::LimitLowered]));
-        assert_eq!(limited(16, None, 16), (16, vec![]));
-        assert_eq!(limited(0, None, 9), (1, vec![Correction::LimitLowered]));
-        // A fixed number stands above the maximum, and below it.
-        assert_eq!(limited(16, Some(32), 33), (32, vec![Correction::LimitLowered]));
-        assert_eq!(limited(16, Some(4), 16), (4, vec![Correction::LimitLowered]));
-        assert_eq!(limited(16, None, 0), (1, vec![Correction::LimitRaised]));
-    }
 }

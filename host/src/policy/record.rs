@@ -2,10 +2,11 @@
 //!
 //! The recording hook is [`DecisionSink`]; it is called once per decision, must not block and must not fail.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::component::PolicyComponent;
 use super::contract::*;
 use super::fault::Fault;
 use crate::model::{Digest, Moment};
@@ -113,7 +114,7 @@ impl Input {
     }
 
     /// The memo of the state among them.
-    pub(super) fn memo_mut(&mut self) -> Option<&mut Vec<u8>> {
+    pub(crate) fn memo_mut(&mut self) -> Option<&mut Vec<u8>> {
         match self {
             Self::Refresh { state, .. } => Some(&mut state.memo),
             Self::Breaker { state, .. } => Some(&mut state.memo),
@@ -148,7 +149,20 @@ pub enum Output {
 
 impl Output {
     /// The memo of the state in it.
-    pub(super) fn memo_mut(&mut self) -> Option<&mut Vec<u8>> {
+    pub(super) fn memo(&self) -> Option<&[u8]> {
+        match self {
+            Self::Refresh(decision) => Some(&decision.state.memo),
+            Self::Breaker(decision) => Some(&decision.state.memo),
+            Self::Concurrency(decision) => Some(&decision.state.memo),
+            Self::Advance(decision) => Some(&decision.state.memo),
+            Self::Stamp(decision) => Some(&decision.state.memo),
+            Self::Adopt(decision) => Some(&decision.state.memo),
+            Self::Lookup(_) | Self::Plan(_) | Self::Merge(_) | Self::FlushAfter(_) => None,
+        }
+    }
+
+    /// The memo of the state in it.
+    pub(crate) fn memo_mut(&mut self) -> Option<&mut Vec<u8>> {
         match self {
             Self::Refresh(decision) => Some(&mut decision.state.memo),
             Self::Breaker(decision) => Some(&mut decision.state.memo),
@@ -171,6 +185,15 @@ pub enum DecidedBy {
     DefaultAfterFault(Digest),
     /// The embedded default, because the deployed policy is suspended after faults in a row.
     DefaultWhileSuspended(Digest),
+}
+
+impl DecidedBy {
+    /// The component.
+    pub fn digest(self) -> Digest {
+        match self {
+            Self::Deployed(digest) | Self::DefaultAfterFault(digest) | Self::DefaultWhileSuspended(digest) => digest,
+        }
+    }
 }
 
 /// What the host changed about a decision before it applied it, and why.
@@ -254,8 +277,25 @@ pub trait DecisionSink: Send + Sync + 'static {
         true
     }
 
-    /// Takes one.
-    fn record(&self, record: DecisionRecord);
+    /// Takes one. It is shared, so that several may look at it.
+    fn record(&self, record: Arc<DecisionRecord>);
+
+    /// Is told of a swap, after it.
+    fn swapped(&self, _swap: &Swap) {}
+}
+
+/// Another component took the place of the deployed one.
+#[derive(Clone, Debug)]
+pub struct Swap {
+    /// The one that decided before.
+    pub before: Arc<PolicyComponent>,
+    /// The one that decides from now on.
+    pub after: Arc<PolicyComponent>,
+    /// How many decisions had been made. One that was under way may be numbered later and still be the old one's: its
+    /// record says so.
+    pub sequence: u64,
+    /// When.
+    pub moment: Moment,
 }
 
 /// Wants no records.
@@ -267,14 +307,14 @@ impl DecisionSink for DiscardRecords {
         false
     }
 
-    fn record(&self, _record: DecisionRecord) {}
+    fn record(&self, _record: Arc<DecisionRecord>) {}
 }
 
 /// Keeps the newest records in memory, for tests and for embedders that look at decisions themselves.
 #[derive(Debug)]
 pub struct KeepRecords {
     capacity: usize,
-    records: Mutex<std::collections::VecDeque<DecisionRecord>>,
+    records: Mutex<std::collections::VecDeque<Arc<DecisionRecord>>>,
 }
 
 impl KeepRecords {
@@ -285,12 +325,17 @@ impl KeepRecords {
 
     /// A copy of what is kept, oldest first.
     pub fn records(&self) -> Vec<DecisionRecord> {
+        self.shared().iter().map(|record| DecisionRecord::clone(record)).collect()
+    }
+
+    /// What is kept, oldest first, without copying the records.
+    pub fn shared(&self) -> Vec<Arc<DecisionRecord>> {
         self.records.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 }
 
 impl DecisionSink for KeepRecords {
-    fn record(&self, record: DecisionRecord) {
+    fn record(&self, record: Arc<DecisionRecord>) {
         let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
         if records.len() == self.capacity {
             records.pop_front();

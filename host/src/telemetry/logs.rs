@@ -5,6 +5,7 @@
 
 use std::fmt::{self, Write as _};
 use std::io::IsTerminal;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -46,12 +47,31 @@ pub fn init_logs(level: LogLevel, format: Option<LogFormat>) {
         .with_writer(std::io::stderr)
         .with_ansi(terminal)
         .event_format(Records { format })
-        .with_filter(filter::Targets::new().with_target(CRATE, filter_of(level)));
+        .with_filter(filter::dynamic_filter_fn(|metadata, _| {
+            metadata.target().starts_with(CRATE) && *metadata.level() <= filter_of(current_level())
+        }));
+    set_log_level(level);
     // Fails only if a subscriber was installed before, which then stays.
     let _ = Registry::default().with(layer).try_init();
 }
 
 const CRATE: &str = "cortex_mcp";
+
+/// The level in force, as its place in [`LEVELS`].
+static LEVEL: AtomicU8 = AtomicU8::new(0);
+
+const LEVELS: [LogLevel; 6] =
+    [LogLevel::Off, LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug, LogLevel::Trace];
+
+/// Writes records of this level and above from now on.
+pub fn set_log_level(level: LogLevel) {
+    let place = LEVELS.iter().position(|known| *known == level).unwrap_or(0);
+    LEVEL.store(u8::try_from(place).unwrap_or(0), Ordering::Relaxed);
+}
+
+fn current_level() -> LogLevel {
+    LEVELS.get(usize::from(LEVEL.load(Ordering::Relaxed))).copied().unwrap_or_default()
+}
 
 struct Records {
     format: LogFormat,

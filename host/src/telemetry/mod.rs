@@ -3,7 +3,7 @@
 mod logs;
 mod metrics;
 
-pub use logs::init_logs;
+pub use logs::{init_logs, set_log_level};
 pub use metrics::{CallOutcome, Metrics, RefreshOutcome};
 
 pub use crate::model::{LogFormat, LogLevel};

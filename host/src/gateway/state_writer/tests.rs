@@ -9,7 +9,7 @@ use super::*;
 use crate::edge::Edge;
 use crate::edge::clock::VirtualClock;
 use crate::edge::entropy::VirtualEntropy;
-use crate::edge::files::MemoryDirectory;
+use crate::edge::files::{AppendFile, MemoryDirectory};
 use crate::edge::virtual_network::VirtualNetwork;
 use crate::model::WallMs;
 use crate::policy::{KeepRecords, PolicyComponent};
@@ -46,6 +46,10 @@ impl Directory for Faulty {
 
     fn names(&self) -> io::Result<Vec<String>> {
         self.inner.names()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {
+        self.inner.create(name)
     }
 
     fn try_lock(&self, name: &str) -> io::Result<Option<LockGuard>> {

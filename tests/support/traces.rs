@@ -1,0 +1,67 @@
+//! Traces in tests: what a gateway wrote to a directory in memory, as a folder of files that readers open.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cortex_mcp::edge::clock::{Clock, VirtualClock};
+use cortex_mcp::edge::files::{Directory, MemoryDirectory};
+use cortex_mcp::policy::{DecisionRecord, PolicyComponent};
+use cortex_mcp::trace::{Entry, Line, Replay, ReplayReport, TraceFacts, TraceReader, TraceWriter};
+
+/// Copies every file to a folder.
+pub(crate) fn dump(directory: &MemoryDirectory) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for name in directory.names().unwrap() {
+        std::fs::write(folder.path().join(&name), directory.read(&name).unwrap().unwrap()).unwrap();
+    }
+    folder
+}
+
+/// The names of its segments, in order.
+pub(crate) fn segments(directory: &dyn Directory) -> Vec<String> {
+    directory.names().unwrap().into_iter().filter(|name| name.ends_with(".jsonl")).collect()
+}
+
+/// Every line of a trace.
+pub(crate) fn lines(path: &Path) -> Vec<Entry> {
+    let mut reader = TraceReader::open(&[path.to_owned()]).unwrap();
+    std::iter::from_fn(|| reader.next_entry().unwrap()).collect()
+}
+
+/// The decisions of a trace.
+pub(crate) fn decisions(path: &Path) -> Vec<DecisionRecord> {
+    let lines = lines(path).into_iter();
+    lines
+        .filter_map(|entry| match entry.line {
+            Line::Decision(record) => Some(*record),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Replays a trace by whoever decided.
+pub(crate) fn replayed(path: &Path) -> ReplayReport {
+    through(path, Replay::same())
+}
+
+/// Replays a trace.
+pub(crate) fn through(path: &Path, mut replay: Replay) -> ReplayReport {
+    lines(path).iter().for_each(|entry| replay.take(entry).unwrap());
+    replay.report()
+}
+
+/// A writer of its own, by the embedded default, with room for so many bytes.
+pub(crate) fn writer(directory: Arc<dyn Directory>, clock: &VirtualClock, bytes_max: u64) -> TraceWriter {
+    let component = Arc::new(PolicyComponent::embedded().unwrap());
+    TraceWriter::start(TraceFacts {
+        directory,
+        path: PathBuf::from("memory"),
+        bytes_max,
+        run: "run".into(),
+        started: clock.now(),
+        deployed: component.clone(),
+        default: component,
+        configuration: serde_json::json!({}),
+    })
+    .unwrap()
+}
