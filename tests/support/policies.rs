@@ -35,6 +35,9 @@ pub(crate) static CONSERVATIVE: LazyLock<Vec<u8>> =
 pub(crate) static CAP_REFRESH: LazyLock<Vec<u8>> =
     LazyLock::new(|| build("cap-refresh-middleware", env!("CARGO_MANIFEST_DIR")));
 
+/// The policy that minds floats, the order of hash maps and recursion.
+pub(crate) static QUIRKY: LazyLock<Vec<u8>> = LazyLock::new(|| build("quirky-policy", env!("CARGO_MANIFEST_DIR")));
+
 /// Loads a policy as a deployment does.
 pub(crate) fn deployed(bytes: &[u8], family: &str) -> Arc<PolicyComponent> {
     let component = PolicyComponent::load(bytes, family, InstanceUse::Fresh);
