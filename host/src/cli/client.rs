@@ -54,6 +54,11 @@ const SWAP_TIMEOUT: Duration = Duration::from_secs(90);
 const ADMIN_BYTES_MAX: usize = 64 << 20;
 
 impl GatewayAddress {
+    /// Whether the user names a gateway.
+    pub(crate) fn is_named(&self) -> bool {
+        self.url.is_some()
+    }
+
     pub(crate) fn open(&self) -> Result<RemoteGateway, CommandError> {
         let environment = Environment::of_process();
         let endpoint = match &self.url {

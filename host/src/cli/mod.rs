@@ -16,6 +16,7 @@ mod serve;
 mod status;
 mod sync;
 mod tools;
+mod traces;
 mod why;
 
 use std::process::ExitCode;
@@ -78,7 +79,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match cli.command {
         Command::Map(command) => command.run(&output),
         Command::Policy(command) => command.run(&output),
-        Command::Replay(command) => command.run(&output),
+        Command::Replay(command) => block_on(command.run(&output)),
         Command::Why(command) => block_on(command.run(&output)),
         Command::Demo(command) => block_on(command.run(&output)),
         Command::Serve(command) => block_on(command.run(&output)),

@@ -4,14 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use cortex_mcp::config::{Environment, Flags, Settings};
 use cortex_mcp::policy::{EMBEDDED_COMPONENT, EMBEDDED_FAMILY, InstanceUse, PolicyComponent};
 use cortex_mcp::trace::{FirstDifference, Replay as Replaying, ReplayReport, TraceReader};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 
+use super::client::GatewayAddress;
 use super::error::{CommandError, Exit};
 use super::output::{Output, Tone, shorten};
+use super::traces::usual_trace;
 
 /// Makes every decision of a trace again, with the recorded state, times and seed, and compares.
 ///
@@ -25,12 +26,15 @@ use super::output::{Output, Tone, shorten};
 
 Exit codes: 0 all equal, 1 something differs, 3 equal as far as it could be replayed: components are missing.")]
 pub(crate) struct Replay {
-    /// Trace files, or folders of them; by default the configured folder.
+    /// Trace files, or folders of them; by default the configured folder, or that of the running gateway.
     #[arg(value_name = "TRACE")]
     traces: Vec<PathBuf>,
 
     #[command(flatten)]
     candidate: CandidateFlags,
+
+    #[command(flatten)]
+    address: GatewayAddress,
 }
 
 /// Flags that bring another policy.
@@ -70,15 +74,9 @@ pub(crate) fn read_candidate(
     Ok(Arc::new(component))
 }
 
-/// The folder of the trace that the configuration names.
-pub(crate) fn configured_trace() -> Result<PathBuf, CommandError> {
-    let settings = Settings::resolve(&Flags::default(), &Environment::of_process())?;
-    Ok(settings.trace.map_or_else(|| settings.paths.trace(), |trace| trace.directory))
-}
-
 impl Replay {
-    pub(crate) fn run(self, output: &Output) -> Result<Exit, CommandError> {
-        let traces = if self.traces.is_empty() { vec![configured_trace()?] } else { self.traces };
+    pub(crate) async fn run(self, output: &Output) -> Result<Exit, CommandError> {
+        let traces = if self.traces.is_empty() { vec![usual_trace(&self.address).await?] } else { self.traces };
         let candidate = self.candidate.component()?;
         let replayed = replay(*output, &traces, candidate.clone())?;
         let Replayed { report, torn, unknown } = &replayed;

@@ -5,13 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 use cortex_mcp::model::WallMs;
 use cortex_mcp::trace::why::{Condition, Question, Row, SHOWN_DEFAULT, SHOWN_MAX, Since, WhyError, WhyReport};
-use serde_json::Value;
 
 use super::client::GatewayAddress;
 use super::common::spinner;
 use super::error::{CommandError, Exit};
 use super::output::{Output, Tone, shorten};
-use super::replay::configured_trace;
+use super::traces::usual_trace;
 
 /// Tells in sentences what state something is in, and the chain of decisions that led there.
 ///
@@ -57,7 +56,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 impl Why {
     pub(crate) async fn run(self, output: &Output) -> Result<Exit, CommandError> {
-        let traces = if self.traces.is_empty() { vec![self.usual_trace().await?] } else { self.traces };
+        let traces = if self.traces.is_empty() { vec![usual_trace(&self.address).await?] } else { self.traces };
         let limit = if self.all { SHOWN_MAX } else { self.limit };
         let question = Question { subject: self.subject, since: self.since, limit };
         let spinner = spinner(*output, "reading the trace");
@@ -70,41 +69,6 @@ impl Why {
         }
         Ok(Exit::Good)
     }
-
-    /// The configured folder if a trace is in it, else the one that the running gateway names.
-    async fn usual_trace(&self) -> Result<PathBuf, CommandError> {
-        let configured = configured_trace()?;
-        if holds_segments(&configured) {
-            return Ok(configured);
-        }
-        let status = async { self.address.open()?.admin(http::Method::GET, "/status").await };
-        let directory = status.await.ok().and_then(|body| {
-            let status: Value = serde_json::from_slice(&body).ok()?;
-            status["trace"]["directory"].as_str().map(PathBuf::from)
-        });
-        match directory {
-            Some(directory) if holds_segments(&directory) => Ok(directory),
-            Some(directory) => Err(CommandError::NoTrace {
-                hint: format!(
-                    "the running gateway writes its trace to {}, where this process finds none: copy it from the gateway's \
-                     machine and name it with --trace",
-                    directory.display()
-                ),
-            }),
-            None => Err(CommandError::NoTrace {
-                hint: format!(
-                    "{} holds none, and no running gateway names another: name a trace with --trace, or run a gateway \
-                     without --no-trace",
-                    configured.display()
-                ),
-            }),
-        }
-    }
-}
-
-/// Whether a folder can be read as a trace.
-fn holds_segments(folder: &PathBuf) -> bool {
-    folder.is_dir() && cortex_mcp::trace::TraceReader::open(std::slice::from_ref(folder)).is_ok()
 }
 
 impl From<WhyError> for CommandError {

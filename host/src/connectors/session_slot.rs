@@ -104,6 +104,7 @@ impl SessionSlot {
             // Closing is a courtesy to the server.
             let _ = tokio::time::timeout(super::limits::CLOSE_TIMEOUT, session.close()).await;
         }
+        self.upstream.close(super::limits::CLOSE_TIMEOUT).await;
     }
 
     fn open(self: Arc<Self>, era: Option<Era>) -> Opening {

@@ -248,7 +248,8 @@ fn start_trace(
     let Some(trace) = &settings.trace else { return Ok(None) };
     let facts = TraceFacts {
         directory: directory(directory_given, &trace.directory)?,
-        path: trace.directory.clone(),
+        // Whoever is told it may work in another folder.
+        path: std::path::absolute(&trace.directory).unwrap_or_else(|_| trace.directory.clone()),
         bytes_max: trace.mebibytes << 20,
         run: run.to_owned(),
         started: edge.clock.now(),

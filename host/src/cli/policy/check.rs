@@ -5,12 +5,14 @@ use std::time::Instant;
 
 use clap::Args;
 use cortex_mcp::policy::limits;
-use cortex_mcp::trace::{ReplayReport, TraceError, dry_run};
+use cortex_mcp::trace::{ReplayReport, dry_run};
 use serde_json::json;
 
+use crate::cli::client::GatewayAddress;
 use crate::cli::error::{CommandError, Exit};
 use crate::cli::output::{Output, Tone};
-use crate::cli::replay::{configured_trace, read_candidate, replay, tell};
+use crate::cli::replay::{read_candidate, replay, tell};
+use crate::cli::traces::usual_trace;
 
 /// Checks a policy before it may decide: its imports, exports and limits, every function once, and the decisions of a trace:
 /// what would have been decided otherwise.
@@ -24,7 +26,7 @@ pub(super) struct Check {
     /// The component.
     file: PathBuf,
 
-    /// Trace files, or folders of them; by default the configured folder, if it holds a trace.
+    /// Trace files, or folders of them; by default the configured folder, or that of the running gateway, if there is one.
     #[arg(long, value_name = "TRACE")]
     trace: Vec<PathBuf>,
 
@@ -35,22 +37,30 @@ pub(super) struct Check {
     /// Use its instances again, as `reuse = true` in gateway.toml does.
     #[arg(long)]
     reuse: bool,
+
+    #[command(flatten)]
+    address: GatewayAddress,
 }
 
 impl Check {
-    pub(super) fn run(self, output: &Output) -> Result<Exit, CommandError> {
+    pub(super) async fn run(self, output: &Output) -> Result<Exit, CommandError> {
         let began = Instant::now();
         let candidate = read_candidate(&self.file, self.family.as_deref(), self.reuse)?;
         let compile_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let inspection = candidate.inspection().clone();
         let dry_run = dry_run(&candidate);
-        let named = !self.trace.is_empty();
-        let traces = if named { self.trace } else { vec![configured_trace()?] };
-        let replayed = match replay(*output, &traces, Some(candidate.clone())) {
-            Ok(replayed) => Some(replayed),
-            // Nobody asked for that one, and there may be none yet.
-            Err(CommandError::Trace(TraceError::Empty { .. } | TraceError::Read { .. })) if !named => None,
-            Err(error) => return Err(error),
+        let traces = match (self.trace.is_empty(), usual_trace(&self.address)) {
+            (false, _) => self.trace,
+            // Nobody asked for one, and there may be none yet.
+            (true, usual) => match usual.await {
+                Ok(usual) => vec![usual],
+                Err(CommandError::NoTrace { .. }) => Vec::new(),
+                Err(error) => return Err(error),
+            },
+        };
+        let replayed = match traces.as_slice() {
+            [] => None,
+            traces => Some(replay(*output, traces, Some(candidate.clone()))?),
         };
         let report = replayed.as_ref().map(|replayed| &replayed.report);
         let faults = u64::try_from(dry_run.faults.len()).unwrap_or(u64::MAX) + report.map_or(0, |report| report.faults);
@@ -84,10 +94,8 @@ impl Check {
         output.line("");
         match &replayed {
             Some(replayed) => tell(*output, replayed, true),
-            None => output.line(format_args!(
-                "{} holds no trace: what it would decide otherwise is not known; name a trace with --trace",
-                traces[0].display()
-            )),
+            None => output
+                .line("no trace is at hand: what it would decide otherwise is not known; name a trace with --trace"),
         }
         output.line(verdict(*output, faults, report));
         Ok(if faults == 0 { Exit::Good } else { Exit::Failed })

@@ -51,7 +51,7 @@ impl PolicyCommand {
     pub(crate) fn run(self, output: &Output) -> Result<Exit, CommandError> {
         match self.command {
             Command::Inspect(command) => command.run(output),
-            Command::Check(command) => command.run(output),
+            Command::Check(command) => crate::cli::block_on(command.run(output)),
             Command::Swap(command) => crate::cli::block_on(command.run(output)),
             Command::Export(command) => command.run(output),
             Command::Wit(command) => command.run(output),

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use super::exchange::ask;
 use super::handshake::{Initialized, initialize, rpc_error};
 use super::meta;
-use super::transport::{Transport, in_background};
+use super::transport::Transport;
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::limits::LEAST_DISCOVERY_GRACE;
@@ -55,7 +55,7 @@ pub(super) async fn discover_era(
         modern = &mut discovering => match modern {
             Ok(server_info) => {
                 // If this opens a session, dropping it closes it.
-                in_background(initializing);
+                transport.in_background(initializing);
                 Ok(Found::Modern { server_info })
             }
             Err(modern) => match initializing.await {

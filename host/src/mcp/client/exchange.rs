@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode, header};
 
-use super::transport::{Transport, in_background};
+use super::transport::Transport;
 use crate::edge::http::{Body, HttpError, Response};
 use crate::mcp::envelope::{self, Message, Outcome, RequestId};
 use crate::mcp::error::{ProtocolFault, WireError};
@@ -131,7 +131,7 @@ async fn streamed(
         for event in events.into_iter().filter(|event| event.event == "message" && !event.data.is_empty()) {
             match Message::parse(&event.data).map_err(ProtocolFault::from)? {
                 Message::Response { id: found, outcome } if found.as_ref().is_none_or(|found| found == id) => {
-                    finish(body);
+                    finish(transport, body);
                     return Ok(outcome);
                 }
                 Message::Request { id: question, method, .. } => {
@@ -157,16 +157,17 @@ fn answer_server(transport: &Arc<Transport>, back: &HeaderMap, id: &RequestId, m
     } else {
         envelope::error_bytes(Some(id), METHOD_NOT_FOUND, "this client serves no requests", None)
     };
-    let (transport, back) = (transport.clone(), back.clone());
-    in_background(async move { tell(&transport, &back, body).await });
+    let back = back.clone();
+    let telling = transport.clone();
+    transport.in_background(async move { tell(&telling, &back, body).await });
 }
 
 /// Reads the rest of an answered stream, which is nearly always its end, so that the connection can be used again.
-fn finish(mut body: Body) {
+fn finish(transport: &Transport, mut body: Body) {
     if body.chunk().now_or_never().is_some_and(|end| !matches!(end, Ok(Some(_)))) {
         return;
     }
-    in_background(tokio::time::timeout(DRAIN_DEADLINE, async move {
+    transport.in_background(tokio::time::timeout(DRAIN_DEADLINE, async move {
         let mut read = 0;
         while let Ok(Some(chunk)) = body.chunk().await {
             read += chunk.len();

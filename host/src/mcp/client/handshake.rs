@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::exchange::{ask, tell};
 use super::meta;
-use super::transport::{Transport, in_background};
+use super::transport::Transport;
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, notification_bytes, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::limits::TIDYING_DEADLINE;
@@ -127,7 +127,8 @@ impl Drop for LegacySession {
     fn drop(&mut self) {
         if *self.open.get_mut() && self.has_id() {
             let (transport, headers) = (self.transport.clone(), std::mem::take(&mut self.headers));
-            in_background(async move { transport.delete(&headers).await.map(drop) });
+            let background = transport.clone();
+            background.in_background(async move { transport.delete(&headers).await.map(drop) });
         }
     }
 }
@@ -153,7 +154,8 @@ impl Drop for CancelOnDrop<'_> {
             let params = raw::trusted(format!("{{\"requestId\":{}}}", self.id.as_json()));
             let (transport, headers) = (self.session.transport.clone(), self.session.headers.clone());
             let body = notification_bytes(CANCELLED, Some(&params));
-            in_background(async move { tell(&transport, &headers, body).await });
+            let background = transport.clone();
+            background.in_background(async move { tell(&transport, &headers, body).await });
         }
     }
 }

@@ -6,9 +6,12 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use url::Url;
 
 use crate::edge::http::{Http, HttpError, Request, Response, send_within_origin};
@@ -21,11 +24,38 @@ pub(super) struct Transport {
     http: Arc<dyn Http>,
     endpoint: Url,
     headers: HeaderMap,
+    /// Work that no request waits for: whoever closes the upstream does.
+    tidying: TaskTracker,
+    given_up: CancellationToken,
 }
 
 impl Transport {
     pub(super) fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap) -> Self {
-        Self { http, endpoint, headers }
+        Self { http, endpoint, headers, tidying: TaskTracker::new(), given_up: CancellationToken::new() }
+    }
+
+    /// Lets work that nobody waits for now run for at most [`TIDYING_DEADLINE`]. Outside of a runtime it is not done.
+    pub(super) fn in_background<T>(&self, work: impl Future<Output = T> + Send + 'static) {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let given_up = self.given_up.clone();
+            let bounded = async move {
+                tokio::select! {
+                    biased;
+                    () = given_up.cancelled() => {}
+                    _ = tokio::time::timeout(TIDYING_DEADLINE, work) => {}
+                }
+            };
+            self.tidying.spawn_on(bounded, &runtime);
+        }
+    }
+
+    /// Waits for what runs in the background, for so long; the rest is given up, and so is what would come later.
+    pub(super) async fn tidied(&self, limit: Duration) {
+        self.tidying.close();
+        // What is late is given up below.
+        let _ = tokio::time::timeout(limit, self.tidying.wait()).await;
+        self.given_up.cancel();
+        self.tidying.wait().await;
     }
 
     /// Posts one message. The protocol's headers win over the connector's.
@@ -54,13 +84,6 @@ impl fmt::Debug for Transport {
     /// Neither headers nor the URL's query.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Transport({})", self.endpoint.origin().ascii_serialization())
-    }
-}
-
-/// Lets work that nobody waits for run for at most [`TIDYING_DEADLINE`]. Outside of a runtime it is not done.
-pub(super) fn in_background<T>(work: impl Future<Output = T> + Send + 'static) {
-    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-        runtime.spawn(async move { tokio::time::timeout(TIDYING_DEADLINE, work).await.map(drop) });
     }
 }
 

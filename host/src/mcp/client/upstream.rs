@@ -4,6 +4,7 @@
 //! was opened is closed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use url::Url;
@@ -27,6 +28,12 @@ impl Upstream {
     /// over them.
     pub fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap) -> Self {
         Self { transport: Arc::new(Transport::new(http, endpoint, headers)) }
+    }
+
+    /// Waits, for so long, for what runs on behind answered requests: ended sessions, cancelled requests, the rest of
+    /// streams. What is late is given up. For the upstream's owner, after its sessions were closed.
+    pub async fn close(&self, limit: Duration) {
+        self.transport.tidied(limit).await;
     }
 
     /// Opens a session. With a remembered era, nothing else is tried: a modern session needs no request at all, so its
