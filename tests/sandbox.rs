@@ -272,18 +272,6 @@ async fn a_verdict_of_a_policy_that_was_swapped_can_be_judged_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn endless_recursion_and_hunger_for_memory_end_in_a_fault() {
-    for way in ["recurse", "allocate"] {
-        let mut rig = Rig::new(1);
-        rig.policy = Some(faulty(way, "breaker"));
-        let served = rig.ready().await;
-        assert_eq!(served.modern().call("s1__echo", "{}").await.code(), None);
-        let fault = served.gateway.status().policy.last_fault;
-        assert!(fault.is_some(), "{way}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_policy_that_faults_five_times_in_a_row_is_suspended_until_a_swap() {
     let mut rig = Rig::new(2);
     rig.policy = Some(faulty("panic", "any"));

@@ -1,17 +1,20 @@
 //! A policy component, checked and compiled: what the gateway deploys.
 //!
-//! Checks run in this order, before any of the component's code does: size, form, imports by name, exports, types. Only
-//! then is it instantiated once, under fuel, with every import trapping.
+//! Checks run in this order, before any of the component's code does: size, form, structure, imports by name, exports,
+//! types. Only then is it instantiated once, under fuel, with every import trapping.
 
 use std::io::Read;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
 
+use super::compile;
 use super::contract::{PolicyPre, clock, random, types};
+use super::contract_types;
 use super::engine::engine;
 use super::fault::{Fault, PolicyError};
 use super::instance::{HostState, Instance};
@@ -26,7 +29,7 @@ pub const EMBEDDED_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/
 pub const EMBEDDED_FAMILY: &str = "cortex-default";
 
 /// Whether instances may be used again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum InstanceUse {
     /// A fresh instance for each call: the order of a map, and the fuel of a call, can not depend on earlier calls.
@@ -51,6 +54,7 @@ pub struct Inspection {
 /// A policy that was checked and compiled.
 pub struct PolicyComponent {
     inspection: Inspection,
+    bytes: Arc<[u8]>,
     family: String,
     instance_use: InstanceUse,
     pre: PolicyPre<HostState>,
@@ -63,7 +67,8 @@ impl PolicyComponent {
     /// # Errors
     /// [`PolicyError`] if the gateway was built with a component that is no policy, or the engine does not run here.
     pub fn embedded() -> Result<Self, PolicyError> {
-        Self::load(EMBEDDED_COMPONENT, EMBEDDED_FAMILY, InstanceUse::Reused)
+        check_form(EMBEDDED_COMPONENT)?;
+        Self::assemble(EMBEDDED_COMPONENT, compile::embedded()?, EMBEDDED_FAMILY, InstanceUse::Reused)
     }
 
     /// Reads, checks and compiles a file. Its family is its digest, unless the deployment names one.
@@ -82,11 +87,36 @@ impl PolicyComponent {
     /// # Errors
     /// [`PolicyError`], whose message says what to do.
     pub fn load(bytes: &[u8], family: &str, instance_use: InstanceUse) -> Result<Self, PolicyError> {
+        Self::load_within(bytes, family, instance_use, limits::COMPILE_TIME_MAX)
+    }
+
+    /// The same, with another limit on the time that compiling may take.
+    ///
+    /// # Errors
+    /// [`PolicyError`], whose message says what to do.
+    pub fn load_within(
+        bytes: &[u8],
+        family: &str,
+        instance_use: InstanceUse,
+        compile_time_max: Duration,
+    ) -> Result<Self, PolicyError> {
         check_form(bytes)?;
-        let component = compile(bytes)?;
-        let inspection = inspect(bytes, &component)?;
-        let pre = link(&component)?;
-        let policy = Self { inspection, family: family.to_owned(), instance_use, pre, idle: Mutex::new(Vec::new()) };
+        let component = compile::compile(bytes, compile_time_max)?;
+        Self::assemble(bytes, &component, family, instance_use)
+    }
+
+    /// Checks and links what was compiled, and makes one instance to see that it can be made.
+    fn assemble(
+        bytes: &[u8],
+        component: &Component,
+        family: &str,
+        instance_use: InstanceUse,
+    ) -> Result<Self, PolicyError> {
+        let inspection = inspect(bytes, component)?;
+        contract_types::check(component)?;
+        let pre = link(component)?;
+        let (family, bytes) = (family.to_owned(), bytes.into());
+        let policy = Self { inspection, bytes, family, instance_use, pre, idle: Mutex::new(Vec::new()) };
         Instance::new(&policy.pre).map_err(PolicyError::Instantiate)?;
         Ok(policy)
     }
@@ -94,6 +124,11 @@ impl PolicyComponent {
     /// What it is.
     pub fn inspection(&self) -> &Inspection {
         &self.inspection
+    }
+
+    /// Its bytes, as they were loaded.
+    pub fn bytes(&self) -> &Arc<[u8]> {
+        &self.bytes
     }
 
     /// Its digest.
@@ -116,10 +151,8 @@ impl PolicyComponent {
     /// # Errors
     /// [`Fault`].
     pub fn decide(&self, input: &Input, moment: Moment, seed: u64) -> Result<Output, Fault> {
-        let (mut instance, _) = self.instance()?;
-        let called = instance.call(input, moment, seed, limits::call_fuel(input.function(), input.items()))?;
-        self.give_back(instance);
-        Ok(called.output)
+        let fuel = limits::call_fuel(input.function(), input.items());
+        self.remake(input, moment, seed, fuel).map(|remade| remade.output)
     }
 
     /// An instance for one call, and whether it was used before.
@@ -149,21 +182,22 @@ impl std::fmt::Debug for PolicyComponent {
     }
 }
 
-const PACKAGE: &str = "cortex:policy/";
-const EXPORTED_INTERFACES: [&str; 3] = ["scheduling", "caching", "registry"];
+pub(super) const PACKAGE: &str = "cortex:policy/";
+pub(super) const EXPORTED_INTERFACES: [&str; 3] = ["scheduling", "caching", "registry"];
 
 /// Every import that a policy may have, with the functions it may hold.
-const IMPORTS: [(&str, &[&str]); 3] = [("clock", &["wall-ms", "boot-ms"]), ("random", &["next"]), ("types", &[])];
+pub(super) const IMPORTS: [(&str, &[&str]); 3] =
+    [("clock", &["wall-ms", "boot-ms"]), ("random", &["next"]), ("types", &[])];
 
 /// Reads a file, but no more of it than shows that it is too large: it may be anything, a device without end included.
-fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
+pub(super) fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
     let most = u64::try_from(limits::COMPONENT_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-fn check_form(bytes: &[u8]) -> Result<(), PolicyError> {
+pub(super) fn check_form(bytes: &[u8]) -> Result<(), PolicyError> {
     if bytes.len() > limits::COMPONENT_BYTES_MAX {
         return Err(PolicyError::TooLarge);
     }
@@ -173,22 +207,6 @@ fn check_form(bytes: &[u8]) -> Result<(), PolicyError> {
             hint: ": it is a core module; encode it with wit-component, or build it with a component toolchain",
         }),
         _ => Err(PolicyError::NotAComponent { hint: "" }),
-    }
-}
-
-/// Compiles on a thread of its own, so that a component that takes too long is given up.
-fn compile(bytes: &[u8]) -> Result<Component, PolicyError> {
-    let engine = engine()?;
-    let (sender, receiver) = mpsc::sync_channel(1);
-    let owned = bytes.to_vec();
-    let spawned = std::thread::Builder::new().name("policy-compile".into()).spawn(move || {
-        // The receiver may have given up.
-        let _ = sender.send(Component::new(engine, owned));
-    });
-    spawned.map_err(|error| PolicyError::Compile { reason: error.to_string() })?;
-    match receiver.recv_timeout(limits::COMPILE_TIME_MAX) {
-        Ok(compiled) => compiled.map_err(|error| PolicyError::Compile { reason: format!("{error:#}") }),
-        Err(_) => Err(PolicyError::CompileTime { limit: limits::COMPILE_TIME_MAX }),
     }
 }
 
@@ -250,12 +268,12 @@ fn allowed_import(name: &str, item: &ComponentItem) -> Result<Vec<String>, Polic
     Ok(imports)
 }
 
-fn bare(name: &str) -> &str {
+pub(super) fn bare(name: &str) -> &str {
     name.split('@').next().unwrap_or(name)
 }
 
 /// Interfaces match within 0.1, as the component model's semantic versioning has it.
-fn same_version(name: &str) -> bool {
+pub(super) fn same_version(name: &str) -> bool {
     name.split_once('@').is_some_and(|(_, version)| version.starts_with("0.1."))
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use wasmtime::Trap;
 
 use super::limits;
 
@@ -71,12 +72,42 @@ pub enum PolicyError {
         /// What the engine says.
         reason: String,
     },
+    /// A function of it is too large.
+    #[error("a function of the policy has {bytes} bytes of code; at most {} are accepted", limits::FUNCTION_BYTES_MAX)]
+    FunctionTooLarge {
+        /// Its size.
+        bytes: usize,
+    },
+    /// The control flow of a function would make the compiler carry too many values.
+    #[error(
+        "a function of the policy has too many local variables for its many branches: at most {} values may meet",
+        limits::FUNCTION_COPIES_MAX
+    )]
+    FunctionTooTangled,
+    /// A function gives too many results.
+    #[error("a function of the policy has {results} results; at most {} are accepted", limits::FUNCTION_RESULTS_MAX)]
+    TooManyResults {
+        /// Their number.
+        results: usize,
+    },
+    /// It has too many functions.
+    #[error("the policy has too many functions: at most {} are accepted", limits::FUNCTIONS_MAX)]
+    TooManyFunctions,
+    /// Its components and modules are nested too deeply.
+    #[error("the policy's components are nested too deeply: at most {} levels are accepted", limits::NESTING_MAX)]
+    NestedTooDeeply,
     /// It takes too long to compile.
-    #[error("the policy did not compile within {} s", .limit.as_secs())]
+    #[error("the policy did not compile within {limit:?} and was given up")]
     CompileTime {
         /// The limit.
         limit: Duration,
     },
+    /// Another one that was given up is still being compiled.
+    #[error(
+        "no policy can be compiled now: one that took too long and was given up still occupies the compiler; try again \
+         when it has ended, or restart the gateway"
+    )]
+    CompileBusy,
     /// It can not be instantiated.
     #[error("the policy can not be instantiated: {0}")]
     Instantiate(Fault),
@@ -102,13 +133,30 @@ pub enum Fault {
     /// It hit an `unreachable`: a panic.
     #[error("it panicked")]
     Panicked,
+    /// It was refused more memory, or a larger table, and gave up.
+    #[error(
+        "it ran out of memory: it may have {} bytes and {} table elements",
+        limits::MEMORY_BYTES_MAX,
+        limits::TABLE_ELEMENTS_MAX
+    )]
+    OutOfMemory,
+    /// It reached for memory that it does not have. A stack that the policy keeps in its own memory ends so when it
+    /// overflows.
+    #[error("it reached outside of its memory, as deep recursion does")]
+    OutOfBounds,
     /// Any other trap: its code.
     #[error("it trapped: {0}")]
     Trapped(String),
     /// It called an import outside a decision.
     #[error("it called an import outside a decision")]
     ImportOutsideDecision,
-    /// Its result breaks the contract, or is larger than allowed.
+    /// No instance of it can be made, for a reason other than a trap.
+    #[error("no instance of it can be made: {0}")]
+    NoInstance(String),
+    /// Its result is larger than allowed.
+    #[error("its result is too large: at most {} bytes are taken", limits::RESULT_BYTES_MAX)]
+    ResultTooLarge,
+    /// Its result breaks the contract.
     #[error("its result can not be taken: {0}")]
     BadResult(String),
     /// Its memo is larger than allowed.
@@ -121,20 +169,43 @@ pub enum Fault {
 #[error("an import was called outside a decision")]
 pub(super) struct ImportOutsideDecision;
 
-impl From<wasmtime::Error> for Fault {
-    fn from(error: wasmtime::Error) -> Self {
-        if error.downcast_ref::<ImportOutsideDecision>().is_some() {
-            return Self::ImportOutsideDecision;
-        }
-        match error.downcast_ref::<wasmtime::Trap>() {
-            Some(wasmtime::Trap::OutOfFuel) => Self::OutOfFuel,
-            Some(wasmtime::Trap::StackOverflow) => Self::StackOverflow,
-            Some(wasmtime::Trap::UnreachableCodeReached) => Self::Panicked,
-            Some(trap) => Self::Trapped(trap.to_string()),
+impl Fault {
+    /// How a call failed. `refused`: the instance was refused memory before.
+    pub(super) fn of_call(error: &wasmtime::Error, refused: bool) -> Self {
+        match Self::of_trap(error, refused) {
+            Some(fault) => fault,
+            None if error.root_cause().to_string().contains(RESULT_TOO_LARGE) => Self::ResultTooLarge,
             None => Self::BadResult(error.root_cause().to_string()),
         }
     }
+
+    /// How making an instance failed.
+    pub(super) fn of_instantiation(error: &wasmtime::Error, refused: bool) -> Self {
+        match Self::of_trap(error, refused) {
+            Some(fault) => fault,
+            None if refused => Self::OutOfMemory,
+            None => Self::NoInstance(error.root_cause().to_string()),
+        }
+    }
+
+    fn of_trap(error: &wasmtime::Error, refused: bool) -> Option<Self> {
+        if error.downcast_ref::<ImportOutsideDecision>().is_some() {
+            return Some(Self::ImportOutsideDecision);
+        }
+        error.downcast_ref::<Trap>().map(|trap| match trap {
+            Trap::OutOfFuel => Self::OutOfFuel,
+            Trap::StackOverflow => Self::StackOverflow,
+            Trap::MemoryOutOfBounds => Self::OutOfBounds,
+            // How a language's runtime ends when its allocator fails.
+            Trap::UnreachableCodeReached if refused => Self::OutOfMemory,
+            Trap::UnreachableCodeReached => Self::Panicked,
+            trap => Self::Trapped(trap.to_string()),
+        })
+    }
 }
+
+/// What the engine says when a call hands over more than [`limits::RESULT_BYTES_MAX`]: it has no public type for it.
+const RESULT_TOO_LARGE: &str = "fuel allocated for hostcalls has been exhausted";
 
 /// Neither the deployed policy nor the embedded default made a decision. The caller keeps what it has.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,8 +3,9 @@
 //! During a call both clocks stand still and the draws come from the recorded seed; outside a call every import traps.
 //! An instance that trapped is dropped with its store: nothing it did survives.
 
-use wasmtime::{Store, StoreLimits, StoreLimitsBuilder};
+use wasmtime::Store;
 
+use super::confinement::Confinement;
 use super::contract::{PolicyPre, PolicyWorld, clock, random, types};
 use super::fault::{Fault, ImportOutsideDecision};
 use super::limits;
@@ -14,7 +15,7 @@ use crate::model::Moment;
 
 /// What the host holds for an instance.
 pub(super) struct HostState {
-    limits: StoreLimits,
+    confinement: Confinement,
     decision: Option<Frozen>,
 }
 
@@ -63,23 +64,23 @@ pub(super) struct Instance {
 impl Instance {
     /// Makes one, under the instantiation's fuel.
     pub(super) fn new(pre: &PolicyPre<HostState>) -> Result<Self, Fault> {
-        let limits = StoreLimitsBuilder::new()
-            .memory_size(limits::MEMORY_BYTES_MAX)
-            .table_elements(limits::TABLE_ELEMENTS_MAX)
-            .instances(limits::INSTANCES_MAX)
-            .memories(limits::INSTANCES_MAX)
-            .tables(limits::INSTANCES_MAX)
-            .build();
-        let mut store = Store::new(pre.engine(), HostState { limits, decision: None });
-        store.limiter(|state| &mut state.limits);
+        let mut store = Store::new(pre.engine(), HostState { confinement: Confinement::default(), decision: None });
+        store.limiter(|state| &mut state.confinement);
         store.set_hostcall_fuel(limits::RESULT_BYTES_MAX);
-        store.set_fuel(limits::INSTANTIATION_FUEL)?;
-        let world = pre.instantiate(&mut store)?;
-        Ok(Self { store, world })
+        let made = store.set_fuel(limits::INSTANTIATION_FUEL).and_then(|()| pre.instantiate(&mut store));
+        match made {
+            Ok(world) => Ok(Self { store, world }),
+            Err(error) => Err(Fault::of_instantiation(&error, store.data().confinement.has_refused())),
+        }
     }
 
     /// Makes one decision.
     pub(super) fn call(&mut self, input: &Input, moment: Moment, seed: u64, fuel: u64) -> Result<Called, Fault> {
+        let called = self.under_fuel(input, moment, seed, fuel);
+        called.map_err(|error| Fault::of_call(&error, self.store.data().confinement.has_refused()))
+    }
+
+    fn under_fuel(&mut self, input: &Input, moment: Moment, seed: u64, fuel: u64) -> wasmtime::Result<Called> {
         self.store.set_fuel(fuel)?;
         self.store.data_mut().decision = Some(Frozen { moment, draws: Draws::from_seed(seed) });
         let output = self.dispatch(input);

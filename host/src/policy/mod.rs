@@ -32,7 +32,7 @@
 //! // Limits: a call has so much fuel, and no more memory or time than `limits` says. Who uses it up has decided nothing.
 //! let budget = limits::call_fuel(input.function(), input.items());
 //! let made = policy.remake(&input, moment, 42, budget)?;
-//! assert_eq!(policy.remake(&input, moment, 42, made.fuel - 1), Err(Fault::OutOfFuel));
+//! assert_eq!(policy.remake(&input, moment, 42, made.fuel / 2), Err(Fault::OutOfFuel));
 //! # Ok(())
 //! # }
 //! ```

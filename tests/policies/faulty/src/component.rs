@@ -28,11 +28,17 @@ const PREFIX: &[u8] = b"FAULTY-DOES:";
 /// More than a memo may hold.
 const LARGE_MEMO: usize = 5_000;
 
+/// More than a call may hand over.
+const GIANT_MEMO: usize = 20 << 20;
+
+/// How often a policy that draws does so.
+const DRAWS: u32 = 10_000;
+
 /// What a policy that faults the second time keeps for itself.
 const REMEMBERED: &[u8] = b"once";
 
-/// The memo that a decision is to carry, if it is to be too large or to be remembered; it does not return where the
-/// fault is a trap. `given` is the memo of the state.
+/// The memo that a decision is to carry, if it is to be too large, to be remembered, or to tell what was found out; it
+/// does not return where the fault is a trap. `given` is the memo of the state.
 fn fault(function: &str, given: &[u8]) -> Option<Vec<u8>> {
     // SAFETY: a reference to a static of plain bytes is valid, aligned and initialised.
     let marker = unsafe { core::ptr::read_volatile(&raw const MARKER) };
@@ -54,8 +60,25 @@ fn fault(function: &str, given: &[u8]) -> Option<Vec<u8>> {
         b"allocate" => {
             let mut taken: Vec<Vec<u8>> = Vec::new();
             loop {
-                taken.push(core::hint::black_box(vec![1; 1 << 20]));
+                taken.push(core::hint::black_box(Vec::with_capacity(1 << 20)));
             }
+        }
+        b"grow" => {
+            // Taken while there is some: what the memory grows by belongs to nobody.
+            let mut pages = String::with_capacity(16);
+            while core::arch::wasm32::memory_grow::<0>(1) != usize::MAX {}
+            core::fmt::Write::write_fmt(&mut pages, format_args!("{}", core::arch::wasm32::memory_size::<0>())).ok()?;
+            Some(pages.into_bytes())
+        }
+        b"draw" => {
+            let folded = (0..DRAWS).fold(0u32, |folded, _| folded.rotate_left(5) ^ random::next());
+            Some(folded.to_le_bytes().to_vec())
+        }
+        b"giant" => {
+            let mut giant = Vec::with_capacity(GIANT_MEMO);
+            // SAFETY: memory that nobody has written to holds zeroes. To write them would take more fuel than there is.
+            unsafe { giant.set_len(GIANT_MEMO) };
+            Some(giant)
         }
         b"memo" => Some(vec![7; LARGE_MEMO]),
         b"remember" if given == REMEMBERED => panic!("as told, and as remembered"),

@@ -1,0 +1,296 @@
+//! Compiling, contained. A compiler can not be interrupted: a component that takes it minutes is given up, and goes on
+//! costing until the compiler is done with it. So a deployed component is compiled in a pool of its own, which yields the
+//! processors to the gateway's work, and yields all of them once it is given up; and there is one such compilation in
+//! the process, under way or given up, and never a second one.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
+use std::time::Duration;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+use wasmtime::component::Component;
+
+use self::priority::Threads;
+use super::component::EMBEDDED_COMPONENT;
+use super::engine::engine;
+use super::fault::PolicyError;
+use super::limits;
+use super::structure;
+
+/// The embedded default, compiled once: trusted, and needed before anything else can run.
+///
+/// # Errors
+/// [`PolicyError`] if it is no component, or the engine does not run here.
+pub(super) fn embedded() -> Result<&'static Component, PolicyError> {
+    static EMBEDDED: OnceLock<Result<Component, String>> = OnceLock::new();
+    let engine = engine()?;
+    let compiled =
+        EMBEDDED.get_or_init(|| Component::new(engine, EMBEDDED_COMPONENT).map_err(|error| format!("{error:#}")));
+    compiled.as_ref().map_err(|reason| PolicyError::Compile { reason: reason.clone() })
+}
+
+/// Compiles any other component, and gives it up after `limit`. It waits for its turn behind a compilation that is under
+/// way; behind one that was given up it does not wait.
+///
+/// # Errors
+/// [`PolicyError`].
+pub(super) fn compile(bytes: &[u8], limit: Duration) -> Result<Component, PolicyError> {
+    static GATE: Gate = Gate::new();
+    structure::check(bytes)?;
+    let engine = engine()?;
+    let owned = bytes.to_vec();
+    contained(&GATE, limit, move || Component::new(engine, owned))?
+        .map_err(|error| PolicyError::Compile { reason: format!("{error:#}") })
+}
+
+/// Does `work` in a pool of its own, and waits for it no longer than `limit`.
+fn contained<T, W>(gate: &'static Gate, limit: Duration, work: W) -> Result<T, PolicyError>
+where
+    T: Send + 'static,
+    W: FnOnce() -> T + Send + 'static,
+{
+    let threads = Threads::default();
+    let turn = gate.enter()?;
+    let number = turn.number;
+    let pool = pool(&threads)?;
+    let (sender, receiver) = mpsc::sync_channel(1);
+    pool.spawn(move || {
+        // A panic ends here: rayon would end the process. The receiver may have given up.
+        let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
+        drop(turn);
+    });
+    match receiver.recv_timeout(limit) {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) => Err(PolicyError::Compile { reason: "the compiler panicked".to_owned() }),
+        Err(_) => {
+            gate.give_up(number);
+            threads.yield_everything();
+            drop(pool);
+            tracing::warn!(
+                ?limit,
+                "a policy was given up that took too long to compile; no other is compiled meanwhile"
+            );
+            Err(PolicyError::CompileTime { limit })
+        }
+    }
+}
+
+/// A pool for one compilation. Its threads end when that does.
+fn pool(threads: &Threads) -> Result<ThreadPool, PolicyError> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let started = threads.clone();
+    ThreadPoolBuilder::new()
+        .num_threads(cores.min(limits::COMPILE_THREADS_MAX))
+        .thread_name(|number| format!("policy-compile-{number}"))
+        .stack_size(limits::COMPILE_STACK_BYTES)
+        .start_handler(move |_| started.join())
+        .build()
+        .map_err(|error| PolicyError::Compile { reason: error.to_string() })
+}
+
+/// Lets one in at a time.
+struct Gate {
+    place: Mutex<Place>,
+    left: Condvar,
+}
+
+struct Place {
+    turns: u64,
+    taken: Taken,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Taken {
+    /// Nobody is in.
+    No,
+    /// One is under way: its number.
+    UnderWay(u64),
+    /// One was given up, and still runs.
+    GivenUp,
+}
+
+impl Gate {
+    const fn new() -> Self {
+        Self { place: Mutex::new(Place { turns: 0, taken: Taken::No }), left: Condvar::new() }
+    }
+
+    /// Waits for a turn.
+    fn enter(&'static self) -> Result<Turn, PolicyError> {
+        let mut place = self.place();
+        while matches!(place.taken, Taken::UnderWay(_)) {
+            place = self.left.wait(place).unwrap_or_else(PoisonError::into_inner);
+        }
+        if place.taken == Taken::GivenUp {
+            return Err(PolicyError::CompileBusy);
+        }
+        place.turns += 1;
+        let number = place.turns;
+        place.taken = Taken::UnderWay(number);
+        Ok(Turn { gate: self, number })
+    }
+
+    /// Whoever waits for that turn to end waits in vain, unless it has ended by now.
+    fn give_up(&self, number: u64) {
+        let mut place = self.place();
+        if place.taken == Taken::UnderWay(number) {
+            place.taken = Taken::GivenUp;
+            self.left.notify_all();
+        }
+    }
+
+    fn place(&self) -> MutexGuard<'_, Place> {
+        self.place.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The right to compile, until it is dropped.
+struct Turn {
+    gate: &'static Gate,
+    number: u64,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let taken = std::mem::replace(&mut self.gate.place().taken, Taken::No);
+        self.gate.left.notify_all();
+        if taken == Taken::GivenUp {
+            tracing::info!("the compilation that was given up has ended; others are compiled again");
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod priority {
+    //! Linux gives each thread a niceness of its own.
+
+    use std::sync::{Arc, Mutex, PoisonError};
+
+    use rustix::process::setpriority_process;
+    use rustix::thread::{Pid, gettid};
+
+    use crate::policy::limits;
+
+    /// The threads of one compilation.
+    #[derive(Clone, Default)]
+    pub(super) struct Threads(Arc<Mutex<Members>>);
+
+    #[derive(Default)]
+    struct Members {
+        given_up: bool,
+        threads: Vec<Pid>,
+    }
+
+    impl Threads {
+        /// The calling thread becomes one of them, and yields to the gateway's.
+        pub(super) fn join(&self) {
+            let own = gettid();
+            let mut members = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let niceness = if members.given_up { limits::GIVEN_UP_NICENESS } else { limits::COMPILE_NICENESS };
+            // It fails if the process is nicer already, and need not succeed then.
+            let _ = setpriority_process(Some(own), niceness);
+            members.threads.push(own);
+        }
+
+        /// All of them yield to everything. To be called while their pool is held: a thread's number may be another's
+        /// once it has ended.
+        pub(super) fn yield_everything(&self) {
+            let mut members = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            members.given_up = true;
+            for thread in &members.threads {
+                let _ = setpriority_process(Some(*thread), limits::GIVEN_UP_NICENESS);
+            }
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod priority {
+    //! Elsewhere niceness is the process's: the pool's size alone bounds what compiling takes.
+
+    /// The threads of one compilation.
+    #[derive(Clone, Default)]
+    pub(super) struct Threads;
+
+    impl Threads {
+        /// The calling thread becomes one of them.
+        pub(super) fn join(&self) {}
+
+        /// Nothing can be done.
+        pub(super) fn yield_everything(&self) {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// Far more than anything here takes.
+    const LONG: Duration = Duration::from_secs(600);
+
+    #[test]
+    fn one_that_is_given_up_keeps_the_next_out_until_it_ends() {
+        static GATE: Gate = Gate::new();
+        let (end, told) = channel::<()>();
+        let slow = contained(&GATE, Duration::ZERO, move || told.recv().unwrap());
+        assert!(matches!(slow, Err(PolicyError::CompileTime { limit: Duration::ZERO })));
+        for _ in 0..3 {
+            assert!(matches!(contained(&GATE, LONG, || 7), Err(PolicyError::CompileBusy)));
+        }
+        end.send(()).unwrap();
+        let mut place = GATE.place();
+        while place.taken != Taken::No {
+            place = GATE.left.wait(place).unwrap();
+        }
+        drop(place);
+        assert_eq!(contained(&GATE, LONG, || 7).unwrap(), 7);
+    }
+
+    #[test]
+    fn one_that_is_under_way_is_waited_for() {
+        static GATE: Gate = Gate::new();
+        let (end, told) = channel::<()>();
+        let (begun, begins) = channel();
+        let first = std::thread::spawn(move || {
+            contained(&GATE, LONG, move || {
+                begun.send(()).unwrap();
+                told.recv().unwrap();
+            })
+        });
+        begins.recv().unwrap();
+        let second = std::thread::spawn(|| contained(&GATE, LONG, || 7));
+        end.send(()).unwrap();
+        first.join().unwrap().unwrap();
+        assert_eq!(second.join().unwrap().unwrap(), 7);
+    }
+
+    #[test]
+    fn a_compiler_that_panics_ends_its_own_turn_and_nothing_else() {
+        static GATE: Gate = Gate::new();
+        let panicked = contained(&GATE, LONG, || panic!("as told"));
+        let Err(PolicyError::Compile { reason }) = panicked.map(|(): ()| ()) else { panic!("it did not fail") };
+        assert_eq!(reason, "the compiler panicked");
+        assert_eq!(contained(&GATE, LONG, || 7).unwrap(), 7);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn its_threads_yield_to_the_others_and_once_given_up_to_everything() {
+        use rustix::process::getpriority_process;
+        use rustix::thread::gettid;
+
+        static GATE: Gate = Gate::new();
+        let own = getpriority_process(Some(gettid())).unwrap();
+        let (end, told) = channel::<()>();
+        let (ended, seen) = channel();
+        let slow = contained(&GATE, Duration::ZERO, move || {
+            told.recv().unwrap();
+            ended.send(getpriority_process(Some(gettid())).unwrap()).unwrap();
+        });
+        assert!(slow.is_err());
+        end.send(()).unwrap();
+        assert_eq!(seen.recv().unwrap(), limits::GIVEN_UP_NICENESS);
+        assert_eq!(getpriority_process(Some(gettid())).unwrap(), own);
+    }
+}
