@@ -3,35 +3,9 @@
 
 mod support;
 
-use std::io;
-use std::sync::{Arc, Mutex};
-
 use cortex_mcp::gateway::SyncKind;
+use support::log::Log;
 use support::{MapAnswer, Rig};
-use tracing_subscriber::fmt::MakeWriter;
-
-/// What was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// S14: each run is logged with how it ended, how long it took, and when the next one is due.
 #[tokio::test(start_paused = true)]
@@ -45,7 +19,7 @@ async fn every_run_is_logged_with_its_outcome_its_duration_and_the_next_attempt(
     let served = rig.ready().await;
     rig.map.answer(MapAnswer::Status(503, String::new()));
     served.gateway.sync(SyncKind::Force, |_| {}).await;
-    let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let text = log.text();
     for (line, also) in [
         (" synced ", "connector=s1"),
         ("sync failed", "connector=s2"),

@@ -4,11 +4,8 @@
 
 mod support;
 
-use std::io;
-use std::sync::{Arc, Mutex};
-
 use cortex_mcp::config::{Environment, FileSettings, Flags, Paths, Settings};
-use cortex_mcp::edge::files::Directory;
+use cortex_mcp::edge::files::{Directory, MemoryDirectory};
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::SyncKind;
 use cortex_mcp::model::Digest;
@@ -16,40 +13,11 @@ use cortex_mcp::service_map::KeyRing;
 use http::{Method, StatusCode};
 use serde_json::json;
 use support::canned::{CallAnswer, Canned};
+use support::log::Log;
 use support::{Client, Described, MapAnswer, Rig, seconds};
-use tracing_subscriber::fmt::MakeWriter;
 
 /// What every canary begins with.
 const CANARY: &str = "canary-";
-
-/// Everything that was logged.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-impl Log {
-    fn text(&self) -> String {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-    }
-}
 
 fn search(place: &str, text: &str) {
     if let Some(at) = text.find(CANARY) {
@@ -111,7 +79,9 @@ async fn no_log_line_error_metric_answer_or_record_holds_a_secret() {
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).with_ansi(false);
     tracing::subscriber::set_global_default(subscriber.finish()).unwrap();
 
-    let rig = planted();
+    let mut rig = planted();
+    let trace = MemoryDirectory::new();
+    rig.trace = Some(trace.clone());
     let canned = Canned::new(r#"{"name":"tool","inputSchema":{}}"#);
     rig.network.set(&"https://canned.test".parse().unwrap(), Host::Serve(canned.router()));
     serve(&rig);
@@ -187,6 +157,11 @@ async fn no_log_line_error_metric_answer_or_record_holds_a_secret() {
         // The map's own bytes hold what the map holds; what is written beside them does not.
         let searched = if name == "service-map.state" { file.lines().take(2).collect() } else { file };
         search(&name, &searched);
+    }
+    let segments = support::traces::segments(&trace);
+    assert!(!segments.is_empty());
+    for name in segments {
+        search(&name, &String::from_utf8(trace.read(&name).unwrap().unwrap()).unwrap());
     }
     let logged = log.text();
     assert!(logged.lines().count() > 50 && logged.contains("sync failed") && logged.contains("refused at the door"));

@@ -1,14 +1,13 @@
 //! A gateway under attack by its own policy: the same day of work each time, and what has to be so after it.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use cortex_mcp::policy::{DecidedBy, DecisionRecord, Fault, Function, InstanceUse, PolicyComponent, correct, limits};
-use tracing::subscriber::DefaultGuard;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing::Level;
 
 use crate::support::hostile::TextPolicy;
+use crate::support::log::Log;
 use crate::support::{Rig, Served, seconds};
 
 /// How many connectors the gateway has.
@@ -16,45 +15,6 @@ pub(crate) const CONNECTORS: usize = 3;
 
 /// How often a tool of each is called in one round.
 const CALLS: usize = 8;
-
-/// What one thread logs.
-#[derive(Clone, Default)]
-pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Log {
-    /// Logs this thread's events from now on, until the guard is dropped.
-    pub(crate) fn begin() -> (Self, DefaultGuard) {
-        let log = Self::default();
-        let subscriber =
-            tracing_subscriber::fmt().with_max_level(tracing::Level::WARN).with_writer(log.clone()).with_ansi(false);
-        (log, tracing::subscriber::set_default(subscriber.finish()))
-    }
-
-    /// The lines that hold this.
-    pub(crate) fn lines(&self, part: &str) -> Vec<String> {
-        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
-    }
-}
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
 
 /// A policy of text that could be loaded.
 pub(crate) fn loaded(policy: &TextPolicy) -> Arc<PolicyComponent> {
@@ -73,7 +33,7 @@ pub(crate) struct Attack {
 impl Attack {
     /// Lists and calls every tool in turn, a while later again, and everything is there and answered.
     pub(crate) async fn by(policy: Arc<PolicyComponent>) -> Self {
-        let (log, _guard) = Log::begin();
+        let (log, _guard) = Log::of_this_thread(Level::WARN);
         let mut rig = Rig::new(CONNECTORS);
         rig.policy = Some(policy.clone());
         let served = rig.ready().await;

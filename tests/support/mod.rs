@@ -7,6 +7,7 @@ pub(crate) mod canned;
 pub(crate) mod client;
 pub(crate) mod full_disk;
 pub(crate) mod hostile;
+pub(crate) mod log;
 pub(crate) mod map;
 pub(crate) mod policies;
 pub(crate) mod rig;
