@@ -224,6 +224,18 @@ impl Driver {
                 self.swap()?;
                 true
             }
+            Event::Reconfigured => {
+                let mut config = self.upkeep.config().clone();
+                let options = &mut config.refresh.options;
+                if options.pop().is_none() {
+                    options.push(("means".to_owned(), "nothing".to_owned()));
+                }
+                self.upkeep.reconfigure(config);
+                self.stepped = false;
+                let armed = self.schedule.reconfigured(self.now().boot);
+                self.check(armed)?;
+                true
+            }
             Event::Rotate => {
                 self.origin.rotate();
                 false

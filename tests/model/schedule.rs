@@ -19,6 +19,8 @@ pub(crate) enum Armed {
     AsBefore,
     /// Something in this range.
     Within(u64, u64),
+    /// What was armed before, or nothing.
+    AsBeforeOrNothing,
     /// What was armed before, or something sooner that is in this range.
     SoonerWithin(u64, u64),
 }
@@ -284,6 +286,22 @@ impl Schedule {
         self.forgotten = true;
     }
 
+    /// The settings are told anew and say the same: no run moves. On demand, one that nobody asked for may go; in the
+    /// background, one is armed wherever none is.
+    pub(crate) fn reconfigured(&mut self, now: u64) -> Armed {
+        if self.stopped || self.running {
+            return Armed::Nothing;
+        }
+        match (self.setting.mode, self.due) {
+            (RefreshMode::OnDemand, None) => Armed::Nothing,
+            (RefreshMode::OnDemand, Some(_)) => Armed::AsBeforeOrNothing,
+            (RefreshMode::Background, Some(_)) => Armed::AsBefore,
+            (RefreshMode::Background, None) => {
+                Armed::Within(now.max(self.not_before), (now + self.setting.interval).max(self.not_before))
+            }
+        }
+    }
+
     pub(crate) fn stopped(&mut self) -> Armed {
         self.stopped = true;
         self.running = false;
@@ -296,6 +314,7 @@ impl Schedule {
         let right = match armed {
             Armed::Nothing => due.is_none(),
             Armed::AsBefore => due == before,
+            Armed::AsBeforeOrNothing => due.is_none() || due == before,
             Armed::Within(least, greatest) => due.is_some_and(|due| (least..=greatest).contains(&due)),
             Armed::SoonerWithin(least, greatest) => {
                 due == before || due.is_some_and(|due| (least..=greatest).contains(&due) && Some(due) < before)

@@ -126,6 +126,8 @@ pub(crate) enum Event {
     Restart(Option<u64>, u8),
     /// Another component that decides the same is deployed.
     Swap,
+    /// The configuration is read anew, and says the same but for an option that means nothing here.
+    Reconfigured,
     /// The key ring changes: one key leaves, another comes.
     Rotate,
     /// The subject ends.
@@ -227,6 +229,7 @@ impl Dice {
             96..=97 => Event::Swap,
             98 => Event::Rotate,
             _ if self.one_in(3) => Event::Stop,
+            _ if self.one_in(2) => Event::Reconfigured,
             _ => Event::Pass(0),
         }
     }
