@@ -133,7 +133,7 @@ for (const file of traces) {
     if (kind === "header") byDefault = record.default;
     if (kind !== "decision") continue;
     report.records += 1;
-    if (record.decided_by.deployed !== byDefault || record.corrections.length > 0 || record.output === null) {
+    if (record.decided_by.deployed !== byDefault || (record.corrections ?? []).length > 0 || record.output === null) {
       report.skipped += 1;
       continue;
     }

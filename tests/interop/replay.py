@@ -198,7 +198,7 @@ def main(component, contract, *traces):
                 if kind != "decision":
                     continue
                 report["records"] += 1
-                if record["decided_by"].get("deployed") != by_default or record["corrections"] or not record["output"]:
+                if record["decided_by"].get("deployed") != by_default or record.get("corrections") or not record["output"]:
                     report["skipped"] += 1
                     continue
                 differs = difference("", record["output"]["result"], policy.decide(record))

@@ -46,6 +46,6 @@ fn configured_trace() -> Result<PathBuf, CommandError> {
 }
 
 /// Whether a folder can be read as a trace.
-fn holds_segments(folder: &PathBuf) -> bool {
+pub(crate) fn holds_segments(folder: &PathBuf) -> bool {
     folder.is_dir() && cortex_mcp::trace::TraceReader::open(std::slice::from_ref(folder)).is_ok()
 }

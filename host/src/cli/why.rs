@@ -152,6 +152,7 @@ mod tests {
     use cortex_mcp::trace::TraceError;
 
     use super::*;
+    use crate::cli::traces::holds_segments;
 
     #[test]
     fn rows_show_when_they_were_and_folded_ones_until_when() {

@@ -263,10 +263,13 @@ pub struct DecisionRecord {
     /// Whether the instance had been used before.
     pub reused_instance: bool,
     /// The attempt of the deployed policy, if it faulted and left the decision to the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub faulted: Option<FaultedAttempt>,
     /// The fault of the embedded default, if it failed as well: then there is no output.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_fault: Option<Fault>,
     /// What the host changed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub corrections: Vec<Correction>,
 }
 

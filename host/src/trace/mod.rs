@@ -13,6 +13,7 @@ mod format;
 pub mod limits;
 mod reader;
 mod replay;
+mod segment_writer;
 mod segments;
 mod shadow;
 pub mod why;
