@@ -4,8 +4,9 @@
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use cortex_mcp::edge::Edge;
@@ -13,11 +14,11 @@ use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::edge::files::MemoryDirectory;
 use cortex_mcp::gateway::SwapError;
 use cortex_mcp::policy::contract::Pending;
-use cortex_mcp::policy::{DecidedBy, DecisionRecord, KeepRecords, Policy, PolicyComponent};
+use cortex_mcp::policy::{DecidedBy, DecisionRecord, EMBEDDED_COMPONENT, InstanceUse, Policy, PolicyComponent};
 use cortex_mcp::telemetry::Metrics;
 use cortex_mcp::trace::Line;
 use support::policies::{contrary, faulty};
-use support::traces::{decisions, dump, lines, replayed};
+use support::traces::{decisions, dump, lines, replayed, writer};
 use support::{Rig, seconds};
 
 fn embedded() -> Arc<PolicyComponent> {
@@ -94,40 +95,90 @@ async fn under_a_thousand_decisions_a_second_a_hundred_swaps_lose_double_or_fail
 }
 
 #[test]
-fn threads_that_decide_while_others_swap_lose_double_or_fail_none() {
+fn threads_that_decide_while_others_swap_lose_double_or_fail_none_and_the_record_knows_everyone_in_time() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
     let _entered = runtime.enter();
     let rig = Rig::new(0);
-    let records = Arc::new(KeepRecords::new(1_000_000));
+    let directory = MemoryDirectory::new();
+    let trace = writer(Arc::new(directory.clone()), &rig.clock, 64 << 20);
     let edge =
         Edge { clock: rig.clock.clone(), entropy: Arc::new(VirtualEntropy::from_number(3)), http: rig.network.clone() };
-    let components = [embedded(), contrary("nothing"), contrary("lookup")];
-    let policy =
-        Policy::new(components[0].clone(), components[0].clone(), edge, records.clone(), Arc::new(Metrics::new()));
+    let components: Vec<_> = std::iter::once(embedded()).chain((0..VARIANTS).map(variant)).collect();
+    let default = components[0].clone();
+    let policy = Policy::new(default.clone(), default, edge, Arc::new(trace.clone()), Arc::new(Metrics::new()));
     let pending = Pending { changes: 1, bytes: 1, oldest_ms: 1, batch_ms: 5, closing: false, write_through: false };
+    let deciding = AtomicUsize::new(THREADS);
     std::thread::scope(|scope| {
-        for thread in 0..4 {
-            let (policy, pending) = (&policy, &pending);
+        for thread in 0..THREADS {
+            let (policy, pending, deciding) = (&policy, &pending, &deciding);
             scope.spawn(move || {
                 let subject = policy.subject(format!("thread/{thread}"));
-                for _ in 0..2_500 {
+                for _ in 0..EACH {
                     policy.flush_after(&subject, *pending).unwrap();
+                }
+                deciding.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+        // Two who swap at once, again and again for as long as anybody decides.
+        for first in 0..2 {
+            let (policy, components, deciding) = (&policy, &components, &deciding);
+            scope.spawn(move || {
+                for swaps in 0..SWAPS {
+                    while policy.status().decisions < swaps * BETWEEN && deciding.load(Ordering::SeqCst) > 0 {
+                        std::thread::yield_now();
+                    }
+                    policy.swap(components[(first + swaps as usize) % components.len()].clone());
                 }
             });
         }
-        for number in 0..100 {
-            policy.swap(components[number % 3].clone());
-            std::thread::yield_now();
-        }
     });
-    let records = records.records();
-    assert_eq!(records.len(), 10_000);
+    runtime.block_on(trace.close());
+    assert_eq!(trace.status().dropped, 0);
+
+    let folder = dump(&directory);
+    let records = decisions(folder.path());
+    assert_eq!(records.len(), THREADS * EACH);
     none_lost_doubled_or_failed(&records);
-    for record in &records {
-        let by = components.iter().find(|one| record.decided_by == DecidedBy::Deployed(one.digest())).unwrap();
-        let made = by.remake(&record.input, record.moment, record.seed, record.fuel_budget).unwrap();
-        assert_eq!(Some(made.output), record.output, "who is named decides so");
+    // Each swap goes on where the one before ended, and whoever decides was named before.
+    let (mut deployed, mut named) = (components[0].digest(), BTreeSet::from([components[0].digest()]));
+    let mut swaps = 0;
+    for entry in lines(folder.path()) {
+        match entry.line {
+            Line::Swap(note) => {
+                assert_eq!(note.before, deployed);
+                deployed = note.after.digest;
+                named.insert(deployed);
+                swaps += 1;
+            }
+            Line::Decision(record) => assert!(named.contains(&record.decided_by.digest()), "{record:?}"),
+            _ => {}
+        }
     }
+    assert_eq!(swaps, 2 * SWAPS);
+    let report = replayed(folder.path());
+    assert_eq!(
+        (report.equal, report.different, report.skipped),
+        (records.len() as u64, 0, 0),
+        "who is named decides so"
+    );
+}
+
+/// Threads that decide, and decisions of each.
+const THREADS: usize = 4;
+const EACH: usize = 1_500;
+
+/// Swaps of each who swaps, and decisions between two of them.
+const SWAPS: u64 = 200;
+const BETWEEN: u64 = 25;
+
+/// Components that decide alike and are not the same.
+const VARIANTS: u8 = 24;
+
+/// The default with a section that means nothing.
+fn variant(number: u8) -> Arc<PolicyComponent> {
+    let mut bytes = EMBEDDED_COMPONENT.to_vec();
+    bytes.extend([0, 3, 1, b'n', number]);
+    Arc::new(PolicyComponent::load(&bytes, "variant", InstanceUse::Reused).unwrap())
 }
 
 #[tokio::test(start_paused = true)]

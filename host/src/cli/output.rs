@@ -3,7 +3,8 @@
 use std::io::{IsTerminal, Write};
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{Attribute, Cell, ContentArrangement, Table};
+use comfy_table::{Cell, ContentArrangement, Table};
+use cortex_mcp::model::text::shown;
 use serde::Serialize;
 use serde_json::json;
 
@@ -36,9 +37,11 @@ impl Output {
     }
 
     /// Prints a line for people; nothing if machines read.
+    ///
+    /// Whatever is in it, it is shown and not obeyed: much of it was said by servers, documents and traces.
     pub(crate) fn line(self, text: impl std::fmt::Display) {
         if !self.json {
-            self.raw(text);
+            self.raw(coloured(&shown(&text.to_string())));
         }
     }
 
@@ -64,7 +67,7 @@ impl Output {
             self.value(&json!({ "error": { "class": error.class(), "message": error.to_string() } }));
         } else {
             // Nothing is left to do if stderr is gone too.
-            let _ = writeln!(std::io::stderr().lock(), "cortex-mcp: {error}");
+            let _ = writeln!(std::io::stderr().lock(), "cortex-mcp: {}", shown(&error.to_string()));
         }
     }
 
@@ -75,7 +78,11 @@ impl Output {
             Tone::Doubtful => "33",
             Tone::Bad => "31",
         };
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        self.painted(text, code)
+    }
+
+    fn painted(self, text: &str, code: &str) -> String {
+        if self.colour { format!("{PAINT}{code}{PAINTED}{text}{PAINT}0{PAINTED}") } else { text.to_owned() }
     }
 
     /// A table with these headings.
@@ -85,12 +92,19 @@ impl Output {
         if !std::io::stdout().is_terminal() {
             table.set_width(PIPED_WIDTH);
         }
-        table.set_header(headings.iter().map(|heading| {
-            let cell = Cell::new(heading);
-            if self.colour { cell.add_attribute(Attribute::Bold) } else { cell }
-        }));
+        table.set_header(headings.iter().map(|heading| Cell::new(self.painted(heading, "1"))));
         table
     }
+}
+
+/// Begin and end of a colour's code, until it is printed: characters that stand for nothing else. Escape sequences that are
+/// in a text before that are not ours.
+const PAINT: char = '\u{fdd0}';
+const PAINTED: char = '\u{fdd1}';
+
+/// The text with its colours as a terminal takes them.
+fn coloured(text: &str) -> String {
+    text.replace(PAINT, "\x1b[").replace(PAINTED, "m")
 }
 
 /// Width of tables that no terminal measures.
@@ -102,5 +116,17 @@ pub(crate) fn shorten(text: &str, longest: usize) -> String {
     match flat.char_indices().nth(longest) {
         Some((end, _)) => format!("{}…", &flat[..end]),
         None => flat,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_colours_reach_the_terminal_and_escape_sequences_of_others_do_not() {
+        let output = Output { json: false, colour: true };
+        let said = format!("{} said \u{1b}]0;owned\u{7}\u{1b}[2J", output.tone("server", Tone::Bad));
+        assert_eq!(coloured(&shown(&said)), "\u{1b}[31mserver\u{1b}[0m said \u{fffd}]0;owned\u{fffd}\u{fffd}[2J");
     }
 }

@@ -153,6 +153,9 @@ pub(crate) fn tell(output: Output, replayed: &Replayed, through_another: bool) {
         }
         output.line("");
     }
+    if report.records == 0 {
+        output.line("the trace holds no decision: nothing was compared");
+    }
     let verb = if through_another { "decided alike" } else { "equal" };
     let tone = if report.different == 0 { Tone::Good } else { Tone::Bad };
     output.line(format_args!(

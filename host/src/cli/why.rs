@@ -91,7 +91,8 @@ fn tell(output: Output, report: &WhyReport) {
         output.line(format_args!("  {sentence}"));
     }
     let policy = report.policy.as_ref().map(|policy| {
-        let family = if policy.family.is_empty() { String::new() } else { format!(" ({})", policy.family) };
+        let own = policy.family.is_empty() || policy.family == policy.digest.to_string();
+        let family = if own { String::new() } else { format!(" ({})", policy.family) };
         format!("; the policy {}{family} decides", shorten(&policy.digest.to_string(), 12).trim_end_matches('…'))
     });
     output.line(format_args!(

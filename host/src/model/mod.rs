@@ -12,6 +12,7 @@ pub mod headers;
 mod ids;
 mod log;
 pub mod raw;
+pub mod text;
 mod time;
 mod tool_list;
 

@@ -46,6 +46,7 @@ impl Subject {
 /// The policy of a gateway.
 pub struct Policy {
     active: ArcSwap<Active>,
+    swapping: Mutex<()>,
     default: Arc<PolicyComponent>,
     edge: Edge,
     generation: watch::Sender<u64>,
@@ -110,6 +111,7 @@ impl Policy {
     ) -> Self {
         Self {
             active: ArcSwap::from_pointee(Active::new(deployed)),
+            swapping: Mutex::new(()),
             default,
             edge,
             generation: watch::Sender::new(0),
@@ -126,12 +128,15 @@ impl Policy {
     ///
     /// What was decided before stays in force until it is decided anew; [`Self::generation`] tells that it is due.
     pub fn swap(&self, component: Arc<PolicyComponent>) -> Digest {
-        let before = self.active.swap(Arc::new(Active::new(component.clone()))).component.clone();
-        // After the swap: a decision that the old one makes in between is taken for older than it is, never for newer.
-        self.generation.send_modify(|generation| *generation += 1);
+        let _one_at_a_time = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.deployed();
         let digest = before.digest();
         let sequence = self.sequence.load(Ordering::Relaxed);
-        self.sink.swapped(&Swap { before, after: component, sequence, moment: self.edge.clock.now() });
+        // Before the swap: who reads the record knows the new one when its first decision comes.
+        self.sink.swapped(&Swap { before, after: component.clone(), sequence, moment: self.edge.clock.now() });
+        self.active.store(Arc::new(Active::new(component)));
+        // After the swap: a decision that the old one makes in between is taken for older than it is, never for newer.
+        self.generation.send_modify(|generation| *generation += 1);
         digest
     }
 

@@ -75,6 +75,10 @@ pub const FAULTS_IN_A_ROW_MAX: u32 = 5;
 /// Used instances of the embedded default that are kept for the next call.
 pub const IDLE_INSTANCES_MAX: usize = 8;
 
+/// How much more fuel than today's budget a record may name and still be made again: budgets grow from version to version,
+/// and a record from elsewhere must not keep a replay busy for ever.
+pub const REPLAY_FUEL_FACTOR: u64 = 10;
+
 /// The fuel of one call: a function of what is recorded, so that a replay has the same.
 pub fn call_fuel(function: Function, items: usize) -> u64 {
     let items = u64::try_from(items).unwrap_or(u64::MAX);

@@ -283,7 +283,8 @@ pub trait DecisionSink: Send + Sync + 'static {
     /// Takes one. It is shared, so that several may look at it.
     fn record(&self, record: Arc<DecisionRecord>);
 
-    /// Is told of a swap, after it.
+    /// Is told of a swap, right before it: no decision of the new component comes earlier, some of the old one may come
+    /// later. It must not swap anything itself.
     fn swapped(&self, _swap: &Swap) {}
 }
 

@@ -20,6 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, filter};
 
+use crate::model::text::shown;
 use crate::model::{LogFormat, LogLevel};
 
 /// The brand of every record.
@@ -101,10 +102,11 @@ where
             LogFormat::Pretty => {
                 let level = event.metadata().level();
                 let (on, off) = if writer.has_ansi_escapes() { (colour(*level), "\x1b[0m") } else { ("", "") };
-                write!(writer, "{} {on}{level:>5}{off} {component}: {}", &now[11..19], fields.message)?;
+                let message = shown(&fields.message);
+                write!(writer, "{} {on}{level:>5}{off} {component}: {message}", &now[11..19])?;
                 for (name, value) in &fields.others {
                     match value {
-                        Value::String(text) => write!(writer, " {name}={text}")?,
+                        Value::String(text) => write!(writer, " {name}={}", shown(text))?,
                         other => write!(writer, " {name}={other}")?,
                     }
                 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::limits;
-use crate::policy::{DecisionRecord, Fault, Output, PolicyComponent, Remade, correct};
+use crate::policy::{DecisionRecord, Fault, Output, PolicyComponent, Remade, correct, limits as policy_limits};
 
 /// How a decision differs from the recorded one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -48,6 +48,18 @@ pub(super) enum Comparison {
     OtherFamily,
 }
 
+/// Refuses a budget that no gateway gives.
+fn bounded(record: &DecisionRecord) -> Result<u64, Difference> {
+    let input = &record.input;
+    let most =
+        policy_limits::call_fuel(input.function(), input.items()).saturating_mul(policy_limits::REPLAY_FUEL_FACTOR);
+    if record.fuel_budget <= most {
+        Ok(record.fuel_budget)
+    } else {
+        Err(one("fuel_budget", told(&record.fuel_budget), told(&most)))
+    }
+}
+
 /// Makes the recorded decision again and compares. The record's arguments are taken as they stand, with the memo that the
 /// comparison allows.
 pub(super) fn judge(
@@ -55,15 +67,16 @@ pub(super) fn judge(
     record: &DecisionRecord,
     comparison: Comparison,
 ) -> Result<(), Difference> {
+    let budget = bounded(record)?;
     let made = match comparison {
         Comparison::OtherFamily => {
             let mut input = record.input.clone();
             if let Some(memo) = input.memo_mut() {
                 memo.clear();
             }
-            component.remake(&input, record.moment, record.seed, record.fuel_budget)
+            component.remake(&input, record.moment, record.seed, budget)
         }
-        _ => component.remake(&record.input, record.moment, record.seed, record.fuel_budget),
+        _ => component.remake(&record.input, record.moment, record.seed, budget),
     };
     let Remade { mut output, fuel, reused_instance } = match (made, &record.output) {
         (Ok(made), _) => made,
@@ -102,7 +115,7 @@ pub(super) fn judge(
 /// Lets the component that faulted fault again, and compares.
 pub(super) fn judge_fault(component: &PolicyComponent, record: &DecisionRecord) -> Result<(), Difference> {
     let (Some(attempt), Some(input)) = (&record.faulted, record.faulted_input()) else { return Ok(()) };
-    match component.remake(&input, record.moment, record.seed, record.fuel_budget) {
+    match component.remake(&input, record.moment, record.seed, bounded(record)?) {
         Err(fault) if fault == attempt.fault => Ok(()),
         Err(fault) => Err(one(FAULT, told(&attempt.fault), told(&fault))),
         Ok(made) => Err(Difference {
@@ -171,4 +184,56 @@ fn fault_value(fault: Option<&Fault>) -> Value {
 fn told(value: &impl Serialize) -> Value {
     // Everything that is recorded can be written.
     serde_json::to_value(value).unwrap_or(Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::contract::Pending;
+    use crate::policy::{DecidedBy, Input};
+
+    fn record(component: &PolicyComponent, fuel_budget: u64, milliseconds: u64) -> DecisionRecord {
+        let pending =
+            Pending { changes: 1, bytes: 1, oldest_ms: 0, batch_ms: 5_000, closing: false, write_through: false };
+        DecisionRecord {
+            sequence: 0,
+            subject: "state".into(),
+            subject_sequence: 0,
+            input: Input::FlushAfter { pending },
+            moment: crate::model::Moment::default(),
+            seed: 1,
+            output: Some(Output::FlushAfter(milliseconds)),
+            fuel_budget,
+            fuel: 0,
+            decided_by: DecidedBy::Deployed(component.digest()),
+            reused_instance: true,
+            faulted: None,
+            default_fault: None,
+            corrections: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_budget_that_no_gateway_gives_is_not_spent() {
+        let component = PolicyComponent::embedded().unwrap();
+        let usual = policy_limits::CALL_FUEL_BASE;
+        let same = Comparison::Same { same_engine: true };
+        assert_eq!(judge(&component, &record(&component, usual, 5_000), same), Ok(()));
+        let most = usual * policy_limits::REPLAY_FUEL_FACTOR;
+        assert_eq!(judge(&component, &record(&component, most, 5_000), same), Ok(()));
+        for comparison in [same, Comparison::SameFamily, Comparison::OtherFamily] {
+            let difference = judge(&component, &record(&component, most + 1, 5_000), comparison).unwrap_err();
+            assert_eq!((difference.fields.len(), difference.fields[0].field.as_str()), (1, "fuel_budget"));
+        }
+    }
+
+    #[test]
+    fn a_result_without_fields_differs_as_a_whole() {
+        let component = PolicyComponent::embedded().unwrap();
+        let record = record(&component, policy_limits::CALL_FUEL_BASE, 4_999);
+        let difference = judge(&component, &record, Comparison::SameFamily).unwrap_err();
+        let [field] = difference.fields.as_slice() else { panic!("{difference:?}") };
+        assert_eq!((field.field.as_str(), &field.recorded, &field.replayed), ("result", &4_999.into(), &5_000.into()));
+        assert!(!difference.is_fault());
+    }
 }

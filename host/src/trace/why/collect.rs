@@ -403,7 +403,9 @@ fn is_start(event: &crate::policy::contract::RefreshEvent) -> bool {
 
 /// A policy, for people.
 fn policy_name(digest: Digest, family: &str) -> String {
-    let family = if family.is_empty() { String::new() } else { format!(" ({})", plain(family)) };
+    // A policy of no named family is of its own.
+    let own = family.is_empty() || family == digest.to_string();
+    let family = if own { String::new() } else { format!(" ({})", plain(family)) };
     format!("the policy {}{family}", digest.short(DIGEST_SHOWN))
 }
 

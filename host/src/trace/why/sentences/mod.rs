@@ -8,6 +8,7 @@ mod refresh;
 mod registry;
 mod scheduling;
 
+use crate::model::text::is_hidden;
 use crate::policy::contract::{FailureClass, SubjectKind};
 use crate::policy::{Correction, DecidedBy, DecisionRecord, Input, Output};
 
@@ -207,16 +208,6 @@ pub(super) fn plain(text: &str) -> String {
         .map(|character| if is_hidden(character) { '\u{fffd}' } else { character })
         .collect();
     if text.chars().nth(limits::TEXT_LONGEST).is_some() { shown + "…" } else { shown }
-}
-
-/// Control characters, and those that change the direction in which a line is read.
-fn is_hidden(character: char) -> bool {
-    let directions = ['\u{200e}', '\u{200f}', '\u{061c}'];
-    character.is_control()
-        || directions.contains(&character)
-        || ('\u{202a}'..='\u{202e}').contains(&character)
-        || ('\u{2066}'..='\u{2069}').contains(&character)
-        || ('\u{2028}'..='\u{2029}').contains(&character)
 }
 
 /// The first of several names, and how many more there are.
