@@ -54,7 +54,7 @@ fn replay(folder: &Path) {
     let directory = folder.join("replay");
     let kept = Arc::new(KeepRecords::new(10 * DECISIONS));
     let writer = writer(&directory);
-    let records = decisions(&kept, |record| is_measured(record));
+    let records = decisions(&kept, is_measured);
     for record in &records {
         writer.record(record.clone());
         if writer.status().dropped > 0 {
@@ -126,7 +126,7 @@ fn recording(folder: &Path) {
         }
         dropped += trace.status().dropped;
     }
-    let [without, kept, traced] = costs.each_mut().map(median);
+    let [without, kept, traced] = costs.each_mut().map(|times| median(times));
     line("a decision, no record", &format!("{without:?}, {} allocations", allocations[0]));
     line("a decision, record made", &format!("{kept:?}, {} allocations", allocations[1]));
     line("a decision, record to the trace", &format!("{traced:?}, {} allocations", allocations[2]));
@@ -340,7 +340,7 @@ fn busy(work: impl FnOnce()) -> Duration {
     now().saturating_sub(before)
 }
 
-fn median(times: &mut Vec<Duration>) -> Duration {
+fn median(times: &mut [Duration]) -> Duration {
     times.sort();
     times[times.len() / 2]
 }

@@ -4,6 +4,8 @@
 mod processes;
 mod support;
 
+use std::path::Path;
+
 use cortex_mcp::model::Digest;
 use cortex_mcp::policy::EMBEDDED_COMPONENT;
 use processes::{Installation, PATIENCE, Serving, World, until, wait_for_tools};
@@ -13,6 +15,24 @@ use support::policies::contrary_bytes;
 /// What `status` says about the policy.
 fn deployed(gateway: &Serving) -> String {
     gateway.client().status()["policy"]["digest"].as_str().unwrap().to_owned()
+}
+
+/// Copies the files of a folder.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+/// Makes a line in the middle of a trace unreadable.
+fn damage(folder: &Path) {
+    let segments = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let segment = segments.into_iter().find(|path| path.extension().is_some_and(|end| end == "jsonl")).unwrap();
+    let text = std::fs::read_to_string(&segment).unwrap();
+    let lines = text.lines().enumerate().map(|(number, line)| if number == 5 { "{\"decision\":" } else { line });
+    std::fs::write(&segment, lines.collect::<Vec<_>>().join("\n") + "\n").unwrap();
 }
 
 fn digest_of(bytes: &[u8]) -> String {
@@ -113,6 +133,24 @@ fn a_check_tells_whether_a_policy_can_be_deployed_and_what_it_would_decide_other
     let alone = installation.run(&["policy", "check", &other]);
     assert_eq!(alone.code, Some(0), "{alone:?}");
     assert!(alone.stdout.contains("name a trace with --trace"), "{alone:?}");
+    // The usual one is named; where it is damaged, that is told and held against nobody.
+    let usual = installation.folder().join("home/mcp/trace");
+    copy(&installation.folder().join("left"), &usual);
+    let compared = installation.run(&["policy", "check", &other]);
+    assert_eq!(compared.code, Some(0), "{compared:?}");
+    let line = format!("compared with the decisions in {}", usual.display());
+    assert!(compared.stdout.contains(&line), "{compared:?}");
+    damage(&usual);
+    let forgiven = installation.run(&["policy", "check", &other]);
+    assert_eq!(forgiven.code, Some(0), "{forgiven:?}");
+    let line = format!("the usual trace at {} could not be compared: ", usual.display());
+    assert!(forgiven.stdout.lines().any(|told| told.starts_with(&line)), "{forgiven:?}");
+    assert!(forgiven.stdout.contains("it can be deployed"), "{forgiven:?}");
+    let json = installation.run(&["policy", "check", &other, "--json"]).json();
+    assert_eq!((&json["trace"], &json["traces"]), (&Value::Null, &json!([usual])), "{json}");
+    assert!(json["trace_failure"].is_string() && json["deployable"] == true, "{json}");
+    let asked = installation.run(&["policy", "check", &other, "--trace", &usual.display().to_string()]);
+    assert_eq!(asked.code, Some(1), "who names a damaged trace is told so: {asked:?}");
     let garbage = installation.file("garbage.wasm", "garbage");
     assert_eq!(installation.run(&["policy", "check", &garbage]).code, Some(1));
     assert_eq!(installation.run(&["policy", "check", &other, "--trace", "nowhere"]).code, Some(1));
@@ -171,15 +209,31 @@ fn a_hangup_reloads_the_configuration_and_the_policy_and_a_wrong_one_changes_not
     installation.file("other.wasm", &bytes);
     installation.file("home/mcp/gateway.toml", "[policy]\nfile = \"other.wasm\"\n");
     gateway.hang_up();
-    until("the policy of the file decides", PATIENCE, || (deployed(&gateway) == digest_of(&bytes)).then_some(()));
+    gateway.wait_for_log("configuration reloaded", 1);
+    assert_eq!(deployed(&gateway), digest_of(&bytes));
 
-    installation.file("home/mcp/gateway.toml", "max-stale-ms = 5\nlissten = 1\n");
-    gateway.hang_up();
+    let before = gateway.client().status()["configuration"].clone();
+    installation.file("nothing.wasm", "nothing");
+    for (number, (wrong, told)) in [
+        ("max-stale-ms = 5\nlissten = 1\n", "lissten"),
+        ("max-stale-ms = 5\n[policy]\nfile = \"nothing.wasm\"\n", "nothing.wasm"),
+        ("max-stale-ms = 5\n[policy]\nfile = \"home\"\n", "regular file"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        installation.file("home/mcp/gateway.toml", wrong);
+        gateway.hang_up();
+        let line = gateway.wait_for_log("configuration not reloaded", number + 1);
+        assert!(line.contains(told), "{line}");
+        let now = gateway.client().status();
+        assert_eq!((&now["configuration"], deployed(&gateway)), (&before, digest_of(&bytes)), "{wrong}");
+    }
+
     installation.file("home/mcp/gateway.toml", "max-stale-ms = 7000\n");
     gateway.hang_up();
-    until("the last one is in force", PATIENCE, || {
-        (gateway.client().status()["configuration"]["maxStaleMs"] == 7000).then_some(())
-    });
+    gateway.wait_for_log("configuration reloaded", 2);
+    assert_eq!(gateway.client().status()["configuration"]["maxStaleMs"], 7000);
     assert_eq!(deployed(&gateway), default);
     let finished = gateway.stop();
     assert_eq!(finished.code, Some(0));

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -151,12 +152,42 @@ impl Drop for Running {
     }
 }
 
+/// What a process says on stderr, while it says it.
+struct Log {
+    said: Arc<Mutex<Vec<u8>>>,
+    ends: JoinHandle<()>,
+}
+
+impl Log {
+    fn of(mut pipe: impl Read + Send + 'static) -> Self {
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let shared = said.clone();
+        let ends = std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut bytes) {
+                shared.lock().unwrap().extend_from_slice(&bytes[..count]);
+            }
+        });
+        Self { said, ends }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.said.lock().unwrap()).into_owned()
+    }
+
+    /// All of it, once the process has ended.
+    fn whole(self) -> String {
+        self.ends.join().unwrap();
+        String::from_utf8(self.said.lock().unwrap().clone()).unwrap()
+    }
+}
+
 /// A gateway that serves.
 pub(crate) struct Serving {
     child: Running,
     first: String,
     more: Receiver<String>,
-    stderr: JoinHandle<String>,
+    log: Log,
     /// When its process was started.
     pub(crate) started: Instant,
 }
@@ -169,13 +200,24 @@ impl Serving {
             // It ends with the pipe, or with the test.
             stdout.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
         });
-        let stderr = collect(child.stderr.take().unwrap());
+        let log = Log::of(child.stderr.take().unwrap());
         let mut child = Running(child);
         let Ok(first) = more.recv_timeout(PATIENCE) else {
             let _ = child.0.kill();
-            panic!("the gateway does not say where it listens: {}", stderr.join().unwrap());
+            panic!("the gateway does not say where it listens: {}", log.whole());
         };
-        Self { child, first, more, stderr, started }
+        Self { child, first, more, log, started }
+    }
+
+    /// The lines of its log so far that hold this.
+    pub(crate) fn logged(&self, part: &str) -> Vec<String> {
+        self.log.so_far().lines().filter(|line| line.contains(part)).map(str::to_owned).collect()
+    }
+
+    /// Waits until so many lines of its log hold this, and returns the last one.
+    pub(crate) fn wait_for_log(&self, part: &str, lines: usize) -> String {
+        let what = format!("{lines} lines of the log hold: {part}");
+        until(&what, PATIENCE, || self.logged(part).into_iter().nth(lines - 1))
     }
 
     /// Its endpoint.
@@ -209,7 +251,7 @@ impl Serving {
     pub(crate) fn end(mut self) -> Finished {
         let code = self.child.wait();
         let stdout = std::iter::once(self.first).chain(self.more.iter()).collect::<Vec<_>>().join("\n");
-        Finished { code, stdout, stderr: self.stderr.join().unwrap() }
+        Finished { code, stdout, stderr: self.log.whole() }
     }
 
     /// Asks it to end and waits for that.

@@ -25,6 +25,10 @@ impl AppendFile for GrowingFile {
         self.inner.append(bytes)
     }
 
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.inner.truncate(length)
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         check(&self.full)?;
         self.inner.sync()

@@ -5,8 +5,10 @@
 
 pub(crate) mod canned;
 pub(crate) mod client;
+pub(crate) mod faulty_disk;
 pub(crate) mod full_disk;
 pub(crate) mod hostile;
+pub(crate) mod hung_disk;
 pub(crate) mod log;
 pub(crate) mod map;
 pub(crate) mod policies;

@@ -52,12 +52,17 @@ pub(crate) fn through(path: &Path, mut replay: Replay) -> ReplayReport {
 
 /// A writer of its own, by the embedded default, with room for so many bytes.
 pub(crate) fn writer(directory: Arc<dyn Directory>, clock: &VirtualClock, bytes_max: u64) -> TraceWriter {
+    writer_of("run", directory, clock, bytes_max)
+}
+
+/// The same, of a run of that name.
+pub(crate) fn writer_of(run: &str, directory: Arc<dyn Directory>, clock: &VirtualClock, bytes_max: u64) -> TraceWriter {
     let component = Arc::new(PolicyComponent::embedded().unwrap());
     TraceWriter::start(TraceFacts {
         directory,
         path: PathBuf::from("memory"),
         bytes_max,
-        run: "run".into(),
+        run: run.into(),
         started: clock.now(),
         deployed: component.clone(),
         default: component,

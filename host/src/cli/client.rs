@@ -113,12 +113,17 @@ impl RemoteGateway {
     /// The body of one of its admin routes.
     pub(crate) async fn admin(&self, method: Method, path: &str) -> Result<Bytes, CommandError> {
         let limit = if method == Method::POST { SYNC_TIMEOUT } else { ADMIN_TIMEOUT };
-        self.ask(method, path, &[], Bytes::new(), limit).await
+        self.ask(method, path, &[], None, limit).await
     }
 
-    /// Sends something to one of its admin routes.
-    pub(crate) async fn send(&self, path: &str, query: &[(&str, &str)], body: Bytes) -> Result<Bytes, CommandError> {
-        self.ask(Method::POST, path, query, body, SWAP_TIMEOUT).await
+    /// Deploys a policy.
+    pub(crate) async fn swap(&self, query: &[(&str, &str)], component: Bytes) -> Result<Bytes, CommandError> {
+        self.ask(Method::POST, "/policy", query, Some(("application/wasm", component)), SWAP_TIMEOUT).await
+    }
+
+    /// Deploys a policy that decided before. There is nothing to send; its type shows that no web page sends it.
+    pub(crate) async fn swap_back(&self, query: &[(&str, &str)]) -> Result<Bytes, CommandError> {
+        self.ask(Method::POST, "/policy/back", query, Some(("application/json", Bytes::new())), SWAP_TIMEOUT).await
     }
 
     async fn ask(
@@ -126,7 +131,7 @@ impl RemoteGateway {
         method: Method,
         path: &str,
         query: &[(&str, &str)],
-        body: Bytes,
+        sent: Option<(&'static str, Bytes)>,
         limit: Duration,
     ) -> Result<Bytes, CommandError> {
         let mut url = self.endpoint.clone();
@@ -135,8 +140,10 @@ impl RemoteGateway {
             url.query_pairs_mut().extend_pairs(query);
         }
         let mut headers = self.headers.clone();
-        if !body.is_empty() {
-            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/wasm"));
+        let mut body = Bytes::new();
+        if let Some((kind, content)) = sent {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            body = content;
         }
         let request = Request { method, url, headers, body };
         let answer = within(limit, async {

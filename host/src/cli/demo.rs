@@ -34,6 +34,9 @@ use super::tools::connector_of;
   cortex-mcp demo --connectors 10 --latency-ms 500 --dead 1 --hung 1
   cortex-mcp demo --once --json | jq .round_trips
 
+The record of its decisions stays when the demo ends: in the folder that --trace names, else in a new one in the temporary
+directory, which the demo names. --no-trace leaves nothing.
+
 Exit codes: 0 all connectors became ready and all calls were answered, 3 some did not.")]
 pub(crate) struct Demo {
     /// How many MCP servers the map names.
@@ -141,6 +144,9 @@ impl Demo {
             output.line(format_args!("every decision is on the record in {trace}:"));
             output.line(format_args!("  cortex-mcp replay {trace}"));
             output.line(format_args!("  cortex-mcp why server-01 --trace {trace}"));
+            if self.trace.flag() == TraceFlag::AsConfigured {
+                output.line("it stays when the demo ends; remove it when you have looked");
+            }
         }
         if !self.once {
             invite(*output, &url);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use cortex_mcp::config::ConfigError;
 use cortex_mcp::demo::StageError;
 use cortex_mcp::edge::http::HttpSetupError;
-use cortex_mcp::gateway::StartError;
+use cortex_mcp::gateway::{StartError, SwapError};
 use cortex_mcp::policy::PolicyError;
 use cortex_mcp::service_map::{EndpointError, KeyRingError, MapError};
 use cortex_mcp::trace::TraceError;
@@ -41,6 +41,8 @@ pub(crate) enum CommandError {
     Start(#[from] StartError),
     #[error(transparent)]
     Policy(#[from] PolicyError),
+    #[error(transparent)]
+    Swap(#[from] SwapError),
     #[cfg(feature = "compose")]
     #[error(transparent)]
     Stack(#[from] cortex_mcp::policy::stack::StackError),
@@ -93,7 +95,7 @@ impl CommandError {
         match self {
             Self::Config(_) | Self::NoKey | Self::Keys(_) | Self::Endpoint(_) => "config",
             Self::Start(StartError::Config(_) | StartError::Keys(_) | StartError::Endpoint(_)) => "config",
-            Self::Start(StartError::Policy(_)) | Self::Policy(_) => "policy",
+            Self::Start(StartError::Policy(_)) | Self::Policy(_) | Self::Swap(_) => "policy",
             #[cfg(feature = "compose")]
             Self::Stack(_) => "policy",
             Self::Map(error) => error.group().as_str(),

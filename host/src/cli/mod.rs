@@ -20,6 +20,7 @@ mod traces;
 mod why;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -116,5 +117,11 @@ pub(crate) fn block_on(
     command: impl Future<Output = Result<error::Exit, CommandError>>,
 ) -> Result<error::Exit, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
-    runtime.block_on(command)
+    let ended = runtime.block_on(command);
+    runtime.shutdown_timeout(RUNTIME_END_TIMEOUT);
+    ended
 }
+
+/// How long blocking work, such as reading from a disk that hangs, may go on after its command has ended. Then the process
+/// ends all the same.
+const RUNTIME_END_TIMEOUT: Duration = Duration::from_secs(2);

@@ -148,8 +148,9 @@ pub(crate) fn tell(output: Output, replayed: &Replayed, through_another: bool) {
             table.add_row([row.function.name(), &row.subject, &row.different.to_string()]);
         }
         output.line(table);
-        if report.summary.len() > ROWS_TOLD {
-            output.line(format_args!("... and {} more (--json tells all)", report.summary.len() - ROWS_TOLD));
+        let told: u64 = report.summary.iter().take(ROWS_TOLD).map(|row| row.different).sum();
+        if report.different > told {
+            output.line(format_args!("... and {} in other rows (--json tells more)", report.different - told));
         }
         output.line("");
     }
@@ -165,17 +166,18 @@ pub(crate) fn tell(output: Output, replayed: &Replayed, through_another: bool) {
         output.tone(&report.different.to_string(), tone),
         report.skipped
     ));
-    for missing in &report.missing {
+    for missing in report.missing.iter().take(ROWS_TOLD) {
         output.line(format_args!(
-            "{} were made by {}, which is not at hand: put policy-{}.wasm beside the trace, or name it with --policy",
+            "{} were made by {} ({}): put policy-{}.wasm beside the trace, or name it with --policy",
             missing.decisions,
             missing.digest.short(12),
+            shorten(&missing.reason, 100),
             missing.digest
         ));
     }
     for (count, what) in [
         (report.dropped, "decisions are missing from the trace: the gateway could not write them"),
-        (*torn, "last lines are torn: a gateway crashed there"),
+        (*torn, "last lines are incomplete: a gateway crashed there, or is writing them"),
         (*unknown, "lines are of a kind that this version does not know"),
     ] {
         if count > 0 {

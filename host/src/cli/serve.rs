@@ -1,12 +1,13 @@
 //! `cortex-mcp serve`: the gateway on a socket, until it is asked to end.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use clap::Args;
 use cortex_mcp::gateway::Gateway;
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::common::{GatewayFlags, asked_to_end, asked_to_reload};
@@ -22,6 +23,7 @@ use super::output::Output;
 
   cortex-mcp serve --listen 127.0.0.1:9000 --policy my-policy.wasm
 
+The values of the policy's options are recorded in the trace with every decision, in clear: they are no place for secrets.
 The environment is described in the README. State is kept below $CORTEX_HOME/mcp/state: a restart serves everything
 before the first packet leaves.")]
 pub(crate) struct Serve {
@@ -40,7 +42,7 @@ impl Serve {
         let listener = bind(settings.listen).await?;
         let address = listener.local_addr().map_err(|source| listen_error(settings.listen, source))?;
         // From the first moment on: a hangup that nobody listens to would end the process.
-        let mut hangups = signal(SignalKind::hangup()).ok();
+        let hangups = signal(SignalKind::hangup()).ok();
         let gateway = Gateway::builder(settings).start().await?;
         let url = format!("http://{address}/mcp");
         output.value(&json!({ "url": url, "listen": address.to_string() }));
@@ -55,14 +57,9 @@ impl Serve {
             asked_to_end().await;
             std::process::exit(1);
         });
-        let served = {
-            let mut serving = std::pin::pin!(gateway.serve(listener, stop));
-            loop {
-                tokio::select! {
-                    served = &mut serving => break served,
-                    () = asked_to_reload(&mut hangups) => self.reload(&gateway).await,
-                }
-            }
+        let served = tokio::select! {
+            served = gateway.serve(listener, stop) => served,
+            never = self.follow(&gateway, hangups) => match never {},
         };
         gateway.shut_down().await;
         signalled.abort();
@@ -72,16 +69,25 @@ impl Serve {
 }
 
 impl Serve {
-    /// Reads the configuration anew. Whatever is wrong with it, the gateway goes on as before.
-    async fn reload(&self, gateway: &Gateway) {
-        tracing::info!("asked to reload the configuration");
-        let settings = match self.gateway.resolve(self.listen) {
-            Ok(settings) => settings,
-            Err(error) => return tracing::error!(%error, "configuration not reloaded: nothing was changed"),
-        };
-        if let Err(error) = gateway.reload(settings).await {
-            tracing::error!(%error, "configuration not reloaded: nothing was changed");
+    /// Reloads whenever it is asked to, one at a time. Hangups during a reload are remembered, and start one more.
+    async fn follow(&self, gateway: &Gateway, mut hangups: Option<Signal>) -> Infallible {
+        loop {
+            asked_to_reload(&mut hangups).await;
+            tracing::info!("asked to reload the configuration");
+            // Whatever is wrong with it, the gateway goes on as before.
+            if let Err(error) = self.reload(gateway).await {
+                tracing::error!(%error, "configuration not reloaded: nothing was changed");
+            }
         }
+    }
+
+    /// Reads the configuration anew, off the async workers: a disk may hang.
+    async fn reload(&self, gateway: &Gateway) -> Result<(), CommandError> {
+        let (flags, listen) = (self.gateway.clone(), self.listen);
+        let read = tokio::task::spawn_blocking(move || flags.resolve(listen)).await;
+        let settings = read.map_err(|ended| CommandError::Runtime(ended.into()))??;
+        gateway.reload(settings).await?;
+        Ok(())
     }
 }
 

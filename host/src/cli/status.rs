@@ -53,9 +53,20 @@ fn describe(output: Output, status: &Value) {
     if let Some(fault) = policy["last_fault"].as_str() {
         output.line(format_args!("            {}", output.tone(&format!("its last fault: {fault}"), Tone::Bad)));
     }
-    for former in status["formerPolicies"].as_array().into_iter().flatten().rev() {
+    let formers = status["formerPolicies"].as_array().map_or(&[][..], Vec::as_slice);
+    for former in formers.iter().rev() {
         let digest: String = text(&former["digest"]).chars().take(12).collect();
-        output.line(format_args!("            before: {digest}; go back with `cortex-mcp policy swap --to {digest}`"));
+        // The same bytes may have been deployed in several ways; the embedded default is always known.
+        let known = formers.iter().filter(|other| other["digest"] == former["digest"]).count();
+        let (family, reuse) = (text(&former["family"]), former["instances"] == "reused");
+        let more = if known < 2 && former["digest"] != policy["default_digest"] {
+            String::new()
+        } else {
+            format!(" --family {family}{}", if reuse { " --reuse" } else { "" })
+        };
+        output.line(format_args!(
+            "            before: {digest}; go back with `cortex-mcp policy swap --to {digest}{more}`"
+        ));
     }
     let shadow = &status["shadow"];
     if !shadow.is_null() {

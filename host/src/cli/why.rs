@@ -101,7 +101,7 @@ fn tell(output: Output, report: &WhyReport) {
         policy.unwrap_or_default()
     ));
     if report.torn > 0 {
-        output.line("  The last line was torn by a crash and is skipped.");
+        output.line("  The last line is incomplete and is skipped: a gateway crashed there, or is writing it.");
     }
     output.line("");
     output.line(heading(report));

@@ -126,7 +126,7 @@ pub struct PolicySettings {
     pub shadow: Option<PathBuf>,
     /// `shadow-family`: whose memos the shadow is given; unset: its digest.
     pub shadow_family: Option<String>,
-    /// `options`: handed to it with every configuration.
+    /// `options`: handed to it with every configuration, and recorded in clear with every decision: no place for secrets.
     pub options: Vec<(String, String)>,
 }
 
@@ -135,7 +135,7 @@ pub struct PolicySettings {
 pub struct TraceSettings {
     /// `directory`: the folder; unset: `trace` beside the configuration.
     pub directory: PathBuf,
-    /// `max-mib`: how much of the disk it may take.
+    /// `max-mib`: how much of the disk its decisions may take; the components beside them come on top.
     pub mebibytes: u64,
 }
 
@@ -265,9 +265,6 @@ impl Settings {
             }
             (None, None) => file.service_map_url,
         };
-        if service_map_url.is_some() && secrets.signature_keys.is_none() {
-            return Err(ConfigError::MissingSignatureKey);
-        }
         let level = match environment.get("MCP_LOG_LEVEL") {
             Some(text) => {
                 let expected = format!("write one of {}", LogLevel::NAMES);
@@ -298,9 +295,6 @@ impl Settings {
                 .parse()
                 .map_err(|_| ConfigError::Range { key: "listen", expected: "an address and a port".into() })?,
         };
-        if !listen.ip().is_loopback() && file.tokens.is_empty() {
-            return Err(ConfigError::TokensNeeded { address: listen });
-        }
         let mebibytes = ranged("[trace] max-mib", file.trace.max_mib, limits::TRACE_MIB_RANGE)?;
         let directory = match &flags.trace {
             TraceFlag::Off => None,
@@ -310,7 +304,7 @@ impl Settings {
         };
         let mebibytes = mebibytes.unwrap_or(limits::TRACE_MIB_DEFAULT);
         let trace = directory.map(|directory| TraceSettings { directory, mebibytes });
-        Ok(Self {
+        let settings = Self {
             listen,
             service_map_url,
             names: file.names.unwrap_or_default(),
@@ -337,11 +331,30 @@ impl Settings {
             trace,
             paths,
             secrets,
-        })
+        };
+        settings.validate()?;
+        Ok(settings)
+    }
+
+    /// Whether the settings go together, wherever each of them came from: to be asked of whatever is to be in force.
+    ///
+    /// # Errors
+    /// [`ConfigError::MissingSignatureKey`] and [`ConfigError::TokensNeeded`].
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.service_map_url.is_some() && self.secrets.signature_keys.is_none() {
+            return Err(ConfigError::MissingSignatureKey);
+        }
+        if !self.listen.ip().is_loopback() && self.tokens.is_empty() {
+            return Err(ConfigError::TokensNeeded { address: self.listen });
+        }
+        Ok(())
     }
 
     /// The configuration as it is shown: without secrets, and without what could hide one: of the map's URL only the
     /// origin, of the policy's options only the names.
+    ///
+    /// Their values are hidden here and nowhere else: an option is an argument of every decision, so that each record of
+    /// the trace holds all of them in clear. Options are no place for secrets.
     pub fn redacted(&self) -> serde_json::Value {
         let set = |secret: bool| if secret { "set" } else { "unset" };
         // Any other part of a URL may hold a token, the path too.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -23,12 +23,19 @@ use crate::policy::{Held, Policy, Subject};
 #[derive(Clone, Debug)]
 pub struct Admission {
     sender: mpsc::Sender<Message>,
+    settings: watch::Sender<AdmissionSettings>,
+}
+
+/// What can change while it runs.
+#[derive(Clone, Debug)]
+struct AdmissionSettings {
+    fixed: Option<u32>,
+    options: Vec<(String, String)>,
 }
 
 enum Message {
     Enter { candidate: Candidate, admitted: oneshot::Sender<Ticket> },
     Finished { ticket: u64, event: FinishedEvent },
-    Reconfigured { fixed: Option<u32>, options: Vec<(String, String)> },
 }
 
 /// A run under way. Dropped without an outcome, it counts as cancelled.
@@ -83,6 +90,7 @@ impl Admission {
         stop: CancellationToken,
     ) -> Self {
         let (sender, receiver) = mpsc::channel(limits::ADMISSION_QUEUE);
+        let settings = watch::Sender::new(AdmissionSettings { fixed, options: options.clone() });
         let slow_after_ms = milliseconds(limits::SLOW_AFTER);
         let queue = Queue {
             plan_subject: Subject::new("admission/plan"),
@@ -98,14 +106,14 @@ impl Admission {
             sender: sender.downgrade(),
             policy,
         };
-        tasks.spawn(queue.run(receiver, stop));
-        Self { sender }
+        tasks.spawn(queue.run(receiver, settings.subscribe(), stop));
+        Self { sender, settings }
     }
 
-    /// Other settings are in force from now on; they bind those who ask later.
-    pub(super) async fn reconfigure(&self, fixed: Option<u32>, options: Vec<(String, String)>) {
-        // The admission ends only with the gateway.
-        let _ = self.sender.send(Message::Reconfigured { fixed, options }).await;
+    /// Other settings are in force from now on; they bind those who ask later. It does not wait, so that whoever puts
+    /// settings in force can not be interrupted here.
+    pub(super) fn reconfigure(&self, fixed: Option<u32>, options: Vec<(String, String)>) {
+        self.settings.send_replace(AdmissionSettings { fixed, options });
     }
 
     /// Waits for a place. None: the gateway is ending.
@@ -144,7 +152,12 @@ enum Lane {
 }
 
 impl Queue {
-    async fn run(mut self, mut receiver: mpsc::Receiver<Message>, stop: CancellationToken) {
+    async fn run(
+        mut self,
+        mut receiver: mpsc::Receiver<Message>,
+        mut settings: watch::Receiver<AdmissionSettings>,
+        stop: CancellationToken,
+    ) {
         let clock = self.policy.edge().clock.clone();
         loop {
             let next_slow = self.next_slow();
@@ -154,13 +167,28 @@ impl Queue {
                     Some(message) => self.take(message),
                     None => return,
                 },
+                Ok(()) = settings.changed() => {}
                 () = clock.sleep_until_some(self.window_ends) => self.window_ends = None,
                 () = clock.sleep_until_some(next_slow) => self.move_slow_ones(),
             }
+            // Here and not in the branch: what was sent before a message binds who sent the message.
+            self.follow(&settings.borrow_and_update());
             if self.window_ends.is_none() {
                 self.admit();
             }
         }
+    }
+
+    fn follow(&mut self, settings: &AdmissionSettings) {
+        let AdmissionSettings { fixed, options } = settings;
+        if (*fixed, options) == (self.concurrency_config.fixed, &self.concurrency_config.options) {
+            return;
+        }
+        self.plan_config.options.clone_from(options);
+        self.concurrency_config.options.clone_from(options);
+        self.concurrency_config.fixed = *fixed;
+        // The operator's number binds at once; an adaptive limit is the policy's, which is asked with the next run.
+        self.limit = fixed.unwrap_or(self.limit).max(1);
     }
 
     fn now(&self) -> BootMs {
@@ -179,13 +207,6 @@ impl Queue {
                 if self.under_way.remove(&ticket).is_some() {
                     self.decide_limit(ConcurrencyEvent::Finished(event));
                 }
-            }
-            Message::Reconfigured { fixed, options } => {
-                self.plan_config.options.clone_from(&options);
-                self.concurrency_config.options = options;
-                self.concurrency_config.fixed = fixed;
-                // The operator's number binds at once; an adaptive limit is the policy's, which is asked with the next run.
-                self.limit = fixed.unwrap_or(self.limit).max(1);
             }
         }
     }

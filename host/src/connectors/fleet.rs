@@ -8,7 +8,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use serde::Serialize;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -18,94 +17,25 @@ use tokio_util::task::TaskTracker;
 use super::admission::Admission;
 use super::breaker::Breaker;
 use super::call::CallError;
-use super::credentials::Credentials;
 use super::handle::{Handle, Signal};
 use super::limits;
 use super::origins::Origins;
 use super::publish::Publisher;
 use super::quota::QuotaGate;
+use super::report::{SyncReport, Synced};
 use super::run::RunContext;
 use super::saved;
 use super::session_slot::SessionSlot;
+use super::settings::FleetSettings;
 use super::status::{ConnectorStatus, Contact};
 use super::supervisor::{Supervisor, Surroundings};
-use crate::config::{RefreshMode, Settings, limits as config_limits};
+use crate::config::limits as config_limits;
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{Outcome, Upstream};
 use crate::model::raw::RawObject;
 use crate::model::{Connector, ConnectorId, Failure, ListState, Moment, milliseconds};
-use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
-use crate::policy::{Policy, UpkeepConfig};
+use crate::policy::Policy;
 use crate::telemetry::{CallOutcome, Metrics};
-
-/// How the fleet behaves.
-#[derive(Clone, Debug)]
-pub struct FleetSettings {
-    refresh_mode: RefreshMode,
-    refresh_interval: Duration,
-    max_stale: Duration,
-    call_timeout: Duration,
-    concurrency: Option<u32>,
-    options: Vec<(String, String)>,
-    credentials: Credentials,
-}
-
-impl FleetSettings {
-    /// Those of the configuration.
-    pub fn new(settings: &Settings) -> Self {
-        Self {
-            refresh_mode: settings.refresh_mode,
-            refresh_interval: settings.refresh_interval,
-            max_stale: settings.max_stale,
-            call_timeout: settings.call_timeout,
-            concurrency: settings.concurrency,
-            options: settings.policy.options.clone(),
-            credentials: Credentials::new(settings),
-        }
-    }
-
-    /// What binds the breakers: the longest call, and the policy's options.
-    pub(super) fn calls(&self, connector: &Connector) -> (Duration, Vec<(String, String)>) {
-        (connector.timeouts.call.unwrap_or(self.call_timeout), self.options.clone())
-    }
-
-    /// The settings of a connector's upkeep.
-    pub(super) fn upkeep(&self, boot_id: u64, credential: String) -> UpkeepConfig {
-        UpkeepConfig {
-            refresh: RefreshConfig {
-                kind: SubjectKind::Connector,
-                mode: match self.refresh_mode {
-                    RefreshMode::Background => contract::RefreshMode::Background,
-                    RefreshMode::OnDemand => contract::RefreshMode::OnDemand,
-                },
-                interval_ms: milliseconds(self.refresh_interval),
-                floor_ms: milliseconds(limits::REFRESH_FLOOR.min(self.refresh_interval)),
-                jitter_permille: limits::REFRESH_JITTER_PERMILLE,
-                backoff_min_ms: milliseconds(limits::BACKOFF_MIN),
-                backoff_max_ms: milliseconds(limits::BACKOFF_MAX),
-                options: self.options.clone(),
-            },
-            cache: CacheConfig {
-                kind: SubjectKind::Connector,
-                boot_id,
-                ttl_min_ms: milliseconds(limits::LIST_TTL_MIN),
-                ttl_max_ms: milliseconds(limits::LIST_TTL_MAX),
-                ttl_default_ms: milliseconds(limits::LIST_TTL_DEFAULT.max(self.refresh_interval.mul_f64(TTL_MARGIN))),
-                soft_permille: limits::SOFT_PERMILLE,
-                soft_jitter_permille: limits::SOFT_JITTER_PERMILLE,
-                max_stale_ms: milliseconds(self.max_stale),
-                skew_ms: milliseconds(limits::CLOCK_SKEW),
-                negative_min_ms: milliseconds(limits::NEGATIVE_MIN),
-                negative_max_ms: milliseconds(limits::NEGATIVE_MAX),
-                credential,
-                options: self.options.clone(),
-            },
-        }
-    }
-}
-
-/// A list without a hint is fresh for this many intervals: the longest jittered interval and some.
-const TTL_MARGIN: f64 = 1.5;
 
 /// What a pass waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,57 +46,6 @@ pub enum PassKind {
     Force,
     /// Every connector has had a run since the start.
     AtLeastOnce,
-}
-
-/// How a sync went.
-#[derive(Clone, Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct SyncReport {
-    /// How many enabled connectors there are.
-    pub connector_count: usize,
-    /// How many of them serve their list.
-    pub ready: usize,
-    /// How many do not, or failed in this sync.
-    pub failed: usize,
-    /// How many runs there may be at once: the fixed number, or where the adaptive limit starts.
-    pub parallelism: u32,
-    /// From its start to its end.
-    pub duration_ms: u64,
-    /// Each connector, in the order in which they ended.
-    pub connectors: Vec<Synced>,
-}
-
-impl SyncReport {
-    /// Writes the aggregated line of a sync to the log. `described` counts disabled connectors too.
-    pub fn log(&self, described: usize) {
-        tracing::info!(
-            connectorCount = described,
-            enabled = self.connector_count,
-            ready = self.ready,
-            failed = self.failed,
-            parallelism = self.parallelism,
-            durationMs = self.duration_ms,
-            "sync"
-        );
-    }
-}
-
-/// How a sync went for one connector.
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Synced {
-    /// Its id.
-    pub id: ConnectorId,
-    /// Whether its run succeeded.
-    pub ok: bool,
-    /// Its tools.
-    pub tools: usize,
-    /// Why it failed: a class.
-    pub reason: Option<String>,
-    /// Why it failed, for people.
-    pub message: Option<String>,
-    /// When it ended, from the start of the sync.
-    pub after_ms: u64,
 }
 
 /// Every connector.
@@ -225,9 +104,9 @@ impl Fleet {
     }
 
     /// Other settings are in force from now on. Credentials and sessions stay as they are.
-    pub async fn reconfigure(&self, mut settings: FleetSettings) {
+    pub fn reconfigure(&self, mut settings: FleetSettings) {
         settings.credentials = self.settings.borrow().credentials.clone();
-        self.run.admission.reconfigure(settings.concurrency, settings.options.clone()).await;
+        self.run.admission.reconfigure(settings.concurrency, settings.options.clone());
         self.settings.send_replace(Arc::new(settings));
     }
 

@@ -8,11 +8,11 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::drift::Drift;
-use super::fleet::FleetSettings;
 use super::handle::{Handle, Signal, Taken};
 use super::publish::{Published, Publisher};
 use super::run::{self, Listed, RunContext};
 use super::saved::{self, Saved, SavedHeader};
+use super::settings::FleetSettings;
 use super::status::{ConnectorStatus, LastFailure};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::ListScope;

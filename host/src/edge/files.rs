@@ -39,6 +39,18 @@ pub trait Directory: Send + Sync + 'static {
         }
     }
 
+    /// The first bytes of a file, at most `cap`, without reading much more than that; none if it is not there.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn read_start(&self, name: &str, cap: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut bytes = self.read(name)?;
+        if let Some(bytes) = &mut bytes {
+            bytes.truncate(cap);
+        }
+        Ok(bytes)
+    }
+
     /// What the file looks like from outside; none if it is not there, or if the directory can not tell.
     ///
     /// # Errors
@@ -95,6 +107,12 @@ pub trait AppendFile: Send {
     /// Whatever the file system says; a part of the bytes may then stand at the end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
+    /// Cuts the file back to its first `length` bytes: what an append that failed may have left goes.
+    ///
+    /// # Errors
+    /// Whatever the file system says; the file may then be as it was.
+    fn truncate(&mut self, length: u64) -> io::Result<()>;
+
     /// Makes durable what was appended.
     ///
     /// # Errors
@@ -105,6 +123,10 @@ pub trait AppendFile: Send {
 impl AppendFile for std::fs::File {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.write_all(bytes)
+    }
+
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)
     }
 
     fn sync(&mut self) -> io::Result<()> {
@@ -197,6 +219,13 @@ impl Directory for SystemDirectory {
         if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > cap {
             return Err(io::ErrorKind::FileTooLarge.into());
         }
+        Ok(Some(bytes))
+    }
+
+    fn read_start(&self, name: &str, cap: usize) -> io::Result<Option<Vec<u8>>> {
+        let Some(file) = if_there(self.directory.open(name))? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        file.take(u64::try_from(cap).unwrap_or(u64::MAX)).read_to_end(&mut bytes)?;
         Ok(Some(bytes))
     }
 
@@ -305,6 +334,11 @@ impl Directory for MemoryDirectory {
         })
     }
 
+    fn read_start(&self, name: &str, cap: usize) -> io::Result<Option<Vec<u8>>> {
+        let start = |bytes: &Vec<u8>| bytes.iter().take(cap).copied().collect();
+        Ok(self.with(|memory| memory.files.get(name).map(|(_, bytes)| start(bytes))))
+    }
+
     fn look(&self, name: &str) -> io::Result<Option<FileLook>> {
         Ok(self.with(|memory| {
             memory.files.get(name).map(|(number, bytes)| FileLook {
@@ -386,99 +420,19 @@ impl AppendFile for MemoryAppend {
         Ok(())
     }
 
+    fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.directory.with(|memory| {
+            if let Some((_, content)) = memory.files.get_mut(&self.name) {
+                content.truncate(usize::try_from(length).unwrap_or(usize::MAX));
+            }
+        });
+        Ok(())
+    }
+
     fn sync(&mut self) -> io::Result<()> {
         Ok(())
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
-    use super::*;
-
-    fn directories() -> (tempfile::TempDir, Vec<Box<dyn Directory>>) {
-        let folder = tempfile::tempdir().unwrap();
-        let system = SystemDirectory::open(&folder.path().join("a/b")).unwrap();
-        (folder, vec![Box::new(system), Box::new(MemoryDirectory::new())])
-    }
-
-    #[test]
-    fn what_was_replaced_is_read_back() {
-        let (_folder, directories) = directories();
-        for directory in directories {
-            assert_eq!(directory.read("x").unwrap(), None);
-            directory.replace("x", b"one").unwrap();
-            directory.replace("x", b"two").unwrap();
-            assert_eq!(directory.read("x").unwrap().as_deref(), Some(&b"two"[..]));
-            assert_eq!(directory.names().unwrap(), ["x"]);
-            directory.rename("x", "y").unwrap();
-            assert_eq!(directory.names().unwrap(), ["y"]);
-            directory.remove("y").unwrap();
-            assert!(directory.names().unwrap().is_empty());
-        }
-    }
-
-    #[test]
-    fn a_file_above_the_cap_is_refused_and_a_missing_one_is_none() {
-        let (_folder, directories) = directories();
-        for directory in directories {
-            directory.replace("x", b"four").unwrap();
-            assert_eq!(directory.read_at_most("x", 4).unwrap().as_deref(), Some(&b"four"[..]));
-            assert_eq!(directory.read_at_most("x", 3).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
-            assert_eq!(directory.read_at_most("y", 3).unwrap(), None);
-        }
-    }
-
-    #[test]
-    fn a_file_looks_the_same_until_it_is_replaced() {
-        let (_folder, directories) = directories();
-        for directory in directories {
-            assert_eq!(directory.look("x").unwrap(), None);
-            directory.replace("x", b"one").unwrap();
-            let before = directory.look("x").unwrap();
-            assert!(before.is_some_and(|look| look.length == 3));
-            assert_eq!(directory.look("x").unwrap(), before);
-            directory.replace("x", b"two").unwrap();
-            assert_ne!(directory.look("x").unwrap(), before);
-        }
-    }
-
-    #[test]
-    fn a_lock_is_held_by_one_at_a_time_and_ends_with_its_guard() {
-        let (_folder, directories) = directories();
-        for directory in directories {
-            let first = directory.try_lock("lock").unwrap();
-            assert!(first.is_some());
-            assert!(directory.try_lock("lock").unwrap().is_none());
-            drop(first);
-            assert!(directory.try_lock("lock").unwrap().is_some());
-        }
-    }
-
-    #[test]
-    fn a_growing_file_is_read_while_it_grows_and_is_locked_until_it_is_dropped() {
-        let (_folder, directories) = directories();
-        for directory in directories {
-            let mut growing = directory.create("x").unwrap();
-            growing.append(b"one ").unwrap();
-            growing.append(b"two").unwrap();
-            growing.sync().unwrap();
-            assert_eq!(directory.read("x").unwrap().as_deref(), Some(&b"one two"[..]));
-            assert!(directory.create("x").is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists));
-            assert!(directory.try_lock("x").unwrap().is_none());
-            drop(growing);
-            assert!(directory.try_lock("x").unwrap().is_some());
-        }
-    }
-
-    #[test]
-    fn files_are_private_and_paths_stay_inside() {
-        let folder = tempfile::tempdir().unwrap();
-        let directory = SystemDirectory::open(&folder.path().join("new")).unwrap();
-        directory.replace("x", b"secret").unwrap();
-        let mode = |path: &str| std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode("new"), mode("new/x")), (0o700, 0o600));
-        assert!(directory.read("../x").is_err());
-    }
-}
+mod tests;

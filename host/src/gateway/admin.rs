@@ -1,5 +1,7 @@
 //! The admin routes: health for orchestrators, metrics and status for people, a sync on demand, and the swap of the policy.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
@@ -69,20 +71,31 @@ pub(super) async fn swap_policy(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    // A web page can not send this type to another origin without asking first.
-    if headers.get(CONTENT_TYPE).is_none_or(|kind| kind.as_bytes() != WASM_TYPE.as_bytes()) {
-        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "send application/wasm").into_response();
+    if let Some(refused) = wrong_type(&headers, WASM_TYPE) {
+        return refused;
     }
-    let compiled = tokio::task::spawn_blocking(move || {
+    // First of all: a body and a thread are held by one change at a time.
+    let changing = match gateway.try_begin_change() {
+        Ok(changing) => changing,
+        Err(busy) => return swapped(Err(busy)),
+    };
+    let load = move || {
         let family = brought.family.unwrap_or_else(|| Digest::of(&body).to_string());
-        let instances = if brought.reuse { InstanceUse::Reused } else { InstanceUse::Fresh };
-        PolicyComponent::load(&body, &family, instances)
-    });
-    swapped(match compiled.await {
-        Ok(Ok(component)) => gateway.swap_policy(component.into()).await,
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(SwapError::Ending),
-    })
+        PolicyComponent::load(&body, &family, instance_use(brought.reuse)).map(Arc::new)
+    };
+    swapped(gateway.swap_loaded(changing, load).await)
+}
+
+fn instance_use(reuse: bool) -> InstanceUse {
+    if reuse { InstanceUse::Reused } else { InstanceUse::Fresh }
+}
+
+/// The answer to a body that is not of this type, which a web page can not send to another origin without asking first.
+fn wrong_type(headers: &HeaderMap, expected: &'static str) -> Option<Response> {
+    let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    let refused = || (StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("send this with the content type {expected}"));
+    (!kind.eq_ignore_ascii_case(expected)).then(|| refused().into_response())
 }
 
 /// Which policy to go back to.
@@ -91,11 +104,27 @@ pub(super) async fn swap_policy(
 pub(super) struct Back {
     /// The beginning of its digest; the last one without.
     digest: Option<String>,
+    /// The family that it was deployed with; whichever it was without.
+    family: Option<String>,
+    /// Whether its instances were used again; told together with the family.
+    #[serde(default)]
+    reuse: bool,
 }
 
 /// Deploys a policy that decided before.
-pub(super) async fn swap_back(State(gateway): State<Gateway>, Query(back): Query<Back>) -> Response {
-    swapped(gateway.swap_back(back.digest.as_deref()).await)
+pub(super) async fn swap_back(
+    State(gateway): State<Gateway>,
+    Query(back): Query<Back>,
+    headers: HeaderMap,
+) -> Response {
+    if let Some(refused) = wrong_type(&headers, JSON_TYPE) {
+        return refused;
+    }
+    let deployed_as = back.family.as_deref().map(|family| (family, instance_use(back.reuse)));
+    swapped(match gateway.try_begin_change() {
+        Ok(changing) => gateway.swap_former(changing, back.digest.as_deref(), deployed_as).await,
+        Err(busy) => Err(busy),
+    })
 }
 
 fn swapped(result: Result<SwapReport, SwapError>) -> Response {
@@ -103,7 +132,11 @@ fn swapped(result: Result<SwapReport, SwapError>) -> Response {
         Ok(report) => json(StatusCode::OK, &report),
         Err(error) => {
             tracing::warn!(%error, "policy not swapped");
-            (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()).into_response()
+            let status = match error {
+                SwapError::Busy => StatusCode::CONFLICT,
+                _ => StatusCode::UNPROCESSABLE_ENTITY,
+            };
+            (status, error.to_string()).into_response()
         }
     }
 }
@@ -111,9 +144,12 @@ fn swapped(result: Result<SwapReport, SwapError>) -> Response {
 /// The media type of a component.
 const WASM_TYPE: &str = "application/wasm";
 
+/// The media type of everything else.
+const JSON_TYPE: &str = "application/json";
+
 fn json(status: StatusCode, value: &impl Serialize) -> Response {
     match serde_json::to_vec(value) {
-        Ok(body) => (status, [(CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response(),
+        Ok(body) => (status, [(CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE))], body).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

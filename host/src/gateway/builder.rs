@@ -121,7 +121,7 @@ impl GatewayBuilder {
         self
     }
 
-    /// Another policy than the configured one.
+    /// Another policy than the configured one. A reload leaves it alone, unless its settings name a file.
     #[must_use]
     pub fn policy(mut self, policy: Arc<PolicyComponent>) -> Self {
         self.policy = Some(policy);
@@ -140,20 +140,10 @@ impl GatewayBuilder {
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Gateway, StartError> {
-        let Self { settings, edge, state, registry, trace, mut sinks, policy, shadow } = self;
-        let default = embedded()?;
-        let deployed = match policy {
-            Some(policy) => policy,
-            None => configured_policy(&settings)?,
-        };
-        let shadow = match (shadow, &settings.policy.shadow) {
-            (Some(shadow), _) => Some(shadow),
-            (None, Some(path)) => {
-                let family = settings.policy.shadow_family.as_deref();
-                Some(Arc::new(PolicyComponent::read(path, family, InstanceUse::Fresh)?))
-            }
-            (None, None) => None,
-        };
+        let Self { settings, edge, state, registry, trace, mut sinks, policy: policy_given, shadow } = self;
+        settings.validate()?;
+        let Components { default, deployed, shadow } =
+            load_components(settings.clone(), policy_given.clone(), shadow).await?;
         let edge = match edge {
             Some(edge) => edge,
             None => Edge {
@@ -212,6 +202,7 @@ impl GatewayBuilder {
             settings: arc_swap::ArcSwap::from_pointee(settings),
             edge,
             policy,
+            policy_given,
             catalog,
             fleet,
             metrics,
@@ -227,6 +218,49 @@ impl GatewayBuilder {
         let gateway = Gateway::assemble(parts, tasks, state_task);
         gateway.publish_saved().await;
         Ok(gateway)
+    }
+}
+
+/// The policies of a gateway.
+struct Components {
+    default: Arc<PolicyComponent>,
+    deployed: Arc<PolicyComponent>,
+    shadow: Option<Arc<PolicyComponent>>,
+}
+
+/// Reads and compiles what was not given, off the async workers: an embedder's other tasks go on meanwhile.
+async fn load_components(
+    settings: Settings,
+    policy: Option<Arc<PolicyComponent>>,
+    shadow: Option<Arc<PolicyComponent>>,
+) -> Result<Components, StartError> {
+    let loaded = tokio::task::spawn_blocking(move || -> Result<Components, PolicyError> {
+        let deployed = match policy {
+            Some(policy) => policy,
+            None => configured_policy(&settings)?,
+        };
+        let shadow = match (shadow, &settings.policy.shadow) {
+            (Some(shadow), _) => Some(shadow),
+            (None, Some(path)) => {
+                let family = settings.policy.shadow_family.as_deref();
+                Some(Arc::new(PolicyComponent::read(path, family, InstanceUse::Fresh)?))
+            }
+            (None, None) => None,
+        };
+        Ok(Components { default: embedded()?, deployed, shadow })
+    });
+    // It ends without a result only with the runtime.
+    Ok(loaded.await.map_err(|ended| StartError::Thread(ended.into()))??)
+}
+
+/// Says that options are on the record: their values are hidden everywhere else.
+pub(super) fn warn_of_recorded_options(settings: &Settings) {
+    let options: Vec<&str> = settings.policy.options.iter().map(|(name, _)| name.as_str()).collect();
+    if !options.is_empty() {
+        tracing::warn!(
+            ?options,
+            "the values of the policy's options are recorded in the trace, in clear: they are no place for secrets"
+        );
     }
 }
 
@@ -246,6 +280,7 @@ fn start_trace(
     [deployed, default]: &[Arc<PolicyComponent>; 2],
 ) -> Result<Option<TraceWriter>, StartError> {
     let Some(trace) = &settings.trace else { return Ok(None) };
+    warn_of_recorded_options(settings);
     let facts = TraceFacts {
         directory: directory(directory_given, &trace.directory)?,
         // Whoever is told it may work in another folder.

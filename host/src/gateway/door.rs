@@ -5,7 +5,8 @@
 //! compared as hashes, in constant time, and never logged: their names are.
 //!
 //! Who changes the gateway must show more: a token with `admin = true`; where there are no tokens, a connection from this
-//! very machine.
+//! very machine, which no proxy passed on and no web page made. A reverse proxy on this machine connects from it for
+//! everybody: whoever runs one needs tokens, because not every proxy says that it is one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -46,7 +47,16 @@ enum Refused {
     Token,
     NoAdmin,
     NotLocal,
+    Proxied,
+    Page,
 }
+
+/// What proxies add to a request, besides everything that begins with [`FORWARDED`].
+const PROXY_HEADERS: [&str; 7] =
+    ["forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip"];
+
+/// How the names of further such headers begin.
+const FORWARDED: &str = "x-forwarded";
 
 impl Door {
     /// The door of a gateway that listens on `listen`.
@@ -104,8 +114,11 @@ impl Rules {
         match self.judge(headers)? {
             Some(token) if token.admin => Ok(Some(token)),
             Some(_) => Err(Refused::NoAdmin),
-            None if peer.is_some_and(|peer| peer.ip().is_loopback()) => Ok(None),
-            None => Err(Refused::NotLocal),
+            None if peer.is_none_or(|peer| !peer.ip().to_canonical().is_loopback()) => Err(Refused::NotLocal),
+            None if is_proxied(headers) => Err(Refused::Proxied),
+            // Also one of this machine: any program on it may serve pages.
+            None if headers.contains_key(ORIGIN) => Err(Refused::Page),
+            None => Ok(None),
         }
     }
 
@@ -169,6 +182,18 @@ async fn enter(door: &Door, judged: Result<Option<&Token>, Refused>, request: Re
                     "not-local",
                     "only this machine may change the gateway; from elsewhere, configure a [[token]] with admin = true",
                 ),
+                Refused::Proxied => (
+                    StatusCode::FORBIDDEN,
+                    "proxied",
+                    "a proxy passed this request on, so that nobody knows where it comes from; to change the gateway \
+                     through a proxy, configure a [[token]] with admin = true",
+                ),
+                Refused::Page => (
+                    StatusCode::FORBIDDEN,
+                    "page",
+                    "a web page (Origin) may not change the gateway without a token; configure a [[token]] with \
+                     admin = true",
+                ),
             };
             door.gateway.inner.parts.metrics.request_refused(reason);
             tracing::warn!(reason, path = request.uri().path(), "request refused at the door");
@@ -179,6 +204,10 @@ async fn enter(door: &Door, judged: Result<Option<&Token>, Refused>, request: Re
             response
         }
     }
+}
+
+fn is_proxied(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| PROXY_HEADERS.contains(&name.as_str()) || name.as_str().starts_with(FORWARDED))
 }
 
 fn text(value: Option<&HeaderValue>) -> Option<&str> {
@@ -288,5 +317,28 @@ mod tests {
             assert_eq!(without.judge_admin(&nobody, elsewhere), Err(Refused::NotLocal));
         }
         assert_eq!(without.judge_admin(&headers(&[("host", "evil.example")]), peer("127.0.0.1:1")), Err(Refused::Host));
+    }
+
+    #[test]
+    fn without_tokens_neither_a_proxy_nor_a_page_of_this_machine_changes_the_gateway() {
+        let admin = Token { name: "admin".into(), sha256: Digest::of(b"admin"), admin: true };
+        let (without, with) = (door(|_| {}), door(|settings| settings.tokens = vec![admin.clone()]));
+        let local = Some("127.0.0.1:1".parse::<SocketAddr>().unwrap());
+        for (name, value, refused) in [
+            ("forwarded", "for=192.0.2.60", Refused::Proxied),
+            ("x-forwarded-for", "192.0.2.60", Refused::Proxied),
+            ("x-forwarded-proto", "https", Refused::Proxied),
+            ("x-real-ip", "127.0.0.1", Refused::Proxied),
+            ("via", "1.1 proxy", Refused::Proxied),
+            ("cf-connecting-ip", "192.0.2.60", Refused::Proxied),
+            ("origin", "http://localhost:3000", Refused::Page),
+            ("origin", "http://127.0.0.1:8420", Refused::Page),
+        ] {
+            let plain = headers(&[("host", "localhost"), (name, value)]);
+            assert_eq!(without.judge_admin(&plain, local), Err(refused), "{name}: {value}");
+            assert_eq!(without.judge(&plain), Ok(None), "what does not change it is not concerned: {name}");
+            let shown = headers(&[("host", "localhost"), (name, value), ("authorization", "Bearer admin")]);
+            assert_eq!(with.judge_admin(&shown, local), Ok(Some(&admin)), "a token is worth more: {name}");
+        }
     }
 }

@@ -23,7 +23,7 @@ use crate::connectors::{CallError, Fleet, PassKind, SyncReport, Synced};
 use crate::edge::Edge;
 use crate::mcp::Outcome;
 use crate::model::raw::{self, RawObject};
-use crate::policy::Policy;
+use crate::policy::{Policy, PolicyComponent};
 use crate::registry::RegistryView;
 use crate::service_map::MapHandle;
 use crate::telemetry::Metrics;
@@ -40,6 +40,8 @@ pub(super) struct Parts {
     pub(super) settings: ArcSwap<Settings>,
     pub(super) edge: Edge,
     pub(super) policy: Arc<Policy>,
+    /// What the builder was given in the place of a configured policy.
+    pub(super) policy_given: Option<Arc<PolicyComponent>>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) fleet: Arc<Fleet>,
     pub(super) metrics: Arc<Metrics>,
@@ -61,7 +63,7 @@ pub(super) struct Inner {
     /// Calls of legacy clients: they go on when the client's connection does not.
     pub(super) calls: tokio_util::task::TaskTracker,
     /// Held by whoever changes policy or settings: one at a time.
-    pub(super) changing: tokio::sync::Mutex<()>,
+    pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     /// The policies that decided before.
     pub(super) former: std::sync::Mutex<Former>,
     tasks: std::sync::Mutex<Option<Tasks>>,
@@ -96,7 +98,7 @@ impl Gateway {
             started: Instant::now(),
             warm: AtomicBool::new(false),
             calls: tokio_util::task::TaskTracker::new(),
-            changing: tokio::sync::Mutex::default(),
+            changing: Arc::default(),
             former: std::sync::Mutex::default(),
             tasks: std::sync::Mutex::new(None),
         });

@@ -5,6 +5,9 @@ use std::time::Duration;
 /// Policies that decided before and are kept, to go back to.
 pub const FORMER_POLICIES_MAX: usize = 8;
 
+/// Fewest digits of a digest that name a policy to go back to.
+pub const DIGEST_PREFIX_MIN: usize = 6;
+
 /// Greatest body of a request that brings a policy.
 pub const POLICY_BYTES_MAX: usize = crate::policy::limits::COMPONENT_BYTES_MAX;
 

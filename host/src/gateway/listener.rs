@@ -30,7 +30,7 @@ impl Gateway {
     /// The routes, for whoever serves them: `/mcp`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`, `/sync`,
     /// `/policy` and `/policy/back`. `listen` is the address that they are reached under. Without tokens, the last two are
     /// open to this machine only: serve the routes with `into_make_service_with_connect_info::<SocketAddr>()`, so that it
-    /// is known who asks.
+    /// is known who asks. Behind a reverse proxy everybody seems to be this machine: have tokens then.
     pub fn router(&self, listen: SocketAddr) -> Router {
         let metrics = self.inner.parts.metrics.clone();
         let door = Arc::new(Door::new(self.clone(), listen));

@@ -67,12 +67,14 @@ pub mod limits;
 mod listener;
 mod northbound;
 mod publish;
+mod reload;
 mod state_writer;
 mod status;
 mod swap;
 
 pub use builder::{GatewayBuilder, StartError};
 pub use embed::{Gateway, SyncKind};
+pub use reload::ReloadReport;
 pub use state_writer::StateRole;
 pub use status::{Conflict, GatewayStatus};
-pub use swap::{ReloadReport, SwapError, SwapReport};
+pub use swap::{SwapError, SwapReport};

@@ -69,6 +69,11 @@ pub(super) fn records(trace: Option<TraceStatus>, shadow: Option<ShadowStatus>) 
     if let Some(trace) = trace {
         counter("mcp_trace_records_total", "Decisions written to the trace", trace.written);
         counter("mcp_trace_dropped_total", "Decisions that could not be written to the trace", trace.dropped);
+        counter(
+            "mcp_trace_notes_dropped_total",
+            "Notes beside decisions that could not be written",
+            trace.notes_dropped,
+        );
         counter("mcp_trace_bytes_total", "Bytes written to the trace", trace.bytes);
     }
     if let Some(shadow) = shadow {

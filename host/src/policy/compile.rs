@@ -10,11 +10,11 @@ use std::time::Duration;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use wasmtime::component::Component;
 
-use self::priority::Threads;
-use super::component::EMBEDDED_COMPONENT;
+use super::embedded::EMBEDDED_COMPONENT;
 use super::engine::engine;
 use super::fault::PolicyError;
 use super::limits;
+use super::priority::Threads;
 use super::structure;
 
 /// The embedded default, compiled once: trusted, and needed before anything else can run.
@@ -156,67 +156,6 @@ impl Drop for Turn {
         if taken == Taken::GivenUp {
             tracing::info!("the compilation that was given up has ended; others are compiled again");
         }
-    }
-}
-
-#[cfg(target_os = "linux")]
-mod priority {
-    //! Linux gives each thread a niceness of its own.
-
-    use std::sync::{Arc, Mutex, PoisonError};
-
-    use rustix::process::setpriority_process;
-    use rustix::thread::{Pid, gettid};
-
-    use crate::policy::limits;
-
-    /// The threads of one compilation.
-    #[derive(Clone, Default)]
-    pub(super) struct Threads(Arc<Mutex<Members>>);
-
-    #[derive(Default)]
-    struct Members {
-        given_up: bool,
-        threads: Vec<Pid>,
-    }
-
-    impl Threads {
-        /// The calling thread becomes one of them, and yields to the gateway's.
-        pub(super) fn join(&self) {
-            let own = gettid();
-            let mut members = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let niceness = if members.given_up { limits::GIVEN_UP_NICENESS } else { limits::COMPILE_NICENESS };
-            // It fails if the process is nicer already, and need not succeed then.
-            let _ = setpriority_process(Some(own), niceness);
-            members.threads.push(own);
-        }
-
-        /// All of them yield to everything. To be called while their pool is held: a thread's number may be another's
-        /// once it has ended.
-        pub(super) fn yield_everything(&self) {
-            let mut members = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            members.given_up = true;
-            for thread in &members.threads {
-                let _ = setpriority_process(Some(*thread), limits::GIVEN_UP_NICENESS);
-            }
-        }
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod priority {
-    //! Elsewhere niceness is the process's: the pool's size alone bounds what compiling takes.
-
-    /// The threads of one compilation.
-    #[derive(Clone, Default)]
-    pub(super) struct Threads;
-
-    impl Threads {
-        /// The calling thread becomes one of them.
-        pub(super) fn join(&self) {}
-
-        /// Nothing can be done.
-        pub(super) fn yield_everything(&self) {}
     }
 }
 

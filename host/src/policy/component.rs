@@ -15,18 +15,13 @@ use wasmtime::component::{Component, HasSelf, Linker};
 use super::compile;
 use super::contract::{PolicyPre, clock, random, types};
 use super::contract_types;
+use super::embedded::{EMBEDDED_COMPONENT, EMBEDDED_FAMILY};
 use super::engine::engine;
 use super::fault::{Fault, PolicyError};
 use super::instance::{HostState, Instance};
 use super::limits;
 use super::record::{Input, Output};
 use crate::model::{Digest, Moment};
-
-/// The default policy, embedded when the gateway was built.
-pub const EMBEDDED_COMPONENT: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/cortex-policy.wasm"));
-
-/// The family of the embedded default.
-pub const EMBEDDED_FAMILY: &str = "cortex-default";
 
 /// Whether instances may be used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +71,7 @@ impl PolicyComponent {
     /// # Errors
     /// [`PolicyError`], whose message says what to do.
     pub fn read(path: &Path, family: Option<&str>, instance_use: InstanceUse) -> Result<Self, PolicyError> {
-        let bytes = read_some(path).map_err(|source| PolicyError::Read { path: path.display().to_string(), source })?;
+        let bytes = read_some(path).map_err(|unread| unread.into_policy_error(path))?;
         let digest_family = Digest::of(&bytes).to_string();
         Self::load(&bytes, family.unwrap_or(&digest_family), instance_use)
             .map_err(|reason| PolicyError::File { path: path.display().to_string(), reason: Box::new(reason) })
@@ -189,12 +184,53 @@ pub(super) const EXPORTED_INTERFACES: [&str; 3] = ["scheduling", "caching", "reg
 pub(super) const IMPORTS: [(&str, &[&str]); 3] =
     [("clock", &["wall-ms", "boot-ms"]), ("random", &["next"]), ("types", &[])];
 
-/// Reads a file, but no more of it than shows that it is too large: it may be anything, a device without end included.
-pub(super) fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
+/// Why a file was not read.
+pub(super) enum Unread {
+    /// It can not be.
+    Failed(std::io::Error),
+    /// It is a folder, a pipe or a device.
+    NotAFile,
+}
+
+impl From<std::io::Error> for Unread {
+    fn from(error: std::io::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl Unread {
+    fn into_policy_error(self, path: &Path) -> PolicyError {
+        let path = path.display().to_string();
+        match self {
+            Self::Failed(source) => PolicyError::Read { path, source },
+            Self::NotAFile => PolicyError::NotAFile { path },
+        }
+    }
+}
+
+/// Reads a regular file, but no more of it than shows that it is too large. Opening or reading anything else may wait for
+/// ever: a pipe for its writer, a device for its end.
+pub(super) fn read_some(path: &Path) -> Result<Vec<u8>, Unread> {
     let most = u64::try_from(limits::COMPONENT_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(1);
+    // Before it is opened, because opening a device may do something.
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(Unread::NotAFile);
+    }
+    let file = open_at_once(path)?;
+    // And after, because it may be another one by now.
+    if !file.metadata()?.is_file() {
+        return Err(Unread::NotAFile);
+    }
     let mut bytes = Vec::new();
-    std::fs::File::open(path)?.take(most).read_to_end(&mut bytes)?;
+    file.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+/// Opens a file to read it, without waiting for anybody to write to it.
+fn open_at_once(path: &Path) -> std::io::Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let nonblocking = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)
 }
 
 pub(super) fn check_form(bytes: &[u8]) -> Result<(), PolicyError> {

@@ -19,6 +19,15 @@ pub enum PolicyError {
         /// Why.
         source: std::io::Error,
     },
+    /// It is no regular file.
+    #[error(
+        "the policy {path} is a folder, a pipe or a device: write the component to a regular file and name that; it is \
+         read anew whenever the configuration is"
+    )]
+    NotAFile {
+        /// What was named.
+        path: String,
+    },
     /// The file holds no usable policy.
     #[error("{path}: {reason}")]
     File {

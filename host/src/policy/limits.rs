@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::record::Function;
+use super::function::Function;
 
 /// Greatest size of a component file. Interpreter-based policies are the largest: a Python one has 18 MiB.
 pub const COMPONENT_BYTES_MAX: usize = 32 << 20;

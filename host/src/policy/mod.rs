@@ -45,13 +45,17 @@ mod confinement;
 pub mod contract;
 mod contract_types;
 mod decide;
+mod embedded;
 mod engine;
 mod fault;
+mod function;
 mod instance;
 pub mod limits;
 mod memo;
+mod priority;
 mod record;
 mod remake;
+mod sink;
 #[cfg(feature = "compose")]
 pub mod stack;
 mod structure;
@@ -59,13 +63,14 @@ mod upkeep;
 
 pub use wasmtime_environ::VERSION as WASMTIME_VERSION;
 
-pub use component::{EMBEDDED_COMPONENT, EMBEDDED_FAMILY, Inspection, InstanceUse, PolicyComponent};
+pub use component::{Inspection, InstanceUse, PolicyComponent};
 pub use decide::{Policy, PolicyStatus, Subject};
+pub use embedded::{EMBEDDED_COMPONENT, EMBEDDED_FAMILY};
 pub use fault::{Fault, NoDecision, PolicyError};
+pub use function::Function;
 pub use memo::{Held, Memos};
-pub use record::{
-    Correction, DecidedBy, DecisionRecord, DecisionSink, DiscardRecords, FaultedAttempt, Function, Input, KeepRecords,
-    Output, Swap,
-};
+pub(crate) use priority::lower_thread;
+pub use record::{Correction, DecidedBy, DecisionRecord, FaultedAttempt, Input, Output};
 pub use remake::{Remade, correct};
+pub use sink::{DecisionSink, DiscardRecords, KeepRecords, Swap};
 pub use upkeep::{Run, Upkeep, UpkeepConfig};

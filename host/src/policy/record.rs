@@ -1,73 +1,13 @@
 //! What is recorded of a decision: enough to make it again, bit for bit, with the same policy or another one.
 //!
-//! The recording hook is [`DecisionSink`]; it is called once per decision, must not block and must not fail.
-
-use std::sync::{Arc, Mutex, PoisonError};
+//! Values only: who is handed them is [`DecisionSink`](super::DecisionSink)'s business.
 
 use serde::{Deserialize, Serialize};
 
-use super::component::PolicyComponent;
 use super::contract::*;
 use super::fault::Fault;
+use super::function::Function;
 use crate::model::{Digest, Moment};
-
-/// A function of the contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Function {
-    /// `scheduling.refresh`
-    Refresh,
-    /// `scheduling.breaker`
-    Breaker,
-    /// `scheduling.plan`
-    Plan,
-    /// `scheduling.concurrency`
-    Concurrency,
-    /// `caching.lookup`
-    Lookup,
-    /// `caching.advance`
-    Advance,
-    /// `registry.stamp`
-    Stamp,
-    /// `registry.adopt`
-    Adopt,
-    /// `registry.merge`
-    Merge,
-    /// `registry.flush-after`
-    FlushAfter,
-}
-
-impl Function {
-    /// Every function.
-    pub const ALL: [Self; 10] = [
-        Self::Refresh,
-        Self::Breaker,
-        Self::Plan,
-        Self::Concurrency,
-        Self::Lookup,
-        Self::Advance,
-        Self::Stamp,
-        Self::Adopt,
-        Self::Merge,
-        Self::FlushAfter,
-    ];
-
-    /// Its name in the contract.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Refresh => "refresh",
-            Self::Breaker => "breaker",
-            Self::Plan => "plan",
-            Self::Concurrency => "concurrency",
-            Self::Lookup => "lookup",
-            Self::Advance => "advance",
-            Self::Stamp => "stamp",
-            Self::Adopt => "adopt",
-            Self::Merge => "merge",
-            Self::FlushAfter => "flush-after",
-        }
-    }
-}
 
 /// The arguments of a decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,6 +50,18 @@ impl Input {
             Self::Adopt { base, found, .. } => base.len() + found.len(),
             Self::Merge { ours, theirs } => ours.len() + theirs.len(),
             _ => 0,
+        }
+    }
+
+    /// The memo of the state among them.
+    fn memo(&self) -> Option<&[u8]> {
+        match self {
+            Self::Refresh { state, .. } => Some(&state.memo),
+            Self::Breaker { state, .. } => Some(&state.memo),
+            Self::Concurrency { state, .. } => Some(&state.memo),
+            Self::Lookup { state, .. } | Self::Advance { state, .. } => Some(&state.memo),
+            Self::Stamp { clock } | Self::Adopt { clock, .. } => Some(&clock.memo),
+            Self::Plan { .. } | Self::Merge { .. } | Self::FlushAfter { .. } => None,
         }
     }
 
@@ -226,6 +178,13 @@ pub struct FaultedAttempt {
 }
 
 impl DecisionRecord {
+    /// How many bytes its memos have, together.
+    pub(crate) fn memo_bytes(&self) -> usize {
+        let given = self.input.memo().map_or(0, <[u8]>::len);
+        let made = self.output.as_ref().and_then(Output::memo).map_or(0, <[u8]>::len);
+        given + made + self.faulted.as_ref().map_or(0, |attempt| attempt.memo.len())
+    }
+
     /// The arguments as the deployed policy had them when it faulted; none if it did not.
     pub fn faulted_input(&self) -> Option<Input> {
         let faulted = self.faulted.as_ref()?;
@@ -271,79 +230,4 @@ pub struct DecisionRecord {
     /// What the host changed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub corrections: Vec<Correction>,
-}
-
-/// Takes records. Called on the deciding thread: it must neither block nor fail.
-pub trait DecisionSink: Send + Sync + 'static {
-    /// Whether records are wanted at all; if not, none is made.
-    fn wants_records(&self) -> bool {
-        true
-    }
-
-    /// Takes one. It is shared, so that several may look at it.
-    fn record(&self, record: Arc<DecisionRecord>);
-
-    /// Is told of a swap, right before it: no decision of the new component comes earlier, some of the old one may come
-    /// later. It must not swap anything itself.
-    fn swapped(&self, _swap: &Swap) {}
-}
-
-/// Another component took the place of the deployed one.
-#[derive(Clone, Debug)]
-pub struct Swap {
-    /// The one that decided before.
-    pub before: Arc<PolicyComponent>,
-    /// The one that decides from now on.
-    pub after: Arc<PolicyComponent>,
-    /// How many decisions had been made. One that was under way may be numbered later and still be the old one's: its
-    /// record says so.
-    pub sequence: u64,
-    /// When.
-    pub moment: Moment,
-}
-
-/// Wants no records.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct DiscardRecords;
-
-impl DecisionSink for DiscardRecords {
-    fn wants_records(&self) -> bool {
-        false
-    }
-
-    fn record(&self, _record: Arc<DecisionRecord>) {}
-}
-
-/// Keeps the newest records in memory, for tests and for embedders that look at decisions themselves.
-#[derive(Debug)]
-pub struct KeepRecords {
-    capacity: usize,
-    records: Mutex<std::collections::VecDeque<Arc<DecisionRecord>>>,
-}
-
-impl KeepRecords {
-    /// Keeps at most `capacity`.
-    pub fn new(capacity: usize) -> Self {
-        Self { capacity, records: Mutex::default() }
-    }
-
-    /// A copy of what is kept, oldest first.
-    pub fn records(&self) -> Vec<DecisionRecord> {
-        self.shared().iter().map(|record| DecisionRecord::clone(record)).collect()
-    }
-
-    /// What is kept, oldest first, without copying the records.
-    pub fn shared(&self) -> Vec<Arc<DecisionRecord>> {
-        self.records.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-    }
-}
-
-impl DecisionSink for KeepRecords {
-    fn record(&self, record: Arc<DecisionRecord>) {
-        let mut records = self.records.lock().unwrap_or_else(PoisonError::into_inner);
-        if records.len() == self.capacity {
-            records.pop_front();
-        }
-        records.push_back(record);
-    }
 }

@@ -10,7 +10,8 @@ use std::path::Path;
 use wac_graph::types::Package;
 use wac_graph::{CompositionGraph, EncodeOptions, NodeId, PackageId};
 
-use super::component::{self, EMBEDDED_COMPONENT, EXPORTED_INTERFACES, IMPORTS, PACKAGE, bare, same_version};
+use super::component::{self, EXPORTED_INTERFACES, IMPORTS, PACKAGE, Unread, bare, same_version};
+use super::embedded::EMBEDDED_COMPONENT;
 use super::{InstanceUse, PolicyComponent, PolicyError};
 
 /// One component of a stack, and what to call it in an error.
@@ -34,12 +35,13 @@ impl Layer {
     /// Reads a file, under its path's name.
     ///
     /// # Errors
-    /// [`StackError::Read`].
+    /// [`StackError::Read`] and [`StackError::NotAFile`].
     pub fn read(path: &Path) -> Result<Self, StackError> {
         let name = path.display().to_string();
         match component::read_some(path) {
             Ok(bytes) => Ok(Self { name, bytes }),
-            Err(source) => Err(StackError::Read { layer: name, source }),
+            Err(Unread::Failed(source)) => Err(StackError::Read { layer: name, source }),
+            Err(Unread::NotAFile) => Err(StackError::NotAFile { layer: name }),
         }
     }
 }
@@ -58,6 +60,12 @@ pub enum StackError {
         layer: String,
         /// Why.
         source: std::io::Error,
+    },
+    /// It is no regular file.
+    #[error("{layer} is a folder, a pipe or a device: write the component to a regular file and name that")]
+    NotAFile {
+        /// What was named.
+        layer: String,
     },
     /// A layer is too large, or no component.
     #[error("{layer}: {reason}")]

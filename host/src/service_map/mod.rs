@@ -15,12 +15,14 @@ mod maintain;
 mod sign;
 mod signature;
 mod verify;
+mod view;
 
 pub use dialect::{BRAND, Dialect, MAX_CONNECTORS, MAX_TTL, ServiceMap};
 pub use entry::MAX_TIMEOUT;
 pub use error::{DecodeFault, MapError, SchemaRule, SignatureFault};
 pub use fetch::{EndpointError, FETCH_DEADLINE, Fetched, MapEndpoint, fetch};
 pub use keys::{KeyRing, KeyRingError};
-pub use maintain::{Maintenance, MapFailure, MapHandle, MapStatus, MapView, RECORD_NAME, start};
+pub use maintain::{Maintenance, RECORD_NAME, start};
 pub use sign::{sign, signed_document};
 pub use verify::{MAX_MAP_BYTES, VerifiedMap, verify};
+pub use view::{MapFailure, MapHandle, MapStatus, MapView};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// How much of the disk a gateway's trace takes by default: some days of a quiet gateway, hours of a busy one.
+/// Into how many segments the room of a trace is divided: the oldest of them makes room for the next.
 pub const SEGMENTS: u64 = 16;
 
 /// Decisions that wait to be written. At a thousand decisions a second the disk may stand still for eight seconds.
@@ -11,8 +11,37 @@ pub const QUEUE_RECORDS: usize = 8_192;
 /// Items of lists (entries of a registry, candidates of a plan) in the decisions that wait: bounds their memory.
 pub const QUEUE_ITEMS: usize = 200_000;
 
+/// About how many bytes the decisions that wait take: eight thousand small ones, less of those with large memos.
+pub const QUEUE_BYTES: usize = 32 << 20;
+
+/// Decisions taken out of the queue at once.
+pub const QUEUE_BATCH: usize = 64;
+
+/// Swaps that wait to be written. The deciding threads wait for none of them, and none is refused: of more, the oldest
+/// makes room, which its successor tells of.
+pub const QUEUE_SWAPS: usize = 1_024;
+
+/// What a decision that waits takes, about, without its memos and lists.
+pub const RECORD_BYTES: usize = 1_024;
+
+/// What an item of a list takes, about.
+pub const ITEM_BYTES: usize = 160;
+
 /// Decisions that wait for the shadow policy.
 pub const SHADOW_QUEUE_RECORDS: usize = 1_024;
+
+/// Items of lists in the decisions that wait for the shadow policy.
+pub const SHADOW_QUEUE_ITEMS: usize = 50_000;
+
+/// About how many bytes the decisions that wait for the shadow policy take.
+pub const SHADOW_QUEUE_BYTES: usize = 8 << 20;
+
+/// Deployed components of the shadow's own family that it remembers: the newest. A memo of an earlier one's is not given
+/// to it.
+pub const SHADOW_RELATIVES_MAX: usize = 256;
+
+/// The niceness of the shadow policy's thread, where a thread has one of its own: the greatest that there is.
+pub const SHADOW_NICENESS: i32 = 19;
 
 /// Shadow differences written to the trace; later ones are only counted, so that a shadow that decides everything
 /// otherwise does not crowd out the decisions.
@@ -34,6 +63,15 @@ pub const WRITE_BYTES: usize = 64 << 10;
 /// The longest line that is read or written: a merge of some ten thousand entries.
 pub const LINE_BYTES_MAX: usize = 32 << 20;
 
+/// How much of a trace is read at once.
+pub const READ_BYTES: usize = 256 << 10;
+
+/// How much of a segment is read to learn which components its header names.
+pub const HEADER_BYTES_MAX: usize = 1 << 20;
+
+/// Formerly deployed components that a header names, the newest: those that may still have a decision under way.
+pub const FORMERS_MAX: usize = 64;
+
 /// How long the shadow policy still decides what waits for it when the gateway ends.
 pub const SHADOW_CLOSE_TIME: Duration = Duration::from_secs(3);
 
@@ -45,3 +83,18 @@ pub const TOOL_NAMES_MAX: usize = 10_000;
 
 /// Differing fields told of one decision.
 pub const FIELDS_TOLD_MAX: usize = 50;
+
+/// Pairs of function and subject whose differing decisions a replay counts apart; those of more are counted together.
+pub const DIFFERENT_SUBJECTS_MAX: usize = 10_000;
+
+/// The longest subject whose differing decisions a replay counts apart, in bytes.
+pub const SUBJECT_BYTES_MAX: usize = 1_024;
+
+/// Rows of a replay's summary; what the others say is counted together.
+pub const SUMMARY_ROWS_MAX: usize = 1_000;
+
+/// Components that a replay knows by name: the first that the trace names.
+pub const COMPONENTS_KNOWN_MAX: usize = 4_096;
+
+/// Components that are not at hand and are told of; decisions of more are counted together.
+pub const MISSING_TOLD_MAX: usize = 100;

@@ -17,6 +17,7 @@ mod segment_writer;
 mod segments;
 mod shadow;
 pub mod why;
+mod worker;
 mod writer;
 
 pub use components::Components;

@@ -1,7 +1,7 @@
 //! Reading a trace: files or folders, line after line, in the order of the decisions.
 //!
-//! A process that crashed tears at most the last line of its last segment: that one is skipped and counted. A broken line
-//! anywhere else is damage, and an error.
+//! A process that crashed leaves at most the last line of its last segment incomplete, and so does one that is writing it
+//! at that moment: that line is skipped and counted. A broken line anywhere else is damage, and an error.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -46,11 +46,43 @@ pub struct TraceReader {
     total: u64,
 }
 
-#[derive(Debug)]
 struct Open {
     path: Arc<PathBuf>,
-    reader: BufReader<File>,
+    reader: BufReader<Box<dyn Read + Send + Sync>>,
     line: u64,
+    /// Whether the last line was read without its end: that may follow.
+    is_unended: bool,
+}
+
+impl Open {
+    fn new(path: PathBuf, source: impl Read + Send + Sync + 'static) -> Self {
+        let reader = BufReader::with_capacity(limits::READ_BYTES, Box::new(source) as Box<dyn Read + Send + Sync>);
+        Self { path: Arc::new(path), reader, line: 0, is_unended: false }
+    }
+
+    /// Reads a line, with its end if it has one by now: a gateway may be writing it.
+    fn read_line(&mut self, buffer: &mut Vec<u8>) -> std::io::Result<()> {
+        buffer.clear();
+        let mut awaits_end = std::mem::take(&mut self.is_unended);
+        let longest = limits::LINE_BYTES_MAX.saturating_add(2);
+        while buffer.last() != Some(&b'\n') && buffer.len() < longest {
+            let left = u64::try_from(longest - buffer.len()).unwrap_or(u64::MAX);
+            if self.reader.by_ref().take(left).read_until(b'\n', buffer)? == 0 {
+                self.is_unended = awaits_end || !buffer.is_empty();
+                break;
+            }
+            if std::mem::take(&mut awaits_end) && buffer.as_slice() == b"\n" {
+                buffer.clear();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Open").field("path", &self.path).field("line", &self.line).finish_non_exhaustive()
+    }
 }
 
 impl TraceReader {
@@ -98,7 +130,7 @@ impl TraceReader {
         (self.bytes, self.total)
     }
 
-    /// Last lines that a crash tore, so far.
+    /// Last lines that are incomplete, so far: a gateway crashed there, or is writing them.
     pub fn torn(&self) -> u64 {
         self.torn
     }
@@ -117,10 +149,7 @@ impl TraceReader {
             let Some(mut open) = self.open.take() else {
                 let Some(path) = self.files.pop_front() else { return Ok(None) };
                 match File::open(&path) {
-                    Ok(file) => {
-                        let reader = BufReader::with_capacity(READ_BYTES, file);
-                        self.open = Some(Open { path: Arc::new(path), reader, line: 0 });
-                    }
+                    Ok(file) => self.open = Some(Open::new(path, file)),
                     Err(error) if error.kind() == ErrorKind::NotFound => {}
                     Err(source) => return Err(TraceError::Read { path, source }),
                 }
@@ -139,15 +168,14 @@ impl TraceReader {
     }
 
     fn line(&mut self, open: &mut Open) -> Result<LineRead, TraceError> {
-        let unreadable = |source| TraceError::Read { path: PathBuf::clone(&open.path), source };
-        self.buffer.clear();
-        let longest = u64::try_from(limits::LINE_BYTES_MAX).unwrap_or(u64::MAX).saturating_add(2);
-        let read = open.reader.by_ref().take(longest).read_until(b'\n', &mut self.buffer).map_err(unreadable)?;
-        if read == 0 {
+        let path = open.path.clone();
+        let unreadable = |source| TraceError::Read { path: PathBuf::clone(&path), source };
+        open.read_line(&mut self.buffer).map_err(unreadable)?;
+        if self.buffer.is_empty() {
             return Ok(LineRead::End);
         }
         open.line += 1;
-        self.bytes += u64::try_from(read).unwrap_or(0);
+        self.bytes += u64::try_from(self.buffer.len()).unwrap_or(0);
         let parsed = serde_json::from_slice::<Line>(&self.buffer);
         let error = match parsed {
             Ok(Line::Header(header)) if open.line == 1 && header.format > FORMAT => {
@@ -157,8 +185,10 @@ impl TraceReader {
             Ok(_) => "it begins with another line".to_owned(),
             Err(error) => error.to_string(),
         };
-        let is_last = open.reader.fill_buf().map_err(unreadable)?.is_empty();
-        if is_last && (self.buffer.last() != Some(&b'\n') || self.buffer.contains(&0)) {
+        // A crash of the machine leaves zeros where data was to be.
+        let is_incomplete =
+            open.is_unended || self.buffer.contains(&0) && open.reader.fill_buf().map_err(unreadable)?.is_empty();
+        if is_incomplete {
             self.torn += 1;
             return Ok(LineRead::End);
         }
@@ -178,9 +208,6 @@ impl TraceReader {
         Err(TraceError::Damaged { path: PathBuf::clone(&open.path), line: open.line, reason: error })
     }
 }
-
-/// How much is read at once.
-const READ_BYTES: usize = 256 << 10;
 
 enum LineRead {
     Line(Line),
@@ -204,4 +231,64 @@ fn is_unknown_kind(line: &[u8]) -> bool {
     const KNOWN: [&str; 7] = ["header", "decision", "swap", "shadow", "dropped", "connectors", "tools"];
     let Ok(object) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line) else { return false };
     object.len() == 1 && object.keys().all(|key| !KNOWN.contains(&key.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A file that is written while it is read: what comes of each look at it. Nothing is its end, at that moment.
+    struct Growing(VecDeque<Vec<u8>>);
+
+    impl Read for Growing {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let part = self.0.pop_front().unwrap_or_default();
+            buffer[..part.len()].copy_from_slice(&part);
+            Ok(part.len())
+        }
+    }
+
+    fn read(parts: &[&[u8]]) -> (Result<u64, TraceError>, u64) {
+        let source = Growing(parts.iter().map(|part| part.to_vec()).collect());
+        let open = Some(Open::new(PathBuf::from("growing"), source));
+        let mut reader =
+            TraceReader { files: VecDeque::new(), open, buffer: Vec::new(), torn: 0, unknown: 0, bytes: 0, total: 0 };
+        let mut lines = 0;
+        loop {
+            match reader.next_entry() {
+                Ok(Some(_)) => lines += 1,
+                Ok(None) => return (Ok(lines), reader.torn()),
+                Err(error) => return (Err(error), reader.torn()),
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_is_written_while_it_is_read_is_no_damage() {
+        let header = include_str!("../../../tests/traces/alone.jsonl").lines().next().unwrap().to_owned() + "\n";
+        let note = "{\"dropped\":{\"count\":1,\"total\":1}}\n";
+        let text = [header.as_str(), note, note].concat();
+        let text = text.as_bytes();
+        for cut in header.len()..header.len() + note.len() {
+            // The rest comes: all of it is read, once.
+            let whole_yet = if cut == header.len() { 1 } else { 3 };
+            let (lines, torn) = read(&[&text[..cut], b"", &text[cut..]]);
+            assert_eq!((lines.unwrap(), torn), (whole_yet, 0), "{cut}");
+            // It does not come in time: the line is incomplete, unless its end alone is missing.
+            let (lines, torn) = read(&[&text[..cut]]);
+            let whole = u64::from(cut == header.len() + note.len() - 1);
+            let begun = u64::from(cut > header.len());
+            assert_eq!((lines.unwrap(), torn), (1 + whole, begun - whole), "{cut}");
+        }
+        // Its end alone comes after it was taken for the last one.
+        let (first, rest) = text.split_at(header.len() + note.len() - 1);
+        let (lines, torn) = read(&[first, b"", b"", rest]);
+        assert_eq!((lines.unwrap(), torn), (3, 0));
+        // It comes in parts, and the last one does not.
+        let (lines, torn) = read(&[header.as_bytes(), &note.as_bytes()[..3], b"", &note.as_bytes()[3..9]]);
+        assert_eq!((lines.unwrap(), torn), (1, 1));
+        // What is broken and complete is damage.
+        let (lines, _) = read(&[header.as_bytes(), b"{\"dropped\":", b"", b"}\n"]);
+        assert!(matches!(lines, Err(TraceError::Damaged { line: 2, .. })));
+    }
 }

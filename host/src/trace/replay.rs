@@ -13,6 +13,7 @@ use super::components::Components;
 use super::difference::{Comparison, Difference, FieldDifference, judge, judge_fault};
 use super::error::TraceError;
 use super::format::{Line, PolicyNote};
+use super::limits;
 use super::reader::{Entry, Place};
 use crate::model::{Digest, Moment};
 use crate::policy::{DecidedBy, DecisionRecord, Function, PolicyComponent, WASMTIME_VERSION};
@@ -22,12 +23,16 @@ use crate::policy::{DecidedBy, DecisionRecord, Function, PolicyComponent, WASMTI
 pub struct Replay {
     components: Components,
     candidate: Option<Arc<PolicyComponent>>,
-    /// Every component that the trace has named so far.
+    /// How each component that the trace has named so far was deployed last.
     known: HashMap<Digest, PolicyNote>,
+    /// The default: the same bytes may be deployed, as of another family.
+    default: Option<PolicyNote>,
     same_engine: bool,
     report: ReplayReport,
-    different: BTreeMap<(Function, String), u64>,
-    missing: BTreeMap<Digest, u64>,
+    different: BTreeMap<Function, HashMap<String, u64>>,
+    /// How many subjects are in there.
+    different_subjects: usize,
+    missing: BTreeMap<Digest, MissingComponent>,
 }
 
 /// What a replay found.
@@ -41,16 +46,22 @@ pub struct ReplayReport {
     pub different: u64,
     /// Of those, the ones in which the component faulted.
     pub faults: u64,
-    /// Not made again, because their component is not at hand.
+    /// Not made again, because their component is not at hand or can not be used.
     pub skipped: u64,
     /// Decisions that the trace says it lacks.
     pub dropped: u64,
     /// The first that was decided otherwise.
     pub first_difference: Option<FirstDifference>,
-    /// How many were decided otherwise, by function and subject; the most first.
+    /// How many were decided otherwise, by function and subject; the most first. At most
+    /// [`limits::SUMMARY_ROWS_MAX`] rows.
     pub summary: Vec<SummaryRow>,
-    /// The components that are not at hand, and how many decisions each made.
+    /// How many were decided otherwise and are in no row.
+    pub summary_others: u64,
+    /// The components that are not at hand or can not be used, and how many decisions each made. At most
+    /// [`limits::MISSING_TOLD_MAX`].
     pub missing: Vec<MissingComponent>,
+    /// How many were not made again, by components that are not among these.
+    pub missing_others: u64,
 }
 
 /// How many decisions of a function on a subject differ.
@@ -64,13 +75,15 @@ pub struct SummaryRow {
     pub different: u64,
 }
 
-/// A component that is not at hand.
+/// A component that is not at hand, or can not be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct MissingComponent {
     /// Its digest.
     pub digest: Digest,
     /// How many decisions could not be made again.
     pub decisions: u64,
+    /// Why: `not at hand`, or what is wrong with it.
+    pub reason: String,
 }
 
 /// The first difference, with everything that is needed to look at it.
@@ -125,26 +138,30 @@ impl Replay {
             components,
             candidate,
             known: HashMap::new(),
+            default: None,
             same_engine: false,
             report: ReplayReport::default(),
             different: BTreeMap::new(),
+            different_subjects: 0,
             missing: BTreeMap::new(),
         }
     }
 
-    /// Takes a line: makes its decision again, or notes what it tells.
+    /// Takes a line: makes its decision again, or notes what it tells. A component that can not be used costs its own
+    /// decisions only: see [`ReplayReport::missing`].
     ///
     /// # Errors
-    /// [`TraceError`] if a component beside the trace can not be used.
+    /// None at present.
     pub fn take(&mut self, entry: &Entry) -> Result<(), TraceError> {
         match &entry.line {
             Line::Header(header) => {
                 self.same_engine = header.wasmtime == WASMTIME_VERSION;
+                self.default = header.policies.iter().find(|note| note.digest == header.default).cloned();
                 for note in &header.policies {
-                    self.meet(note, &entry.place)?;
+                    self.meet(note, &entry.place);
                 }
             }
-            Line::Swap(swap) => self.meet(&swap.after, &entry.place)?,
+            Line::Swap(swap) => self.meet(&swap.after, &entry.place),
             Line::Dropped(note) => self.report.dropped += note.count,
             Line::Decision(record) => {
                 let judged = self.judge(record);
@@ -158,47 +175,92 @@ impl Replay {
     /// What was found so far.
     pub fn report(&self) -> ReplayReport {
         let mut report = self.report.clone();
-        let rows = self.different.iter().map(|((function, subject), different)| SummaryRow {
-            function: *function,
-            subject: subject.clone(),
-            different: *different,
+        let rows = self.different.iter().flat_map(|(function, subjects)| {
+            subjects.iter().map(|(subject, different)| SummaryRow {
+                function: *function,
+                subject: subject.clone(),
+                different: *different,
+            })
         });
         report.summary = rows.collect();
-        report.summary.sort_by_key(|row| std::cmp::Reverse(row.different));
-        let missing = self.missing.iter();
-        report.missing =
-            missing.map(|(digest, decisions)| MissingComponent { digest: *digest, decisions: *decisions }).collect();
+        report.summary.sort_by(|one, other| {
+            let key = |row: &SummaryRow| (std::cmp::Reverse(row.different), row.function);
+            key(one).cmp(&key(other)).then_with(|| one.subject.cmp(&other.subject))
+        });
+        report.summary.truncate(limits::SUMMARY_ROWS_MAX);
+        report.summary_others = report.different - report.summary.iter().map(|row| row.different).sum::<u64>();
+        report.missing = self.missing.values().cloned().collect();
+        report.missing_others = report.skipped - report.missing.iter().map(|missing| missing.decisions).sum::<u64>();
         report
     }
 
-    fn meet(&mut self, note: &PolicyNote, place: &Place) -> Result<(), TraceError> {
-        if self.candidate.is_none() {
-            self.components.find(note, place.file.parent().unwrap_or(Path::new(".")))?;
+    fn meet(&mut self, note: &PolicyNote, place: &Place) {
+        if self.candidate.is_none()
+            && let Err(error) = self.components.find(note, place.file.parent().unwrap_or(Path::new(".")))
+        {
+            tracing::warn!(%error, digest = %note.digest, "a component beside the trace can not be used");
         }
-        self.known.insert(note.digest, note.clone());
-        Ok(())
+        if self.known.len() < limits::COMPONENTS_KNOWN_MAX || self.known.contains_key(&note.digest) {
+            self.known.insert(note.digest, note.clone());
+        }
+    }
+
+    /// How whoever decided was deployed.
+    fn decider(&self, decided_by: DecidedBy) -> Option<&PolicyNote> {
+        let digest = decided_by.digest();
+        let default = self.default.as_ref().filter(|default| default.digest == digest);
+        match decided_by {
+            DecidedBy::Deployed(_) => self.known.get(&digest),
+            DecidedBy::DefaultAfterFault(_) | DecidedBy::DefaultWhileSuspended(_) => {
+                default.or_else(|| self.known.get(&digest))
+            }
+        }
     }
 
     fn judge(&self, record: &DecisionRecord) -> Judged {
-        let decider = record.decided_by.digest();
+        let digest = record.decided_by.digest();
+        let decider = self.decider(record.decided_by);
         if let Some(candidate) = &self.candidate {
-            let difference =
-                judge_candidate(candidate, record, |digest| self.known.get(&digest).map(|note| note.family.as_str()));
-            return match difference {
+            let is_relative = decider.is_some_and(|note| note.family == candidate.family());
+            return match judge_candidate(candidate, record, is_relative) {
                 Ok(()) => Judged::Equal,
                 Err(difference) => Judged::Different(candidate.digest(), difference),
             };
         }
         if let Some(attempt) = &record.faulted {
-            let Some(faulted) = self.components.get(attempt.digest) else { return Judged::Missing(attempt.digest) };
+            let faulted = self.known.get(&attempt.digest).and_then(|note| self.components.get(note));
+            let Some(faulted) = faulted else { return Judged::Missing(attempt.digest) };
             if let Err(difference) = judge_fault(faulted, record) {
                 return Judged::Different(attempt.digest, difference);
             }
         }
-        let Some(component) = self.components.get(decider) else { return Judged::Missing(decider) };
+        let Some(component) = decider.and_then(|note| self.components.get(note)) else {
+            return Judged::Missing(digest);
+        };
         match judge(component, record, Comparison::Same { same_engine: self.same_engine }) {
             Ok(()) => Judged::Equal,
-            Err(difference) => Judged::Different(decider, difference),
+            Err(difference) => Judged::Different(digest, difference),
+        }
+    }
+
+    fn count_missing(&mut self, digest: Digest) {
+        if let Some(missing) = self.missing.get_mut(&digest) {
+            missing.decisions += 1;
+        } else if self.missing.len() < limits::MISSING_TOLD_MAX {
+            let reason = self.known.get(&digest).and_then(|note| self.components.reason(note));
+            let reason = reason.unwrap_or("not at hand").to_owned();
+            self.missing.insert(digest, MissingComponent { digest, decisions: 1, reason });
+        }
+    }
+
+    fn count_different(&mut self, function: Function, subject: &str) {
+        let subjects = self.different.entry(function).or_default();
+        if let Some(different) = subjects.get_mut(subject) {
+            *different += 1;
+        } else if self.different_subjects < limits::DIFFERENT_SUBJECTS_MAX && subject.len() <= limits::SUBJECT_BYTES_MAX
+        {
+            self.different_subjects += 1;
+            subjects.insert(subject.to_owned(), 1);
         }
     }
 
@@ -208,13 +270,13 @@ impl Replay {
             Judged::Equal => self.report.equal += 1,
             Judged::Missing(digest) => {
                 self.report.skipped += 1;
-                *self.missing.entry(digest).or_default() += 1;
+                self.count_missing(digest);
             }
             Judged::Different(replayed_by, difference) => {
                 self.report.different += 1;
                 self.report.faults += u64::from(difference.is_fault());
                 let function = record.input.function();
-                *self.different.entry((function, record.subject.clone())).or_default() += 1;
+                self.count_different(function, &record.subject);
                 self.report.first_difference.get_or_insert_with(|| FirstDifference {
                     file: place.file.display().to_string(),
                     line: place.line,
@@ -232,20 +294,18 @@ impl Replay {
     }
 }
 
-/// Lets `candidate` decide what was recorded. It is given the memo of its own family, if the record holds one: `family`
-/// names a component's.
-pub(super) fn judge_candidate<'a>(
+/// Lets `candidate` decide what was recorded. It is given the memo of its own family, if the record holds one: whoever
+/// decided is then the candidate itself, or a relative.
+pub(super) fn judge_candidate(
     candidate: &PolicyComponent,
     record: &DecisionRecord,
-    family: impl Fn(Digest) -> Option<&'a str>,
+    is_relative: bool,
 ) -> Result<(), Difference> {
-    let decider = record.decided_by.digest();
-    let same = |digest: Digest| digest == candidate.digest() || family(digest) == Some(candidate.family());
     if let Some(attempt) = &record.faulted
         && attempt.digest == candidate.digest()
     {
         return judge_fault(candidate, record);
     }
-    let comparison = if same(decider) { Comparison::SameFamily } else { Comparison::OtherFamily };
-    judge(candidate, record, comparison)
+    let is_same = is_relative || record.decided_by.digest() == candidate.digest();
+    judge(candidate, record, if is_same { Comparison::SameFamily } else { Comparison::OtherFamily })
 }

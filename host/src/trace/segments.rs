@@ -1,11 +1,14 @@
 //! The files of a trace's folder: their names, their order, and which ones go when the folder is full.
 //!
 //! A segment is `trace-<milliseconds since 1970>-<run>-<number>.jsonl`, a component `policy-<digest>.wasm`. Files with other
-//! names are nobody's business here.
+//! names are nobody's business here, however alike they look: a folder may hold files of its owner's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 
+use serde::Deserialize;
+
+use super::limits;
 use crate::edge::files::Directory;
 use crate::model::{Digest, WallMs};
 
@@ -31,63 +34,176 @@ impl SegmentName {
         let rest = file.strip_prefix("trace-")?.strip_suffix(".jsonl")?;
         let (started, rest) = rest.split_once('-')?;
         let (run, segment) = rest.rsplit_once('-')?;
-        Some(Self { started: WallMs(started.parse().ok()?), run: run.to_owned(), segment: segment.parse().ok()? })
+        let is_run = !run.is_empty() && run.chars().all(is_of_a_run);
+        is_run.then_some(())?;
+        let (started, segment) = (number(started, 13)?, number(segment, 6)?);
+        Some(Self { started: WallMs(started), run: run.to_owned(), segment })
     }
 }
+
+/// A number as it was written with at least so many digits.
+fn number(text: &str, digits: usize) -> Option<u64> {
+    let is_number = text.len() >= digits && text.bytes().all(|byte| byte.is_ascii_digit());
+    let has_needless_zero = text.len() > digits && text.starts_with('0');
+    if is_number && !has_needless_zero { text.parse().ok() } else { None }
+}
+
+fn is_of_a_run(character: char) -> bool {
+    matches!(character, '0'..='9' | 'a'..='z' | '-')
+}
+
+/// A run's name as it can stand in a file's: small letters, digits and dashes, not too many of them.
+pub(super) fn run_name(run: &str) -> String {
+    let small = run.chars().map(|character| character.to_ascii_lowercase());
+    let name: String = small.map(|one| if is_of_a_run(one) { one } else { '-' }).take(RUN_LONGEST).collect();
+    if name.is_empty() { "run".to_owned() } else { name }
+}
+
+/// The longest name of a run, in characters. File systems take names of 255.
+const RUN_LONGEST: usize = 64;
 
 /// The name of a component's file.
 pub(super) fn component_file(digest: Digest) -> String {
     format!("policy-{digest}.wasm")
 }
 
+/// Reads the name of a component's file; none if it is no such name.
+fn component_of(file: &str) -> Option<Digest> {
+    file.strip_prefix("policy-")?.strip_suffix(".wasm")?.parse().ok()
+}
+
 /// The segments among these files, each run's in order, the runs by their first segment: a clock that stepped back does not
 /// tear a run apart.
 pub(super) fn in_order(files: &[String]) -> Vec<String> {
-    let mut runs: BTreeMap<&str, Vec<(SegmentName, &String)>> = BTreeMap::new();
-    let names: Vec<_> = files.iter().filter_map(|file| Some((SegmentName::parse(file)?, file))).collect();
-    for (name, file) in &names {
-        runs.entry(&name.run).or_default().push((name.clone(), file));
-    }
-    let mut runs: Vec<_> = runs.into_values().collect();
-    for run in &mut runs {
-        run.sort_by_key(|(name, _)| name.segment);
-    }
-    runs.sort_by_key(|run| run.first().map(|(name, _)| (name.started, name.run.clone())));
-    runs.into_iter().flatten().map(|(_, file)| file.clone()).collect()
+    let mut runs: Vec<_> = by_run(files).into_values().collect();
+    runs.sort_by_key(|run| run.first().map(|name| (name.started, name.run.clone())));
+    runs.into_iter().flatten().map(|name| name.file()).collect()
 }
 
-/// Removes the oldest segments until those that are left, and the components, take at most `bytes`; then the components that
-/// only removed segments can have named. A segment that a process still writes stays.
+/// The segments of each run, in order.
+fn by_run(files: &[String]) -> BTreeMap<String, Vec<SegmentName>> {
+    let mut runs: BTreeMap<String, Vec<SegmentName>> = BTreeMap::new();
+    for name in files.iter().filter_map(|file| SegmentName::parse(file)) {
+        runs.entry(name.run.clone()).or_default().push(name);
+    }
+    for run in runs.values_mut() {
+        run.sort_by_key(|name| (name.segment, name.started));
+    }
+    runs
+}
+
+/// A run, as it is removed: its first segments first.
+struct Run {
+    started: WallMs,
+    segments: VecDeque<Held>,
+}
+
+struct Held {
+    file: String,
+    length: u64,
+    /// In milliseconds since 1970, if it is known.
+    modified: Option<u64>,
+}
+
+impl Run {
+    fn read(directory: &dyn Directory, names: Vec<SegmentName>) -> io::Result<Self> {
+        let started = names.first().map_or(WallMs(0), |name| name.started);
+        let mut segments = VecDeque::new();
+        for name in names {
+            let file = name.file();
+            let look = directory.look(&file)?;
+            let modified = look.and_then(|look| look.modified).map(|nanoseconds| nanoseconds / 1_000_000);
+            let modified = modified.map(|milliseconds| u64::try_from(milliseconds).unwrap_or(u64::MAX));
+            segments.push_back(Held { file, length: look.map_or(0, |look| look.length), modified });
+        }
+        Ok(Self { started, segments })
+    }
+
+    /// When its first segment that is left was written last, or when it was begun, if that is not known.
+    fn age(&self) -> Option<u64> {
+        self.segments.front().map(|first| first.modified.unwrap_or(self.started.0))
+    }
+}
+
+/// Removes the oldest segments until those that are left take at most `bytes`, then the components that none of these
+/// names. Of a run the earlier segments go before the later ones, whatever the clock said; a segment that a process still
+/// writes stays. Components do not count: a large one takes no room from the decisions.
 pub(super) fn prune(directory: &dyn Directory, bytes: u64) -> io::Result<()> {
     let files = directory.names()?;
-    let length = |file: &str| Ok::<_, io::Error>(directory.look(file)?.map_or(0, |look| look.length));
-    let mut segments: Vec<_> = files.iter().filter_map(|file| Some((SegmentName::parse(file)?, file))).collect();
-    segments.sort();
-    let components: Vec<&String> =
-        files.iter().filter(|file| file.starts_with("policy-") && file.ends_with(".wasm")).collect();
-    let mut total = 0u64;
-    for file in segments.iter().map(|(_, file)| *file).chain(components.iter().copied()) {
-        total = total.saturating_add(length(file)?);
+    let mut runs = Vec::new();
+    for names in by_run(&files).into_values() {
+        runs.push(Run::read(directory, names)?);
     }
-    let mut oldest = None;
-    for (name, file) in segments {
-        if total > bytes && directory.try_lock(file)?.is_some() {
-            total = total.saturating_sub(length(file)?);
-            gone(directory.remove(file))?;
-        } else if oldest.is_none() {
-            oldest = Some(name.started);
+    let lengths = runs.iter().flat_map(|run| &run.segments).map(|held| held.length);
+    let mut total = lengths.fold(0u64, u64::saturating_add);
+    while total > bytes {
+        let left = runs.iter_mut().filter(|run| !run.segments.is_empty());
+        let Some(oldest) = left.min_by_key(|run| run.age()) else { break };
+        let Some(held) = oldest.segments.pop_front() else { break };
+        if directory.try_lock(&held.file)?.is_some() {
+            total = total.saturating_sub(held.length);
+            gone(directory.remove(&held.file))?;
+        } else {
+            // The rest of its run is no older.
+            oldest.segments.clear();
         }
     }
-    for file in components {
-        // A segment's components are written right before it.
-        let modified = directory.look(file)?.and_then(|look| look.modified).map(|nanoseconds| nanoseconds / 1_000_000);
-        if let (Some(modified), Some(oldest)) = (modified, oldest)
-            && modified + 1_000 < u128::from(oldest.0)
-        {
-            gone(directory.remove(file))?;
+    prune_components(directory)
+}
+
+/// Removes the components that no segment names.
+fn prune_components(directory: &dyn Directory) -> io::Result<()> {
+    let files = directory.names()?;
+    let mut needless: BTreeSet<Digest> = files.iter().filter_map(|file| component_of(file)).collect();
+    let segments = |files: Vec<String>| -> BTreeSet<SegmentName> {
+        files.iter().filter_map(|file| SegmentName::parse(file)).collect()
+    };
+    let known = segments(files);
+    for segment in &known {
+        if needless.is_empty() {
+            return Ok(());
         }
+        let Some(named) = named_by(directory, &segment.file())? else { return Ok(()) };
+        for digest in named {
+            needless.remove(&digest);
+        }
+    }
+    for digest in needless {
+        // Another process may have begun a segment meanwhile; what it names is not known here.
+        if !segments(directory.names()?).is_subset(&known) {
+            return Ok(());
+        }
+        gone(directory.remove(&component_file(digest)))?;
     }
     Ok(())
+}
+
+/// As much of a header as tells its components.
+#[derive(Deserialize)]
+struct NamingLine {
+    header: Naming,
+}
+
+#[derive(Deserialize)]
+struct Naming {
+    policies: Vec<Named>,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    digest: Digest,
+}
+
+/// The components that a segment's header names; none if that can not be told.
+fn named_by(directory: &dyn Directory, segment: &str) -> io::Result<Option<Vec<Digest>>> {
+    let Some(start) = directory.read_start(segment, limits::HEADER_BYTES_MAX)? else { return Ok(Some(Vec::new())) };
+    let Some(end) = start.iter().position(|byte| *byte == b'\n') else {
+        // A crash came before its first decision, unless a process is about to write it.
+        let is_torn = start.len() < limits::HEADER_BYTES_MAX && directory.try_lock(segment)?.is_some();
+        return Ok(is_torn.then(Vec::new));
+    };
+    let line = serde_json::from_slice::<NamingLine>(start.get(..end).unwrap_or_default());
+    Ok(line.ok().map(|line| line.header.policies.into_iter().map(|policy| policy.digest).collect()))
 }
 
 /// Another process may have removed it first.
@@ -101,18 +217,39 @@ fn gone(removed: io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::files::MemoryDirectory;
+    use crate::edge::files::{MemoryDirectory, SystemDirectory};
 
     fn name(started: u64, run: &str, segment: u64) -> String {
         SegmentName { started: WallMs(started), run: run.into(), segment }.file()
+    }
+
+    fn left(directory: &dyn Directory) -> Vec<String> {
+        in_order(&directory.names().unwrap())
     }
 
     #[test]
     fn names_are_read_back_and_other_files_are_no_segments() {
         let segment = SegmentName { started: WallMs(1_767_225_600_000), run: "ab-c".into(), segment: 7 };
         assert_eq!(SegmentName::parse(&segment.file()), Some(segment));
-        for other in ["trace-.jsonl", "trace-1-2.jsonl", "notes.txt", "trace-x-y-1.jsonl", "policy-1.wasm"] {
+        for other in [
+            "trace-.jsonl",
+            "trace-1-2.jsonl",
+            "notes.txt",
+            "trace-x-y-1.jsonl",
+            "policy-1.wasm",
+            "trace-2026-01-01.jsonl",
+            "trace-1767225600000-ab-1.jsonl",
+            "trace-176722560000-ab-000001.jsonl",
+            "trace-+767225600000-ab-000001.jsonl",
+            "trace-1767225600000--000001.jsonl",
+            "trace-1767225600000-My Notes-000001.jsonl",
+            "trace-01767225600000-ab-000001.jsonl",
+        ] {
             assert_eq!(SegmentName::parse(other), None, "{other}");
+        }
+        for run in ["host_1.Example", "", "ÄÖ", &"x".repeat(500)] {
+            let segment = SegmentName { started: WallMs(5), run: run_name(run), segment: 1 };
+            assert_eq!(SegmentName::parse(&segment.file()), Some(segment), "{run}");
         }
     }
 
@@ -131,12 +268,101 @@ mod tests {
         }
         directory.replace("notes.txt", &[b'x'; 1000]).unwrap();
         prune(&directory, 30).unwrap();
-        let left = |directory: &MemoryDirectory| in_order(&directory.names().unwrap());
         assert_eq!(left(&directory), [name(1, "slow", 0), name(12, "run", 2), name(13, "run", 3), name(14, "run", 4)]);
         drop(written);
         directory.replace(&name(15, "run", 5), &[b'x'; 30]).unwrap();
         prune(&directory, 30).unwrap();
         assert_eq!(left(&directory), [name(15, "run", 5)]);
         assert!(directory.names().unwrap().contains(&"notes.txt".to_owned()));
+    }
+
+    #[test]
+    fn after_the_clock_stepped_back_a_run_still_loses_its_earlier_segments_first() {
+        let directory = MemoryDirectory::new();
+        for (started, number) in [(5_000, 0), (6_000, 1), (1_000, 2), (2_000, 3)] {
+            directory.replace(&name(started, "run", number), &[b'x'; 10]).unwrap();
+        }
+        directory.replace(&name(3_000, "other", 0), &[b'x'; 10]).unwrap();
+        prune(&directory, 30).unwrap();
+        assert_eq!(
+            left(&directory),
+            [name(6_000, "run", 1), name(1_000, "run", 2), name(2_000, "run", 3)].into_iter().collect::<Vec<_>>()
+        );
+        prune(&directory, 10).unwrap();
+        assert_eq!(left(&directory), [name(2_000, "run", 3)]);
+    }
+
+    #[test]
+    fn between_runs_it_counts_when_a_segment_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = SystemDirectory::open(folder.path()).unwrap();
+        let written = |file: String, at: u64| {
+            directory.replace(&file, &[b'x'; 10]).unwrap();
+            let file = std::fs::File::options().write(true).open(folder.path().join(file)).unwrap();
+            file.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(at)).unwrap();
+        };
+        // The long run was begun first; its second segment was written after the short run's.
+        written(name(100, "long", 0), 1);
+        written(name(300, "short", 0), 2);
+        written(name(200, "long", 1), 3);
+        prune(&directory, 20).unwrap();
+        assert_eq!(left(&directory), [name(200, "long", 1), name(300, "short", 0)]);
+        prune(&directory, 10).unwrap();
+        assert_eq!(left(&directory), [name(200, "long", 1)]);
+    }
+
+    /// A segment's first line, which names these.
+    fn header(digests: &[Digest]) -> Vec<u8> {
+        let policies: Vec<_> = digests.iter().map(|digest| serde_json::json!({"digest": digest})).collect();
+        format!("{}\n", serde_json::json!({"header": {"policies": policies}})).into_bytes()
+    }
+
+    #[test]
+    fn components_go_with_the_last_segment_that_names_them_and_files_of_others_never() {
+        let directory = MemoryDirectory::new();
+        let [first, second, third] = [b"one", b"two", b"six"].map(|bytes| Digest::of(bytes));
+        directory.replace(&name(1, "a", 0), &header(&[first])).unwrap();
+        directory.replace(&name(2, "a", 1), &header(&[first, second])).unwrap();
+        for digest in [first, second, third] {
+            directory.replace(&component_file(digest), &[b'x'; 10_000]).unwrap();
+        }
+        let upper = format!("policy-{}.wasm", first.to_string().to_uppercase());
+        let others = ["policy-v2.wasm", "policy-.wasm", "policy-deadbeef.wasm", &upper];
+        for other in others {
+            directory.replace(other, b"mine").unwrap();
+        }
+        // Components do not count: the segments are far below the bound.
+        prune(&directory, 1_000).unwrap();
+        assert_eq!(left(&directory).len(), 2);
+        let held = |digest| directory.read(&component_file(digest)).unwrap().is_some();
+        assert_eq!([first, second, third].map(held), [true, true, false]);
+        directory.replace(&name(3, "a", 2), &header(&[second])).unwrap();
+        prune(&directory, 200).unwrap();
+        assert_eq!(left(&directory), [name(3, "a", 2)]);
+        assert_eq!([first, second, third].map(held), [false, true, false]);
+        for other in others {
+            assert!(directory.read(other).unwrap().is_some(), "{other}");
+        }
+    }
+
+    #[test]
+    fn nothing_that_an_unreadable_header_may_name_is_removed() {
+        let directory = MemoryDirectory::new();
+        let digest = Digest::of(b"one");
+        let held = || directory.read(&component_file(digest)).unwrap().is_some();
+        directory.replace(&component_file(digest), b"x").unwrap();
+        // A later format, whatever it says.
+        directory.replace(&name(1, "a", 0), b"{\"header\":{\"format\":2}}\n").unwrap();
+        prune(&directory, 1_000).unwrap();
+        assert!(held());
+        // Another process is about to write it.
+        directory.remove(&name(1, "a", 0)).unwrap();
+        let written = directory.create(&name(2, "b", 0)).unwrap();
+        prune(&directory, 1_000).unwrap();
+        assert!(held());
+        // It crashed: nothing was decided there.
+        drop(written);
+        prune(&directory, 1_000).unwrap();
+        assert!(!held());
     }
 }

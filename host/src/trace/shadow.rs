@@ -5,21 +5,20 @@
 //! goes on. What the shadow has no time for is skipped and counted. Each decision of its is one step from the recorded
 //! state; what it would have done after its own decisions is what a replay or a swap is for.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde::Serialize;
 
 use super::format::ShadowNote;
 use super::limits;
 use super::replay::judge_candidate;
+use super::worker::{Load, Work, Worker};
 use super::writer::TraceWriter;
 use crate::model::Digest;
-use crate::policy::{DecisionRecord, DecisionSink, Function, PolicyComponent, Swap};
+use crate::policy::{DecisionRecord, DecisionSink, Function, PolicyComponent, Swap, lower_thread};
 
 /// How a shadow policy stands.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -43,15 +42,14 @@ pub struct ShadowStatus {
 /// Runs a candidate beside the active policy.
 #[derive(Clone)]
 pub struct Shadow {
-    sender: SyncSender<Arc<DecisionRecord>>,
+    worker: Arc<Worker<Arc<DecisionRecord>>>,
     shared: Arc<Shared>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 struct Shared {
     candidate: Arc<PolicyComponent>,
-    closing: AtomicBool,
-    families: Mutex<HashMap<Digest, String>>,
+    /// The components of the candidate's family: it understands their memos. The newest is the last.
+    relatives: Mutex<VecDeque<Digest>>,
     decisions: AtomicU64,
     faults: AtomicU64,
     skipped: AtomicU64,
@@ -59,18 +57,30 @@ struct Shared {
 }
 
 impl Shared {
-    fn families(&self) -> MutexGuard<'_, HashMap<Digest, String>> {
-        self.families.lock().unwrap_or_else(PoisonError::into_inner)
+    fn relatives(&self) -> MutexGuard<'_, VecDeque<Digest>> {
+        self.relatives.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn different(&self) -> MutexGuard<'_, BTreeMap<Function, u64>> {
         self.different.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// A component decides from now on.
+    fn meet(&self, digest: Digest, family: &str) {
+        let mut relatives = self.relatives();
+        relatives.retain(|known| *known != digest);
+        if family == self.candidate.family() {
+            relatives.push_back(digest);
+        }
+        if relatives.len() > limits::SHADOW_RELATIVES_MAX {
+            relatives.pop_front();
+        }
+    }
+
     /// Makes one decision, and notes how it differs.
     fn judge(&self, record: &DecisionRecord, trace: Option<&TraceWriter>) {
-        let families = self.families().clone();
-        let judged = judge_candidate(&self.candidate, record, |digest| families.get(&digest).map(String::as_str));
+        let is_relative = self.relatives().contains(&record.decided_by.digest());
+        let judged = judge_candidate(&self.candidate, record, is_relative);
         self.decisions.fetch_add(1, Ordering::Relaxed);
         let Err(difference) = judged else { return };
         if difference.is_fault() {
@@ -106,26 +116,23 @@ impl Shadow {
         active: &[Arc<PolicyComponent>],
         trace: Option<TraceWriter>,
     ) -> std::io::Result<Self> {
-        let families = active.iter().map(|component| (component.digest(), component.family().to_owned()));
         let shared = Arc::new(Shared {
             candidate,
-            closing: AtomicBool::new(false),
-            families: Mutex::new(families.collect()),
+            relatives: Mutex::default(),
             decisions: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             skipped: AtomicU64::new(0),
             different: Mutex::default(),
         });
-        let (sender, receiver) = sync_channel(limits::SHADOW_QUEUE_RECORDS);
-        let thread = std::thread::Builder::new().name("shadow-policy".into()).spawn({
-            let shared = shared.clone();
-            move || {
-                // On Linux this is about the calling thread alone. Without the right to it, it runs as others do.
-                let _ = rustix::process::nice(NICENESS);
-                run(&receiver, &shared, trace.as_ref());
-            }
-        })?;
-        Ok(Self { sender, shared, thread: Arc::new(Mutex::new(Some(thread))) })
+        active.iter().for_each(|component| shared.meet(component.digest(), component.family()));
+        let bounds = Load {
+            records: limits::SHADOW_QUEUE_RECORDS,
+            items: limits::SHADOW_QUEUE_ITEMS,
+            bytes: limits::SHADOW_QUEUE_BYTES,
+        };
+        let work = Judging { shared: shared.clone(), trace, last_moment: None };
+        let worker = Worker::start("shadow-policy", bounds, work)?;
+        Ok(Self { worker: Arc::new(worker), shared })
     }
 
     /// How it stands.
@@ -145,12 +152,7 @@ impl Shadow {
     /// Ends it; what waits in its queue is still decided, but not for longer than [`limits::SHADOW_CLOSE_TIME`]: then it is
     /// skipped and counted.
     pub async fn close(&self) {
-        self.shared.closing.store(true, Ordering::Release);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return };
-        thread.thread().unpark();
-        let joined = tokio::task::spawn_blocking(move || thread.join());
-        if tokio::time::timeout(limits::CLOSE_TIMEOUT, joined).await.is_err() {
+        if !self.worker.close(limits::CLOSE_TIMEOUT).await {
             tracing::warn!("the shadow policy did not end in time");
         }
     }
@@ -158,13 +160,14 @@ impl Shadow {
 
 impl DecisionSink for Shadow {
     fn record(&self, record: Arc<DecisionRecord>) {
-        if self.shared.closing.load(Ordering::Relaxed) || self.sender.try_send(record).is_err() {
+        let load = Load::of(&record);
+        if self.worker.offer(record, load).is_err() {
             self.shared.skipped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn swapped(&self, swap: &Swap) {
-        self.shared.families().insert(swap.after.digest(), swap.after.family().to_owned());
+        self.shared.meet(swap.after.digest(), swap.after.family());
     }
 }
 
@@ -174,40 +177,101 @@ impl std::fmt::Debug for Shadow {
     }
 }
 
-/// The lowest priority.
-const NICENESS: i32 = 19;
+/// What the shadow's thread does.
+struct Judging {
+    shared: Arc<Shared>,
+    trace: Option<TraceWriter>,
+    /// When it stops to decide, once it is to end.
+    last_moment: Option<Instant>,
+}
 
-fn run(receiver: &Receiver<Arc<DecisionRecord>>, shared: &Shared, trace: Option<&TraceWriter>) {
-    let mut idle = Duration::ZERO;
-    let mut last_moment = None;
-    loop {
-        // Read first: what was handed over before closing is in the queue by then.
-        let closing = shared.closing.load(Ordering::Acquire);
-        if closing {
-            last_moment = last_moment.or_else(|| Instant::now().checked_add(limits::SHADOW_CLOSE_TIME));
+impl Work for Judging {
+    type Message = Arc<DecisionRecord>;
+    /// A decision may take long: between two of them it is seen that it is to end.
+    const BATCH: usize = 1;
+
+    fn begin(&mut self) {
+        lower_thread(limits::SHADOW_NICENESS);
+    }
+
+    fn take(&mut self, record: Arc<DecisionRecord>) {
+        if self.last_moment.is_some_and(|last| Instant::now() >= last) {
+            self.shared.skipped.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.shared.judge(&record, self.trace.as_ref());
         }
-        match receiver.try_recv() {
-            Ok(_) if last_moment.is_some_and(|last| Instant::now() >= last) => {
-                shared.skipped.fetch_add(1, Ordering::Relaxed);
-            }
-            Ok(record) => {
-                idle = Duration::ZERO;
-                shared.judge(&record, trace);
-            }
-            Err(TryRecvError::Disconnected) => return,
-            Err(TryRecvError::Empty) if closing => return,
-            Err(TryRecvError::Empty) if idle < limits::WRITER_IDLE => {
-                std::thread::park_timeout(limits::WRITER_REST);
-                idle += limits::WRITER_REST;
-            }
-            Err(TryRecvError::Empty) => match receiver.recv_timeout(limits::WRITER_IDLE) {
-                Ok(record) => {
-                    idle = Duration::ZERO;
-                    shared.judge(&record, trace);
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Err(RecvTimeoutError::Disconnected) => return,
-            },
+    }
+
+    fn closing(&mut self) {
+        self.last_moment = Instant::now().checked_add(limits::SHADOW_CLOSE_TIME);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::contract::{Candidate, PlanConfig};
+    use crate::policy::{DecidedBy, Input};
+
+    fn candidate() -> Arc<PolicyComponent> {
+        Arc::new(PolicyComponent::embedded().unwrap())
+    }
+
+    fn plan(candidates: usize) -> Arc<DecisionRecord> {
+        let one = Candidate {
+            id: "id".into(),
+            failures: 0,
+            last_class: None,
+            last_duration_ms: None,
+            serving: false,
+            wanted: false,
+        };
+        let config = PlanConfig { slow_after_ms: 1_000, options: Vec::new() };
+        Arc::new(DecisionRecord {
+            sequence: 0,
+            subject: "plan".into(),
+            subject_sequence: 0,
+            input: Input::Plan { config, candidates: vec![one; candidates] },
+            moment: crate::model::Moment::default(),
+            seed: 1,
+            output: None,
+            fuel_budget: 0,
+            fuel: 0,
+            decided_by: DecidedBy::Deployed(Digest::of(b"other")),
+            reused_instance: false,
+            faulted: None,
+            default_fault: None,
+            corrections: Vec::new(),
+        })
+    }
+
+    #[test]
+    fn relatives_are_known_by_their_family_and_bounded() {
+        let shadow = Shadow::start(candidate(), &[candidate()], None).unwrap();
+        let family = crate::policy::EMBEDDED_FAMILY;
+        let digest = |number: usize| Digest::of(&number.to_le_bytes());
+        for number in 0..3 * limits::SHADOW_RELATIVES_MAX {
+            shadow.shared.meet(digest(number), if number % 2 == 0 { family } else { "another" });
         }
+        let newest = digest(3 * limits::SHADOW_RELATIVES_MAX - 2);
+        assert_eq!(shadow.shared.relatives().len(), limits::SHADOW_RELATIVES_MAX);
+        assert_eq!(shadow.shared.relatives().back(), Some(&newest));
+        assert!(shadow.shared.relatives().iter().all(|known| *known != digest(1)));
+        // Deployed again as of another family, it is no relative any more.
+        shadow.shared.meet(newest, "another");
+        assert!(!shadow.shared.relatives().contains(&newest));
+    }
+
+    #[test]
+    fn large_decisions_that_wait_are_bounded_by_their_items() {
+        let shadow = Shadow::start(candidate(), &[], None).unwrap();
+        let held = shadow.shared.relatives();
+        let large = plan(limits::SHADOW_QUEUE_ITEMS / 4);
+        for _ in 0..10 {
+            shadow.record(large.clone());
+        }
+        // Four fill it, one exceeds it: the thread has one of them in hand and can not go on.
+        assert_eq!(shadow.status().skipped, 5);
+        drop(held);
     }
 }

@@ -6,16 +6,17 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TryRecvError, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread::JoinHandle;
 
 use serde::Serialize;
 
 use super::format::{ConnectorsNote, ShadowNote, ToolsNote};
 use super::limits;
 use super::segment_writer::SegmentWriter;
+use super::segments::run_name;
+use super::worker::{Load, Refused, Worker};
 use crate::edge::files::Directory;
 use crate::model::Moment;
 use crate::policy::{DecisionRecord, DecisionSink, PolicyComponent, Swap};
@@ -27,9 +28,10 @@ pub struct TraceFacts {
     pub directory: Arc<dyn Directory>,
     /// The same as a path, for people.
     pub path: PathBuf,
-    /// How many bytes the folder may hold.
+    /// How many bytes the segments may take. The components beside them, as many as they name, do not count: the
+    /// largest one takes no room from the decisions.
     pub bytes_max: u64,
-    /// Names this process among those that share the folder.
+    /// Names this process among those that share the folder: small letters, digits and dashes. Others become dashes.
     pub run: String,
     /// When it starts.
     pub started: Moment,
@@ -52,18 +54,20 @@ pub struct TraceStatus {
     pub written: u64,
     /// Decisions that could not be written.
     pub dropped: u64,
+    /// Notes (swaps, differences of the shadow policy, changes of the catalog) that could not be written. The next segment
+    /// tells how deployment and catalog stand then.
+    pub notes_dropped: u64,
     /// Bytes written.
     pub bytes: u64,
     /// Why nothing can be written at the moment.
     pub failing: Option<String>,
 }
 
-/// Writes a trace. Cheap to clone; [`TraceWriter::close`] ends it.
+/// Writes a trace. Cheap to clone; [`TraceWriter::close`] ends it, and so does dropping the last clone.
 #[derive(Clone)]
 pub struct TraceWriter {
-    sender: SyncSender<Message>,
+    worker: Arc<Worker<Message>>,
     shared: Arc<Shared>,
-    thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
 /// What the writer's thread is handed.
@@ -80,13 +84,14 @@ pub(super) enum Message {
 pub(super) struct Shared {
     path: PathBuf,
     run: String,
-    closing: AtomicBool,
-    pub(super) queued_items: AtomicUsize,
     pub(super) written: AtomicU64,
     pub(super) dropped: AtomicU64,
+    notes_dropped: AtomicU64,
     pub(super) bytes: AtomicU64,
     failing: Mutex<Option<String>>,
     catalog: Mutex<Known>,
+    /// Whether the catalog changed without a line that says so: the queue was full.
+    pub(super) catalog_missed: AtomicBool,
 }
 
 /// What every segment is to tell, because an earlier one may be gone when it is read.
@@ -99,6 +104,10 @@ pub(super) struct Known {
 impl Shared {
     pub(super) fn drop_one(&self) {
         self.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn drop_notes(&self, notes: u64) {
+        self.notes_dropped.fetch_add(notes, Ordering::Relaxed);
     }
 
     pub(super) fn failing(&self) -> MutexGuard<'_, Option<String>> {
@@ -115,28 +124,22 @@ impl TraceWriter {
     ///
     /// # Errors
     /// If no thread can be started. A folder that can not be written to is no error here: it shows in [`Self::status`].
-    pub fn start(facts: TraceFacts) -> std::io::Result<Self> {
-        let (sender, receiver) = sync_channel(limits::QUEUE_RECORDS);
+    pub fn start(mut facts: TraceFacts) -> std::io::Result<Self> {
+        facts.run = run_name(&facts.run);
         let shared = Arc::new(Shared {
             path: facts.path.clone(),
             run: facts.run.clone(),
-            closing: AtomicBool::new(false),
-            queued_items: AtomicUsize::new(0),
             written: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
+            notes_dropped: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             failing: Mutex::default(),
             catalog: Mutex::default(),
+            catalog_missed: AtomicBool::new(false),
         });
-        let mut file = SegmentWriter::new(facts, shared.clone());
-        let thread = std::thread::Builder::new().name("trace".into()).spawn({
-            let shared = shared.clone();
-            move || {
-                file.begin_segment();
-                run(&receiver, &shared, &mut file);
-            }
-        })?;
-        Ok(Self { sender, shared, thread: Arc::new(Mutex::new(Some(thread))) })
+        let bounds = Load { records: limits::QUEUE_RECORDS, items: limits::QUEUE_ITEMS, bytes: limits::QUEUE_BYTES };
+        let worker = Worker::start("trace", bounds, SegmentWriter::new(facts, shared.clone()))?;
+        Ok(Self { worker: Arc::new(worker), shared })
     }
 
     /// How it stands.
@@ -146,6 +149,7 @@ impl TraceWriter {
             run: self.shared.run.clone(),
             written: self.shared.written.load(Ordering::Relaxed),
             dropped: self.shared.dropped.load(Ordering::Relaxed),
+            notes_dropped: self.shared.notes_dropped.load(Ordering::Relaxed),
             bytes: self.shared.bytes.load(Ordering::Relaxed),
             failing: self.shared.failing().clone(),
         }
@@ -153,7 +157,11 @@ impl TraceWriter {
 
     /// Notes a difference that the shadow policy made.
     pub fn shadow(&self, note: ShadowNote) {
-        self.send(Message::Shadow(Box::new(note)));
+        // Off the hot path, and not often: its size is looked up by writing it.
+        let bytes = serde_json::to_vec(&note).map_or(0, |line| line.len());
+        if self.worker.offer(Message::Shadow(Box::new(note)), Load::of_note(bytes)).is_err() {
+            self.shared.drop_notes(1);
+        }
     }
 
     /// Notes which connectors are described from now on.
@@ -163,7 +171,8 @@ impl TraceWriter {
             known.tools.retain(|connector, _| note.enabled.contains(connector));
             known.connectors = Some(note.clone());
         }
-        self.send(Message::Connectors(note));
+        let bytes = note.enabled.iter().chain(&note.disabled).map(String::len).sum();
+        self.catalog_note(Message::Connectors(note), bytes);
     }
 
     /// Notes which tools a connector serves from now on, if that is news.
@@ -176,100 +185,60 @@ impl TraceWriter {
             }
             known.tools.insert(note.connector.clone(), note.clone());
         }
-        self.send(Message::Tools(note));
+        let bytes = note.names.iter().map(String::len).sum();
+        self.catalog_note(Message::Tools(note), bytes);
     }
 
     /// Waits until what was handed over before is with the system: readers see it then. Blocks; not for async code.
     pub fn flush(&self) {
         let (done, flushed) = sync_channel(1);
-        if self.sender.send(Message::Flush(done)).is_ok() {
-            // Without an answer the thread has ended, and has written everything before.
+        if self.worker.insist(Message::Flush(done), usize::MAX, |_| false).is_ok() {
+            // Without an answer the thread has ended.
             let _ = flushed.recv();
+        } else {
+            self.worker.wait_for_end();
         }
     }
 
-    /// Ends it: everything handed over before is written and made durable. Waits at most [`limits::CLOSE_TIMEOUT`].
+    /// Ends it: everything handed over before is written and made durable; what is handed over later is counted as dropped.
+    /// Waits at most [`limits::CLOSE_TIMEOUT`], and leaves a thread that hangs to itself.
     pub async fn close(&self) {
-        self.shared.closing.store(true, Ordering::Release);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(thread) = thread else { return };
-        thread.thread().unpark();
-        let joined = tokio::task::spawn_blocking(move || thread.join());
-        if tokio::time::timeout(limits::CLOSE_TIMEOUT, joined).await.is_err() {
+        if !self.worker.close(limits::CLOSE_TIMEOUT).await {
             tracing::warn!("the trace did not end in time: its disk hangs");
         }
     }
 
-    fn send(&self, message: Message) {
-        if self.sender.try_send(message).is_err() {
-            self.shared.drop_one();
+    /// The catalog is known by now: if this finds no room, the whole is told later.
+    fn catalog_note(&self, message: Message, bytes: usize) {
+        match self.worker.offer(message, Load::of_note(bytes)) {
+            Ok(()) => {}
+            Err(Refused::Full) => self.shared.catalog_missed.store(true, Ordering::Relaxed),
+            Err(Refused::Closed) => self.shared.drop_notes(1),
         }
     }
 }
 
 impl DecisionSink for TraceWriter {
     fn record(&self, record: Arc<DecisionRecord>) {
-        let items = record.input.items();
-        // Two that look at once may both pass: the bound is one on memory, and soft by one decision a thread.
-        if items > 0 && self.shared.queued_items.fetch_add(items, Ordering::Relaxed) > limits::QUEUE_ITEMS {
-            self.shared.queued_items.fetch_sub(items, Ordering::Relaxed);
-            self.shared.drop_one();
-            return;
-        }
-        if self.shared.closing.load(Ordering::Relaxed) || self.sender.try_send(Message::Decision(record)).is_err() {
-            self.shared.queued_items.fetch_sub(items, Ordering::Relaxed);
+        let load = Load::of(&record);
+        if self.worker.offer(Message::Decision(record), load).is_err() {
             self.shared.drop_one();
         }
     }
 
     fn swapped(&self, swap: &Swap) {
-        self.send(Message::Swap(Box::new(swap.clone())));
+        // None is refused for want of room: without it nothing after it could be made again.
+        let message = Message::Swap(Box::new(swap.clone()));
+        let is_swap = |message: &Message| matches!(message, Message::Swap(_));
+        match self.worker.insist(message, limits::QUEUE_SWAPS, is_swap) {
+            Ok(None) => {}
+            Ok(Some(_)) | Err(_) => self.shared.drop_notes(1),
+        }
     }
 }
 
 impl std::fmt::Debug for TraceWriter {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_struct("TraceWriter").field("status", &self.status()).finish_non_exhaustive()
-    }
-}
-
-/// Empties the queue until it is told to end, or nobody is left to fill it.
-fn run(receiver: &Receiver<Message>, shared: &Shared, file: &mut SegmentWriter) {
-    let mut idle = std::time::Duration::ZERO;
-    loop {
-        // Read first: what was handed over before closing is in the queue by then.
-        let closing = shared.closing.load(Ordering::Acquire);
-        let mut some = false;
-        loop {
-            match receiver.try_recv() {
-                Ok(message) => {
-                    some = true;
-                    file.take(message);
-                }
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => return file.end(),
-            }
-        }
-        file.note_dropped();
-        file.write_out();
-        if closing {
-            return file.end();
-        }
-        if some {
-            idle = std::time::Duration::ZERO;
-        }
-        if idle < limits::WRITER_IDLE {
-            std::thread::park_timeout(limits::WRITER_REST);
-            idle += limits::WRITER_REST;
-            continue;
-        }
-        match receiver.recv_timeout(limits::WRITER_IDLE) {
-            Ok(message) => {
-                idle = std::time::Duration::ZERO;
-                file.take(message);
-            }
-            Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return file.end(),
-        }
     }
 }

@@ -1,17 +1,18 @@
 //! `cortex-mcp policy check`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use cortex_mcp::policy::limits;
+use cortex_mcp::policy::{PolicyComponent, limits};
 use cortex_mcp::trace::{ReplayReport, dry_run};
 use serde_json::json;
 
 use crate::cli::client::GatewayAddress;
 use crate::cli::error::{CommandError, Exit};
 use crate::cli::output::{Output, Tone};
-use crate::cli::replay::{read_candidate, replay, tell};
+use crate::cli::replay::{Replayed, read_candidate, replay, tell};
 use crate::cli::traces::usual_trace;
 
 /// Checks a policy before it may decide: its imports, exports and limits, every function once, and the decisions of a trace:
@@ -21,7 +22,8 @@ use crate::cli::traces::usual_trace;
   cortex-mcp policy check my-policy.wasm
   cortex-mcp policy check my-policy.wasm --trace incident.jsonl --json
 
-Exit codes: 0 it can be deployed (differences are no failure), 1 it can not be loaded, or it faults.")]
+Exit codes: 0 it can be deployed (differences are no failure), 1 it can not be loaded, it faults, or a trace that --trace
+names can not be read.")]
 pub(super) struct Check {
     /// The component.
     file: PathBuf,
@@ -49,19 +51,7 @@ impl Check {
         let compile_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
         let inspection = candidate.inspection().clone();
         let dry_run = dry_run(&candidate);
-        let traces = match (self.trace.is_empty(), usual_trace(&self.address)) {
-            (false, _) => self.trace,
-            // Nobody asked for one, and there may be none yet.
-            (true, usual) => match usual.await {
-                Ok(usual) => vec![usual],
-                Err(CommandError::NoTrace { .. }) => Vec::new(),
-                Err(error) => return Err(error),
-            },
-        };
-        let replayed = match traces.as_slice() {
-            [] => None,
-            traces => Some(replay(*output, traces, Some(candidate.clone()))?),
-        };
+        let Compared { traces, replayed, failure } = self.compare(*output, candidate).await?;
         let report = replayed.as_ref().map(|replayed| &replayed.report);
         let faults = u64::try_from(dry_run.faults.len()).unwrap_or(u64::MAX) + report.map_or(0, |report| report.faults);
         output.value(&json!({
@@ -72,6 +62,8 @@ impl Check {
             "exports": inspection.exports,
             "dry_run": dry_run,
             "trace": report,
+            "traces": traces,
+            "trace_failure": failure,
             "deployable": faults == 0,
         }));
         output.line(format_args!("digest   {}", inspection.digest));
@@ -92,13 +84,50 @@ impl Check {
             output.line(format_args!("         {}: {}", fault.function.name(), fault.fault));
         }
         output.line("");
-        match &replayed {
-            Some(replayed) => tell(*output, replayed, true),
-            None => output
+        let named: Vec<String> = traces.iter().map(|trace| trace.display().to_string()).collect();
+        match (&replayed, &failure) {
+            (Some(replayed), _) => {
+                output.line(format_args!("compared with the decisions in {}:", named.join(", ")));
+                tell(*output, replayed, true);
+            }
+            (None, Some(failure)) => output.line(format_args!(
+                "the usual trace at {} could not be compared: {failure}; name another with --trace",
+                named.join(", ")
+            )),
+            (None, None) => output
                 .line("no trace is at hand: what it would decide otherwise is not known; name a trace with --trace"),
         }
         output.line(verdict(*output, faults, report));
         Ok(if faults == 0 { Exit::Good } else { Exit::Failed })
+    }
+}
+
+/// What a candidate was compared with.
+struct Compared {
+    traces: Vec<PathBuf>,
+    replayed: Option<Replayed>,
+    /// Why the usual trace could not be read: nobody asked for it.
+    failure: Option<String>,
+}
+
+impl Check {
+    /// Makes the decisions of the named traces again, or of the usual one, if there is one.
+    async fn compare(self, output: Output, candidate: Arc<PolicyComponent>) -> Result<Compared, CommandError> {
+        if !self.trace.is_empty() {
+            let replayed = replay(output, &self.trace, Some(candidate))?;
+            return Ok(Compared { traces: self.trace, replayed: Some(replayed), failure: None });
+        }
+        let traces = match usual_trace(&self.address).await {
+            Ok(usual) => vec![usual],
+            Err(CommandError::NoTrace { .. }) => {
+                return Ok(Compared { traces: Vec::new(), replayed: None, failure: None });
+            }
+            Err(error) => return Err(error),
+        };
+        Ok(match replay(output, &traces, Some(candidate)) {
+            Ok(replayed) => Compared { traces, replayed: Some(replayed), failure: None },
+            Err(error) => Compared { traces, replayed: None, failure: Some(error.to_string()) },
+        })
     }
 }
 

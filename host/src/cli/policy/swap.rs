@@ -7,7 +7,6 @@ use clap::Args;
 use cortex_mcp::policy::{InstanceUse, PolicyComponent};
 use serde_json::Value;
 
-use super::in_file;
 use crate::cli::client::GatewayAddress;
 use crate::cli::error::{CommandError, Exit};
 use crate::cli::output::Output;
@@ -19,6 +18,7 @@ use crate::cli::output::Output;
   cortex-mcp policy swap my-policy.wasm
   cortex-mcp policy swap --back
   cortex-mcp policy swap --to 3f786850e387
+  cortex-mcp policy swap --to 3f786850e387 --family my-policy
 
 From another machine, or where tokens are configured, CORTEX_GATEWAY_TOKEN must hold one with admin = true.")]
 pub(super) struct Swap {
@@ -35,11 +35,12 @@ pub(super) struct Swap {
     to: Option<String>,
 
     /// Whose memos it is given; by default only its own digest's. The embedded default is of the family cortex-default.
-    #[arg(long, value_name = "NAME", requires = "file")]
+    /// With --to, the family that it was deployed with.
+    #[arg(long, value_name = "NAME", conflicts_with = "back")]
     family: Option<String>,
 
     /// Use its instances again, as `reuse = true` in gateway.toml does.
-    #[arg(long, requires = "file")]
+    #[arg(long, conflicts_with = "back")]
     reuse: bool,
 
     #[command(flatten)]
@@ -48,23 +49,23 @@ pub(super) struct Swap {
 
 impl Swap {
     pub(super) async fn run(self, output: &Output) -> Result<Exit, CommandError> {
+        if self.reuse && self.to.is_some() && self.family.is_none() {
+            return Err(CommandError::Usage("--to DIGEST --reuse names a policy only together with --family".into()));
+        }
         let gateway = self.gateway.open()?;
+        let mut query: Vec<(&str, &str)> = Vec::new();
+        query.extend(self.to.iter().map(|digest| ("digest", digest.as_str())));
+        query.extend(self.family.iter().map(|family| ("family", family.as_str())));
+        if self.reuse {
+            query.push(("reuse", "true"));
+        }
         let answer = match &self.file {
             Some(file) => {
                 // Whatever is wrong with it is told here, where the file is.
-                PolicyComponent::read(file, self.family.as_deref(), InstanceUse::Fresh)?;
-                let bytes = std::fs::read(file).map_err(in_file(file))?;
-                let mut query: Vec<(&str, &str)> =
-                    self.family.iter().map(|family| ("family", family.as_str())).collect();
-                if self.reuse {
-                    query.push(("reuse", "true"));
-                }
-                gateway.send("/policy", &query, Bytes::from(bytes)).await?
+                let component = PolicyComponent::read(file, self.family.as_deref(), InstanceUse::Fresh)?;
+                gateway.swap(&query, Bytes::from_owner(component.bytes().clone())).await?
             }
-            None => {
-                let query: Vec<(&str, &str)> = self.to.iter().map(|digest| ("digest", digest.as_str())).collect();
-                gateway.send("/policy/back", &query, Bytes::new()).await?
-            }
+            None => gateway.swap_back(&query).await?,
         };
         let report: Value =
             serde_json::from_slice(&answer).map_err(|error| CommandError::Refused(error.to_string()))?;
@@ -72,8 +73,15 @@ impl Swap {
         let digest =
             |place: &str| report[place]["digest"].as_str().unwrap_or_default().chars().take(12).collect::<String>();
         let (before, after) = (digest("before"), digest("after"));
-        if before == after {
+        if report["before"] == report["after"] {
             output.line(format_args!("{after} was deployed already"));
+        } else if before == after {
+            output.line(format_args!(
+                "{after} again, of the family {}, after {} decisions",
+                report["after"]["family"].as_str().unwrap_or_default(),
+                report["decisions"]
+            ));
+            output.line("go back with: cortex-mcp policy swap --back");
         } else {
             output.line(format_args!("{before} -> {after}, after {} decisions", report["decisions"]));
             output.line(format_args!("go back with: cortex-mcp policy swap --to {before}"));

@@ -39,6 +39,8 @@ pub struct Why {
     /// The last verdict on each subject: one that only repeats it is no news.
     verdicts: HashMap<String, Quiet>,
     tool_seen: ToolSeen,
+    /// How often the first reading met names that it did not keep.
+    names_others: u64,
 }
 
 /// When a tool was last served.
@@ -77,6 +79,7 @@ impl Why {
             missing: 0,
             verdicts: HashMap::new(),
             tool_seen: ToolSeen::default(),
+            names_others: survey.others(),
         })
     }
 
@@ -167,6 +170,7 @@ impl Why {
             total: self.total,
             missing: self.missing,
             torn: 0,
+            names_others: self.names_others,
             chain,
             is_cut: cut > 0 || self.overflowed,
         }
@@ -209,7 +213,9 @@ impl Why {
     }
 
     fn meet(&mut self, policy: &PolicyNote) {
-        self.families.insert(policy.digest, policy.family.clone());
+        if self.families.len() < limits::FAMILIES_KEPT || self.families.contains_key(&policy.digest) {
+            self.families.insert(policy.digest, policy.family.clone());
+        }
     }
 
     /// Whose view of a decision is to be told; none if it does not concern the subject.
@@ -240,7 +246,13 @@ impl Why {
         if record.input.function() == Function::Lookup {
             let verdict = told.quiet.take();
             let before = match &verdict {
-                Some(verdict) => self.verdicts.insert(record.subject.clone(), verdict.clone()),
+                Some(verdict) => {
+                    if self.verdicts.len() >= limits::VERDICTS_KEPT {
+                        // What repeats one of them is told once more.
+                        self.verdicts.clear();
+                    }
+                    self.verdicts.insert(record.subject.clone(), verdict.clone())
+                }
                 None => self.verdicts.remove(&record.subject),
             };
             told.quiet = (verdict.is_some() && before == verdict).then_some(Quiet::Step);

@@ -38,8 +38,11 @@ pub struct WhyReport {
     pub shown: usize,
     /// How many decisions, on whatever subject, the trace says that it lacks.
     pub missing: u64,
-    /// Last lines that a crash tore; they were skipped.
+    /// Last lines that are incomplete; they were skipped. A gateway crashed there, or is writing them.
     pub torn: u64,
+    /// How often the trace names connectors, tools, entries and subjects beyond those that are kept to tell what a name
+    /// means, and to suggest.
+    pub names_others: u64,
     /// Decisions and notes for people: what is no news is folded.
     #[serde(skip)]
     pub chain: Vec<Row>,

@@ -47,12 +47,16 @@ pub struct Survey {
     connectors: BTreeSet<String>,
     /// What each connector serves by its last line.
     tools: BTreeMap<String, Vec<String>>,
+    /// How many names those are.
+    tool_names: usize,
     /// The connectors that ever served a tool of the name that is asked for.
     serving: BTreeSet<String>,
     entries: BTreeSet<String>,
     is_entry: bool,
     runs: BTreeMap<String, Moment>,
     run: String,
+    /// Names that were met and not kept, as often as they were met.
+    others: u64,
 }
 
 impl Survey {
@@ -63,11 +67,13 @@ impl Survey {
             subjects: BTreeSet::new(),
             connectors: BTreeSet::new(),
             tools: BTreeMap::new(),
+            tool_names: 0,
             serving: BTreeSet::new(),
             entries: BTreeSet::new(),
             is_entry: false,
             runs: BTreeMap::new(),
             run: String::new(),
+            others: 0,
         }
     }
 
@@ -81,8 +87,10 @@ impl Survey {
             Line::Decision(record) => {
                 self.note_moment(record.moment);
                 if !self.subjects.contains(&record.subject) {
-                    self.subjects.insert(record.subject.clone());
-                    self.connectors.extend(connector_of(&record.subject).map(str::to_owned));
+                    self.note_subject(&record.subject);
+                    if let Some(connector) = connector_of(&record.subject) {
+                        self.note_connector(connector);
+                    }
                 }
                 match (&record.input, &record.output) {
                     (Input::Adopt { base, found, .. }, _) => {
@@ -98,17 +106,56 @@ impl Survey {
             Line::Swap(swap) => self.note_moment(swap.moment),
             Line::Connectors(note) => {
                 self.note_moment(note.moment);
-                self.connectors.extend(note.enabled.iter().chain(&note.disabled).cloned());
+                note.enabled.iter().chain(&note.disabled).for_each(|connector| self.note_connector(connector));
             }
             Line::Tools(note) => {
                 self.note_moment(note.moment);
-                self.connectors.insert(note.connector.clone());
-                if note.names.iter().any(|name| name == self.asked_tool()) {
+                self.note_connector(&note.connector);
+                if note.names.iter().any(|name| name == self.asked_tool())
+                    && (self.serving.len() < limits::CONNECTORS_KEPT || self.serving.contains(&note.connector))
+                {
                     self.serving.insert(note.connector.clone());
                 }
-                self.tools.insert(note.connector.clone(), note.names.clone());
+                self.note_tools(&note.connector, &note.names);
             }
             Line::Shadow(_) | Line::Dropped(_) => {}
+        }
+    }
+
+    fn note_subject(&mut self, subject: &str) {
+        const MAP: &str = "service-map/";
+        let is_first_of_map =
+            subject.starts_with(MAP) && !self.subjects.range(MAP.to_owned()..).any(|known| known.starts_with(MAP));
+        let is_asked = subject == self.text || subject == "registry" || is_first_of_map;
+        self.others += u64::from(!keep(&mut self.subjects, limits::SUBJECTS_KEPT, subject, is_asked));
+    }
+
+    fn note_connector(&mut self, connector: &str) {
+        if self.connectors.contains(connector) {
+            return;
+        }
+        let path = self.text.strip_prefix("connector/").unwrap_or_default();
+        let is_of_path = path.strip_prefix(connector).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        // Or the beginning of a tool's name: there are as many as it has characters, at most.
+        let is_asked = is_of_path || self.asked_tool().starts_with(connector);
+        self.others += u64::from(!keep(&mut self.connectors, limits::CONNECTORS_KEPT, connector, is_asked));
+    }
+
+    /// Notes what a connector serves, to suggest it: as much of it as there is room for.
+    fn note_tools(&mut self, connector: &str, names: &[String]) {
+        self.tool_names -= self.tools.remove(connector).map_or(0, |before| before.len());
+        let room = limits::TOOL_NAMES_KEPT.saturating_sub(self.tool_names);
+        let short = names.iter().filter(|name| name.len() <= limits::NAME_BYTES_KEPT);
+        let kept: Vec<String> =
+            if self.tools.len() < limits::CONNECTORS_KEPT && connector.len() <= limits::NAME_BYTES_KEPT {
+                short.take(room).cloned().collect()
+            } else {
+                Vec::new()
+            };
+        self.others = self.others.saturating_add(u64::try_from(names.len() - kept.len()).unwrap_or(u64::MAX));
+        if !kept.is_empty() {
+            self.tool_names += kept.len();
+            self.tools.insert(connector.to_owned(), kept);
         }
     }
 
@@ -116,13 +163,15 @@ impl Survey {
         let asked = self.text.strip_prefix("registry/").unwrap_or(&self.text).to_owned();
         for name in names {
             self.is_entry |= *name == asked;
-            if self.entries.len() < limits::ENTRY_NAMES && !self.entries.contains(name) {
-                self.entries.insert(name.clone());
-            }
+            self.others += u64::from(!keep(&mut self.entries, limits::ENTRY_NAMES, name, false));
         }
     }
 
     fn note_moment(&mut self, moment: Moment) {
+        if self.runs.len() >= limits::RUNS_KEPT && !self.runs.contains_key(&self.run) {
+            let earliest = self.runs.iter().min_by_key(|(_, moment)| moment.wall).map(|(run, _)| run.clone());
+            earliest.and_then(|run| self.runs.remove(&run));
+        }
         let known = self.runs.entry(self.run.clone()).or_insert(moment);
         // One run has one boot, whose clock never steps. Notes that a segment repeats are older than what came before.
         if moment.boot >= known.boot {
@@ -132,6 +181,11 @@ impl Survey {
 
     fn asked_tool(&self) -> &str {
         self.text.strip_prefix("tool/").unwrap_or(&self.text)
+    }
+
+    /// How often names were met that were not kept.
+    pub(super) fn others(&self) -> u64 {
+        self.others
     }
 
     /// The run that ended last, and its last moment.
@@ -255,6 +309,12 @@ impl Survey {
     }
 }
 
+/// Keeps a name, if it is asked for or there is room for it. Whether it is kept.
+fn keep(names: &mut BTreeSet<String>, most: usize, name: &str, is_asked: bool) -> bool {
+    let has_room = names.len() < most && name.len() <= limits::NAME_BYTES_KEPT;
+    names.contains(name) || ((has_room || is_asked) && names.insert(name.to_owned()))
+}
+
 /// The connector that a subject belongs to.
 pub(super) fn connector_of(subject: &str) -> Option<&str> {
     let (id, _) = subject.strip_prefix("connector/")?.split_once('/')?;
@@ -291,6 +351,7 @@ fn edits(from: &str, to: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::{ConnectorsNote, ToolsNote};
 
     fn survey(text: &str) -> Survey {
         let mut survey = Survey::new(text);
@@ -308,7 +369,7 @@ mod tests {
     }
 
     fn target(text: &str) -> Target {
-        survey(text).resolve().unwrap_or_else(|error| panic!("{error}")).target
+        target_of(&survey(text))
     }
 
     #[test]
@@ -359,6 +420,60 @@ mod tests {
         survey.connectors.insert("map".into());
         let error = survey.resolve().unwrap_err().to_string();
         assert!(error.contains("connector/map") && error.contains("service-map/"), "{error}");
+    }
+
+    fn entry(line: Line) -> Entry {
+        let file = std::sync::Arc::new(std::path::PathBuf::new());
+        Entry { place: crate::trace::Place { file, line: 1 }, line }
+    }
+
+    fn connectors(ids: impl IntoIterator<Item = String>) -> Entry {
+        entry(Line::Connectors(ConnectorsNote { enabled: ids.into_iter().collect(), ..ConnectorsNote::default() }))
+    }
+
+    fn tools(connector: &str, names: impl IntoIterator<Item = String>) -> Entry {
+        let (connector, names) = (connector.to_owned(), names.into_iter().collect());
+        entry(Line::Tools(ToolsNote { moment: Moment::default(), connector, names }))
+    }
+
+    #[test]
+    fn what_is_kept_of_a_trace_is_bounded_and_what_is_asked_for_is_found_nevertheless() {
+        let most = limits::CONNECTORS_KEPT;
+        for asked in ["last", "connector/last", "last__tool"] {
+            let mut survey = Survey::new(asked);
+            survey.take(&connectors((0..most + 5).map(|number| format!("c{number}"))));
+            survey.take(&connectors(["x".repeat(10_000), "last".to_owned()]));
+            assert_eq!((survey.connectors.len(), survey.others()), (most + 1, 6));
+            assert!(survey.resolve().is_ok(), "{asked}");
+        }
+        let mut survey = Survey::new("last");
+        for connector in 0..3 {
+            let names = (0..limits::TOOL_NAMES_KEPT / 2).map(|number| format!("t{number}"));
+            survey.take(&tools(&connector.to_string(), names));
+        }
+        assert_eq!(survey.tools.values().flatten().count(), limits::TOOL_NAMES_KEPT);
+        assert_eq!(survey.others(), limits::TOOL_NAMES_KEPT as u64 / 2);
+        survey.take(&tools("0", []));
+        survey.take(&tools("9", ["last".to_owned()]));
+        assert_eq!(target_of(&survey), Target::Tool { name: "last".into(), connector: "9".into() });
+        for number in 0..limits::SUBJECTS_KEPT + 5 {
+            survey.note_subject(&format!("s{number}"));
+        }
+        for subject in ["service-map/refresh", "service-map/cache", "registry", "last"] {
+            survey.note_subject(subject);
+        }
+        assert_eq!(survey.subjects.len(), limits::SUBJECTS_KEPT + 3);
+        assert!(!survey.subjects.contains("service-map/cache") && survey.subjects.contains("registry"));
+        for number in 0..2 * limits::RUNS_KEPT {
+            survey.run = format!("r{number}");
+            survey.note_moment(Moment { wall: crate::model::WallMs(number as u64), ..Moment::default() });
+        }
+        assert_eq!(survey.runs.len(), limits::RUNS_KEPT);
+        assert_eq!(survey.latest_run().unwrap().0, format!("r{}", 2 * limits::RUNS_KEPT - 1));
+    }
+
+    fn target_of(survey: &Survey) -> Target {
+        survey.resolve().unwrap_or_else(|error| panic!("{error}")).target
     }
 
     #[test]
