@@ -145,7 +145,7 @@ const INDEX: &[(&str, &str, &str)] = &[
     ("S4", ROLLBACK, "many_readers_at_once_cause_one_refresh"),
     ("S5", SYNC, "a_server_that_hangs_for_ever_costs_only_itself"),
     ("S6", REFRESH, "steady_runs_follow_the_interval_with_jitter_drawn_per_run"),
-    ("S7", "host/src/config/settings.rs", "values_out_of_range_are_refused_with_the_range"),
+    ("S7", "host/src/config/settings/tests.rs", "values_out_of_range_are_refused_with_the_range"),
     ("S7", "host/src/config/environment.rs", "numbers_are_decimal_digits_only"),
     ("S7", REFRESH, "whatever_the_configuration_an_unforced_run_never_storms"),
     ("S8", "guest/src/environment.rs", "jitter_keeps_to_its_share"),

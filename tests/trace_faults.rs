@@ -14,7 +14,7 @@ use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::edge::files::{Directory, MemoryDirectory};
 use cortex_mcp::edge::virtual_network::VirtualNetwork;
 use cortex_mcp::policy::contract::Pending;
-use cortex_mcp::policy::{DecisionRecord, DecisionSink, Input, Output, Policy, PolicyComponent, Subject};
+use cortex_mcp::policy::{DecisionRecord, DecisionSink, Input, InstanceUse, Output, Policy, PolicyComponent, Subject};
 use cortex_mcp::telemetry::Metrics;
 use cortex_mcp::trace::{
     ConnectorsNote, Difference, DroppedNote, Line, ShadowNote, SwapNote, ToolsNote, TraceStatus, TraceWriter, limits,
@@ -393,4 +393,55 @@ async fn each_component_outlives_its_run_for_as_long_as_one_of_its_decisions_doe
     support::traces::writer_of("last", Arc::new(directory.clone()), &clock, 64 << 20).close().await;
     let components = directory.names().unwrap().into_iter().filter(|name| name.ends_with(".wasm")).count();
     assert_eq!(components, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn files_of_somebody_else_that_can_not_be_touched_stop_no_trace_and_stay() {
+    let disk = FaultyDisk::default();
+    // An older run of another user, with a component that nobody else names, and more than the trace may take.
+    let segment = "trace-1000000000000-0f0f-000000.jsonl";
+    disk.inner.replace(segment, &[b'x'; 50_000]).unwrap();
+    let component = format!("policy-{}.wasm", "0f".repeat(32));
+    disk.inner.replace(&component, b"theirs").unwrap();
+    disk.faults().foreign = Some("0f0f");
+    let recorded = Recorded::on(Arc::new(disk.clone()), 20_000);
+    for _ in 0..10 {
+        recorded.decide(50);
+        recorded.trace.flush();
+    }
+    recorded.trace.close().await;
+    let status = recorded.trace.status();
+    assert_eq!((status.written, status.dropped, status.failing), (500, 0, None));
+    let names = disk.inner.names().unwrap();
+    assert!(names.contains(&segment.to_owned()) && names.contains(&component), "{names:?}");
+    // One's own oldest decisions go all the same.
+    let own = segments(&disk.inner).into_iter().filter(|name| name.contains("-run-"));
+    let held: u64 = own.map(|name| disk.inner.look(&name).unwrap().unwrap().length).sum();
+    assert!(held < 20_000, "{held}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deployed_policy_stands_last_in_a_header_also_if_its_bytes_are_those_of_another() {
+    let directory = MemoryDirectory::new();
+    let recorded = Recorded::on(Arc::new(directory.clone()), 60_000);
+    let default = recorded.policy.deployed();
+    let twin = PolicyComponent::load(default.bytes(), "twin", InstanceUse::Fresh).unwrap();
+    recorded.policy.swap(Arc::new(twin));
+    recorded.decide(1);
+    recorded.policy.swap(default.clone());
+    for _ in 0..10 {
+        recorded.decide(20);
+        recorded.trace.flush();
+    }
+    recorded.trace.close().await;
+    let headers: Vec<_> = lines(dump(&directory).path())
+        .into_iter()
+        .filter_map(|entry| if let Line::Header(header) = entry.line { Some(header) } else { None })
+        .collect();
+    assert!(headers.len() > 2);
+    for header in &headers[1..] {
+        assert_eq!(header.policies.last().map(|note| note.family.as_str()), Some(default.family()), "{header:?}");
+    }
+    let report = replayed(dump(&directory).path());
+    assert_eq!((report.equal, report.skipped), (report.records, 0));
 }

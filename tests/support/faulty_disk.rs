@@ -16,6 +16,8 @@ pub(crate) struct Faults {
     pub(crate) truncate: bool,
     /// Putting a whole file in its place, for this reason.
     pub(crate) replace: Option<io::ErrorKind>,
+    /// Whatever is done with files whose names hold this: they are somebody else's.
+    pub(crate) foreign: Option<&'static str>,
 }
 
 /// The directory.
@@ -33,6 +35,11 @@ struct FaultyFile {
 impl FaultyDisk {
     pub(crate) fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap()
+    }
+
+    fn own(&self, name: &str) -> io::Result<()> {
+        let foreign = self.faults().foreign.is_some_and(|part| name.contains(part));
+        if foreign { Err(io::ErrorKind::PermissionDenied.into()) } else { Ok(()) }
     }
 }
 
@@ -62,6 +69,7 @@ impl AppendFile for FaultyFile {
 
 impl Directory for FaultyDisk {
     fn read(&self, name: &str) -> io::Result<Option<Vec<u8>>> {
+        self.own(name)?;
         self.inner.read(name)
     }
 
@@ -83,6 +91,7 @@ impl Directory for FaultyDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
+        self.own(name)?;
         self.inner.remove(name)
     }
 
@@ -91,6 +100,7 @@ impl Directory for FaultyDisk {
     }
 
     fn try_lock(&self, name: &str) -> io::Result<Option<LockGuard>> {
+        self.own(name)?;
         self.inner.try_lock(name)
     }
 }

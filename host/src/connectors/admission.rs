@@ -161,10 +161,11 @@ impl Queue {
         let clock = self.policy.edge().clock.clone();
         loop {
             let next_slow = self.next_slow();
+            let mut taken = None;
             tokio::select! {
                 () = stop.cancelled() => return,
                 message = receiver.recv() => match message {
-                    Some(message) => self.take(message),
+                    Some(message) => taken = Some(message),
                     None => return,
                 },
                 Ok(()) = settings.changed() => {}
@@ -173,6 +174,9 @@ impl Queue {
             }
             // Here and not in the branch: what was sent before a message binds who sent the message.
             self.follow(&settings.borrow_and_update());
+            if let Some(message) = taken {
+                self.take(message);
+            }
             if self.window_ends.is_none() {
                 self.admit();
             }

@@ -98,11 +98,12 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Ok(()) = swaps.changed() => self.upkeep.judge_if_swapped(),
+                // Before the swap that a reload brings: the new policy is not asked with the former options.
                 Ok(()) = settings.changed() => {
                     let in_force = settings.borrow_and_update().clone();
                     self.reconfigure(&in_force);
                 }
+                Ok(()) = swaps.changed() => self.upkeep.judge_if_swapped(),
                 signals = handle.signals.take() => self.signalled(signals),
                 (run, ended) = ended(&mut self.running) => self.ended(run, ended),
                 reached = contacted(&mut self.contacting) => self.contacted(reached),

@@ -74,7 +74,7 @@ pub(super) async fn swap_policy(
     if let Some(refused) = wrong_type(&headers, WASM_TYPE) {
         return refused;
     }
-    // First of all: a body and a thread are held by one change at a time.
+    // First of all: a thread is held by one change at a time.
     let changing = match gateway.try_begin_change() {
         Ok(changing) => changing,
         Err(busy) => return swapped(Err(busy)),

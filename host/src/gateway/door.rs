@@ -8,7 +8,7 @@
 //! very machine, which no proxy passed on and no web page made. A reverse proxy on this machine connects from it for
 //! everybody: whoever runs one needs tokens, because not every proxy says that it is one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -83,7 +83,11 @@ impl Rules {
     fn new(settings: &Settings, listen: SocketAddr) -> Self {
         let mut hosts: Vec<String> = settings.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
         hosts.push(listen.to_string());
-        hosts.push(listen.ip().to_string());
+        hosts.push(match listen.ip() {
+            IpAddr::V4(ip) => ip.to_string(),
+            // As it stands in a URL, and hence in `Host`.
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        });
         let origins = settings.allowed_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect();
         Self { hosts, origins, tokens: settings.tokens.clone() }
     }
@@ -223,11 +227,7 @@ fn without_port(host: &str) -> &str {
 
 fn is_loopback(host: &str) -> bool {
     host == "localhost"
-        || host
-            .trim_start_matches('[')
-            .trim_end_matches(']')
-            .parse::<std::net::IpAddr>()
-            .is_ok_and(|ip| ip.is_loopback())
+        || host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]
@@ -265,6 +265,20 @@ mod tests {
             assert_eq!(door.judge(&headers(&[("host", host)])), Err(Refused::Host), "{host}");
         }
         assert_eq!(door.judge(&HeaderMap::new()), Err(Refused::Host));
+    }
+
+    #[test]
+    fn a_listen_address_is_known_with_every_port_in_both_families() {
+        let settings = Settings::from_environment(&Environment::default()).unwrap();
+        for (listen, hosts) in [
+            ("192.0.2.7:8420", ["192.0.2.7", "192.0.2.7:8420", "192.0.2.7:9000"]),
+            ("[fd00::1]:8420", ["[fd00::1]", "[fd00::1]:8420", "[fd00::1]:9000"]),
+        ] {
+            let rules = Rules::new(&settings, listen.parse().unwrap());
+            for host in hosts {
+                assert_eq!(rules.judge(&headers(&[("host", host)])), Ok(None), "{host} on {listen}");
+            }
+        }
     }
 
     #[test]

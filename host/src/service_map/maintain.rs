@@ -145,11 +145,12 @@ impl Maintainer {
                 }
                 () = signals.wanted.notified() => self.upkeep.wanted(),
                 () = signals.resumed.notified() => self.upkeep.resumed(),
-                Ok(()) = swaps.changed() => self.upkeep.judge_if_swapped(),
+                // Before the swap that a reload brings: the new policy is not asked with the former options.
                 Ok(()) = configured.changed() => {
                     let upkeep = configured.borrow_and_update().clone();
                     self.upkeep.reconfigure(upkeep);
                 }
+                Ok(()) = swaps.changed() => self.upkeep.judge_if_swapped(),
                 (run, requested, result) = ended(&mut running) => {
                     running = None;
                     self.ended(run, requested, result).await;

@@ -54,7 +54,7 @@ pub struct Header {
     pub policies: Vec<PolicyNote>,
     /// The bounds of the sandbox.
     pub limits: LimitsNote,
-    /// The effective configuration, redacted.
+    /// The effective configuration when the run began, redacted.
     pub configuration: serde_json::Value,
 }
 

@@ -51,6 +51,9 @@ pub const SHADOW_NOTES_MAX: u64 = 10_000;
 /// deciding thread a system call.
 pub const WRITER_REST: Duration = Duration::from_millis(10);
 
+/// How often a writer looks whether the folder is free before it begins a segment all the same.
+pub const FOLDER_ATTEMPTS: usize = 100;
+
 /// How long nothing comes in before the writer sleeps until it is woken.
 pub const WRITER_IDLE: Duration = Duration::from_secs(1);
 

@@ -13,7 +13,7 @@ use super::format::{
     ConnectorsNote, DroppedNote, FORMAT, Header, LimitsNote, PolicyNote, ShadowNote, SwapNote, ToolsNote,
 };
 use super::limits;
-use super::segments::{SegmentName, component_file, prune};
+use super::segments::{SegmentName, alone, component_file, prune};
 use super::worker::Work;
 use super::writer::{Message, Shared, TraceFacts};
 use crate::edge::files::AppendFile;
@@ -139,7 +139,6 @@ impl SegmentWriter {
     }
 
     fn tell_catalog(&mut self) {
-        self.shared.catalog_missed.store(false, Ordering::Relaxed);
         let known = self.shared.catalog().clone();
         if let Some(connectors) = &known.connectors {
             self.push(&LineRef::Connectors(connectors));
@@ -259,7 +258,14 @@ impl SegmentWriter {
     fn try_begin_segment(&mut self) -> io::Result<()> {
         self.lose_buffer();
         let facts = &self.facts;
-        prune(facts.directory.as_ref(), facts.bytes_max.saturating_sub(facts.bytes_max / limits::SEGMENTS))?;
+        // Until the header is written: nobody else removes what it names before it can be read.
+        let guard = alone(facts.directory.as_ref());
+        let room = facts.bytes_max.saturating_sub(facts.bytes_max / limits::SEGMENTS);
+        if guard.is_some()
+            && let Err(error) = prune(facts.directory.as_ref(), room)
+        {
+            tracing::warn!(%error, folder = %facts.path.display(), "old decisions can not be removed from the trace");
+        }
         let name = SegmentName { started: self.latest.wall, run: facts.run.clone(), segment: self.segment };
         self.segment += 1;
         self.file = Some(facts.directory.create(&name.file())?);
@@ -284,6 +290,10 @@ impl SegmentWriter {
             if !named.contains(&note) {
                 named.push(note);
             }
+        }
+        let deployed = components.last().map(|component| PolicyNote::of(component));
+        if deployed.as_ref() != named.last() {
+            named.extend(deployed);
         }
         let header = Header {
             format: FORMAT,
@@ -365,7 +375,9 @@ impl Work for SegmentWriter {
     }
 
     fn rest(&mut self) {
+        // Here, where nothing older waits that would be told after it.
         if self.shared.catalog_missed.load(Ordering::Relaxed) && self.ready() {
+            self.shared.catalog_missed.store(false, Ordering::Relaxed);
             self.tell_catalog();
         }
         self.note_dropped();

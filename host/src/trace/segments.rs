@@ -9,7 +9,7 @@ use std::io;
 use serde::Deserialize;
 
 use super::limits;
-use crate::edge::files::Directory;
+use crate::edge::files::{Directory, LockGuard};
 use crate::model::{Digest, WallMs};
 
 /// The name of a segment.
@@ -125,6 +125,22 @@ impl Run {
     }
 }
 
+/// Takes the folder for as long as the guard lives: whoever prunes, and whoever begins a segment, does it alone. Waits for a
+/// moment only; after that, and where locks are not supported, it is none, and nothing may be pruned.
+pub(super) fn alone(directory: &dyn Directory) -> Option<LockGuard> {
+    for _ in 0..limits::FOLDER_ATTEMPTS {
+        match directory.try_lock(FOLDER_LOCK) {
+            Ok(Some(guard)) => return Some(guard),
+            Ok(None) => std::thread::sleep(limits::WRITER_REST),
+            Err(_) => return None,
+        }
+    }
+    None
+}
+
+/// The file that is locked meanwhile.
+const FOLDER_LOCK: &str = "trace.lock";
+
 /// Removes the oldest segments until those that are left take at most `bytes`, then the components that none of these
 /// names. Of a run the earlier segments go before the later ones, whatever the clock said; a segment that a process still
 /// writes stays. Components do not count: a large one takes no room from the decisions.
@@ -140,9 +156,10 @@ pub(super) fn prune(directory: &dyn Directory, bytes: u64) -> io::Result<()> {
         let left = runs.iter_mut().filter(|run| !run.segments.is_empty());
         let Some(oldest) = left.min_by_key(|run| run.age()) else { break };
         let Some(held) = oldest.segments.pop_front() else { break };
-        if directory.try_lock(&held.file)?.is_some() {
+        // Somebody else's file may neither be lockable nor removable: then it stays, and the others go.
+        let is_free = matches!(directory.try_lock(&held.file), Ok(Some(_)));
+        if is_free && gone(directory.remove(&held.file)).is_ok() {
             total = total.saturating_sub(held.length);
-            gone(directory.remove(&held.file))?;
         } else {
             // The rest of its run is no older.
             oldest.segments.clear();
@@ -163,7 +180,8 @@ fn prune_components(directory: &dyn Directory) -> io::Result<()> {
         if needless.is_empty() {
             return Ok(());
         }
-        let Some(named) = named_by(directory, &segment.file())? else { return Ok(()) };
+        // What can not be read may name any of them.
+        let Ok(Some(named)) = named_by(directory, &segment.file()) else { return Ok(()) };
         for digest in named {
             needless.remove(&digest);
         }
