@@ -11,6 +11,7 @@ use std::path::Path;
 use processes::Installation;
 use serde_json::json;
 use support::policies::component_build::PolicyCrate;
+use support::policies::copy_of_the_workspace;
 
 /// The constant, as it stands in the guest.
 const CONSTANT: &str = "pub const FRESHNESS_SHARE_PERMILLE: u64 = 800;";
@@ -63,9 +64,7 @@ fn one_changed_constant_makes_replay_end_with_1_and_name_function_subject_and_fi
 
 /// The default policy, built from a copy of the workspace in which the constant has another value.
 fn policy_with_the_change(copy: &Path) -> Vec<u8> {
-    for part in ["Cargo.toml", "Cargo.lock", "guest", "wit", "host", "tests", "benches"] {
-        copy_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(part), &copy.join(part));
-    }
+    copy_of_the_workspace(copy);
     let limits = copy.join("guest/src/limits.rs");
     let text = std::fs::read_to_string(&limits).unwrap();
     assert_eq!(text.matches(CONSTANT).count(), 1, "the constant stands elsewhere, or has another value");
@@ -73,17 +72,4 @@ fn policy_with_the_change(copy: &Path) -> Vec<u8> {
     let inside_target = copy.join("target");
     let built = PolicyCrate { package: "cortex-policy-default", workspace: copy, inside_target: &inside_target };
     built.build().unwrap_or_else(|error| panic!("{error}"))
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    if from.is_dir() {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap() {
-            let name = entry.unwrap().file_name();
-            copy_all(&from.join(&name), &to.join(&name));
-        }
-    } else if from.exists() {
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        std::fs::copy(from, to).unwrap();
-    }
 }

@@ -16,7 +16,7 @@ use cortex_mcp::policy::{
     UpkeepConfig, limits,
 };
 use cortex_mcp::telemetry::Metrics;
-use support::policies::{component_build, contrary, faulty};
+use support::policies::{component_build, contrary, copy_of_the_workspace, faulty};
 use support::{Rig, seconds};
 
 const HEADER: [u8; 8] = [0, b'a', b's', b'm', 0x0d, 0, 1, 0];
@@ -330,9 +330,7 @@ fn the_embedded_policy_imports_clock_and_random_and_exports_the_contract() {
 fn the_policy_has_the_same_bytes_from_every_folder() {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("some where else");
-    for part in ["Cargo.toml", "Cargo.lock", "guest", "wit", "host", "tests", "benches"] {
-        copy_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(part), &copy.join(part));
-    }
+    copy_of_the_workspace(&copy);
     let built = component_build::PolicyCrate {
         package: "cortex-policy-default",
         workspace: &copy,
@@ -343,18 +341,5 @@ fn the_policy_has_the_same_bytes_from_every_folder() {
     let text = String::from_utf8_lossy(&bytes).into_owned();
     for trace in ["some where else", env!("CARGO_MANIFEST_DIR"), "/.cargo/"] {
         assert!(!text.contains(trace), "the component names a folder of this machine: {trace}");
-    }
-}
-
-fn copy_all(from: &Path, to: &Path) {
-    if from.is_dir() {
-        std::fs::create_dir_all(to).unwrap();
-        for entry in std::fs::read_dir(from).unwrap() {
-            let name = entry.unwrap().file_name();
-            copy_all(&from.join(&name), &to.join(&name));
-        }
-    } else if from.exists() {
-        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
-        std::fs::copy(from, to).unwrap();
     }
 }

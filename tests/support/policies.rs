@@ -74,3 +74,23 @@ pub(crate) fn contrary(function: &str) -> Arc<PolicyComponent> {
     let component = PolicyComponent::load(&contrary_bytes(function), "contrary", InstanceUse::Fresh);
     Arc::new(component.unwrap_or_else(|error| panic!("{error}")))
 }
+
+/// Copies what the default policy is built of to another folder.
+pub(crate) fn copy_of_the_workspace(copy: &Path) {
+    for part in ["Cargo.toml", "Cargo.lock", "guest", "wit", "host", "tests", "benches"] {
+        copy_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join(part), &copy.join(part));
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) {
+    if from.is_dir() {
+        std::fs::create_dir_all(to).unwrap();
+        for entry in std::fs::read_dir(from).unwrap() {
+            let name = entry.unwrap().file_name();
+            copy_all(&from.join(&name), &to.join(&name));
+        }
+    } else if from.exists() {
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(from, to).unwrap();
+    }
+}
