@@ -11,12 +11,13 @@ use cortex_mcp::gateway::SyncKind;
 use cortex_mcp::model::{BootId, BootMs, ListState, Moment, WallMs};
 use cortex_mcp::policy::contract::{
     CacheConfig, CacheEvent, CacheScope, CacheState, ClockState, Entry, FetchedEvent, FoundEntry, Hlc, Instant,
-    SubjectKind, case_name,
+    case_name,
 };
 use cortex_mcp::policy::stack::{Layer, StackError, stack};
 use cortex_mcp::policy::{
     DecidedBy, EMBEDDED_COMPONENT, Function, Input, InstanceUse, Output, PolicyComponent, PolicyError,
 };
+use support::contract::upkeep_config;
 use support::policies::{CAP_REFRESH, CONSERVATIVE, deployed};
 use support::{MapAnswer, Rig, seconds, tools_bytes};
 
@@ -122,21 +123,7 @@ const NOW: Moment = Moment { wall: WallMs(1_767_225_600_000), boot: BootMs(50_00
 #[test]
 fn the_conservative_policy_takes_nothing_expired_contradictory_or_from_the_future() {
     let policy = deployed(&CONSERVATIVE, "conservative");
-    let config = CacheConfig {
-        kind: SubjectKind::ServiceMap,
-        boot_id: 7,
-        ttl_min_ms: 1_000,
-        ttl_max_ms: 3_600_000,
-        ttl_default_ms: 300_000,
-        soft_permille: 800,
-        soft_jitter_permille: 100,
-        max_stale_ms: 86_400_000,
-        skew_ms: 300_000,
-        negative_min_ms: 5_000,
-        negative_max_ms: 60_000,
-        credential: String::new(),
-        options: Vec::new(),
-    };
+    let config = CacheConfig { boot_id: 7, ttl_min_ms: 1_000, ttl_max_ms: 3_600_000, ..upkeep_config().cache };
     let advance = |state: &CacheState, digest: &str, version: u64, expiry: u64| {
         let event = FetchedEvent {
             digest: digest.into(),

@@ -11,6 +11,7 @@ use std::path::Path;
 const ADVANCE: &str = "guest/src/caching/advance/tests.rs";
 const LOOKUP: &str = "guest/src/caching/lookup/tests.rs";
 const REFRESH: &str = "guest/src/scheduling/refresh/tests.rs";
+const WISHES: &str = "guest/src/scheduling/refresh/tests/wishes.rs";
 const BREAKER: &str = "guest/src/scheduling/breaker/tests.rs";
 const LIMIT: &str = "guest/src/scheduling/concurrency/tests.rs";
 const PLAN: &str = "guest/src/scheduling/plan.rs";
@@ -46,8 +47,8 @@ const INDEX: &[(&str, &str, &str)] = &[
     ("R4", ADVANCE, "nothing_is_fresh_past_its_signed_expiry"),
     ("R4", ADVANCE, "a_confirmation_past_the_signed_expiry_freezes"),
     ("R4", MAP, "a_map_that_is_confirmed_past_its_expiry_is_frozen_and_that_is_counted"),
-    ("R5", REFRESH, "a_force_joins_the_run_under_way_and_adds_no_chain"),
-    ("R5", REFRESH, "a_force_keeps_a_second_between_the_end_of_a_run_and_the_next"),
+    ("R5", WISHES, "a_force_joins_the_run_under_way_and_adds_no_chain"),
+    ("R5", WISHES, "a_force_keeps_a_second_between_the_end_of_a_run_and_the_next"),
     ("R5", SYNC, "many_forces_at_once_are_one_run_of_each_connector"),
     ("R6", ADVANCE, "every_failure_but_gone_leaves_the_last_known_good_alone"),
     ("R6", MAP, "whatever_is_no_newer_valid_map_changes_nothing_and_is_counted"),
@@ -72,19 +73,19 @@ const INDEX: &[(&str, &str, &str)] = &[
     ("P-steady", REFRESH, "a_value_that_is_fresh_for_less_than_the_interval_is_refreshed_at_four_fifths_of_that"),
     ("P-steady", SYNC, "lists_are_refreshed_in_the_background_about_once_an_interval"),
     ("P-floor", REFRESH, "unforced_fetches_keep_the_floor_between_them"),
-    ("P-floor", REFRESH, "a_background_wish_keeps_the_floor_since_the_last_run"),
-    ("P-floor", REFRESH, "a_short_sleep_breaks_neither_the_floor_nor_the_word_of_the_origin"),
+    ("P-floor", WISHES, "a_background_wish_keeps_the_floor_since_the_last_run"),
+    ("P-floor", WISHES, "a_short_sleep_breaks_neither_the_floor_nor_the_word_of_the_origin"),
     ("P-floor", MODEL, "no_rule_is_broken_by_any_trace_of_events"),
     ("P-cold", REFRESH, "a_cold_start_fetches_at_once_in_both_modes"),
     ("P-cold", SCHEDULING, "many_readers_of_a_cold_gateway_share_one_fetch"),
     ("P-warm", REFRESH, "a_warm_start_is_spread_over_the_whole_interval"),
     ("P-warm", SCHEDULING, "warm_starts_are_spread_over_the_interval"),
-    ("P-warm-wanted", REFRESH, "a_reader_that_was_served_brings_a_run_into_the_first_tenth_of_the_interval"),
-    ("P-warm-wanted", REFRESH, "repeated_wishes_neither_creep_forward_nor_push_back"),
+    ("P-warm-wanted", WISHES, "a_reader_that_was_served_brings_a_run_into_the_first_tenth_of_the_interval"),
+    ("P-warm-wanted", WISHES, "repeated_wishes_neither_creep_forward_nor_push_back"),
     ("P-failure-empty", REFRESH, "a_map_that_serves_nothing_backs_off_exponentially_up_to_the_interval"),
     ("P-failure-empty", SYNC, "a_map_server_that_comes_up_late_is_used_within_seconds"),
     ("P-failure-serving", REFRESH, "a_map_that_is_served_is_retried_anywhere_in_the_interval_then_in_its_later_half"),
-    ("P-failure-serving", REFRESH, "no_wish_and_no_announcement_shortens_the_pace_of_a_failure"),
+    ("P-failure-serving", WISHES, "no_wish_and_no_announcement_shortens_the_pace_of_a_failure"),
     ("P-connector-backoff", REFRESH, "a_connector_rejoins_within_its_cap_whether_it_is_served_or_not"),
     ("P-connector-backoff", SYNC, "a_server_that_is_down_for_days_joins_within_the_cap_and_is_not_stormed"),
     ("P-retry-after", REFRESH, "what_the_origin_asks_for_is_a_floor_with_jitter_and_ends_at_an_hour"),
@@ -94,7 +95,7 @@ const INDEX: &[(&str, &str, &str)] = &[
     ("P-auth", REFRESH, "refused_credentials_wait_for_ten_intervals_or_for_other_credentials"),
     ("P-auth", REFRESH, "an_announced_change_does_not_shorten_the_wait_of_refused_credentials"),
     ("P-auth", ROLLBACK, "refused_credentials_are_tried_again_after_their_long_wait_if_somebody_reads"),
-    ("P-force", REFRESH, "a_force_joins_the_run_under_way_and_adds_no_chain"),
+    ("P-force", WISHES, "a_force_joins_the_run_under_way_and_adds_no_chain"),
     ("P-force", SCHEDULING, "forces_do_not_multiply_the_steady_rate"),
     ("P-one-run", REFRESH, "in_any_history_a_subject_is_always_armed_or_running_and_never_pushed_back_by_a_wish"),
     ("P-one-run", REFRESH, "results_of_other_runs_change_nothing"),

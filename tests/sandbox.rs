@@ -12,9 +12,10 @@ use cortex_mcp::gateway::{Gateway, StartError};
 use cortex_mcp::policy::contract::{Pending, ServeVerdict};
 use cortex_mcp::policy::{
     DecidedBy, EMBEDDED_COMPONENT, Fault, Function, InstanceUse, Policy, PolicyComponent, PolicyError, Subject, Upkeep,
-    UpkeepConfig, limits,
+    limits,
 };
 use cortex_mcp::telemetry::Metrics;
+use support::contract::upkeep_config;
 use support::policies::{component_build, contrary, copy_of_the_workspace, faulty};
 use support::{Rig, seconds};
 
@@ -168,38 +169,6 @@ fn bare(rig: &Rig, deployed: Arc<PolicyComponent>, default: Arc<PolicyComponent>
     let entropy = Arc::new(VirtualEntropy::from_number(5));
     let edge = Edge { clock: rig.clock.clone(), entropy, http: rig.network.clone() };
     Arc::new(Policy::new(deployed, default, edge, rig.records.clone(), Arc::new(Metrics::new())))
-}
-
-/// The settings of a service map's upkeep.
-fn upkeep_config() -> UpkeepConfig {
-    use cortex_mcp::policy::contract::{CacheConfig, RefreshConfig, RefreshMode, SubjectKind};
-    UpkeepConfig {
-        refresh: RefreshConfig {
-            kind: SubjectKind::ServiceMap,
-            mode: RefreshMode::Background,
-            interval_ms: 300_000,
-            floor_ms: 30_000,
-            jitter_permille: 200,
-            backoff_min_ms: 1_000,
-            backoff_max_ms: 300_000,
-            options: Vec::new(),
-        },
-        cache: CacheConfig {
-            kind: SubjectKind::ServiceMap,
-            boot_id: 1,
-            ttl_min_ms: 30_000,
-            ttl_max_ms: 86_400_000,
-            ttl_default_ms: 300_000,
-            soft_permille: 800,
-            soft_jitter_permille: 100,
-            max_stale_ms: 86_400_000,
-            skew_ms: 300_000,
-            negative_min_ms: 5_000,
-            negative_max_ms: 60_000,
-            credential: String::new(),
-            options: Vec::new(),
-        },
-    }
 }
 
 #[tokio::test(start_paused = true)]

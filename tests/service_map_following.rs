@@ -465,15 +465,20 @@ impl Directory for Folder {
     }
 }
 
+/// A gateway whose registry is in this folder.
+async fn start_on(rig: &Rig, folder: &Arc<Folder>) -> Served {
+    let (wire, builder) = rig.builder(&rig.network, &rig.state);
+    let gateway = builder.registry_directory(folder.clone()).start().await.unwrap();
+    Served { gateway, wire, started: Instant::now() }
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_was_unreadable_for_a_while_is_told_so_no_longer_than_that() {
     let mut rig = Rig::new(1);
     rig.environment = [].into();
     let folder = Arc::new(Folder::default());
     folder.replace("servers.json", servers(&[("one", "https://s1.test/mcp")]).as_bytes()).unwrap();
-    let (wire, builder) = rig.builder(&rig.network, &rig.state);
-    let gateway = builder.registry_directory(folder.clone()).start().await.unwrap();
-    let served = Served { gateway, wire, started: Instant::now() };
+    let served = start_on(&rig, &folder).await;
     served.until("the entry", seconds(1), |served| served.tools() == 3).await;
     folder.unreadable.store(true, Ordering::SeqCst);
     served.until("the report", seconds(1), |served| served.gateway.status().registry.error.is_some()).await;
@@ -490,9 +495,7 @@ async fn a_registry_that_does_not_change_is_read_every_five_seconds_and_a_huge_o
     rig.environment = [].into();
     let folder = Arc::new(Folder::default());
     folder.replace("servers.json", servers(&[("one", "https://s1.test/mcp")]).as_bytes()).unwrap();
-    let (wire, builder) = rig.builder(&rig.network, &rig.state);
-    let gateway = builder.registry_directory(folder.clone()).start().await.unwrap();
-    let served = Served { gateway, wire, started: Instant::now() };
+    let served = start_on(&rig, &folder).await;
     let reads = || folder.reads.load(Ordering::SeqCst);
     tokio::time::sleep(seconds(1)).await;
     let before = reads();

@@ -6,30 +6,12 @@
 use cortex_mcp::model::FailureClass;
 use cortex_mcp::policy::contract::{RefreshMode, SubjectKind};
 
+use crate::support::contract::CLASSES;
+
 pub(crate) const SECOND: u64 = 1_000;
 pub(crate) const MINUTE: u64 = 60 * SECOND;
 pub(crate) const HOUR: u64 = 60 * MINUTE;
 pub(crate) const DAY: u64 = 24 * HOUR;
-/// Failures, the ones with rules of their own more often.
-const CLASSES: [FailureClass; 16] = [
-    FailureClass::Dns,
-    FailureClass::Refused,
-    FailureClass::Timeout,
-    FailureClass::Auth,
-    FailureClass::Auth,
-    FailureClass::NotFound,
-    FailureClass::Gone,
-    FailureClass::Throttled,
-    FailureClass::Server,
-    FailureClass::Oversize,
-    FailureClass::Redirect,
-    FailureClass::Decode,
-    FailureClass::Signature,
-    FailureClass::Schema,
-    FailureClass::Expiry,
-    FailureClass::Rollback,
-];
-
 pub(crate) const TEN_YEARS: i64 = 10 * 365 * 86_400_000;
 
 /// What a subject is, and how it is kept.
@@ -244,7 +226,8 @@ impl Dice {
             0..=4 => Outcome::Document(self.document()),
             5..=6 => Outcome::NotModified { other: self.one_in(5), ttl: self.ttl() },
             7..=8 => Outcome::Failed {
-                class: self.pick(&CLASSES),
+                // Refused credentials have a pace of their own.
+                class: if self.one_in(8) { FailureClass::Auth } else { self.pick(&CLASSES).into() },
                 retry_after: self.one_in(3).then(|| self.pick(&[0, 1, SECOND, 2 * MINUTE, HOUR, 10 * DAY, 1 << 60])),
             },
             _ => Outcome::Cancelled,

@@ -17,28 +17,11 @@ use cortex_mcp::trace::{TraceFacts, TraceWriter};
 use serde_json::json;
 
 use super::trace_in;
+use crate::support::contract::CLASSES;
 use crate::support::rig::START;
 
 /// The greatest number that the contract allows.
 const GREATEST: u64 = (1 << 53) - 1;
-
-const CLASSES: [FailureClass; 15] = [
-    FailureClass::Dns,
-    FailureClass::Refused,
-    FailureClass::Timeout,
-    FailureClass::Auth,
-    FailureClass::NotFound,
-    FailureClass::Gone,
-    FailureClass::Throttled,
-    FailureClass::Server,
-    FailureClass::Oversize,
-    FailureClass::Redirect,
-    FailureClass::Decode,
-    FailureClass::Signature,
-    FailureClass::Schema,
-    FailureClass::Expiry,
-    FailureClass::Rollback,
-];
 
 /// A policy, and the clock that it reads.
 struct Alone {

@@ -5,6 +5,7 @@
 
 pub(crate) mod canned;
 pub(crate) mod client;
+pub(crate) mod contract;
 pub(crate) mod faulty_disk;
 pub(crate) mod full_disk;
 pub(crate) mod hostile;
