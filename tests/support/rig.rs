@@ -11,6 +11,7 @@ use cortex_mcp::connectors::ConnectorStatus;
 use cortex_mcp::demo::mcp_server::{McpServer, ServerEra, ServerOptions};
 use cortex_mcp::edge::Edge;
 use cortex_mcp::edge::clock::{Clock, VirtualClock};
+use cortex_mcp::edge::disk::{self, Disk, MemoryDisk};
 use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::edge::files::{Directory, MemoryDirectory};
 use cortex_mcp::edge::virtual_network::{Host, VirtualNetwork};
@@ -43,7 +44,7 @@ pub(crate) struct Rig {
     pub(crate) document: MapDocument,
     pub(crate) servers: Vec<Upstream>,
     pub(crate) state: MemoryDirectory,
-    pub(crate) registry: MemoryDirectory,
+    pub(crate) registry: MemoryDisk,
     pub(crate) records: Arc<KeepRecords>,
     pub(crate) environment: Environment,
     pub(crate) toml: String,
@@ -97,7 +98,7 @@ impl Rig {
             document,
             servers,
             state: MemoryDirectory::new(),
-            registry: MemoryDirectory::new(),
+            registry: MemoryDisk::new(),
             records: Arc::new(KeepRecords::new(100_000)),
             environment: Environment::from([
                 ("CONNECTORS_SERVICE_MAP_URL", MAP_URL),
@@ -155,7 +156,7 @@ impl Rig {
         let builder = Gateway::builder(self.settings())
             .edge(edge)
             .state_directory(Arc::new(state.clone()))
-            .registry_directory(Arc::new(self.registry.clone()))
+            .registry_disk(Arc::new(self.registry.clone()))
             .decisions(self.records.clone());
         let builder = match &self.policy {
             Some(policy) => builder.policy(policy.clone()),
@@ -229,9 +230,9 @@ impl Rig {
         self.map.serve(&self.document);
     }
 
-    /// Writes the registry's file.
+    /// Writes the registry's file, as a program that takes no lock does.
     pub(crate) fn write_registry(&self, text: &str) {
-        self.registry.replace("servers.json", text.as_bytes()).unwrap();
+        edit(&self.registry, text.as_bytes());
     }
 
     /// What the disk holds now, apart from the rig's: what a crash leaves.
@@ -314,4 +315,10 @@ pub(crate) fn seconds(seconds: u64) -> Duration {
 
 fn map_url() -> Url {
     Url::parse(MAP_URL).unwrap()
+}
+
+/// Puts another file in the place of the registry's, as a program that takes no lock does.
+pub(crate) fn edit(disk: &dyn Disk, bytes: &[u8]) {
+    disk::write_new(disk, "edited", bytes, None).unwrap();
+    disk.rename("edited", "servers.json").unwrap();
 }

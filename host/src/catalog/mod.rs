@@ -9,4 +9,4 @@ mod names;
 mod snapshot;
 
 pub use names::NameRule;
-pub use snapshot::{Catalog, CatalogSnapshot, Collision, Part, Route};
+pub use snapshot::{Catalog, CatalogSnapshot, Collision, OwnTool, Part, Route};

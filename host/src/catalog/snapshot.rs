@@ -1,11 +1,12 @@
 //! The published catalog: one immutable snapshot behind an atomic pointer, rebuilt when a part of it changes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::{BufMut, Bytes, BytesMut};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::NameRule;
 use super::definition::{Exposed, expose};
@@ -43,14 +44,23 @@ pub struct Route {
     pub tool: String,
 }
 
-/// Two tools of one name. The first, by connector id and upstream order, is served.
+/// A tool of the gateway itself: no connector answers it, and its name is its own.
+#[derive(Clone, Debug)]
+pub struct OwnTool {
+    /// Its name.
+    pub name: &'static str,
+    /// Its definition, which bears that name.
+    pub definition: Box<RawValue>,
+}
+
+/// Two tools of one name. The gateway's own is served, else the first by connector id and upstream order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Collision {
     /// The name.
     pub name: String,
-    /// Whose tool is served.
-    pub served: ConnectorId,
+    /// Whose tool is served; none: the gateway's own.
+    pub served: Option<ConnectorId>,
     /// Whose tool is not.
     pub hidden: ConnectorId,
 }
@@ -66,6 +76,7 @@ pub struct CatalogSnapshot {
 #[derive(Debug, Default)]
 struct Served {
     tools: Bytes,
+    own: HashSet<&'static str>,
     routes: HashMap<String, Route>,
     collisions: Vec<Collision>,
 }
@@ -76,7 +87,12 @@ impl CatalogSnapshot {
         &self.served.tools
     }
 
-    /// How many there are.
+    /// Whether a tool is the gateway's own.
+    pub fn is_own(&self, name: &str) -> bool {
+        self.served.own.contains(name)
+    }
+
+    /// How many tools of connectors there are.
     pub fn tool_count(&self) -> usize {
         self.served.routes.len()
     }
@@ -121,8 +137,15 @@ const LEAST_TTL_MS: u64 = 1_000;
 #[derive(Debug)]
 pub struct Catalog {
     rule: NameRule,
-    parts: Mutex<BTreeMap<ConnectorId, Shelf>>,
+    shelves: Mutex<Shelves>,
     current: ArcSwap<CatalogSnapshot>,
+}
+
+/// Everything that is exposed.
+#[derive(Debug, Default)]
+struct Shelves {
+    own: Vec<OwnTool>,
+    parts: BTreeMap<ConnectorId, Shelf>,
 }
 
 /// A part and its tools as they are exposed, made once for each list.
@@ -135,8 +158,8 @@ struct Shelf {
 impl Catalog {
     /// An empty one.
     pub fn new(rule: NameRule) -> Self {
-        let empty = CatalogSnapshot { served: Arc::new(serve(&BTreeMap::new())), parts: BTreeMap::new() };
-        Self { rule, parts: Mutex::default(), current: ArcSwap::from_pointee(empty) }
+        let empty = CatalogSnapshot { served: Arc::new(serve(&Shelves::default())), parts: BTreeMap::new() };
+        Self { rule, shelves: Mutex::default(), current: ArcSwap::from_pointee(empty) }
     }
 
     /// The current snapshot.
@@ -144,12 +167,21 @@ impl Catalog {
         self.current.load_full()
     }
 
+    /// Serves these tools of the gateway itself before all others, in the place of those that it served before.
+    pub fn serve_first(&self, own: Vec<OwnTool>) {
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        if own.iter().map(|tool| tool.name).ne(shelves.own.iter().map(|tool| tool.name)) {
+            shelves.own = own;
+            self.publish(&shelves, Arc::new(serve(&shelves)));
+        }
+    }
+
     /// Puts a connector's part in, in the place of the one it had, and publishes. A part that merely stands differently
     /// costs nothing but its own facts. Returns the names under which its tools are exposed, if they may be other ones now.
     pub fn put(&self, part: Part) -> Option<Vec<String>> {
-        let mut shelves = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
         let id = part.connector.id.clone();
-        match shelves.get_mut(&id) {
+        match shelves.parts.get_mut(&id) {
             Some(shelf) if shelf.part.exposes_the_same(&part) => {
                 shelf.part.facts = part.facts;
                 self.publish(&shelves, self.current.load().served.clone());
@@ -159,7 +191,7 @@ impl Catalog {
                 let exposed = part.tools.as_ref().map(|list| expose(&part.connector, self.rule, list));
                 let exposed = exposed.unwrap_or_default();
                 let names = exposed.iter().map(|tool| tool.name.clone()).collect();
-                shelves.insert(id, Shelf { part, exposed });
+                shelves.parts.insert(id, Shelf { part, exposed });
                 self.publish(&shelves, Arc::new(serve(&shelves)));
                 Some(names)
             }
@@ -168,46 +200,50 @@ impl Catalog {
 
     /// Takes a connector out and publishes.
     pub fn remove(&self, id: &ConnectorId) {
-        let mut shelves = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
-        if shelves.remove(id).is_some() {
+        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        if shelves.parts.remove(id).is_some() {
             self.publish(&shelves, Arc::new(serve(&shelves)));
         }
     }
 
-    fn publish(&self, shelves: &BTreeMap<ConnectorId, Shelf>, served: Arc<Served>) {
-        let parts = shelves.iter().map(|(id, shelf)| (id.clone(), shelf.part.clone())).collect();
+    fn publish(&self, shelves: &Shelves, served: Arc<Served>) {
+        let parts = shelves.parts.iter().map(|(id, shelf)| (id.clone(), shelf.part.clone())).collect();
         self.current.store(Arc::new(CatalogSnapshot { served, parts }));
     }
 }
 
-/// Joins what is exposed, in the order of connector ids and then of their servers.
-fn serve(shelves: &BTreeMap<ConnectorId, Shelf>) -> Served {
+/// Joins what is exposed: the gateway's own tools, then those of connectors, in the order of their ids and then of their
+/// servers.
+fn serve(shelves: &Shelves) -> Served {
     let mut tools = BytesMut::new();
+    let own: HashSet<&'static str> = shelves.own.iter().map(|tool| tool.name).collect();
     let mut routes: HashMap<String, Route> = HashMap::new();
     let mut collisions = Vec::new();
-    tools.put_u8(b'[');
-    for (id, shelf) in shelves {
+    let mut first = true;
+    let mut define = |definition: &RawValue| {
+        if !std::mem::take(&mut first) {
+            tools.put_u8(b',');
+        }
+        tools.put_slice(definition.get().as_bytes());
+    };
+    shelves.own.iter().for_each(|tool| define(&tool.definition));
+    for (id, shelf) in &shelves.parts {
         for tool in &shelf.exposed {
-            if let Some(served) = routes.get(&tool.name) {
-                let served = served.connector.clone();
+            let served = routes.get(&tool.name).map(|route| route.connector.clone());
+            if served.is_some() || own.contains(tool.name.as_str()) {
                 collisions.push(Collision { name: tool.name.clone(), served, hidden: id.clone() });
                 continue;
             }
-            if !routes.is_empty() {
-                tools.put_u8(b',');
-            }
-            tools.put_slice(tool.definition.get().as_bytes());
+            define(&tool.definition);
             routes.insert(tool.name.clone(), Route { connector: id.clone(), tool: tool.original.clone() });
         }
     }
-    tools.put_u8(b']');
-    Served { tools: tools.freeze(), routes, collisions }
+    let list = [&b"["[..], &tools, b"]"].concat();
+    Served { tools: list.into(), own, routes, collisions }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::value::RawValue;
-
     use super::*;
     use crate::config::NameStyle;
     use crate::model::{Auth, ListState, Quotas, Source, Timeouts};
@@ -284,6 +320,23 @@ mod tests {
         assert_eq!(snapshot.route("a").unwrap().connector.as_str(), "aa");
         assert_eq!(snapshot.collisions().len(), 1);
         assert_eq!(snapshot.collisions()[0].hidden.as_str(), "bb");
+    }
+
+    #[test]
+    fn the_gateways_own_tools_come_first_and_hide_tools_of_their_names_until_they_are_taken_away() {
+        let catalog = catalog(NameStyle::Plain);
+        catalog.put(part("aa", &[ODD]));
+        let before = catalog.snapshot().tools().clone();
+        let definition = RawValue::from_string(r#"{"name":"a","own":true}"#.into()).unwrap();
+        catalog.serve_first(vec![OwnTool { name: "a", definition }]);
+        let snapshot = catalog.snapshot();
+        assert_eq!(&snapshot.tools()[..], br#"[{"name":"a","own":true}]"#);
+        assert!(snapshot.is_own("a") && snapshot.route("a").is_none());
+        let hidden = Collision { name: "a".into(), served: None, hidden: "aa".parse().unwrap() };
+        assert_eq!(snapshot.collisions(), [hidden]);
+        catalog.serve_first(Vec::new());
+        let snapshot = catalog.snapshot();
+        assert_eq!((snapshot.tools(), snapshot.is_own("a"), snapshot.collisions()), (&before, false, &[][..]));
     }
 
     #[test]

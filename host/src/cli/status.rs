@@ -109,13 +109,7 @@ fn describe(output: Output, status: &Value) {
             output.line(format_args!("            {}", output.tone(message, Tone::Doubtful)));
         }
     }
-    output.line(format_args!("registry    {} entries", status["registry"]["entries"]));
-    if let Some(error) = status["registry"]["error"].as_str() {
-        output.line(format_args!("            {}", output.tone(error, Tone::Bad)));
-    }
-    for problem in status["registry"]["problems"].as_array().into_iter().flatten() {
-        output.line(format_args!("            {}", output.tone(&text(problem), Tone::Doubtful)));
-    }
+    describe_registry(output, &status["registry"]);
     output.line(format_args!("state       {}", text(&status["state"])));
     let mut table = output.table(&["connector", "contact", "list", "tools", "fetched", "next attempt", "last failure"]);
     for connector in status["connectors"].as_array().into_iter().flatten() {
@@ -140,7 +134,7 @@ fn describe(output: Output, status: &Value) {
         output.line(format_args!(
             "{} is a tool of {} and of {}; the first is served",
             text(&collision["name"]),
-            text(&collision["served"]),
+            collision["served"].as_str().unwrap_or("this gateway itself"),
             text(&collision["hidden"])
         ));
     }
@@ -150,5 +144,26 @@ fn describe(output: Output, status: &Value) {
             text(&conflict["id"]),
             text(&conflict["hidden"])
         ));
+    }
+}
+
+/// How the registry stands; the sentences say what to do.
+fn describe_registry(output: Output, registry: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    let waiting = match registry["counts"]["waiting"].as_u64() {
+        Some(waiting @ 1..) => format!(", {waiting} changes wait for the file"),
+        _ => String::new(),
+    };
+    output.line(format_args!(
+        "registry    {} entries, {}, generation {}{waiting}",
+        registry["entries"],
+        text(&registry["standing"]["state"]),
+        registry["generation"]
+    ));
+    if let Some(error) = registry["error"].as_str() {
+        output.line(format_args!("            {}", output.tone(error, Tone::Bad)));
+    }
+    for problem in registry["problems"].as_array().into_iter().flatten() {
+        output.line(format_args!("            {}", output.tone(&text(problem), Tone::Doubtful)));
     }
 }

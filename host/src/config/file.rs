@@ -33,6 +33,8 @@ pub struct FileSettings {
     pub policy: FilePolicy,
     #[serde(default)]
     pub trace: FileTrace,
+    #[serde(default)]
+    pub registry: FileRegistry,
     #[serde(default, rename = "token")]
     pub tokens: Vec<Token>,
 }
@@ -59,6 +61,16 @@ pub struct FileTrace {
     pub enabled: Option<bool>,
     pub directory: Option<PathBuf>,
     pub max_mib: Option<u64>,
+}
+
+/// Its `[registry]` table.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[allow(missing_docs, reason = "each is the key of that name, documented at `RegistrySettings`")]
+pub struct FileRegistry {
+    pub tools: Option<bool>,
+    pub write_through: Option<bool>,
+    pub batch_ms: Option<u64>,
 }
 
 impl FileSettings {

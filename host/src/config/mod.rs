@@ -14,8 +14,8 @@ pub use error::ConfigError;
 pub use file::FileSettings;
 pub use paths::Paths;
 pub use settings::{
-    Flags, NameStyle, PolicySettings, RefreshMode, Secrets, Settings, SignatureKeys, Token, TraceFlag, TraceSettings,
-    limits,
+    Flags, NameStyle, PolicySettings, RefreshMode, RegistrySettings, Secrets, Settings, SignatureKeys, Token,
+    TraceFlag, TraceSettings, limits,
 };
 
 #[cfg(test)]

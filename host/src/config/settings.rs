@@ -42,6 +42,10 @@ pub mod limits {
     pub const TRACE_MIB_DEFAULT: u64 = 256;
     /// Least and most that can be configured.
     pub const TRACE_MIB_RANGE: std::ops::RangeInclusive<u64> = 1..=1_048_576;
+    /// How long changes of the registry are gathered before its file is written: what the old tools did.
+    pub const REGISTRY_BATCH_DEFAULT: Duration = Duration::from_millis(5_000);
+    /// Shortest and longest, in milliseconds: every change is durable at once however long this is.
+    pub const REGISTRY_BATCH_RANGE_MS: std::ops::RangeInclusive<u64> = 1..=600_000;
     /// Shortest and longest that can be configured.
     pub const NAME_LENGTH_RANGE: std::ops::RangeInclusive<u64> = 24..=128;
 }
@@ -83,6 +87,8 @@ pub struct Settings {
     pub policy: PolicySettings,
     /// `[trace]`, `--trace`, `--no-trace`: the record of every decision; none if there is to be none.
     pub trace: Option<TraceSettings>,
+    /// `[registry]`: how its file is written, and whether its tools are served.
+    pub registry: RegistrySettings,
     /// Where things are.
     pub paths: Paths,
     /// From the environment only.
@@ -137,6 +143,23 @@ pub struct TraceSettings {
     pub directory: PathBuf,
     /// `max-mib`: how much of the disk its decisions may take; the components beside them come on top.
     pub mebibytes: u64,
+}
+
+/// How the registry is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RegistrySettings {
+    /// `tools`: whether the gateway serves its own tools `registry_list`, `registry_get` and so on.
+    pub tools: bool,
+    /// `write-through`, `MCP_REGISTRY_WRITE_THROUGH`: true writes the file on every change.
+    pub write_through: bool,
+    /// `batch-ms`: how long changes are gathered before the file is written. They are durable before.
+    pub batch: Duration,
+}
+
+impl Default for RegistrySettings {
+    fn default() -> Self {
+        Self { tools: false, write_through: false, batch: limits::REGISTRY_BATCH_DEFAULT }
+    }
 }
 
 /// Who may come in.
@@ -295,6 +318,13 @@ impl Settings {
                 .parse()
                 .map_err(|_| ConfigError::Range { key: "listen", expected: "an address and a port".into() })?,
         };
+        let write_through = environment.boolean("MCP_REGISTRY_WRITE_THROUGH")?.or(file.registry.write_through);
+        let batch = ranged("[registry] batch-ms", file.registry.batch_ms, limits::REGISTRY_BATCH_RANGE_MS)?;
+        let registry = RegistrySettings {
+            tools: file.registry.tools.unwrap_or(false),
+            write_through: write_through.unwrap_or(false),
+            batch: batch.map_or(limits::REGISTRY_BATCH_DEFAULT, Duration::from_millis),
+        };
         let mebibytes = ranged("[trace] max-mib", file.trace.max_mib, limits::TRACE_MIB_RANGE)?;
         let directory = match &flags.trace {
             TraceFlag::Off => None,
@@ -329,6 +359,7 @@ impl Settings {
                 options: file.policy.options.into_iter().collect(),
             },
             trace,
+            registry,
             paths,
             secrets,
         };
@@ -382,6 +413,8 @@ impl Settings {
             "trace": self.trace.as_ref().map(|trace| {
                 serde_json::json!({ "directory": trace.directory, "maxMib": trace.mebibytes })
             }),
+            "registry": { "tools": self.registry.tools, "writeThrough": self.registry.write_through,
+                          "batchMs": milliseconds(self.registry.batch) },
             "home": self.paths.mcp(),
             "secrets": {
                 "signatureKeys": set(self.secrets.signature_keys.is_some()),

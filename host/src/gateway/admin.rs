@@ -13,6 +13,7 @@ use super::embed::{Gateway, SyncKind};
 use super::swap::{SwapError, SwapReport};
 use crate::model::Digest;
 use crate::policy::{InstanceUse, PolicyComponent};
+use crate::registry::Standing;
 
 /// The process is alive.
 pub(super) async fn healthz() -> &'static str {
@@ -27,11 +28,19 @@ pub(super) async fn readyz(State(gateway): State<Gateway>) -> Response {
         ready: bool,
         tools: usize,
         state: super::StateRole,
+        /// How the registry stands, if it can not be written: what is served is served all the same.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        registry: Option<&'static str>,
     }
     let readiness = Readiness {
         ready: gateway.is_ready(),
         tools: gateway.snapshot().tool_count(),
         state: gateway.inner.parts.state.role(),
+        registry: match gateway.inner.parts.registry.borrow().status.standing {
+            Standing::Writable => None,
+            Standing::Behind { .. } => Some("behind"),
+            Standing::ReadOnly { .. } => Some("read-only"),
+        },
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json(status, &readiness)

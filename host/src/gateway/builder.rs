@@ -10,20 +10,23 @@ use super::assembly;
 use super::embed::{Gateway, Parts};
 use super::limits;
 use super::publish::Publishing;
+use super::registry_tools;
 use super::state_writer;
 use crate::catalog::{Catalog, NameRule};
-use crate::config::{ConfigError, RefreshMode, Settings, SignatureKeys};
+use crate::config::{ConfigError, RefreshMode, RegistrySettings, Settings, SignatureKeys};
 use crate::connectors::{Fleet, FleetSettings};
 use crate::edge::Edge;
 use crate::edge::clock::SystemClock;
+use crate::edge::disk::Disk;
 use crate::edge::entropy::SystemEntropy;
 use crate::edge::files::{Directory, SystemDirectory};
 use crate::edge::http::{HttpSetupError, ReqwestHttp};
 use crate::edge::state::{StateRecord, StateSink};
+use crate::edge::virtual_network::VirtualNetwork;
 use crate::model::milliseconds;
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
-use crate::policy::{DecisionSink, InstanceUse, Policy, PolicyComponent, PolicyError, UpkeepConfig};
-use crate::registry;
+use crate::policy::{DecisionSink, DiscardRecords, InstanceUse, Policy, PolicyComponent, PolicyError, UpkeepConfig};
+use crate::registry::{self, RegistryPlace, Store, StoreError, StoreOptions, StoreParts};
 use crate::service_map::{self, EndpointError, KeyRing, KeyRingError, Maintenance, MapEndpoint, MapHandle};
 use crate::telemetry::Metrics;
 use crate::trace::{FanOut, Shadow, TraceFacts, TraceWriter};
@@ -33,7 +36,7 @@ pub struct GatewayBuilder {
     settings: Settings,
     edge: Option<Edge>,
     state: Option<Arc<dyn Directory>>,
-    registry: Option<Arc<dyn Directory>>,
+    registry: Option<Arc<dyn Disk>>,
     trace: Option<Arc<dyn Directory>>,
     sinks: Vec<Arc<dyn DecisionSink>>,
     policy: Option<Arc<PolicyComponent>>,
@@ -67,6 +70,9 @@ pub enum StartError {
         /// Why.
         source: std::io::Error,
     },
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] StoreError),
     /// A thread.
     #[error("a thread can not be started: {0}; is the machine's limit of threads reached?")]
     Thread(std::io::Error),
@@ -100,10 +106,10 @@ impl GatewayBuilder {
         self
     }
 
-    /// Another place of the registry's file than the configured folder.
+    /// Another folder of the registry's file, which is `servers.json` in it, than the configured one.
     #[must_use]
-    pub fn registry_directory(mut self, directory: Arc<dyn Directory>) -> Self {
-        self.registry = Some(directory);
+    pub fn registry_disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.registry = Some(disk);
         self
     }
 
@@ -154,7 +160,7 @@ impl GatewayBuilder {
         };
         let map = service_map_of(&settings)?;
         let state = directory(state, &settings.paths.state())?;
-        let registry_directory = directory(registry, settings.paths.mcp())?;
+        let (registry_disk, registry_file) = registry_disk(registry, &settings)?;
         let metrics = Arc::new(Metrics::new());
         let run = format!("{:013x}", edge.entropy.seed());
         let components = [deployed.clone(), default.clone()];
@@ -175,6 +181,7 @@ impl GatewayBuilder {
             saved.into_iter().partition(|(name, _)| name == service_map::RECORD_NAME);
         let names = NameRule { style: settings.names, longest: settings.name_length };
         let catalog = Arc::new(Catalog::new(names));
+        catalog.serve_first(registry_tools::served(&settings.registry));
         let fleet_settings = FleetSettings::new(&settings);
         let publishing = Publishing { catalog: catalog.clone(), trace: trace.clone(), clock: edge.clock.clone() };
         let fleet = Arc::new(Fleet::new(
@@ -191,7 +198,16 @@ impl GatewayBuilder {
             start_map(source, &settings, &policy, (sink, former), metrics.clone(), stop.clone(), map_record)
         });
         let (map, map_task) = started.unzip();
-        let (registry_view, registry_task) = registry::follow(policy.clone(), registry_directory, writer, stop.clone());
+        let parts = StoreParts {
+            disk: registry_disk,
+            file: registry_file,
+            policy: policy.clone(),
+            writer,
+            metrics: metrics.clone(),
+            options: store_options(&settings),
+        };
+        let store = open_registry(parts).await?;
+        let (registry_view, registry_task) = registry::keep(store.clone(), stop.clone());
         let map_view = map.as_ref().map(MapHandle::view);
         let (applied, assembly_task) =
             assembly::start(fleet.clone(), map_view, registry_view.clone(), trace.clone(), stop.clone());
@@ -208,6 +224,7 @@ impl GatewayBuilder {
             metrics,
             map,
             registry: registry_view,
+            store,
             applied,
             state: state_writer,
             trace,
@@ -219,6 +236,30 @@ impl GatewayBuilder {
         gateway.publish_saved().await;
         Ok(gateway)
     }
+}
+
+/// The folder and the name of the registry's file.
+fn registry_disk(given: Option<Arc<dyn Disk>>, settings: &Settings) -> Result<(Arc<dyn Disk>, String), StartError> {
+    if let Some(disk) = given {
+        return Ok((disk, "servers.json".to_owned()));
+    }
+    let path = settings.paths.registry();
+    let folder = |source| StartError::Folder { path: path.display().to_string(), source };
+    let place = RegistryPlace::of(&path).map_err(folder)?;
+    let disk = place.open().map_err(folder)?;
+    Ok((Arc::new(disk), place.file))
+}
+
+fn store_options(settings: &Settings) -> StoreOptions {
+    let RegistrySettings { write_through, batch, .. } = settings.registry;
+    StoreOptions { write_through, batch, ..StoreOptions::default() }
+}
+
+/// Opens the registry, off the async workers.
+async fn open_registry(parts: StoreParts) -> Result<Arc<Store>, StartError> {
+    let opened = tokio::task::spawn_blocking(move || Store::open(parts));
+    // It ends without a result only with the runtime.
+    Ok(opened.await.map_err(|ended| StartError::Thread(ended.into()))??)
 }
 
 /// The policies of a gateway.
@@ -269,6 +310,18 @@ pub(super) fn configured_policy(settings: &Settings) -> Result<Arc<PolicyCompone
     let Some(path) = &settings.policy.file else { return embedded() };
     let instance_use = if settings.policy.reuse { InstanceUse::Reused } else { InstanceUse::Fresh };
     Ok(Arc::new(PolicyComponent::read(path, settings.policy.family.as_deref(), instance_use)?))
+}
+
+/// The policy that the settings name, for a command that works on the registry and serves nothing. No decision is recorded.
+///
+/// # Errors
+/// [`PolicyError`], if it can not be read or is none.
+pub fn policy_for_commands(settings: &Settings) -> Result<Arc<Policy>, PolicyError> {
+    // No command that uses it asks the network.
+    let http = Arc::new(VirtualNetwork::new());
+    let edge = Edge { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy), http };
+    let (deployed, default) = (configured_policy(settings)?, embedded()?);
+    Ok(Arc::new(Policy::new(deployed, default, edge, Arc::new(DiscardRecords), Arc::new(Metrics::new()))))
 }
 
 /// Begins the trace, if the settings want one.

@@ -51,6 +51,59 @@ enum Refused {
     Page,
 }
 
+impl Refused {
+    /// What is answered: a status, the class of the reason, and what to do.
+    fn told(self) -> (StatusCode, &'static str, &'static str) {
+        match self {
+            Self::Host => {
+                (StatusCode::FORBIDDEN, "host", "this Host is not served; add it to allowed-hosts in gateway.toml")
+            }
+            Self::Origin => (
+                StatusCode::FORBIDDEN,
+                "origin",
+                "this Origin may not use the gateway; add it to allowed-origins in gateway.toml",
+            ),
+            Self::Token => {
+                (StatusCode::UNAUTHORIZED, "token", "a known bearer token is needed in the Authorization header")
+            }
+            Self::NoAdmin => (
+                StatusCode::FORBIDDEN,
+                "admin",
+                "this token may not change the gateway; give it admin = true in gateway.toml",
+            ),
+            Self::NotLocal => (
+                StatusCode::FORBIDDEN,
+                "not-local",
+                "only this machine may change the gateway; from elsewhere, configure a [[token]] with admin = true",
+            ),
+            Self::Proxied => (
+                StatusCode::FORBIDDEN,
+                "proxied",
+                "a proxy passed this request on, so that nobody knows where it comes from; to change the gateway \
+                 through a proxy, configure a [[token]] with admin = true",
+            ),
+            Self::Page => (
+                StatusCode::FORBIDDEN,
+                "page",
+                "a web page (Origin) may not change the gateway without a token; configure a [[token]] with \
+                 admin = true",
+            ),
+        }
+    }
+}
+
+/// Whether whoever made a request may change the gateway. Every request that passed the door bears it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct MayChange(Result<(), Refused>);
+
+impl MayChange {
+    /// Why not, if so: the class of the reason, and what to do.
+    pub(super) fn refusal(self) -> Option<(&'static str, &'static str)> {
+        let (_, reason, message) = self.0.err()?.told();
+        Some((reason, message))
+    }
+}
+
 /// What proxies add to a request, besides everything that begins with [`FORWARDED`].
 const PROXY_HEADERS: [&str; 7] =
     ["forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip"];
@@ -115,15 +168,9 @@ impl Rules {
 
     /// Whether somebody may change the gateway.
     fn judge_admin(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<Option<&Token>, Refused> {
-        match self.judge(headers)? {
-            Some(token) if token.admin => Ok(Some(token)),
-            Some(_) => Err(Refused::NoAdmin),
-            None if peer.is_none_or(|peer| !peer.ip().to_canonical().is_loopback()) => Err(Refused::NotLocal),
-            None if is_proxied(headers) => Err(Refused::Proxied),
-            // Also one of this machine: any program on it may serve pages.
-            None if headers.contains_key(ORIGIN) => Err(Refused::Page),
-            None => Ok(None),
-        }
+        let token = self.judge(headers)?;
+        may_change(token, headers, peer)?;
+        Ok(token)
     }
 
     fn knows_host(&self, host: &str) -> bool {
@@ -140,18 +187,38 @@ impl Rules {
     }
 }
 
-/// The middleware of routes that serve.
-pub(super) async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+/// Whether who came in may also change the gateway.
+fn may_change(token: Option<&Token>, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<(), Refused> {
+    match token {
+        Some(token) if token.admin => Ok(()),
+        Some(_) => Err(Refused::NoAdmin),
+        None if peer.is_none_or(|peer| !peer.ip().to_canonical().is_loopback()) => Err(Refused::NotLocal),
+        None if is_proxied(headers) => Err(Refused::Proxied),
+        // Also one of this machine: any program on it may serve pages.
+        None if headers.contains_key(ORIGIN) => Err(Refused::Page),
+        None => Ok(()),
+    }
+}
+
+fn peer(request: &Request) -> Option<SocketAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0)
+}
+
+/// The middleware of routes that serve. What they do may depend on [`MayChange`].
+pub(super) async fn guard(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
     let rules = door.rules();
     let judged = rules.1.judge(request.headers());
+    if let Ok(token) = judged {
+        let right = MayChange(may_change(token, request.headers(), peer(&request)));
+        request.extensions_mut().insert(right);
+    }
     enter(&door, judged, request, next).await
 }
 
 /// The middleware of routes that change the gateway.
 pub(super) async fn guard_admin(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let rules = door.rules();
-    let peer = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0);
-    let judged = rules.1.judge_admin(request.headers(), peer);
+    let judged = rules.1.judge_admin(request.headers(), peer(&request));
     enter(&door, judged, request, next).await
 }
 
@@ -164,41 +231,7 @@ async fn enter(door: &Door, judged: Result<Option<&Token>, Refused>, request: Re
             next.run(request).await
         }
         Err(refused) => {
-            let (status, reason, message) = match refused {
-                Refused::Host => {
-                    (StatusCode::FORBIDDEN, "host", "this Host is not served; add it to allowed-hosts in gateway.toml")
-                }
-                Refused::Origin => (
-                    StatusCode::FORBIDDEN,
-                    "origin",
-                    "this Origin may not use the gateway; add it to allowed-origins in gateway.toml",
-                ),
-                Refused::Token => {
-                    (StatusCode::UNAUTHORIZED, "token", "a known bearer token is needed in the Authorization header")
-                }
-                Refused::NoAdmin => (
-                    StatusCode::FORBIDDEN,
-                    "admin",
-                    "this token may not change the gateway; give it admin = true in gateway.toml",
-                ),
-                Refused::NotLocal => (
-                    StatusCode::FORBIDDEN,
-                    "not-local",
-                    "only this machine may change the gateway; from elsewhere, configure a [[token]] with admin = true",
-                ),
-                Refused::Proxied => (
-                    StatusCode::FORBIDDEN,
-                    "proxied",
-                    "a proxy passed this request on, so that nobody knows where it comes from; to change the gateway \
-                     through a proxy, configure a [[token]] with admin = true",
-                ),
-                Refused::Page => (
-                    StatusCode::FORBIDDEN,
-                    "page",
-                    "a web page (Origin) may not change the gateway without a token; configure a [[token]] with \
-                     admin = true",
-                ),
-            };
+            let (status, reason, message) = refused.told();
             door.gateway.inner.parts.metrics.request_refused(reason);
             tracing::warn!(reason, path = request.uri().path(), "request refused at the door");
             let mut response = (status, message).into_response();

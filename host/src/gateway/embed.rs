@@ -15,7 +15,7 @@ use super::assembly::Applied;
 use super::builder::GatewayBuilder;
 use super::limits;
 use super::state_writer::StateWriter;
-use super::status::{GatewayStatus, gauges, records};
+use super::status::{GatewayStatus, gauges, records, registry};
 use super::swap::Former;
 use crate::catalog::{Catalog, CatalogSnapshot, Route};
 use crate::config::Settings;
@@ -24,7 +24,7 @@ use crate::edge::Edge;
 use crate::mcp::Outcome;
 use crate::model::raw::{self, RawObject};
 use crate::policy::{Policy, PolicyComponent};
-use crate::registry::RegistryView;
+use crate::registry::{RegistryView, Store};
 use crate::service_map::MapHandle;
 use crate::telemetry::Metrics;
 use crate::trace::{Shadow, TraceWriter};
@@ -47,6 +47,7 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) map: Option<MapHandle>,
     pub(super) registry: watch::Receiver<Arc<RegistryView>>,
+    pub(super) store: Arc<Store>,
     pub(super) applied: watch::Receiver<Arc<Applied>>,
     pub(super) state: StateWriter,
     pub(super) trace: Option<TraceWriter>,
@@ -62,6 +63,8 @@ pub(super) struct Inner {
     warm: AtomicBool,
     /// Calls of legacy clients: they go on when the client's connection does not.
     pub(super) calls: tokio_util::task::TaskTracker,
+    /// Who works with the registry's disk for a client: so many at once.
+    pub(super) registry_turns: Arc<tokio::sync::Semaphore>,
     /// Held by whoever changes policy or settings: one at a time.
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     /// The policies that decided before.
@@ -98,6 +101,7 @@ impl Gateway {
             started: Instant::now(),
             warm: AtomicBool::new(false),
             calls: tokio_util::task::TaskTracker::new(),
+            registry_turns: Arc::new(tokio::sync::Semaphore::new(limits::REGISTRY_TURNS)),
             changing: Arc::default(),
             former: std::sync::Mutex::default(),
             tasks: std::sync::Mutex::new(None),
@@ -123,6 +127,11 @@ impl Gateway {
         // The assembly applies the restored map and the registry at once; it ends only with the gateway.
         let _ = applied.changed().await;
         self.inner.warm.store(self.snapshot().tool_count() > 0, Ordering::Relaxed);
+    }
+
+    /// The registry: to read and to change it.
+    pub fn registry(&self) -> &Arc<Store> {
+        &self.inner.parts.store
     }
 
     /// The catalog as it is now.
@@ -178,7 +187,8 @@ impl Gateway {
         report
     }
 
-    /// Calls a tool by its exposed name.
+    /// Calls a connector's tool by its exposed name. The gateway's own tools are for clients of its endpoint: programs
+    /// have [`Self::registry`].
     ///
     /// # Errors
     /// [`CallError`]; an unknown name is [`CallError::NoTool`].
@@ -234,7 +244,8 @@ impl Gateway {
         let disabled = parts.applied.borrow().disabled.clone();
         let gauges = gauges(&self.snapshot(), &parts.fleet.statuses(), &disabled, parts.edge.clock.wall());
         let records = records(parts.trace.as_ref().map(TraceWriter::status), parts.shadow.as_ref().map(Shadow::status));
-        parts.metrics.render() + &gauges + &records
+        let registry = registry(&parts.registry.borrow().status);
+        parts.metrics.render() + &gauges + &records + &registry
     }
 
     /// Ends it, in order: calls in flight end or are cut off, sessions are closed, state is written, tasks are awaited.

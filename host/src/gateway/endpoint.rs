@@ -1,12 +1,13 @@
 //! `/mcp`: Streamable HTTP, both eras on one endpoint, without sessions.
 
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use http::header::{ALLOW, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::time::Instant;
 
+use super::door::MayChange;
 use super::embed::Gateway;
 use super::northbound::{self, VERSIONS};
 use crate::mcp::envelope::{self, Message};
@@ -17,7 +18,12 @@ use crate::model::raw::RawObject;
 use crate::telemetry::CallOutcome;
 
 /// Answers one POSTed message.
-pub(super) async fn post(State(gateway): State<Gateway>, headers: HeaderMap, body: Bytes) -> Response {
+pub(super) async fn post(
+    State(gateway): State<Gateway>,
+    Extension(right): Extension<MayChange>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
     let is_json = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -29,7 +35,7 @@ pub(super) async fn post(State(gateway): State<Gateway>, headers: HeaderMap, bod
         Ok(Message::Request { id, method, params }) => {
             let params = params.map(|params| RawObject::parse(&params)).transpose();
             match params {
-                Ok(params) => request(&gateway, &headers, &id, &method, params).await,
+                Ok(params) => request(&gateway, right, &headers, &id, &method, params).await,
                 // The envelope has checked that they are an object.
                 Err(_) => refused(Some(&id), StatusCode::BAD_REQUEST, INVALID_REQUEST, "unreadable params", None),
             }
@@ -53,6 +59,7 @@ pub(super) async fn delete() -> StatusCode {
 
 async fn request(
     gateway: &Gateway,
+    right: MayChange,
     headers: &HeaderMap,
     id: &RequestId,
     method: &str,
@@ -69,7 +76,7 @@ async fn request(
     if let Err(Refusal { status, code, message, data }) = judged {
         return refused(Some(id), status, code, message, data.as_deref());
     }
-    let answer = northbound::answer(gateway, era, method, params).await;
+    let answer = northbound::answer(gateway, era, right, method, params).await;
     let (body, outcome) = match &answer.outcome {
         Outcome::Result(result) => (envelope::response_bytes(id, result), CallOutcome::Result),
         Outcome::Error(error) => (envelope::raw_error_bytes(Some(id), error), CallOutcome::Failed),

@@ -37,3 +37,10 @@ pub const MAP_TTL_MAX: Duration = Duration::from_secs(86_400);
 
 /// First backoff of a service map that was never fetched (design section 3).
 pub const MAP_BACKOFF_MIN: Duration = Duration::from_secs(1);
+
+/// How long a tool of the registry may wait for its disk, and for the locks of other writers: longer than those are waited
+/// for.
+pub const REGISTRY_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How many tools of the registry work with its disk at once.
+pub const REGISTRY_TURNS: usize = 16;

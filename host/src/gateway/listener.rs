@@ -111,6 +111,7 @@ mod tests {
     use crate::config::{Environment, Settings};
     use crate::edge::Edge;
     use crate::edge::clock::VirtualClock;
+    use crate::edge::disk::MemoryDisk;
     use crate::edge::entropy::VirtualEntropy;
     use crate::edge::files::MemoryDirectory;
     use crate::edge::virtual_network::VirtualNetwork;
@@ -127,7 +128,7 @@ mod tests {
         let gateway = Gateway::builder(settings)
             .edge(edge)
             .state_directory(Arc::new(MemoryDirectory::new()))
-            .registry_directory(Arc::new(MemoryDirectory::new()))
+            .registry_disk(Arc::new(MemoryDisk::new()))
             .start();
         gateway.await.unwrap().router("127.0.0.1:8420".parse().unwrap())
     }

@@ -67,12 +67,13 @@ pub mod limits;
 mod listener;
 mod northbound;
 mod publish;
+mod registry_tools;
 mod reload;
 mod state_writer;
 mod status;
 mod swap;
 
-pub use builder::{GatewayBuilder, StartError};
+pub use builder::{GatewayBuilder, StartError, policy_for_commands};
 pub use embed::{Gateway, SyncKind};
 pub use reload::ReloadReport;
 pub use state_writer::StateRole;

@@ -5,7 +5,9 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::door::MayChange;
 use super::embed::Gateway;
+use super::registry_tools;
 use crate::catalog::Part;
 use crate::connectors::CallError;
 use crate::mcp::Outcome;
@@ -55,13 +57,13 @@ impl Answer {
 }
 
 /// Answers a request that passed the rules of its era.
-pub(super) async fn answer(gateway: &Gateway, era: Era, method: &str, params: RawObject) -> Answer {
+pub(super) async fn answer(gateway: &Gateway, era: Era, right: MayChange, method: &str, params: RawObject) -> Answer {
     match (method, era) {
         (INITIALIZE, Era::Legacy) => Answer::result(initialize(&params)),
         (PING, Era::Legacy) => Answer::result(raw::empty_object()),
         (SERVER_DISCOVER, Era::Modern) => Answer::result(discover()),
         (TOOLS_LIST, _) => list(gateway, era, &params).await,
-        (TOOLS_CALL, _) => call(gateway, era, params).await,
+        (TOOLS_CALL, _) => call(gateway, era, right, params).await,
         _ => {
             let outcome =
                 Outcome::Error(error_object(METHOD_NOT_FOUND, "this gateway does not serve that method", None));
@@ -167,11 +169,15 @@ impl<'a> Standing<'a> {
     }
 }
 
-async fn call(gateway: &Gateway, era: Era, params: RawObject) -> Answer {
+async fn call(gateway: &Gateway, era: Era, right: MayChange, params: RawObject) -> Answer {
     let Some(name) = params.get_str("name") else {
         return Answer::error(INVALID_PARAMS, "params.name must be the name of a tool", None);
     };
     let snapshot = gateway.snapshot();
+    if snapshot.is_own(&name) {
+        let result = registry_tools::call(gateway, right, &name, params.get("arguments")).await;
+        return Answer::result(complete(era, result));
+    }
     let Some(route) = snapshot.route(&name).cloned() else {
         return Answer::error(INVALID_PARAMS, &format!("Unknown tool: {name}"), None);
     };

@@ -6,8 +6,9 @@ use serde::Serialize;
 
 use super::builder::{configured_policy, map_upkeep, warn_of_recorded_options};
 use super::embed::Gateway;
+use super::registry_tools;
 use super::swap::{SwapError, SwapReport, check, off_the_workers};
-use crate::config::Settings;
+use crate::config::{RegistrySettings, Settings};
 use crate::connectors::FleetSettings;
 use crate::policy::PolicyComponent;
 use crate::telemetry::set_log_level;
@@ -25,8 +26,19 @@ pub struct ReloadReport {
 }
 
 /// Settings that can not change while a gateway runs.
-const FIXED: [&str; 9] =
-    ["listen", "serviceMapUrl", "names", "nameLength", "sharedCredential", "logFormat", "trace", "home", "shadow"];
+const FIXED: [&str; 11] = [
+    "listen",
+    "serviceMapUrl",
+    "names",
+    "nameLength",
+    "sharedCredential",
+    "logFormat",
+    "trace",
+    "registry.writeThrough",
+    "registry.batchMs",
+    "home",
+    "shadow",
+];
 
 impl Gateway {
     /// Puts other settings in force, as far as a running gateway can: the report names what needs a restart. Everything
@@ -65,6 +77,7 @@ impl Gateway {
         if parts.trace.is_some() && settings.policy.options != before.policy.options {
             warn_of_recorded_options(&settings);
         }
+        parts.catalog.serve_first(registry_tools::served(&settings.registry));
         parts.settings.store(Arc::new(settings));
         let swap = checked.map(|(component, dry_run)| self.swap_checked(component, dry_run));
         tracing::info!(?changed, ?needs_restart, swapped = swap.is_some(), "configuration reloaded");
@@ -103,6 +116,7 @@ fn with_what_is_fixed(before: &Settings, mut settings: Settings) -> Settings {
     settings.shared_credential = before.shared_credential;
     settings.log_format = before.log_format;
     settings.trace.clone_from(&before.trace);
+    settings.registry = RegistrySettings { tools: settings.registry.tools, ..before.registry };
     settings.paths = before.paths.clone();
     settings.secrets = before.secrets.clone();
     settings.policy.shadow.clone_from(&before.policy.shadow);
@@ -116,12 +130,12 @@ fn differences(before: &Settings, after: &Settings) -> (Vec<String>, Vec<String>
     let mut names: Vec<String> = Vec::new();
     for (name, value) in shown_after.as_object().into_iter().flatten() {
         let former = &shown_before[name];
-        if name == "policy" {
+        if name == "policy" || name == "registry" {
             let fields = value.as_object().into_iter().flatten();
             let changed = fields.filter(|(field, value)| former[field.as_str()] != **value);
-            names.extend(changed.map(|(field, _)| match field.as_str() {
-                "shadow" | "shadowFamily" => "shadow".to_owned(),
-                other => format!("policy.{other}"),
+            names.extend(changed.map(|(field, _)| match (name.as_str(), field.as_str()) {
+                ("policy", "shadow" | "shadowFamily") => "shadow".to_owned(),
+                (table, field) => format!("{table}.{field}"),
             }));
         } else if former != value && name != "secrets" {
             names.push(name.clone());

@@ -59,6 +59,36 @@ pub struct Conflict {
     pub hidden: String,
 }
 
+/// The gauges and counters of the registry.
+pub(super) fn registry(status: &RegistryStatus) -> String {
+    let counts = &status.counts;
+    let writable = u64::from(status.standing.is_writable());
+    let entries = u64::try_from(status.entries).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    for (name, kind, help, value) in [
+        ("mcp_registry_writable", "gauge", "Whether the registry's file can be written (1) or not (0)", writable),
+        ("mcp_registry_entries", "gauge", "Servers in the registry", entries),
+        (
+            "mcp_registry_waiting_changes",
+            "gauge",
+            "Changes that are durable in the journal and not yet in the file",
+            counts.waiting.into(),
+        ),
+        ("mcp_registry_documents_total", "counter", "Times that the file was written", counts.documents),
+        ("mcp_registry_changes_total", "counter", "Changes that were acknowledged", counts.changes),
+        (
+            "mcp_registry_foreign_edits_total",
+            "counter",
+            "Edits of the file by programs that take no lock",
+            counts.foreign_edits,
+        ),
+    ] {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
+    }
+    text
+}
+
 /// The counters of trace and shadow policy.
 pub(super) fn records(trace: Option<TraceStatus>, shadow: Option<ShadowStatus>) -> String {
     let mut text = String::new();

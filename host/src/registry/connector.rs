@@ -22,7 +22,7 @@ pub fn connector_id(name: &str) -> ConnectorId {
 
 /// The connector of an entry; none if its transport is not served.
 pub fn connector(entry: &RegistryEntry) -> Option<Connector> {
-    let Transport::Http { endpoint, headers } = &entry.transport else { return None };
+    let Ok(Transport::Http { endpoint, headers }) = &entry.transport else { return None };
     let headers: BTreeMap<_, _> =
         headers.iter().map(|(name, value)| (name.clone(), value.expose_secret().to_owned())).collect();
     Some(Connector {
@@ -101,11 +101,11 @@ mod tests {
     #[test]
     fn only_http_entries_become_connectors() {
         let document = read(
-            br#"{"servers":[{"name":"files","transport":"stdio"},{"name":"Wiki","transport":"http",
+            br#"{"servers":[{"name":"files","transport":"stdio","command":"run"},{"name":"Wiki","transport":"http",
             "endpoint":"http://10.0.0.1/mcp","headers":{"X-Key":"k"}}]}"#,
         )
         .unwrap();
-        let connectors: Vec<_> = document.entries.iter().filter_map(connector).collect();
+        let connectors: Vec<_> = document.servers.iter().filter_map(|server| connector(&server.entry)).collect();
         assert_eq!(connectors.len(), 1);
         let wiki = &connectors[0];
         assert_eq!((wiki.name.as_str(), wiki.source, wiki.enabled), ("Wiki", Source::Registry, true));

@@ -1,11 +1,13 @@
-//! The registry's document: `{"servers": [...]}`, with `generation` and the tombstones `removed` that newer writers
-//! add.
+//! The registry's document: `{"servers": [...]}`, with `generation`, `digest` and the tombstones `removed` that newer
+//! writers add.
 //!
 //! A document that can not be read is an error, and one entry that can not be read is a problem beside the others
-//! (defect R4). Nothing here writes, and no problem quotes what the file says besides well-formed names.
+//! (defect R4); whatever is not understood is kept as it stands, so that writing the document loses nothing (R13). Nothing
+//! here writes, and no problem quotes what the file says besides well-formed names.
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
@@ -13,24 +15,47 @@ use crate::model::document::DocumentFault;
 use crate::model::document::{Source, Value};
 
 use super::entry::{self, EntryRule, RegistryEntry, Rev};
-
-/// The greatest size of a registry, in bytes.
-pub const MAX_REGISTRY_BYTES: usize = 16 << 20;
-
-/// How many servers, and how many tombstones, a registry may hold.
-pub const MAX_SERVERS: usize = 10_000;
+use super::limits::{MAX_REGISTRY_BYTES, MAX_SERVERS};
+use super::render;
 
 /// What the registry says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct RegistryDocument {
-    /// The entries that can be read, in the file's order.
-    pub entries: Vec<RegistryEntry>,
-    /// What can not be read, in the file's order.
+    /// The entries whose names can be read, in the file's order.
+    pub servers: Vec<FoundServer>,
+    /// What else stands in the list of servers, as JSON text without white space. It is kept and means nothing.
+    pub leftovers: Vec<Arc<str>>,
+    /// Members of the document that mean nothing here: name and JSON text without white space. They are kept.
+    pub extras: Vec<(String, Arc<str>)>,
+    /// What can not be used, in the file's order.
     pub problems: Vec<EntryProblem>,
     /// How often newer writers have written it; none if only old tools did.
     pub generation: Option<u64>,
+    /// The digest of all entries and tombstones that its writer put in; none if an old tool dropped it.
+    pub digest: Option<String>,
     /// What was removed, and by which edit.
     pub removed: Vec<Tombstone>,
+}
+
+/// Numbers and names only: texts may hold secrets.
+impl fmt::Debug for RegistryDocument {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("RegistryDocument")
+            .field("servers", &self.servers)
+            .field("problems", &self.problems)
+            .field("generation", &self.generation)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An entry as it stands in a document.
+#[derive(Clone, Debug)]
+pub struct FoundServer {
+    /// The entry.
+    pub entry: Arc<RegistryEntry>,
+    /// The edit that it came from, if its writer keeps account of that.
+    pub rev: Option<Rev>,
 }
 
 /// A removed entry.
@@ -120,6 +145,8 @@ pub fn read(raw: &[u8]) -> Result<RegistryDocument, RegistryError> {
         return Err(RegistryError::TooMany);
     }
     let mut reading = Reading { source, names: HashSet::new(), document: RegistryDocument::default() };
+    let extras = members.iter().filter(|(name, _)| !OWN_MEMBERS.contains(&name.as_str()));
+    reading.document.extras = extras.map(|(name, part)| (name.clone(), compacted(part))).collect();
     for (index, part) in servers.into_iter().enumerate() {
         reading.server(index, part);
     }
@@ -138,7 +165,19 @@ pub fn read(raw: &[u8]) -> Result<RegistryDocument, RegistryError> {
             reading.problem(Place::Generation, None, EntryRule::Generation);
         }
     }
+    // A digest in another form is one that no document has.
+    let digest = member("digest").and_then(|part| source.value(part).ok());
+    reading.document.digest = digest.as_ref().and_then(Value::as_text).map(str::to_owned);
     Ok(reading.document)
+}
+
+/// The members that this program writes.
+const OWN_MEMBERS: [&str; 4] = ["servers", "generation", "digest", "removed"];
+
+fn compacted(part: &RawValue) -> Arc<str> {
+    let mut text = String::with_capacity(part.get().len());
+    render::compact(part.get(), &mut text);
+    text.into()
 }
 
 /// A document being read.
@@ -155,27 +194,32 @@ impl<'a> Reading<'a> {
 
     fn server(&mut self, index: usize, part: &'a RawValue) {
         let place = Place::Server(index);
-        let object = match self.source.value(part) {
-            Ok(Value::Object(object)) => object,
-            Ok(_) => return self.problem(place, None, EntryRule::Object),
-            Err(fault) => return self.problem(place, None, fault.into()),
+        let found = match RegistryEntry::read(&self.source, part) {
+            Ok((object, Some(entry))) if !self.names.contains(&entry.name) => (object, entry),
+            Ok((_, Some(entry))) => {
+                self.problem(place, Some(&entry.name), EntryRule::RepeatedName);
+                return self.document.leftovers.push(compacted(part));
+            }
+            Ok((_, None)) => {
+                self.problem(place, None, EntryRule::Name);
+                return self.document.leftovers.push(compacted(part));
+            }
+            Err(rule) => {
+                self.problem(place, None, rule);
+                return self.document.leftovers.push(compacted(part));
+            }
         };
-        let Some(name) = entry::name(&object) else { return self.problem(place, None, EntryRule::Name) };
-        if self.names.contains(name) {
-            return self.problem(place, Some(name), EntryRule::RepeatedName);
+        let (object, entry) = found;
+        if let Err(rule) = entry.transport {
+            self.problem(place, Some(&entry.name), rule);
         }
-        let transport = match entry::transport(&object) {
-            Ok(transport) => transport,
-            Err(rule) => return self.problem(place, Some(name), rule),
-        };
         // A broken account of edits is no reason to take the server away.
         let rev = entry::rev(&object).unwrap_or_else(|rule| {
-            self.problem(place, Some(name), rule);
+            self.problem(place, Some(&entry.name), rule);
             None
         });
-        self.names.insert(name.to_owned());
-        let digest = entry::digest(&object);
-        self.document.entries.push(RegistryEntry { name: name.to_owned(), digest, rev, transport });
+        self.names.insert(entry.name.clone());
+        self.document.servers.push(FoundServer { entry: Arc::new(entry), rev });
     }
 
     fn tombstone(&mut self, index: usize, part: &'a RawValue) {
@@ -208,7 +252,7 @@ mod tests {
   ]
 }"#;
         let document = read(raw).unwrap();
-        let names: Vec<_> = document.entries.iter().map(|entry| entry.name.as_str()).collect();
+        let names: Vec<_> = document.servers.iter().map(|server| server.entry.name.as_str()).collect();
         assert_eq!(names, ["files", "Wiki.Data"]);
         assert!(document.problems.is_empty() && document.removed.is_empty() && document.generation.is_none());
         assert!(!format!("{document:?}").contains("s3cr3t"));
@@ -217,12 +261,12 @@ mod tests {
     #[test]
     fn the_account_of_newer_writers_is_read() {
         let document = read(
-            br#"{"servers":[{"name":"a","transport":"ws","rev":{"wallMs":2,"counter":1,"writer":"w"}}],"generation":7,
+            br#"{"servers":[{"name":"a","transport":"ws","endpoint":"wss://a","rev":{"wallMs":2,"counter":1,"writer":"w"}}],"generation":7,
             "removed":[{"name":"b","rev":{"wallMs":3,"counter":0,"writer":"v"}}]}"#,
         )
         .unwrap();
         assert_eq!(document.generation, Some(7));
-        assert_eq!(document.entries[0].rev.as_ref().map(|rev| (rev.wall_ms, rev.counter)), Some((2, 1)));
+        assert_eq!(document.servers[0].rev.as_ref().map(|rev| (rev.wall_ms, rev.counter)), Some((2, 1)));
         let rev = Rev { wall_ms: 3, counter: 0, writer: "v".to_owned() };
         assert_eq!(document.removed, [Tombstone { name: "b".to_owned(), rev }]);
     }
@@ -231,13 +275,15 @@ mod tests {
     fn one_bad_entry_is_a_problem_and_the_others_are_kept() {
         let document = read(
             br#"{"servers":[1,{"name":"x y","transport":"stdio"},{"name":"a","name":"b"},
-            {"name":"s3","transport":"s3cr3t"},{"name":"good","transport":"stdio"},{"name":"good","transport":"ws"},
-            {"name":"late","transport":"ws","rev":0},{"name":"h","transport":"http","endpoint":"https://s3cr3t@a"}],
+            {"name":"s3","transport":"s3cr3t"},{"name":"good","transport":"stdio","command":"x"},{"name":"good","transport":"ws","endpoint":"ws://a"},
+            {"name":"late","transport":"ws","endpoint":"ws://a","rev":0},{"name":"h","transport":"http","endpoint":"https://s3cr3t@a"}],
             "removed":[{"name":"t"}],"generation":-1}"#,
         )
         .unwrap();
-        let names: Vec<_> = document.entries.iter().map(|entry| entry.name.as_str()).collect();
-        assert_eq!(names, ["good", "late"]);
+        let names: Vec<_> = document.servers.iter().map(|server| server.entry.name.as_str()).collect();
+        assert_eq!(names, ["s3", "good", "late", "h"]);
+        assert_eq!(document.servers.iter().filter(|server| server.entry.transport.is_ok()).count(), 2);
+        assert_eq!(document.leftovers.len(), 4, "what can not be read is kept");
         let sentences: Vec<_> = document.problems.iter().map(ToString::to_string).collect();
         assert_eq!(sentences.len(), 9);
         assert_eq!(sentences[0], "servers[0] must be an object");
@@ -249,8 +295,8 @@ mod tests {
     #[test]
     fn of_two_entries_with_one_name_the_first_counts() {
         let document =
-            read(br#"{"servers":[{"name":"a","transport":"ws"},{"name":"a","transport":"stdio"}]}"#).unwrap();
-        assert_eq!(document.entries.len(), 1);
+            read(br#"{"servers":[{"name":"a","transport":"ws","endpoint":"ws://a"},{"name":"a"}]}"#).unwrap();
+        assert_eq!(document.servers.len(), 1);
         assert_eq!(
             (document.problems[0].place, document.problems[0].rule),
             (Place::Server(1), EntryRule::RepeatedName)

@@ -1,32 +1,95 @@
 //! One entry of the registry: its name, how its server is reached, and which edit it came from.
 //!
-//! Unknown fields are part of an entry's digest and mean nothing else here. Header values are kept as secrets from the
+//! Unknown fields are part of an entry's digest and text and mean nothing else here. Header values are kept as secrets from the
 //! moment they are read, and the debug form of an entry shows names only.
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
+use std::sync::Arc;
 
 use secrecy::SecretString;
+use serde_json::value::RawValue;
 use url::Url;
 
+use super::limits::MAX_ENTRY_BYTES;
+use super::render;
 use crate::model::Digest;
 use crate::model::address::AddressFault;
 use crate::model::document::DocumentFault;
-use crate::model::document::{Object, Value};
+use crate::model::document::{Object, Source, Value};
 use crate::model::headers::HeaderFault;
 use crate::model::{address, canonical, headers};
 
-/// An entry.
-#[derive(Clone, Debug)]
+/// The content of an entry: everything in it but `rev`.
+#[derive(Clone)]
 pub struct RegistryEntry {
     /// Its name, unique in the registry: `^[a-zA-Z0-9][a-zA-Z0-9._-]{0,127}$`.
     pub name: String,
-    /// The digest of the canonical JSON of everything in it but `rev`.
+    /// The digest of its canonical JSON.
     pub digest: Digest,
-    /// The edit that it came from, if its writer keeps account of that.
-    pub rev: Option<Rev>,
-    /// How the server is reached.
-    pub transport: Transport,
+    /// How the server is reached, or the rule that what is said about that breaks. Such an entry is kept, and not served.
+    pub transport: Result<Transport, EntryRule>,
+    /// Its JSON text without white space; numbers and strings as they were spelt. It may hold secrets.
+    text: Arc<str>,
+}
+
+impl RegistryEntry {
+    /// Reads an entry that is to be put into the registry. A `rev` that it brings is dropped: the registry gives its own.
+    ///
+    /// # Errors
+    /// The first [`EntryRule`] that is broken.
+    pub fn parse(json: &str) -> Result<Self, EntryRule> {
+        let entry = Self::kept(json)?;
+        match &entry.transport {
+            Ok(_) if entry.text.len() > MAX_ENTRY_BYTES => Err(EntryRule::TooLarge),
+            Ok(_) => Ok(entry),
+            Err(rule) => Err(*rule),
+        }
+    }
+
+    /// Reads an entry that is in the registry already, whatever else is wrong with it.
+    pub(super) fn kept(json: &str) -> Result<Self, EntryRule> {
+        let source = Source::new(json.as_bytes())?;
+        Self::read(&source, source.root())?.1.ok_or(EntryRule::Name)
+    }
+
+    /// Its JSON text without white space. It may hold secrets.
+    pub fn json(&self) -> &str {
+        &self.text
+    }
+
+    /// Reads what stands in a document: the object, and the entry if its name is well-formed.
+    pub(super) fn read<'a>(source: &Source<'a>, part: &'a RawValue) -> Result<(Object, Option<Self>), EntryRule> {
+        let Value::Object(object) = source.value(part)? else { return Err(EntryRule::Object) };
+        let Some(name) = name(&object).map(str::to_owned) else { return Ok((object, None)) };
+        let mut text = String::with_capacity(part.get().len());
+        text.push('{');
+        for (member, value) in source.members(part)?.unwrap_or_default() {
+            if member != REV {
+                if text.len() > 1 {
+                    text.push(',');
+                }
+                render::string(&member, &mut text);
+                text.push(':');
+                render::compact(value.get(), &mut text);
+            }
+        }
+        text.push('}');
+        let (digest, transport) = (digest(&object), transport(&object));
+        Ok((object, Some(Self { name, digest, transport, text: text.into() })))
+    }
+}
+
+/// Names and digests only: the text may hold secrets.
+impl fmt::Debug for RegistryEntry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("RegistryEntry")
+            .field("name", &self.name)
+            .field("digest", &self.digest)
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An edit: a hybrid logical clock's stamp and who made it. In the file: `{"wallMs", "counter", "writer"}`.
@@ -114,9 +177,24 @@ pub enum EntryRule {
     /// A known transport.
     #[error("must have the transport http, streamableHttp, stdio, sse or ws")]
     Transport,
-    /// An address, where the transport is HTTP.
-    #[error("must have an endpoint, since its transport is http")]
+    /// An address, where the transport is not `stdio`.
+    #[error("must have an endpoint, since its transport is not stdio")]
     NoEndpoint,
+    /// A command, where the transport is `stdio`.
+    #[error("must have a command that is not empty, since its transport is stdio")]
+    NoCommand,
+    /// Arguments in a list of texts.
+    #[error("must have its args in a list of texts without NUL characters")]
+    Args,
+    /// The environment in an object of texts.
+    #[error("must have its env in an object of texts, by names without '=' and NUL characters")]
+    Env,
+    /// An address of a web socket.
+    #[error("must have an endpoint that is a ws or wss URL without user name and password")]
+    SocketEndpoint,
+    /// Not too much.
+    #[error("must have at most {MAX_ENTRY_BYTES} bytes")]
+    TooLarge,
     /// An acceptable address.
     #[error("has an endpoint that is refused; it {0}")]
     Address(AddressFault),
@@ -142,11 +220,14 @@ pub(super) const REV: &str = "rev";
 
 /// The name of an entry or tombstone, if it is well-formed.
 pub(super) fn name(object: &Object) -> Option<&str> {
-    let name = object.get("name").and_then(Value::as_text)?;
-    let well_formed = (1..=MAX_NAME_LENGTH).contains(&name.len())
+    object.get("name").and_then(Value::as_text).filter(|name| is_name(name))
+}
+
+/// Whether a text is a well-formed name.
+pub fn is_name(name: &str) -> bool {
+    (1..=MAX_NAME_LENGTH).contains(&name.len())
         && name.as_bytes()[0].is_ascii_alphanumeric()
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'));
-    well_formed.then_some(name)
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-'))
 }
 
 /// The edit that an object names: nothing if it names none.
@@ -171,10 +252,24 @@ pub(super) fn rev(object: &Object) -> Result<Option<Rev>, EntryRule> {
 /// The first [`EntryRule`] that is broken.
 pub(super) fn transport(object: &Object) -> Result<Transport, EntryRule> {
     let kind = match object.get("transport").and_then(Value::as_text) {
-        Some("http" | "streamableHttp" | "streamable-http") => return http(object),
-        Some("stdio") => UnsupportedTransport::Stdio,
-        Some("sse") => UnsupportedTransport::Sse,
-        Some("ws") => UnsupportedTransport::Ws,
+        Some("http" | "streamableHttp" | "streamable-http") => {
+            let (endpoint, headers) = (endpoint(object)?, header_fields(object)?);
+            return Ok(Transport::Http { endpoint, headers });
+        }
+        Some("stdio") => {
+            command(object)?;
+            UnsupportedTransport::Stdio
+        }
+        Some("sse") => {
+            endpoint(object)?;
+            header_fields(object)?;
+            UnsupportedTransport::Sse
+        }
+        Some("ws") => {
+            socket(object)?;
+            header_fields(object)?;
+            UnsupportedTransport::Ws
+        }
         _ => return Err(EntryRule::Transport),
     };
     Ok(Transport::Unsupported { kind })
@@ -187,9 +282,40 @@ pub(super) fn digest(object: &Object) -> Digest {
 
 const MAX_NAME_LENGTH: usize = 128;
 
-fn http(object: &Object) -> Result<Transport, EntryRule> {
-    let endpoint = object.get("endpoint").and_then(Value::as_text).ok_or(EntryRule::NoEndpoint)?;
-    let endpoint = address::read_own(endpoint).map_err(EntryRule::Address)?;
+fn endpoint(object: &Object) -> Result<Url, EntryRule> {
+    let text = object.get("endpoint").and_then(Value::as_text).ok_or(EntryRule::NoEndpoint)?;
+    address::read_own(text).map_err(EntryRule::Address)
+}
+
+fn socket(object: &Object) -> Result<(), EntryRule> {
+    let text = object.get("endpoint").and_then(Value::as_text).ok_or(EntryRule::NoEndpoint)?;
+    let url = Url::parse(text).map_err(|_| EntryRule::SocketEndpoint)?;
+    let well_formed = matches!(url.scheme(), "ws" | "wss") && url.username().is_empty() && url.password().is_none();
+    if well_formed { Ok(()) } else { Err(EntryRule::SocketEndpoint) }
+}
+
+fn command(object: &Object) -> Result<(), EntryRule> {
+    let argument = |text: &str| !text.contains('\0');
+    let command = object.get("command").and_then(Value::as_text);
+    if !command.is_some_and(|command| !command.is_empty() && argument(command)) {
+        return Err(EntryRule::NoCommand);
+    }
+    match object.get("args") {
+        None => {}
+        Some(Value::List(list)) if list.iter().all(|one| one.as_text().is_some_and(argument)) => {}
+        Some(_) => return Err(EntryRule::Args),
+    }
+    let variable = |(name, value): &(String, Value)| {
+        !name.is_empty() && !name.contains('=') && argument(name) && value.as_text().is_some_and(argument)
+    };
+    match object.get("env") {
+        None => Ok(()),
+        Some(Value::Object(variables)) if variables.members().iter().all(variable) => Ok(()),
+        Some(_) => Err(EntryRule::Env),
+    }
+}
+
+fn header_fields(object: &Object) -> Result<BTreeMap<String, SecretString>, EntryRule> {
     let members = match object.get("headers") {
         None => &[][..],
         Some(Value::Object(headers)) => headers.members(),
@@ -205,7 +331,7 @@ fn http(object: &Object) -> Result<Transport, EntryRule> {
         headers::check_value(value)?;
         fields.insert(name.clone(), value.into());
     }
-    Ok(Transport::Http { endpoint, headers: fields })
+    Ok(fields)
 }
 
 #[cfg(test)]
@@ -248,7 +374,9 @@ mod tests {
             ("ws", UnsupportedTransport::Ws),
         ] {
             assert_eq!(kind.as_str(), text);
-            let read = transport(&object(&format!(r#"{{"transport":"{text}"}}"#)));
+            let more = r#""command":"run","endpoint":"#;
+            let address = if text == "ws" { "wss://a/mcp" } else { "https://a/sse" };
+            let read = transport(&object(&format!(r#"{{"transport":"{text}",{more}"{address}"}}"#)));
             assert!(matches!(read, Ok(Transport::Unsupported { kind: own }) if own == kind));
         }
     }
@@ -264,6 +392,13 @@ mod tests {
             (r#""transport":"http","endpoint":"https://a","headers":{"Host":"b"}"#, HeaderFault::Reserved.into()),
             (r#""transport":"http","endpoint":"https://a","headers":{"x":"1","X":"2"}"#, HeaderFault::Repeated.into()),
             (r#""transport":"http","endpoint":"https://a","headers":{"x":1}"#, HeaderFault::Value.into()),
+            (r#""transport":"sse""#, EntryRule::NoEndpoint),
+            (r#""transport":"ws","endpoint":"https://a""#, EntryRule::SocketEndpoint),
+            (r#""transport":"ws","endpoint":"wss://u:p@a""#, EntryRule::SocketEndpoint),
+            (r#""transport":"stdio""#, EntryRule::NoCommand),
+            (r#""transport":"stdio","command":"""#, EntryRule::NoCommand),
+            (r#""transport":"stdio","command":"run","args":[1]"#, EntryRule::Args),
+            (r#""transport":"stdio","command":"run","env":{"A=B":"c"}"#, EntryRule::Env),
         ] {
             assert_eq!(transport(&object(&format!("{{{fields}}}"))).map(|_| ()), Err(rule), "{fields}");
         }

@@ -26,6 +26,7 @@ const SYNC: &str = "mcp_connector_sync_duration_seconds";
 const CALL: &str = "mcp_tool_call_duration_seconds";
 const OVERHEAD: &str = "mcp_gateway_overhead_seconds";
 const STATE_FLUSH: &str = "mcp_state_flush_duration_seconds";
+const REGISTRY_FLUSH: &str = "mcp_registry_flush_duration_seconds";
 const SERVER_OPERATION: &str = "mcp_server_operation_duration_seconds";
 const CLIENT_OPERATION: &str = "mcp_client_operation_duration_seconds";
 const REFRESHES: &str = "mcp_refreshes_total";
@@ -83,6 +84,7 @@ impl Metrics {
             (SYNC, NETWORK_SECONDS),
             (CALL, NETWORK_SECONDS),
             (STATE_FLUSH, NETWORK_SECONDS),
+            (REGISTRY_FLUSH, NETWORK_SECONDS),
             (SERVER_OPERATION, NETWORK_SECONDS),
             (CLIENT_OPERATION, NETWORK_SECONDS),
         ] {
@@ -100,6 +102,7 @@ impl Metrics {
             (SYNC, "Time of the phases of a sync: fetch, connect, list, sync"),
             (CALL, "Time of a tool call, upstream included"),
             (STATE_FLUSH, "Time of a write of last known good state"),
+            (REGISTRY_FLUSH, "Time of a write of the registry's document"),
             (SERVER_OPERATION, "Time of an MCP request answered by this gateway"),
             (CLIENT_OPERATION, "Time of an MCP request sent by this gateway"),
         ] {
@@ -169,6 +172,11 @@ impl Metrics {
     /// Last known good state was written.
     pub fn state_flush(&self, took: Duration) {
         self.histogram(STATE_FLUSH, []).record(took);
+    }
+
+    /// The registry's document was written.
+    pub fn registry_flush(&self, took: Duration) {
+        self.histogram(REGISTRY_FLUSH, []).record(took);
     }
 
     /// Tool definitions of a connector changed.

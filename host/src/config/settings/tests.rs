@@ -57,6 +57,7 @@ fn every_key_of_the_file_changes_the_settings() {
          [policy]\nfile = \"p.wasm\"\nfamily = \"f\"\nreuse = true\noptions = {{ a = \"b\" }}\n\
          shadow = \"s.wasm\"\nshadow-family = \"sf\"\n\
          [trace]\ndirectory = \"/t\"\nmax-mib = 9\n\
+         [registry]\ntools = true\nwrite-through = true\nbatch-ms = 70\n\
          [[token]]\nname = \"n\"\nsha256 = \"{digest}\"\nadmin = true\n"
     );
     let settings = resolve(&file, &[("CONNECTORS_SIGNATURE_KEY", "k")]).unwrap();
@@ -75,6 +76,24 @@ fn every_key_of_the_file_changes_the_settings() {
     assert_eq!(settings.policy.shadow.as_deref(), Some(Path::new("s.wasm")));
     assert_eq!(settings.policy.shadow_family.as_deref(), Some("sf"));
     assert_eq!(settings.trace, Some(TraceSettings { directory: "/t".into(), mebibytes: 9 }));
+    let registry = RegistrySettings { tools: true, write_through: true, batch: Duration::from_millis(70) };
+    assert_eq!(settings.registry, registry);
+}
+
+#[test]
+fn the_registry_is_written_in_batches_and_has_no_tools_unless_that_is_asked_for() {
+    let usual = RegistrySettings { tools: false, write_through: false, batch: Duration::from_secs(5) };
+    assert_eq!(resolve("", &[]).unwrap().registry, usual);
+    let through = |file: &str, value: &str| {
+        resolve(file, &[("MCP_REGISTRY_WRITE_THROUGH", value)]).map(|settings| settings.registry.write_through)
+    };
+    assert!(through("", "TRUE").unwrap());
+    assert!(!through("[registry]\nwrite-through = true", "off").unwrap(), "the environment goes before the file");
+    let error = through("", "ture").unwrap_err().to_string();
+    assert!(error.contains("MCP_REGISTRY_WRITE_THROUGH"), "{error}");
+    assert!(resolve("[registry]\nflush = 1", &[]).is_err());
+    let shown = resolve("[registry]\ntools = true\nbatch-ms = 9", &[]).unwrap().redacted();
+    assert_eq!(shown["registry"], serde_json::json!({ "tools": true, "writeThrough": false, "batchMs": 9 }));
 }
 
 #[test]
@@ -100,6 +119,8 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("concurrency = 0", "1 to 1000"),
         ("name-length = 3", "24"),
         ("call-timeout-ms = 0", "1 to"),
+        ("[registry]\nbatch-ms = 0", "1 to 600000"),
+        ("[registry]\nbatch-ms = 600001", "1 to 600000"),
     ] {
         let error = resolve(file, &[]).unwrap_err().to_string();
         assert!(error.contains(part), "{error}");

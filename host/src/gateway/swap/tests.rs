@@ -12,6 +12,7 @@ use tower::ServiceExt;
 
 use super::*;
 use crate::config::{Environment, Settings};
+use crate::edge::disk::MemoryDisk;
 use crate::edge::files::MemoryDirectory;
 use crate::policy::EMBEDDED_COMPONENT;
 
@@ -19,7 +20,7 @@ async fn gateway() -> Gateway {
     let mut settings = Settings::from_environment(&Environment::default()).unwrap();
     settings.trace = None;
     let builder = Gateway::builder(settings).state_directory(Arc::new(MemoryDirectory::new()));
-    builder.registry_directory(Arc::new(MemoryDirectory::new())).start().await.unwrap()
+    builder.registry_disk(Arc::new(MemoryDisk::new())).start().await.unwrap()
 }
 
 /// Posts from this machine, and returns the answer.

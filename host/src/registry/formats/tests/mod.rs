@@ -1,0 +1,6 @@
+//! The formats as a whole.
+
+mod clients;
+mod official;
+mod out;
+mod properties;

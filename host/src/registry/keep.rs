@@ -1,0 +1,193 @@
+//! Keeping the registry of a running gateway: the task that tends the store, and turns what it knows into connectors.
+//!
+//! The folder is looked at twice a second; what any writer changed is served within that time. A registry that can not be
+//! read changes nothing: what was served before is still served.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::connector::connector;
+use super::entry::{RegistryEntry, Transport};
+use super::names::{FileKind, FileNames};
+use super::snapshot::RegistrySnapshot;
+use super::standing::Standing;
+use super::store::{Store, StoreCounts, locked};
+use crate::edge::disk::{FolderWatch, Hint, Hints};
+use crate::model::Connector;
+
+/// What is published about the registry.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryView {
+    /// The connectors of its entries, by name.
+    pub connectors: Vec<Connector>,
+    /// How it stands.
+    pub status: RegistryStatus,
+}
+
+/// How the registry stands, as `status` tells it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RegistryStatus {
+    /// Entries in force.
+    pub entries: usize,
+    /// Whether it can be written, and if not, why.
+    pub standing: Standing,
+    /// Why it can not be written or read as it is now, as a sentence; what was read before stands.
+    pub error: Option<String>,
+    /// What of it can not be used, each a sentence.
+    pub problems: Vec<String>,
+    /// The generation of the document.
+    pub generation: u64,
+    /// What was done so far, and what waits.
+    pub counts: StoreCounts,
+}
+
+/// Starts the task that keeps a registry. When it is stopped, it closes the store: everything that was acknowledged is in
+/// the document then, or in a journal that is taken over by whoever comes next.
+pub fn keep(store: Arc<Store>, stop: CancellationToken) -> (watch::Receiver<Arc<RegistryView>>, JoinHandle<()>) {
+    let publisher = watch::Sender::new(Arc::new(view(&store)));
+    let published = publisher.subscribe();
+    let task = tokio::spawn(async move {
+        let mut changes = store.subscribe();
+        let mut watched = Watched::of(&store);
+        loop {
+            let tended = store.clone();
+            // Off the async workers: disks are slow, and merging may be too.
+            let tending = tokio::task::spawn_blocking(move || {
+                let pause = tended.tend();
+                (pause, view(&tended))
+            });
+            let Ok((pause, view)) = tending.await else {
+                // Only a panic gets here. What is served is still served.
+                tracing::error!("the registry is not kept any more");
+                stop.cancelled().await;
+                break;
+            };
+            publish(&publisher, view);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(pause) => {}
+                () = changed(&mut changes) => {}
+                () = watched.touched() => {}
+            }
+        }
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        if let Ok(Err(error)) = closed {
+            tracing::error!(%error, "the registry was closed without writing its document; what was acknowledged is in the journal");
+        }
+    });
+    (published, task)
+}
+
+/// Hints that others changed the folder. Without them the registry is looked at twice a second all the same.
+struct Watched {
+    hints: Option<Hints>,
+    names: FileNames,
+    writer: String,
+}
+
+impl Watched {
+    fn of(store: &Store) -> Self {
+        let hints = store.disk.watch().and_then(|watch| watch.map(FolderWatch::hints).transpose());
+        let hints = hints.unwrap_or_else(|error| {
+            tracing::info!(%error, "the registry's folder is not watched; it is looked at twice a second");
+            None
+        });
+        let writer = locked(&store.core).judge.writer().to_owned();
+        Self { hints, names: store.names.clone(), writer }
+    }
+
+    /// Returns a little after somebody else touched the registry. Hints that come together are one.
+    async fn touched(&mut self) {
+        loop {
+            let Some(hints) = &mut self.hints else { return std::future::pending().await };
+            match hints.next().await {
+                Ok(hints) if hints.iter().any(|hint| self.concerns(hint)) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::info!(%error, "the registry's folder is watched no more; it is looked at twice a second");
+                    self.hints = None;
+                }
+            }
+        }
+        tokio::time::sleep(GATHERED).await;
+    }
+
+    /// Whether it is about what others write: the document, and their journals.
+    fn concerns(&self, hint: &Hint) -> bool {
+        match hint {
+            Hint::Anything => true,
+            Hint::File(name) => match self.names.kind(name) {
+                Some(FileKind::Snapshot) => true,
+                Some(FileKind::Segment { writer, .. }) => writer != self.writer,
+                _ => false,
+            },
+        }
+    }
+}
+
+/// Returns a little after something changed: changes that come together are served together.
+async fn changed(changes: &mut watch::Receiver<Arc<RegistrySnapshot>>) {
+    match changes.changed().await {
+        Ok(()) => tokio::time::sleep(GATHERED).await,
+        Err(_) => std::future::pending().await,
+    }
+}
+
+/// How long changes are gathered before they are served.
+const GATHERED: Duration = Duration::from_millis(20);
+
+fn publish(publisher: &watch::Sender<Arc<RegistryView>>, now: RegistryView) {
+    publisher.send_if_modified(|published| {
+        if published.connectors == now.connectors && published.status == now.status {
+            return false;
+        }
+        for problem in now.status.problems.iter().filter(|problem| !published.status.problems.contains(problem)) {
+            tracing::warn!(problem, "registry");
+        }
+        *published = Arc::new(now);
+        true
+    });
+}
+
+fn view(store: &Store) -> RegistryView {
+    let snapshot = store.snapshot();
+    RegistryView { connectors: connectors(&snapshot), status: status(&snapshot, store.counts()) }
+}
+
+fn connectors(snapshot: &RegistrySnapshot) -> Vec<Connector> {
+    snapshot.entries().filter_map(|entry| connector(entry)).collect()
+}
+
+fn status(snapshot: &RegistrySnapshot, counts: StoreCounts) -> RegistryStatus {
+    let mut problems = snapshot.problems.to_vec();
+    problems.extend(snapshot.entries().filter_map(|entry| unserved(entry)));
+    let error = match &snapshot.standing {
+        Standing::Writable => None,
+        Standing::Behind { reason, .. } => Some(reason.clone()),
+        Standing::ReadOnly { reason, .. } => Some(reason.to_string()),
+    };
+    RegistryStatus {
+        entries: snapshot.count(),
+        standing: snapshot.standing.clone(),
+        error,
+        problems,
+        generation: snapshot.generation,
+        counts,
+    }
+}
+
+/// Why an entry is not served, if it is well-formed all the same.
+fn unserved(entry: &RegistryEntry) -> Option<String> {
+    match &entry.transport {
+        Ok(Transport::Unsupported { kind }) => {
+            Some(format!("{} uses the transport {}, which is not served", entry.name, kind.as_str()))
+        }
+        Ok(Transport::Http { .. }) | Err(_) => None,
+    }
+}

@@ -1,0 +1,482 @@
+//! Settling: under the registry's lock, everything that anyone wrote is joined and put into the document, if it differs.
+//!
+//! One round reads the journals of others, takes over those of the dead, reads what crashes left behind and what stands in
+//! the file, joins it all, and replaces the document. If something else stood there than was read, that is joined too and
+//! the round begins anew. Only what stands in a durable document is removed elsewhere, and a change counts as written only
+//! if it was known when the document was made (defect R1). What can not be read is never overwritten (R4).
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::bases::{self, Bases};
+use super::change::{Acknowledged, Change};
+use super::document::RegistryDocument;
+use super::file::{Content, FoundFile};
+use super::journal::format::MAGIC;
+use super::journal::scan::Verdict;
+use super::limits::{MAX_REGISTRY_BYTES, MAX_SERVERS, ORPHAN_CHECK_INTERVAL, SETTLE_ROUNDS, TEMPORARY_KEPT};
+use super::lock::WriterLock;
+use super::names::FileKind;
+use super::orphans::{self, Orphan};
+use super::snapshot_file::{NewDocument, Placed, place};
+use super::standing::{ReadOnlyReason, StoreError};
+use super::state::State;
+use super::store::{Core, Store, WaitingChanges, locked};
+use crate::edge::disk::{self, DiskLook};
+use crate::model::{BootMs, Digest};
+
+/// What only settling needs.
+#[derive(Default)]
+pub(super) struct Settling {
+    /// What stands in the file, as it was read or written last.
+    pub(super) file: FoundFile,
+    pub(super) bases: Bases,
+    /// Former documents that someone may still be writing to: who opened them before they were replaced.
+    pub(super) replaced: VecDeque<(String, DiskLook)>,
+    /// What foreign edits were found to be, until they are in the document.
+    pub(super) notes: Vec<String>,
+}
+
+/// What is to be settled besides what is known.
+pub(super) enum Edit<'a> {
+    /// Nothing.
+    None,
+    /// Entries that were stamped already.
+    Join(&'a State),
+    /// Changes, made once everything else is known; an answer for each.
+    Changes {
+        /// The changes.
+        changes: &'a [Change],
+        /// Where the answers go.
+        answers: &'a mut Vec<Result<Acknowledged, StoreError>>,
+    },
+}
+
+/// One settling under way.
+struct Round {
+    state: State,
+    /// What is removed once the document is durable.
+    orphans: Vec<Orphan>,
+    leftovers: Vec<String>,
+    /// Replaced documents that were edited late, and what they look like now.
+    late: Vec<(String, DiskLook)>,
+    /// What is to be kept in the document besides what is known, if that is not what stands there.
+    kept: Option<Kept>,
+    problems: Vec<String>,
+}
+
+/// How many replaced documents are watched for late writers.
+const REPLACED_WATCHED: usize = 2;
+
+impl Store {
+    /// Settles, and tells how the registry stands after it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing that was acknowledged is lost by one.
+    pub(super) fn settle(&self, edit: Edit<'_>) -> Result<(), StoreError> {
+        let mut settling = locked(&self.settling);
+        let settled = self.settle_locked(&mut settling, edit);
+        if let Err(error) = &settled {
+            let mut core = locked(&self.core);
+            // What can not be read is looked at again when it looks different.
+            core.wants_settle = !matches!(error, StoreError::ReadOnly(_));
+            match error {
+                StoreError::ReadOnly(reason) => self.degrade(&mut core, reason.clone()),
+                StoreError::Disk(error) => self.fall_behind(&mut core, ReadOnlyReason::disk(error).to_string()),
+                other => self.fall_behind(&mut core, other.to_string()),
+            }
+        }
+        settled
+    }
+
+    fn settle_locked(&self, settling: &mut Settling, edit: Edit<'_>) -> Result<(), StoreError> {
+        let lock = WriterLock::acquire(&self.disk, &self.names, self.options.lock_patience, &|| self.wall())?;
+        let _holding = Holding::of(self);
+        let (state, upto, waiting) = {
+            let core = locked(&self.core);
+            (core.state.clone(), core.journal.durable_upto(), core.waiting)
+        };
+        let began = self.boot();
+        let mut round = Round {
+            state,
+            orphans: Vec::new(),
+            leftovers: Vec::new(),
+            late: Vec::new(),
+            kept: None,
+            problems: Vec::new(),
+        };
+        self.join_journals(&mut round)?;
+        self.join_leftovers(settling, &mut round)?;
+        self.join_file(settling, &mut round, true)?;
+        self.join_late_edits(settling, &mut round)?;
+        self.edit(&mut round, edit)?;
+        self.write(settling, &mut round)?;
+        // From here on, everything that was known at the beginning is durable in the document.
+        for orphan in round.orphans.drain(..) {
+            orphan.remove(&*self.disk);
+        }
+        for name in round.leftovers.drain(..) {
+            // One that stays is read again, and changes nothing.
+            let _ = self.disk.remove(&name);
+        }
+        bases::prune(&*self.disk, &self.names)?;
+        let damaged = self.damaged()?;
+        let mut core = locked(&self.core);
+        self.settled(&mut core, settling, round, waiting, began)?;
+        core.journal.forget(&*self.disk, upto);
+        match damaged {
+            Some(reason) => self.degrade(&mut core, reason),
+            None => self.recover(&mut core),
+        }
+        self.publish(&mut core);
+        drop(core);
+        drop(lock);
+        Ok(())
+    }
+
+    /// Takes note of what is in the document now.
+    fn settled(
+        &self,
+        core: &mut Core,
+        settling: &mut Settling,
+        round: Round,
+        waiting: WaitingChanges,
+        began: BootMs,
+    ) -> Result<(), StoreError> {
+        // Changes that were acknowledged meanwhile are later than what is joined here.
+        core.state = core.judge.join_states(&core.state, &round.state)?.state;
+        for (name, look) in round.late {
+            if let Some(watched) = settling.replaced.iter_mut().find(|watched| watched.0 == name) {
+                watched.1 = look;
+            }
+        }
+        let changes = core.waiting.changes.saturating_sub(waiting.changes);
+        let bytes = core.waiting.bytes.saturating_sub(waiting.bytes);
+        core.waiting = WaitingChanges { changes, bytes, oldest: (changes > 0).then_some(began) };
+        core.seen = Some(settling.file.look);
+        core.shown = None;
+        core.generation = settling.file.generation();
+        core.wants_settle = false;
+        core.check_due = self.boot().plus(ORPHAN_CHECK_INTERVAL);
+        if let Content::Pristine(state) = settling.file.content() {
+            core.document = state;
+        }
+        core.file_problems = settling.file.problems();
+        for note in round.problems.into_iter().chain(settling.notes.drain(..)) {
+            tracing::warn!(note, "registry");
+            if !core.other_problems.contains(&note) {
+                core.other_problems.push(note);
+            }
+            if core.other_problems.len() > NOTES_KEPT {
+                core.other_problems.remove(0);
+            }
+        }
+        Ok(())
+    }
+
+    /// What others recorded, living or dead.
+    fn join_journals(&self, round: &mut Round) -> Result<(), StoreError> {
+        let mut core = locked(&self.core);
+        let core = &mut *core;
+        let own = core.judge.writer().to_owned();
+        // Also those that are about to be taken over: what was read once is known.
+        let news = core.tails.news(&*self.disk, &self.names, &own, self.wall())?;
+        core.state = core.judge.join(&core.state, news)?.state;
+        round.state = core.judge.join_states(&round.state, &core.state)?.state;
+        for mut orphan in orphans::take_over(&*self.disk, &self.names, &own)? {
+            let changes = std::mem::take(&mut orphan.changes);
+            round.state = core.judge.join(&round.state, changes)?.state;
+            match orphan.verdict {
+                Verdict::Whole => {}
+                Verdict::Torn { sequence } => round.problems.push(format!(
+                    "the journal of {} ends in a batch that is not whole, from change {sequence} on: most likely it was \
+                     never acknowledged",
+                    orphan.writer
+                )),
+                Verdict::Damaged { .. } => {}
+            }
+            if let Some(version) = orphan.version {
+                round.problems.push(format!(
+                    "the journal of {} has the format {version}, which a later version of this program wrote; start that",
+                    orphan.writer
+                ));
+            } else if orphan.unknown > 0 {
+                round.problems.push(format!(
+                    "{} changes in the journal of {} can not be understood; it is kept",
+                    orphan.unknown, orphan.writer
+                ));
+            }
+            if let Verdict::Damaged { sequence } = orphan.verdict {
+                let file = orphan.quarantine(&*self.disk, &self.names)?;
+                tracing::error!(file, sequence, "an acknowledged change in a journal is damaged");
+            } else if !orphan.must_stay() {
+                round.orphans.push(orphan);
+            }
+        }
+        Ok(())
+    }
+
+    /// What crashes left behind: documents on their way, or swapped out and not looked at.
+    fn join_leftovers(&self, settling: &mut Settling, round: &mut Round) -> Result<(), StoreError> {
+        for name in self.disk.names()? {
+            if self.names.kind(&name) == Some(FileKind::Temporary) {
+                self.join_leftover(settling, round, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What stands in the file.
+    fn join_file(&self, settling: &mut Settling, round: &mut Round, trust_looks: bool) -> Result<(), StoreError> {
+        self.read_when_whole(settling, trust_looks)?;
+        match settling.file.content() {
+            Content::Missing => {
+                self.join_latest_base(round)?;
+                if round.state.count() > 0 && locked(&self.core).generation > 0 {
+                    round.problems.push(GONE.to_owned());
+                }
+                Ok(())
+            }
+            Content::Pristine(state) => {
+                settling.bases.remember(settling.file.generation(), state.clone());
+                round.state = locked(&self.core).judge.join_states(&round.state, &state)?.state;
+                Ok(())
+            }
+            Content::Foreign(document) => {
+                self.join_latest_base(round)?;
+                self.absorb(settling, &mut round.state, &document, "servers.json was edited")
+            }
+            Content::Unreadable(error) => {
+                let copy = self.quarantine(settling)?;
+                Err(StoreError::ReadOnly(ReadOnlyReason::Unreadable { error, copy }))
+            }
+        }
+    }
+
+    /// What the last document of ours said, where something else stands now, or nothing: this process may never have seen it.
+    fn join_latest_base(&self, round: &mut Round) -> Result<(), StoreError> {
+        if let Some(state) = Bases::latest_on_disk(&*self.disk, &self.names)? {
+            round.state = locked(&self.core).judge.join_states(&round.state, &state)?.state;
+        }
+        Ok(())
+    }
+
+    /// Reads the file. One that can not be read and was written a moment ago may be half of what someone is writing: it is
+    /// waited for, a little.
+    fn read_when_whole(&self, settling: &mut Settling, trust_looks: bool) -> Result<(), StoreError> {
+        let mut left = self.options.lock_patience.min(HALF_WRITTEN_PATIENCE);
+        settling.file.read(&*self.disk, &self.names, self.boot(), trust_looks)?;
+        while matches!(settling.file.content(), Content::Unreadable(_)) && !left.is_zero() {
+            let modified = settling.file.look.map_or(0, |look| look.modified_ns);
+            let age = self.wall().0.saturating_mul(1_000_000).saturating_sub(modified);
+            if u128::from(age) > HALF_WRITTEN_PATIENCE.as_nanos() {
+                break;
+            }
+            // Real time: what is waited for is another program.
+            std::thread::sleep(HALF_WRITTEN_PAUSE);
+            left = left.saturating_sub(HALF_WRITTEN_PAUSE);
+            settling.file.read(&*self.disk, &self.names, self.boot(), false)?;
+        }
+        Ok(())
+    }
+
+    /// What was written to former documents by programs that had opened them before they were replaced.
+    fn join_late_edits(&self, settling: &mut Settling, round: &mut Round) -> Result<(), StoreError> {
+        for (name, look) in settling.replaced.clone() {
+            let Some(now) = self.disk.look(&name)?.filter(|now| *now != look) else { continue };
+            let bytes = disk::read(&*self.disk, &name, MAX_REGISTRY_BYTES)?;
+            // One that can not be read is perhaps still being written.
+            if let Some(Ok(document)) = bytes.as_deref().map(super::document::read) {
+                self.absorb(settling, &mut round.state, &document, "a document was edited after it was replaced")?;
+                round.late.push((name, now));
+            }
+        }
+        Ok(())
+    }
+
+    fn edit(&self, round: &mut Round, edit: Edit<'_>) -> Result<(), StoreError> {
+        match edit {
+            Edit::None => Ok(()),
+            Edit::Join(state) => {
+                round.state = locked(&self.core).judge.join_states(&round.state, state)?.state;
+                Ok(())
+            }
+            Edit::Changes { changes, answers } => {
+                if let Some(reason) = self.damaged()? {
+                    return Err(StoreError::ReadOnly(reason));
+                }
+                for change in changes {
+                    let mut core = locked(&self.core);
+                    let known = change.is_in(&round.state);
+                    let before = round.state.clone();
+                    let applied = change.apply(&mut core.judge, &mut round.state);
+                    if known && applied.is_ok() {
+                        // Nothing changes: the document is not written for it.
+                        round.state = before;
+                    }
+                    answers.push(applied.map(|applied| applied.acknowledged));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Puts what is known into the document, unless it stands there already.
+    fn write(&self, settling: &mut Settling, round: &mut Round) -> Result<(), StoreError> {
+        for _ in 0..SETTLE_ROUNDS {
+            let state = round.state.without_old_tombstones(self.wall());
+            let kept = round.kept.clone().unwrap_or_else(|| settling.file.kept());
+            if settling.file.holds(&state, &kept) {
+                return Ok(());
+            }
+            let latest_base = bases::on_disk(&*self.disk, &self.names)?.last().map_or(0, |base| base.0);
+            let generation = settling.file.generation().max(locked(&self.core).generation).max(latest_base) + 1;
+            let bytes = state.document(generation, &kept.0, &kept.1);
+            if bytes.len() > MAX_REGISTRY_BYTES || state.iter().count() > MAX_SERVERS {
+                return Err(StoreError::Full {
+                    servers: super::limits::MAX_WRITTEN_SERVERS,
+                    bytes: super::limits::MAX_WRITTEN_BYTES,
+                });
+            }
+            let former = settling.file.base(&self.names);
+            let stopwatch = std::time::Instant::now();
+            let temporary = self.names.temporary(self.random());
+            let new = NewDocument {
+                bytes: &bytes,
+                base: self.names.base(generation, &state.digest()),
+                temporary: temporary.clone(),
+                expected: settling.file.bytes(),
+                former: former.as_deref(),
+                like: settling.file.look,
+            };
+            let (placed, look) = place(&*self.disk, &self.names, &new)?;
+            if !matches!(placed, Placed::Changed) {
+                self.metrics.registry_flush(stopwatch.elapsed());
+                self.counts.documents.fetch_add(1, Ordering::Relaxed);
+                settling.bases.remember(generation, state.clone());
+                settling.file.wrote(self.boot(), look, bytes, (generation, state, kept));
+                self.watch(settling, former)?;
+            }
+            match placed {
+                Placed::Done(durable) => {
+                    if durable == disk::NamesDurable::NotPromised {
+                        round
+                            .problems
+                            .push("the file system does not promise that files outlast a power failure".to_owned());
+                    }
+                    return Ok(());
+                }
+                Placed::Changed => self.join_file(settling, round, false)?,
+                Placed::Displaced => {
+                    if let Some(document) = self.join_leftover(settling, round, &temporary)? {
+                        round.kept = Some((document.extras, document.leftovers));
+                    }
+                }
+            }
+        }
+        Err(StoreError::Contended)
+    }
+
+    /// Watches a document that was replaced for a while.
+    fn watch(&self, settling: &mut Settling, former: Option<String>) -> Result<(), StoreError> {
+        if let Some(name) = former
+            && let Some(look) = self.disk.look(&name)?
+        {
+            settling.replaced.push_back((name, look));
+            if settling.replaced.len() > REPLACED_WATCHED {
+                settling.replaced.pop_front();
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a temporary file that nobody is at work on, and takes note to remove it. One that can not be read is moved
+    /// aside: it may be what a foreign program wrote.
+    fn join_leftover(
+        &self,
+        settling: &mut Settling,
+        round: &mut Round,
+        name: &str,
+    ) -> Result<Option<RegistryDocument>, StoreError> {
+        let Some(file) = self.disk.open(name)? else { return Ok(None) };
+        match file.try_lock() {
+            Ok(true) => {}
+            // A segment that is being made.
+            Ok(false) => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {}
+            Err(error) => return Err(error.into()),
+        }
+        let bytes = disk::read_to_end_at(&*file, 0, MAX_REGISTRY_BYTES)?;
+        if bytes.iter().all(|byte| *byte == 0) || bytes.starts_with(&MAGIC) {
+            let age = self.wall().0.saturating_mul(1_000_000).saturating_sub(file.look()?.modified_ns);
+            if !bytes.is_empty() || u128::from(age) > TEMPORARY_KEPT.as_nanos() {
+                round.leftovers.push(name.to_owned());
+            }
+            return Ok(None);
+        }
+        if let Ok(document) = super::document::read(&bytes) {
+            self.absorb(settling, &mut round.state, &document, "a document was edited while it was replaced")?;
+            round.leftovers.push(name.to_owned());
+            return Ok(Some(document));
+        }
+        let aside = self.names.quarantined(&Digest::of(&bytes).short(16));
+        self.disk.rename(name, &aside)?;
+        round.problems.push(format!("a file that was left behind can not be read; it is kept as {aside}"));
+        Ok(None)
+    }
+
+    /// Copies a document that can not be read, once, and returns the copy's name.
+    fn quarantine(&self, settling: &Settling) -> Result<Option<String>, StoreError> {
+        let Some(bytes) = settling.file.bytes() else { return Ok(None) };
+        let name = self.names.quarantined(&Digest::of(bytes).short(16));
+        if self.disk.look(&name)?.is_none() {
+            let temporary = self.names.temporary(self.random());
+            disk::write_new(&*self.disk, &temporary, bytes, None)?;
+            self.disk.rename(&temporary, &name)?;
+            disk::sync_names(&*self.disk)?;
+        }
+        Ok(Some(name))
+    }
+
+    /// Whether there is a damaged journal that nobody has seen to.
+    pub(super) fn damaged(&self) -> Result<Option<ReadOnlyReason>, StoreError> {
+        let names = self.disk.names()?;
+        let Some(file) = names.into_iter().find(|name| self.names.kind(name) == Some(FileKind::Damaged)) else {
+            return Ok(None);
+        };
+        let sequence = super::inspect::damaged_sequence(&*self.disk, &self.names, &file)?;
+        Ok(Some(ReadOnlyReason::JournalDamaged { file, sequence }))
+    }
+}
+
+/// How long a document that can not be read is taken for one that is being written, and how often it is looked at.
+const HALF_WRITTEN_PATIENCE: Duration = Duration::from_secs(1);
+const HALF_WRITTEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// What is told when the document vanished.
+const GONE: &str = "the registry's file was gone, and is written again from what is known; to begin anew, remove its entries, or \
+                    every file of its name while nothing uses them";
+
+/// How many notes about past events `status` shows.
+const NOTES_KEPT: usize = 16;
+
+/// Holds for as long as the registry's lock is ours.
+struct Holding<'a>(&'a Store);
+
+impl<'a> Holding<'a> {
+    fn of(store: &'a Store) -> Self {
+        store.holding.store(true, Ordering::SeqCst);
+        Self(store)
+    }
+}
+
+impl Drop for Holding<'_> {
+    fn drop(&mut self) {
+        self.0.holding.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The texts that mean nothing here and are kept.
+pub(super) type Kept = (Vec<(String, Arc<str>)>, Vec<Arc<str>>);
