@@ -1,7 +1,7 @@
 //! The index of the rules: for each rule and each historic defect, the tests that show the required behaviour.
 //!
 //! R1 to R10 are the caching rules and P* the scheduling rules of the design; D*, S* and M* are the defects of the seeds'
-//! plan (cache, scheduler, manager and sync). The index is read by a test: a function that is renamed or removed, and an
+//! plan (cache, scheduler, manager and sync), G* those of its registry, which that plan calls R1 to R16. The index is read by a test: a function that is renamed or removed, and an
 //! id that is left out, make it fail.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
@@ -24,6 +24,8 @@ const MODEL: &str = "tests/model.rs";
 const CACHING: &str = "tests/rules_caching.rs";
 const SCHEDULING: &str = "tests/rules_scheduling.rs";
 const RULES_SYNC: &str = "tests/rules_sync.rs";
+const REGISTRY: &str = "host/src/registry/tests/behaviour.rs";
+const DEFECTS: &str = "host/src/registry/tests/defects.rs";
 
 /// What must be shown, where, and by which test.
 const INDEX: &[(&str, &str, &str)] = &[
@@ -193,6 +195,36 @@ const INDEX: &[(&str, &str, &str)] = &[
     ("M15", CALLS, "a_call_is_given_up_after_the_time_that_the_map_allows_and_the_server_is_told"),
     ("M15", RULES_SYNC, "the_maps_deadlines_for_connecting_and_listing_are_kept"),
     ("M16", "tests/secrets.rs", "no_log_line_error_metric_answer_or_record_holds_a_secret"),
+    // ---- the seeds' defects: registry -------------------------------------------------------------------------------
+    ("G1", DEFECTS, "a_change_that_is_acknowledged_while_the_document_is_written_is_in_the_next_one"),
+    ("G2", DEFECTS, "flushes_at_the_same_time_write_one_document_and_all_wait_for_it"),
+    ("G3", DEFECTS, "a_write_that_fails_is_shown_and_tried_again_and_nothing_is_lost"),
+    ("G4", REGISTRY, "a_document_that_can_not_be_read_is_copied_and_left_alone_until_it_can"),
+    ("G4", "host/src/registry/document.rs", "one_bad_entry_is_a_problem_and_the_others_are_kept"),
+    ("G5", "tests/registry_crash.rs", "what_was_acknowledged_outlasts_a_crash_at_every_call"),
+    ("G6", REGISTRY, "what_was_acknowledged_outlives_a_process_that_just_ends"),
+    (
+        "G6",
+        "host/src/registry/journal/scan.rs",
+        "a_bad_record_of_the_last_batch_is_a_torn_tail_reported_by_its_sequence",
+    ),
+    ("G7", REGISTRY, "an_upsert_is_acknowledged_by_the_journal_and_the_document_follows_in_its_batch"),
+    ("G8", REGISTRY, "two_gateways_and_commands_converge_to_one_document_and_then_stop_writing"),
+    ("G8", DEFECTS, "a_program_that_writes_while_we_do_loses_nothing_and_neither_do_we"),
+    ("G8", "host/src/registry/lock.rs", "a_lock_file_of_an_old_tool_is_honoured_until_it_is_too_old_to_be_in_use"),
+    ("G9", REGISTRY, "an_edit_by_hand_is_stamped_and_kept_with_the_former_value"),
+    ("G9", MAP, "entries_of_the_registry_become_connectors_and_are_followed"),
+    ("G10", DEFECTS, "the_first_callers_of_a_registry_all_see_what_is_in_it"),
+    ("G10", REGISTRY, "a_change_that_breaks_a_condition_is_refused_and_changes_nothing"),
+    ("G11", DEFECTS, "an_entry_is_checked_before_it_is_taken"),
+    ("G11", "host/src/registry/entry.rs", "what_an_http_entry_may_say_is_bounded"),
+    ("G12", DEFECTS, "new_files_are_for_their_owner_only_and_the_mode_of_an_old_one_is_kept_and_told"),
+    ("G12", "host/src/registry/place.rs", "a_symbolic_link_leads_to_the_folder_of_its_target"),
+    ("G13", DEFECTS, "what_was_handed_out_never_changes"),
+    ("G13", REGISTRY, "what_is_not_understood_survives_a_thousand_round_trips_byte_for_byte"),
+    ("G14", DEFECTS, "write_through_puts_each_change_into_the_document_before_it_is_acknowledged"),
+    ("G15", DEFECTS, "the_order_of_the_document_does_not_depend_on_the_order_of_changes"),
+    ("G16", DEFECTS, "an_entry_is_checked_before_it_is_taken"),
 ];
 
 /// The scheduling rules of the design's third section, by the names that the index gives them.
@@ -223,7 +255,7 @@ const SCHEDULING_RULES: [&str; 22] = [
 
 /// Every id that must be in the index.
 fn ids() -> BTreeSet<String> {
-    let numbered = [("R", 10), ("D", 10), ("S", 14), ("M", 16)];
+    let numbered = [("R", 10), ("D", 10), ("S", 14), ("M", 16), ("G", 16)];
     let numbered = numbered.into_iter().flat_map(|(letter, last)| (1..=last).map(move |id| format!("{letter}{id}")));
     numbered.chain(SCHEDULING_RULES.map(str::to_owned)).collect()
 }
@@ -257,5 +289,5 @@ fn a_test_that_is_gone_or_is_none_is_noticed() {
     let source = "#[test]\nfn one() {}\nfn two() {}\n// fn three()\n    #[test]\n    fn four(seed: u64) {}\n";
     assert!(holds_test(source, "one") && holds_test(source, "four"));
     assert!(!holds_test(source, "two") && !holds_test(source, "three") && !holds_test(source, "on"));
-    assert_eq!(ids().len(), 10 + 10 + 14 + 16 + SCHEDULING_RULES.len());
+    assert_eq!(ids().len(), 10 + 10 + 14 + 16 + 16 + SCHEDULING_RULES.len());
 }

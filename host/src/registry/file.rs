@@ -26,6 +26,8 @@ pub(super) struct FoundFile {
     kept: Kept,
     problems: Vec<String>,
     generation: u64,
+    /// Whether this process knows that it is durable: its writer may have died before it was.
+    durable: bool,
 }
 
 /// What the bytes are.
@@ -81,6 +83,7 @@ impl FoundFile {
             *self = Self { read_at: Some(now), ..Self::default() };
             return Ok(known);
         };
+        self.durable = false;
         match read(&bytes) {
             Ok(document) => {
                 self.kept = (document.extras.clone(), document.leftovers.clone());
@@ -112,7 +115,24 @@ impl FoundFile {
             kept,
             problems,
             generation,
+            durable: true,
         };
+    }
+
+    /// Makes it durable, if it may not be.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub(super) fn make_durable(&mut self, disk: &dyn Disk, names: &FileNames) -> io::Result<()> {
+        if self.durable || self.bytes.is_none() {
+            return Ok(());
+        }
+        if let Some(file) = disk.open(names.snapshot())? {
+            file.sync_all()?;
+        }
+        disk::sync_names(disk)?;
+        self.durable = true;
+        Ok(())
     }
 
     /// What it is.

@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::connector::connector;
 use super::entry::{RegistryEntry, Transport};
-use super::names::{FileKind, FileNames};
+use super::names::FileKind;
 use super::snapshot::RegistrySnapshot;
 use super::standing::Standing;
 use super::store::{Store, StoreCounts, locked};
-use crate::edge::disk::{FolderWatch, Hint, Hints};
+use crate::edge::disk::FolderWatch;
 use crate::model::Connector;
 
 /// What is published about the registry.
@@ -54,7 +54,7 @@ pub fn keep(store: Arc<Store>, stop: CancellationToken) -> (watch::Receiver<Arc<
     let published = publisher.subscribe();
     let task = tokio::spawn(async move {
         let mut changes = store.subscribe();
-        let mut watched = Watched::of(&store);
+        let hints = hints(&store);
         loop {
             let tended = store.clone();
             // Off the async workers: disks are slow, and merging may be too.
@@ -73,7 +73,7 @@ pub fn keep(store: Arc<Store>, stop: CancellationToken) -> (watch::Receiver<Arc<
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}
                 () = changed(&mut changes) => {}
-                () = watched.touched() => {}
+                () = touched(hints.as_ref()) => {}
             }
         }
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
@@ -84,51 +84,27 @@ pub fn keep(store: Arc<Store>, stop: CancellationToken) -> (watch::Receiver<Arc<
     (published, task)
 }
 
-/// Hints that others changed the folder. Without them the registry is looked at twice a second all the same.
-struct Watched {
-    hints: Option<Hints>,
-    names: FileNames,
-    writer: String,
+/// Hints that others changed the folder; none where there are none. The registry is looked at twice a second all the same.
+fn hints(store: &Store) -> Option<FolderWatch> {
+    let (names, own) = (store.names.clone(), locked(&store.core).judge.writer().to_owned());
+    let concerns = move |name: &str| match names.kind(name) {
+        Some(FileKind::Snapshot) => true,
+        Some(FileKind::Segment { writer, .. }) => writer != own,
+        _ => false,
+    };
+    store.disk.watch(Box::new(concerns)).unwrap_or_else(|error| {
+        tracing::info!(%error, "the registry's folder is not watched; it is looked at twice a second");
+        None
+    })
 }
 
-impl Watched {
-    fn of(store: &Store) -> Self {
-        let hints = store.disk.watch().and_then(|watch| watch.map(FolderWatch::hints).transpose());
-        let hints = hints.unwrap_or_else(|error| {
-            tracing::info!(%error, "the registry's folder is not watched; it is looked at twice a second");
-            None
-        });
-        let writer = locked(&store.core).judge.writer().to_owned();
-        Self { hints, names: store.names.clone(), writer }
+/// Returns a little after somebody else touched the registry. Hints that come together are one.
+async fn touched(hints: Option<&FolderWatch>) {
+    match hints {
+        Some(hints) => hints.touched().await,
+        None => std::future::pending().await,
     }
-
-    /// Returns a little after somebody else touched the registry. Hints that come together are one.
-    async fn touched(&mut self) {
-        loop {
-            let Some(hints) = &mut self.hints else { return std::future::pending().await };
-            match hints.next().await {
-                Ok(hints) if hints.iter().any(|hint| self.concerns(hint)) => break,
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::info!(%error, "the registry's folder is watched no more; it is looked at twice a second");
-                    self.hints = None;
-                }
-            }
-        }
-        tokio::time::sleep(GATHERED).await;
-    }
-
-    /// Whether it is about what others write: the document, and their journals.
-    fn concerns(&self, hint: &Hint) -> bool {
-        match hint {
-            Hint::Anything => true,
-            Hint::File(name) => match self.names.kind(name) {
-                Some(FileKind::Snapshot) => true,
-                Some(FileKind::Segment { writer, .. }) => writer != self.writer,
-                _ => false,
-            },
-        }
-    }
+    tokio::time::sleep(GATHERED).await;
 }
 
 /// Returns a little after something changed: changes that come together are served together.

@@ -93,7 +93,6 @@ impl Store {
 
     fn settle_locked(&self, settling: &mut Settling, edit: Edit<'_>) -> Result<(), StoreError> {
         let lock = WriterLock::acquire(&self.disk, &self.names, self.options.lock_patience, &|| self.wall())?;
-        let _holding = Holding::of(self);
         let (state, upto, waiting) = {
             let core = locked(&self.core);
             (core.state.clone(), core.journal.durable_upto(), core.waiting)
@@ -110,6 +109,8 @@ impl Store {
         self.join_journals(&mut round)?;
         self.join_leftovers(settling, &mut round)?;
         self.join_file(settling, &mut round, true)?;
+        // Only now: whoever stamps a change meanwhile knows what others acknowledged by the document.
+        let _holding = Holding::of(self);
         self.join_late_edits(settling, &mut round)?;
         self.edit(&mut round, edit)?;
         self.write(settling, &mut round)?;
@@ -241,7 +242,11 @@ impl Store {
             }
             Content::Pristine(state) => {
                 settling.bases.remember(settling.file.generation(), state.clone());
-                round.state = locked(&self.core).judge.join_states(&round.state, &state)?.state;
+                let mut core = locked(&self.core);
+                let core = &mut *core;
+                core.state = core.judge.join_states(&core.state, &state)?.state;
+                core.seen = Some(settling.file.look);
+                round.state = core.judge.join_states(&round.state, &state)?.state;
                 Ok(())
             }
             Content::Foreign(document) => {
@@ -329,7 +334,7 @@ impl Store {
             let state = round.state.without_old_tombstones(self.wall());
             let kept = round.kept.clone().unwrap_or_else(|| settling.file.kept());
             if settling.file.holds(&state, &kept) {
-                return Ok(());
+                return Ok(settling.file.make_durable(&*self.disk, &self.names)?);
             }
             let latest_base = bases::on_disk(&*self.disk, &self.names)?.last().map_or(0, |base| base.0);
             let generation = settling.file.generation().max(locked(&self.core).generation).max(latest_base) + 1;
