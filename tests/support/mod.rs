@@ -6,6 +6,7 @@
 pub(crate) mod canned;
 pub(crate) mod client;
 pub(crate) mod contract;
+pub(crate) mod crash_disk;
 pub(crate) mod faulty_disk;
 pub(crate) mod full_disk;
 pub(crate) mod hostile;
@@ -15,6 +16,7 @@ pub(crate) mod map;
 pub(crate) mod policies;
 pub(crate) mod rig;
 pub(crate) mod traces;
+pub(crate) mod turmoil_disk;
 pub(crate) mod wire;
 
 pub(crate) use client::{Answer, Client, tools_bytes};

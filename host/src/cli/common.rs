@@ -8,6 +8,7 @@ use cortex_mcp::config::{ConfigError, Environment, Flags, Settings, TraceFlag};
 use cortex_mcp::connectors::{SyncReport, Synced};
 use cortex_mcp::telemetry::init_logs;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use url::Url;
 
 use super::error::{CommandError, Exit};
@@ -87,30 +88,42 @@ impl GatewayFlags {
 }
 
 /// Returns when the process is asked to read its configuration anew: SIGHUP. Never, where that can not be told.
-pub(crate) async fn asked_to_reload(signals: &mut Option<tokio::signal::unix::Signal>) {
+pub(crate) async fn asked_to_reload(signals: &mut Option<Signal>) {
+    next(signals).await;
+}
+
+/// Returns once the process is asked to end, by SIGTERM or SIGINT.
+pub(crate) async fn asked_to_end() {
+    EndSignals::listen().asked().await;
+}
+
+/// SIGTERM and SIGINT, remembered from the moment on that they are listened to.
+pub(crate) struct EndSignals([Option<Signal>; 2]);
+
+impl EndSignals {
+    /// Listens to them: they do not end the process any more.
+    pub(crate) fn listen() -> Self {
+        Self([SignalKind::terminate(), SignalKind::interrupt()].map(|kind| signal(kind).ok()))
+    }
+
+    /// Returns once there is another one.
+    pub(crate) async fn asked(&mut self) {
+        let [terminate, interrupt] = &mut self.0;
+        tokio::select! {
+            () = next(terminate) => {}
+            () = next(interrupt) => {}
+        }
+    }
+}
+
+/// The next signal; never, where that can not be told.
+async fn next(signals: &mut Option<Signal>) {
     let told = match signals {
         Some(signals) => signals.recv().await,
         None => None,
     };
     if told.is_none() {
         std::future::pending().await
-    }
-}
-
-/// Returns when the process is asked to end: SIGTERM, or SIGINT.
-pub(crate) async fn asked_to_end() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signals) => {
-                signals.recv().await;
-            }
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        () = terminated => {}
-        _ = tokio::signal::ctrl_c() => {}
     }
 }
 

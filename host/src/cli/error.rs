@@ -8,6 +8,8 @@ use cortex_mcp::demo::StageError;
 use cortex_mcp::edge::http::HttpSetupError;
 use cortex_mcp::gateway::{StartError, SwapError};
 use cortex_mcp::policy::PolicyError;
+use cortex_mcp::registry::formats::ImportError;
+use cortex_mcp::registry::{EntryRule, StoreError};
 use cortex_mcp::service_map::{EndpointError, KeyRingError, MapError};
 use cortex_mcp::trace::TraceError;
 use cortex_mcp::trace::why::WhyError;
@@ -74,6 +76,16 @@ pub(crate) enum CommandError {
     NoTrace { hint: String },
     #[error("{0}")]
     Why(WhyError),
+    #[error(transparent)]
+    Registry(#[from] StoreError),
+    #[error(transparent)]
+    Import(#[from] ImportError),
+    #[error(
+        "there is no journal {file} in the registry's folder; `cortex-mcp registry journal dump` names those that are"
+    )]
+    NoJournal { file: String },
+    #[error("{path} is there already; replace it with --force, or choose another name")]
+    FileTaken { path: String },
     #[error("{0}")]
     Usage(String),
     #[error("the runtime can not be started: {0}")]
@@ -86,6 +98,7 @@ impl CommandError {
             Self::Config(_) | Self::Usage(_) | Self::NoKey | Self::Keys(_) | Self::Endpoint(_) => Exit::Usage,
             Self::Start(StartError::Config(_) | StartError::Keys(_) | StartError::Endpoint(_)) => Exit::Usage,
             Self::Stage(StageError::Numbers { .. }) => Exit::Usage,
+            Self::Registry(StoreError::Entry(_)) => Exit::Usage,
             _ => Exit::Failed,
         }
     }
@@ -106,8 +119,30 @@ impl CommandError {
             Self::Trace(TraceError::Policy(_)) => "policy",
             Self::Trace(_) | Self::NoTrace { .. } => "trace",
             Self::Why(_) => "subject",
+            Self::Registry(error) => registry_class(error),
+            Self::Import(_) => "import",
+            Self::NoJournal { .. } => "not-found",
+            Self::FileTaken { .. } => "exists",
             Self::Usage(_) | Self::Stage(_) => "usage",
             Self::Start(_) | Self::Http(_) | Self::Runtime(_) => "start",
         }
+    }
+}
+
+/// A word for what the registry refuses.
+fn registry_class(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Entry(EntryRule::Name) => "name",
+        StoreError::Entry(_) => "entry",
+        StoreError::Exists { .. } => "exists",
+        StoreError::Missing { .. } => "not-found",
+        StoreError::Full { .. } => "full",
+        StoreError::ReadOnly(_) => "read-only",
+        StoreError::Unacknowledged(_) => "unacknowledged",
+        StoreError::Lock(_) => "locked",
+        StoreError::Disk(_) => "disk",
+        StoreError::Contended | StoreError::Busy => "busy",
+        StoreError::Policy(_) | StoreError::Overruled { .. } => "policy",
+        _ => "registry",
     }
 }

@@ -11,6 +11,7 @@ mod error;
 mod map;
 mod output;
 mod policy;
+mod registry;
 mod replay;
 mod serve;
 mod status;
@@ -68,6 +69,8 @@ enum Command {
     Why(why::Why),
     /// Inspects, checks, swaps, exports and stacks policies.
     Policy(policy::PolicyCommand),
+    /// Lists, changes, imports, exports, examines and mends the registry.
+    Registry(registry::RegistryCommand),
 }
 
 /// Runs the command of this process's arguments.
@@ -80,6 +83,7 @@ pub(crate) fn run() -> ExitCode {
     let result = match cli.command {
         Command::Map(command) => command.run(&output),
         Command::Policy(command) => command.run(&output),
+        Command::Registry(command) => command.run(&output),
         Command::Replay(command) => block_on(command.run(&output)),
         Command::Why(command) => block_on(command.run(&output)),
         Command::Demo(command) => block_on(command.run(&output)),

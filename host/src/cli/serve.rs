@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::common::{GatewayFlags, asked_to_end, asked_to_reload};
+use super::common::{EndSignals, GatewayFlags, asked_to_reload};
 use super::error::{CommandError, Exit};
 use super::output::Output;
 
@@ -45,16 +45,18 @@ impl Serve {
         let hangups = signal(SignalKind::hangup()).ok();
         let gateway = Gateway::builder(settings).start().await?;
         let url = format!("http://{address}/mcp");
+        // Whoever reads that it serves may ask it to end at once.
+        let mut ends = EndSignals::listen();
         output.value(&json!({ "url": url, "listen": address.to_string() }));
         output.line(format_args!("cortex-mcp serves {url}"));
         tracing::info!(url, "listening");
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         let signalled = tokio::spawn(async move {
-            asked_to_end().await;
+            ends.asked().await;
             tracing::info!("asked to end: calls in flight may finish; asked again, it ends at once");
             stopping.cancel();
-            asked_to_end().await;
+            ends.asked().await;
             std::process::exit(1);
         });
         let served = tokio::select! {

@@ -172,9 +172,19 @@ impl GatewayBuilder {
         let decisions = Arc::new(FanOut::new(sinks));
         let policy = Arc::new(Policy::new(deployed, default, edge.clone(), decisions, metrics.clone()));
         let writer = format!("gateway-{run}");
+        // Before anything runs: what it decides and draws is the same every time.
+        let parts = StoreParts {
+            disk: registry_disk,
+            file: registry_file,
+            policy: policy.clone(),
+            writer: writer.clone(),
+            metrics: metrics.clone(),
+            options: store_options(&settings),
+        };
+        let store = open_registry(parts).await?;
         let folder = |source| StartError::Folder { path: settings.paths.state().display().to_string(), source };
         let state_writer::Started { writer: state_writer, saved, task: state_task } =
-            state_writer::start(policy.clone(), metrics.clone(), state, writer.clone()).map_err(folder)?;
+            state_writer::start(policy.clone(), metrics.clone(), state, writer).map_err(folder)?;
         let sink: Arc<dyn StateSink> = Arc::new(state_writer.clone());
         let former = state_writer.former_map();
         let (map_record, records): (Vec<_>, Vec<_>) =
@@ -198,15 +208,6 @@ impl GatewayBuilder {
             start_map(source, &settings, &policy, (sink, former), metrics.clone(), stop.clone(), map_record)
         });
         let (map, map_task) = started.unzip();
-        let parts = StoreParts {
-            disk: registry_disk,
-            file: registry_file,
-            policy: policy.clone(),
-            writer,
-            metrics: metrics.clone(),
-            options: store_options(&settings),
-        };
-        let store = open_registry(parts).await?;
         let (registry_view, registry_task) = registry::keep(store.clone(), stop.clone());
         let map_view = map.as_ref().map(MapHandle::view);
         let (applied, assembly_task) =

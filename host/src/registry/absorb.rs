@@ -11,6 +11,29 @@ use super::standing::StoreError;
 use super::state::{Known, State};
 use super::store::{Store, locked};
 use super::superseded;
+use crate::model::Digest;
+
+/// Where a foreign document was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum FoundIn {
+    /// In the registry's place.
+    File,
+    /// In a file that a crash left behind, or that was swapped out.
+    Leftover,
+    /// In a former document, which someone had opened before it was replaced.
+    Replaced,
+}
+
+impl FoundIn {
+    /// The beginning of a sentence about it.
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "servers.json was edited",
+            Self::Leftover => "a document was edited while it was replaced",
+            Self::Replaced => "a document was edited after it was replaced",
+        }
+    }
+}
 
 /// What a foreign document came to.
 pub(super) struct Absorbed {
@@ -31,14 +54,21 @@ impl Store {
         &self,
         settling: &mut Settling,
         state: &mut State,
-        document: &RegistryDocument,
-        how: &'static str,
+        (document, bytes): (&RegistryDocument, &[u8]),
+        found_in: FoundIn,
     ) -> Result<(), StoreError> {
         if let Some(theirs) = State::pristine(document) {
             *state = locked(&self.core).judge.join_states(state, &theirs)?.state;
             return Ok(());
         }
-        let absorbed = self.foreign(&mut locked(&self.core).judge, settling, state, document, how)?;
+        let digest = Digest::of(bytes).short(16);
+        if found_in != FoundIn::File && settling.absorbed.contains(&digest) {
+            // A crash left a copy of what was dealt with; stamping it again would put it above what came since.
+            return Ok(());
+        }
+        let how = found_in.as_str();
+        let absorbed = self.foreign(&mut locked(&self.core).judge, settling, state, document, found_in)?;
+        settling.take_over(&[digest]);
         superseded::keep(&*self.disk, &self.names, self.wall(), how, absorbed.replaced.iter().map(|known| &**known))?;
         self.counts.foreign_edits.fetch_add(1, Ordering::Relaxed);
         settling.notes.extend(absorbed.notes);
@@ -53,8 +83,9 @@ impl Store {
         settling: &Settling,
         ours: &State,
         document: &RegistryDocument,
-        how: &'static str,
+        found_in: FoundIn,
     ) -> Result<Absorbed, StoreError> {
+        let how = found_in.as_str();
         let base = settling.bases.of(&*self.disk, &self.names, document, ours)?;
         let (adopted, future) = judge.adopt(&base.state, document)?;
         let joined = judge.join(ours, adopted.into_iter().map(Arc::new))?;

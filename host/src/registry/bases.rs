@@ -6,12 +6,14 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::Arc;
 
 use super::document::{self, RegistryDocument};
 use super::limits::{BASES_IN_MEMORY, BASES_ON_DISK, MAX_REGISTRY_BYTES};
 use super::names::{FileKind, FileNames};
-use super::state::State;
+use super::state::{Known, State};
 use crate::edge::disk::{self, Disk};
+use crate::policy::contract::Hlc;
 
 /// The bases that a process knows, the latest last.
 #[derive(Default)]
@@ -68,6 +70,9 @@ impl Bases {
                 return Ok(Base { state, found: BaseFound::Named });
             }
         }
+        if document.generation.is_some() && document.servers.iter().any(|server| server.rev.is_some()) {
+            return Ok(Base { state: claimed(ours, document), found: BaseFound::None });
+        }
         let mut candidates: Vec<State> = self.remembered.iter().map(|(_, state)| state.clone()).collect();
         for (_, digest, name) in &kept {
             if !candidates.iter().any(|state| state.digest() == *digest) {
@@ -78,15 +83,15 @@ impl Bases {
         let nearest = candidates.into_iter().rev().min_by_key(|state| distance(state, document));
         Ok(match nearest {
             Some(state) => Base { state, found: BaseFound::Nearest },
-            None => Base { state: same_edits(ours, document), found: BaseFound::None },
+            None => Base { state: claimed(ours, document), found: BaseFound::None },
         })
     }
 
-    /// The latest document in the folder that can still be read.
-    pub(super) fn latest_on_disk(disk: &dyn Disk, names: &FileNames) -> io::Result<Option<State>> {
+    /// The latest document in the folder that can still be read, and the foreign documents that it holds.
+    pub(super) fn latest_on_disk(disk: &dyn Disk, names: &FileNames) -> io::Result<Option<(State, Vec<String>)>> {
         for (_, digest, name) in on_disk(disk, names)?.iter().rev() {
-            if let Some(state) = load(disk, name, digest)? {
-                return Ok(Some(state));
+            if let Some(found) = load_whole(disk, name, digest)? {
+                return Ok(Some(found));
             }
         }
         Ok(None)
@@ -99,7 +104,7 @@ pub(super) fn on_disk(disk: &dyn Disk, names: &FileNames) -> io::Result<Vec<(u64
         .names()?
         .into_iter()
         .filter_map(|name| match names.kind(&name)? {
-            FileKind::Base { generation, digest } => Some((generation, digest, name)),
+            FileKind::Base { generation, digest, .. } => Some((generation, digest, name)),
             _ => None,
         })
         .collect();
@@ -110,7 +115,11 @@ pub(super) fn on_disk(disk: &dyn Disk, names: &FileNames) -> io::Result<Vec<(u64
 /// Removes the bases that are too old.
 pub(super) fn prune(disk: &dyn Disk, names: &FileNames) -> io::Result<()> {
     let bases = on_disk(disk, names)?;
-    for (_, _, name) in bases.iter().take(bases.len().saturating_sub(BASES_ON_DISK)) {
+    let present = bases.last().map_or(0, |base| base.0);
+    let is_copy = |name: &str| matches!(names.kind(name), Some(FileKind::Base { copy: true, .. }));
+    let (copies, kept): (Vec<_>, Vec<_>) = bases.iter().partition(|(_, _, name)| is_copy(name));
+    let old = kept.iter().take(kept.len().saturating_sub(BASES_ON_DISK));
+    for (_, _, name) in old.chain(copies.iter().filter(|(generation, ..)| *generation < present)) {
         match disk.remove(name) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -121,14 +130,20 @@ pub(super) fn prune(disk: &dyn Disk, names: &FileNames) -> io::Result<()> {
 
 /// Reads a base; none if it is not what its name says.
 pub(super) fn load(disk: &dyn Disk, name: &str, digest: &str) -> io::Result<Option<State>> {
+    Ok(load_whole(disk, name, digest)?.map(|(state, _)| state))
+}
+
+/// The same, with the foreign documents that it holds.
+fn load_whole(disk: &dyn Disk, name: &str, digest: &str) -> io::Result<Option<(State, Vec<String>)>> {
     let bytes = match disk::read(disk, name, MAX_REGISTRY_BYTES) {
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Ok(None),
         Err(error) => return Err(error),
     };
-    let state = document::read(&bytes).ok().and_then(|document| State::pristine(&document));
-    Ok(state.filter(|state| state.digest() == digest))
+    let Ok(document) = document::read(&bytes) else { return Ok(None) };
+    let state = State::pristine(&document).filter(|state| state.digest() == digest);
+    Ok(state.map(|state| (state, document.absorbed)))
 }
 
 /// In how many names a document differs from a base: those that only one has, then those with another content.
@@ -146,16 +161,24 @@ fn distance(base: &State, document: &RegistryDocument) -> (usize, usize) {
     (missing, changed)
 }
 
-/// Those of our entries that the document claims to hold unchanged: the same edit.
-fn same_edits(ours: &State, document: &RegistryDocument) -> State {
+/// What the document itself claims to come from, where its base is lost: the edits that it names, with their contents as far
+/// as we know them. A content of an edit that we do not know is taken for unchanged, so that it never beats a later one;
+/// and what the document lacks is not taken for removed.
+fn claimed(ours: &State, document: &RegistryDocument) -> State {
     let mut base = State::default();
     for server in &document.servers {
-        let (Some(rev), Some(known)) = (&server.rev, ours.get(&server.entry.name)) else { continue };
-        let stamp = known.entry.stamp;
-        if (stamp.wall_ms, stamp.counter, known.entry.writer.as_str())
-            == (rev.wall_ms, rev.counter, rev.writer.as_str())
-        {
-            base.put(known);
+        let own = ours.get(&server.entry.name);
+        match (&server.rev, own) {
+            (Some(rev), own) => {
+                let stamp = Hlc { wall_ms: rev.wall_ms, counter: rev.counter };
+                let same = own.filter(|known| known.entry.stamp == stamp && known.entry.writer == rev.writer);
+                let of_document = || Known::new(&server.entry.name, stamp, &rev.writer, Some(server.entry.clone()));
+                base.put(&same.cloned().unwrap_or_else(|| Arc::new(of_document())));
+            }
+            (None, Some(known)) if known.content.as_ref().is_some_and(|own| own.digest == server.entry.digest) => {
+                base.put(known);
+            }
+            (None, _) => {}
         }
     }
     base

@@ -1,5 +1,6 @@
 //! A change that someone wants, and what becomes of it.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -66,9 +67,23 @@ impl Change {
         Self { wish: Wish::Remove { name: name.to_owned(), must_exist: true } }
     }
 
+    /// The name that it is about.
+    fn name(&self) -> &str {
+        match &self.wish {
+            Wish::Put { entry, .. } => &entry.name,
+            Wish::Remove { name, .. } => name,
+        }
+    }
+
     /// Makes the change to a state. Returns what it does, and the entry that is to become durable, if there is one.
     pub(super) fn apply(&self, judge: &mut Judge, state: &mut State) -> Result<Applied, StoreError> {
-        let (name, content, outcome) = match &self.wish {
+        apply_all(std::slice::from_ref(self), judge, state).pop().unwrap_or(Err(StoreError::Busy))
+    }
+
+    /// What it comes to: its outcome, and what is to stand under its name; no content if that is removed. None at all if
+    /// nothing is to be done.
+    fn effect(&self, state: &State) -> Result<(Outcome, Option<Option<Arc<RegistryEntry>>>), StoreError> {
+        match &self.wish {
             Wish::Put { entry, only_if_new } => {
                 let there = state.get(&entry.name).is_some_and(|known| known.content.is_some());
                 if there && *only_if_new {
@@ -80,7 +95,7 @@ impl Change {
                     return Err(StoreError::Full { servers: MAX_WRITTEN_SERVERS, bytes: MAX_WRITTEN_BYTES });
                 }
                 let outcome = if there { Outcome::Updated } else { Outcome::Created };
-                (&entry.name, Some(entry.clone()), outcome)
+                Ok((outcome, Some(Some(entry.clone()))))
             }
             Wish::Remove { name, must_exist } => {
                 if !is_name(name) {
@@ -90,23 +105,11 @@ impl Change {
                     if *must_exist {
                         return Err(StoreError::Missing { name: name.clone() });
                     }
-                    let acknowledged = Acknowledged { name: name.clone(), outcome: Outcome::Absent };
-                    return Ok(Applied { acknowledged, name: None });
+                    return Ok((Outcome::Absent, None));
                 }
-                (name, None, Outcome::Removed)
+                Ok((Outcome::Removed, Some(None)))
             }
-        };
-        let known = Arc::new(Known::new(name, judge.stamp()?, judge.writer(), content));
-        if state.get(name).is_some() {
-            let wanted = known.entry.clone();
-            *state = judge.join(state, [known])?.state;
-            if state.get(name).is_none_or(|known| known.entry != wanted) {
-                return Err(StoreError::Overruled { name: name.clone() });
-            }
-        } else {
-            state.put(&known);
         }
-        Ok(Applied { acknowledged: Acknowledged { name: name.clone(), outcome }, name: Some(name.clone()) })
     }
 
     /// Whether a state holds already what is wanted.
@@ -117,6 +120,78 @@ impl Change {
                 !only_if_new && content.is_some_and(|content| content.digest == entry.digest)
             }
             Wish::Remove { .. } => false,
+        }
+    }
+}
+
+/// How many changes from the first on are about names of their own.
+pub(super) fn different_names(changes: &[Change]) -> usize {
+    let mut names = HashSet::new();
+    changes.iter().take_while(|change| names.insert(change.name())).count()
+}
+
+/// Makes changes to a state that are about a name each: with one stamp and one decision about what is there already, as
+/// nobody can tell which of them was first. Returns what [`Change::apply`] does, for each.
+pub(super) fn apply_all(changes: &[Change], judge: &mut Judge, state: &mut State) -> Vec<Result<Applied, StoreError>> {
+    let mut applied = Vec::with_capacity(changes.len());
+    let mut stamp = None;
+    // Those whose names are known, each with its place.
+    let mut disputed: Vec<(usize, Arc<Known>)> = Vec::new();
+    let mut more = 0;
+    for change in changes {
+        // What is not joined yet would change a count or two.
+        if state.is_nearly_full(more) {
+            join(&mut disputed, judge, state, &mut applied);
+            more = 0;
+        }
+        let made = change.effect(state).and_then(|(outcome, content)| {
+            let name = change.name().to_owned();
+            let Some(content) = content else {
+                return Ok(Applied { acknowledged: Acknowledged { name, outcome }, name: None });
+            };
+            let given = match stamp {
+                Some(stamp) => stamp,
+                None => *stamp.insert(judge.stamp()?),
+            };
+            let known = Arc::new(Known::new(&name, given, judge.writer(), content));
+            if state.get(&name).is_some() {
+                more += known.content.as_ref().map_or(0, |content| content.json().len());
+                disputed.push((applied.len(), known));
+            } else {
+                state.put(&known);
+            }
+            Ok(Applied { acknowledged: Acknowledged { name: name.clone(), outcome }, name: Some(name) })
+        });
+        applied.push(made);
+    }
+    join(&mut disputed, judge, state, &mut applied);
+    applied
+}
+
+/// Joins entries whose names are known already; those that the policy does not follow are refused.
+fn join(
+    disputed: &mut Vec<(usize, Arc<Known>)>,
+    judge: &mut Judge,
+    state: &mut State,
+    applied: &mut [Result<Applied, StoreError>],
+) {
+    if disputed.is_empty() {
+        return;
+    }
+    let joined = judge.join(state, disputed.iter().map(|(_, known)| known.clone()));
+    let refused = match joined {
+        Ok(joined) => {
+            *state = joined.state;
+            None
+        }
+        Err(error) => Some(error),
+    };
+    for (place, known) in disputed.drain(..) {
+        let name = &known.entry.name;
+        if let Some(error) = &refused {
+            applied[place] = Err(error.clone().into());
+        } else if state.get(name).is_none_or(|now| now.entry != known.entry) {
+            applied[place] = Err(StoreError::Overruled { name: name.clone() });
         }
     }
 }

@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::change::{Acknowledged, Change};
+use super::change::{self, Acknowledged, Change};
 use super::journal::change::encode;
 use super::journal::writer::CommitError;
 use super::limits::{BATCH_MAX, QUEUE_MAX};
@@ -25,6 +26,8 @@ use crate::policy::contract::Pending;
 #[derive(Default)]
 pub(super) struct Queue {
     waiting: VecDeque<(Change, Answer)>,
+    /// How many changes the last commit made durable, and how long it took.
+    last: (usize, Duration),
     /// Whether someone is at work on it.
     led: bool,
     closed: bool,
@@ -151,9 +154,27 @@ impl Store {
             }
             queue.led = true;
         }
-        while self.lead_once() {}
+        while self.lead_once() {
+            self.gather();
+        }
         locked(&self.queue).led = false;
         true
+    }
+
+    /// Lets those who were just answered ask again, for a fraction of what a commit takes: who comes a moment too late waits
+    /// for a whole commit, and so does everyone after him. A lone caller is never waited for.
+    fn gather(&self) {
+        let (wanted, patience) = {
+            let queue = locked(&self.queue);
+            (queue.last.0.min(BATCH_MAX), queue.last.1.min(GATHERED_MAX) / GATHERED_SHARE)
+        };
+        if wanted < 2 {
+            return;
+        }
+        let began = Instant::now();
+        while locked(&self.queue).waiting.len() < wanted && began.elapsed() < patience {
+            std::thread::yield_now();
+        }
     }
 
     /// Commits one batch. False if nothing waited.
@@ -166,8 +187,11 @@ impl Store {
         if batch.is_empty() {
             return false;
         }
+        let began = Instant::now();
         let (changes, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        for (answer, result) in answers.into_iter().zip(self.commit(&changes)) {
+        let results = self.commit(&changes);
+        locked(&self.queue).last = (changes.len(), began.elapsed());
+        for (answer, result) in answers.into_iter().zip(results) {
             // Who does not wait any more has its change all the same.
             let _ = answer.send(result);
         }
@@ -206,6 +230,14 @@ impl Store {
             return repeated(error, changes.len());
         }
         let mut core = locked(&self.core);
+        if core.shown.is_some() {
+            // An edit by hand has no stamp yet; a change that follows it must be above it.
+            drop(core);
+            if let Err(error) = self.settle(Edit::None) {
+                return repeated(error, changes.len());
+            }
+            core = locked(&self.core);
+        }
         if let Standing::ReadOnly { reason, .. } = &core.standing {
             return changes.iter().map(|_| Err(StoreError::ReadOnly(reason.clone()))).collect();
         }
@@ -222,13 +254,17 @@ impl Store {
         let mut state = core.state.clone();
         let mut payloads = Vec::with_capacity(changes.len());
         let mut answers: Answers = Vec::with_capacity(changes.len());
-        for change in changes {
-            let applied = change.apply(&mut core.judge, &mut state);
-            answers.push(applied.map(|applied| {
-                let known = applied.name.as_deref().and_then(|name| state.get(name));
-                payloads.extend(known.map(|known| encode(known)));
-                applied.acknowledged
-            }));
+        let mut rest = changes;
+        while !rest.is_empty() {
+            let (run, after) = rest.split_at(change::different_names(rest));
+            for applied in change::apply_all(run, &mut core.judge, &mut state) {
+                answers.push(applied.map(|applied| {
+                    let known = applied.name.as_deref().and_then(|name| state.get(name));
+                    payloads.extend(known.map(|known| encode(known)));
+                    applied.acknowledged
+                }));
+            }
+            rest = after;
         }
         if payloads.is_empty() {
             return answers;
@@ -328,8 +364,12 @@ impl Store {
     }
 }
 
+/// Which part of a commit's time is spent on letting more changes come, and the longest commit that counts.
+const GATHERED_SHARE: u32 = 4;
+const GATHERED_MAX: Duration = Duration::from_millis(2);
+
 /// How often the store's thread looks up although nobody woke it.
-const THREAD_LOOKS_UP: std::time::Duration = std::time::Duration::from_secs(1);
+const THREAD_LOOKS_UP: Duration = Duration::from_secs(1);
 
 impl Queue {
     #[expect(clippy::result_large_err, reason = "the sender goes back to who gave it")]

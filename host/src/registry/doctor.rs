@@ -7,7 +7,7 @@ mod journals;
 mod probe;
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::io;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use crate::model::document::DocumentFault;
 use crate::model::document::{Source, Value};
 
 use super::entry::{self, EntryRule, RegistryEntry, Rev};
-use super::limits::{MAX_REGISTRY_BYTES, MAX_SERVERS};
+use super::limits::{ABSORBED_KEPT, MAX_REGISTRY_BYTES, MAX_SERVERS};
 use super::render;
 
 /// What the registry says.
@@ -33,6 +33,8 @@ pub struct RegistryDocument {
     pub generation: Option<u64>,
     /// The digest of all entries and tombstones that its writer put in; none if an old tool dropped it.
     pub digest: Option<String>,
+    /// Foreign documents that it holds already: the digests of their bytes, the latest last.
+    pub absorbed: Vec<String>,
     /// What was removed, and by which edit.
     pub removed: Vec<Tombstone>,
 }
@@ -168,11 +170,17 @@ pub fn read(raw: &[u8]) -> Result<RegistryDocument, RegistryError> {
     // A digest in another form is one that no document has.
     let digest = member("digest").and_then(|part| source.value(part).ok());
     reading.document.digest = digest.as_ref().and_then(Value::as_text).map(str::to_owned);
+    if let Some(part) = member("absorbed")
+        && let Ok(Value::List(digests)) = source.value(part)
+    {
+        let texts = digests.iter().filter_map(Value::as_text).map(str::to_owned);
+        reading.document.absorbed = texts.take(ABSORBED_KEPT).collect();
+    }
     Ok(reading.document)
 }
 
 /// The members that this program writes.
-const OWN_MEMBERS: [&str; 4] = ["servers", "generation", "digest", "removed"];
+const OWN_MEMBERS: [&str; 5] = ["servers", "generation", "digest", "absorbed", "removed"];
 
 fn compacted(part: &RawValue) -> Arc<str> {
     let mut text = String::with_capacity(part.get().len());

@@ -19,12 +19,13 @@ use crate::model::BootMs;
 #[derive(Default)]
 pub(super) struct FoundFile {
     content: Content,
-    bytes: Option<Arc<[u8]>>,
+    bytes: Option<Vec<u8>>,
     /// What it looked like; none if it is not there.
     pub(super) look: Option<DiskLook>,
     read_at: Option<BootMs>,
     kept: Kept,
     problems: Vec<String>,
+    absorbed: Vec<String>,
     generation: u64,
     /// Whether this process knows that it is durable: its writer may have died before it was.
     durable: bool,
@@ -88,6 +89,7 @@ impl FoundFile {
             Ok(document) => {
                 self.kept = (document.extras.clone(), document.leftovers.clone());
                 self.generation = document.generation.unwrap_or(0);
+                self.absorbed.clone_from(&document.absorbed);
                 self.problems = document.problems.iter().map(ToString::to_string).collect();
                 self.content = match State::pristine(&document) {
                     Some(state) => Content::Pristine(state),
@@ -99,7 +101,7 @@ impl FoundFile {
                 *self = Self { content, look, read_at: Some(now), ..Self::default() };
             }
         }
-        self.bytes = Some(bytes.into());
+        self.bytes = Some(bytes);
         Ok(true)
     }
 
@@ -109,11 +111,12 @@ impl FoundFile {
         let problems = written_problems(&state, &kept);
         *self = Self {
             content: Content::Pristine(state),
-            bytes: Some(bytes.into()),
+            bytes: Some(bytes),
             look: Some(look),
             read_at: Some(now),
             kept,
             problems,
+            absorbed: Vec::new(),
             generation,
             durable: true,
         };
@@ -159,6 +162,11 @@ impl FoundFile {
         }
     }
 
+    /// The foreign documents that it holds.
+    pub(super) fn absorbed(&self) -> &[String] {
+        &self.absorbed
+    }
+
     /// What in it means nothing here and is kept.
     pub(super) fn kept(&self) -> Kept {
         self.kept.clone()
@@ -190,7 +198,9 @@ impl FoundFile {
 
 /// What is wrong with a document of ours: what it keeps although it can not be used.
 fn written_problems(state: &State, kept: &Kept) -> Vec<String> {
-    let unusable = state.in_force().filter_map(|entry| {
+    // Mostly there is none, which is known without looking.
+    let looked_at = if state.unusable() > 0 { state.size() } else { 0 };
+    let unusable = state.in_force().take(looked_at).filter_map(|entry| {
         let rule = entry.transport.as_ref().err()?;
         Some(format!("the server {} {rule}", entry.name))
     });

@@ -7,9 +7,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::document::RegistryDocument;
+use super::entry::RegistryEntry;
 use super::state::{Known, State, found};
-use crate::policy::contract::{ClockState, Entry, Hlc, Pending};
+use crate::policy::contract::{ClockState, Entry, FoundEntry, Hlc, Pending};
 use crate::policy::{Held, NoDecision, Policy, Subject};
+
+/// Whether a document says about a name what its base says.
+fn is_unchanged(base: &Entry, found: Option<&FoundEntry>) -> bool {
+    match found {
+        Some(found) => {
+            let same_edit = found.stamp == Some(base.stamp) && found.writer.as_ref() == Some(&base.writer);
+            same_edit && !base.deleted && found.digest == base.digest
+        }
+        None => base.deleted,
+    }
+}
+
+/// How many names one decision is about at most: far fewer than what an answer may be long.
+const NAMES_AT_ONCE: usize = 1_000;
 
 /// Whoever decides about one registry.
 pub(super) struct Judge {
@@ -73,22 +88,40 @@ impl Judge {
                 contents.entry(known.entry.name.clone()).or_default().push(known);
             }
         }
-        if contents.is_empty() {
-            return Ok(Joined { state: ours.clone(), replaced: Vec::new() });
-        }
-        let own: Vec<Entry> =
-            contents.keys().filter_map(|name| ours.get(name)).map(|known| known.entry.clone()).collect();
-        let others = contents.values().flatten().map(|known| known.entry.clone()).collect();
-        let merged = self.policy.merge(&self.subject, own, others)?;
         let mut joined = Joined { state: ours.clone(), replaced: Vec::new() };
-        for winner in merged.entries {
-            let Some(candidates) = contents.get_mut(&winner.name) else { continue };
-            // Ours won, or a policy made something up, which changes nothing.
-            let Some(at) = candidates.iter().position(|one| one.entry == winner) else { continue };
-            joined.replaced.extend(ours.get(&winner.name).cloned());
-            joined.state.put(&candidates.swap_remove(at));
+        // What only one side has is not disputed: there is nothing to decide.
+        contents.retain(|name, candidates| {
+            let disputed = candidates.len() > 1 || ours.get(name).is_some();
+            if !disputed {
+                candidates.iter().for_each(|known| joined.state.put(known));
+            }
+            disputed
+        });
+        let disputed: Vec<(String, Vec<Arc<Known>>)> = contents.into_iter().collect();
+        for part in disputed.chunks(NAMES_AT_ONCE) {
+            self.join_part(ours, part, &mut joined)?;
         }
         Ok(joined)
+    }
+
+    /// Joins what is disputed: names with those of theirs that differ from ours, ordered by name.
+    fn join_part(
+        &mut self,
+        ours: &State,
+        disputed: &[(String, Vec<Arc<Known>>)],
+        joined: &mut Joined,
+    ) -> Result<(), NoDecision> {
+        let own = disputed.iter().filter_map(|(name, _)| ours.get(name)).map(|known| known.entry.clone()).collect();
+        let others = disputed.iter().flat_map(|(_, known)| known).map(|known| known.entry.clone()).collect();
+        let merged = self.policy.merge(&self.subject, own, others)?;
+        for winner in merged.entries {
+            let Ok(at) = disputed.binary_search_by(|(name, _)| name.cmp(&winner.name)) else { continue };
+            // Ours won, or a policy made something up, which changes nothing.
+            let Some(known) = disputed[at].1.iter().find(|one| one.entry == winner) else { continue };
+            joined.replaced.extend(ours.get(&winner.name).cloned());
+            joined.state.put(known);
+        }
+        Ok(())
     }
 
     /// What a foreign edit of `base` comes to, and the names that it stamps in the future.
@@ -97,21 +130,42 @@ impl Judge {
         base: &State,
         document: &RegistryDocument,
     ) -> Result<(Vec<Known>, Vec<String>), NoDecision> {
-        let entries: Vec<Entry> = base.iter().map(|known| known.entry.clone()).collect();
-        let (adopted, future) =
-            self.policy.adopt(&self.subject, &mut self.clock, &self.writer, &entries, found(document))?;
+        let now = self.policy.edge().clock.wall();
+        let mut found: BTreeMap<String, FoundEntry> =
+            found(document).into_iter().map(|found| (found.name.clone(), found)).collect();
+        let (mut adopted, mut asked) = (Vec::new(), BTreeMap::new());
+        for known in base.iter() {
+            self.saw(known.entry.stamp);
+            let found = found.remove(&known.entry.name);
+            // Nobody touched it. What is stamped in the future is asked about all the same, to be named.
+            if is_unchanged(&known.entry, found.as_ref()) && known.entry.stamp.wall_ms <= now.0 {
+                adopted.push(Known::clone(known));
+            } else {
+                asked.insert(known.entry.name.clone(), (Some(known.entry.clone()), found));
+            }
+        }
+        asked.extend(found.into_iter().map(|(name, found)| (name, (None, Some(found)))));
+        asked.values().filter_map(|(_, found)| found.as_ref()?.stamp).for_each(|stamp| self.saw(stamp));
         let contents: BTreeMap<&str, _> =
             document.servers.iter().map(|server| (server.entry.name.as_str(), &server.entry)).collect();
-        let known = adopted.into_iter().filter_map(|entry| {
-            if entry.deleted {
-                return Some(Known::of(entry, None));
-            }
-            let same = |content: &&Arc<super::entry::RegistryEntry>| content.digest.to_string() == entry.digest;
+        let content = |entry: &Entry| {
+            let same = |content: &&Arc<RegistryEntry>| content.digest.to_string() == entry.digest;
             let found = contents.get(entry.name.as_str()).copied().filter(same).cloned();
-            let content = found.or_else(|| base.get(&entry.name)?.content.clone().filter(|content| same(&content)))?;
-            Some(Known::of(entry, Some(content)))
-        });
-        Ok((known.collect(), future))
+            found.or_else(|| base.get(&entry.name)?.content.clone().filter(|content| same(&content)))
+        };
+        let mut future = Vec::new();
+        let asked: Vec<_> = asked.into_values().collect();
+        for part in asked.chunks(NAMES_AT_ONCE) {
+            let base: Vec<Entry> = part.iter().filter_map(|(base, _)| base.clone()).collect();
+            let found = part.iter().filter_map(|(_, found)| found.clone()).collect();
+            let (entries, names) = self.policy.adopt(&self.subject, &mut self.clock, &self.writer, &base, found)?;
+            adopted.extend(entries.into_iter().filter_map(|entry| match entry.deleted {
+                true => Some(Known::of(entry, None)),
+                false => content(&entry).map(|content| Known::of(entry, Some(content))),
+            }));
+            future.extend(names);
+        }
+        Ok((adopted, future))
     }
 
     /// How long what is pending may wait, in milliseconds.

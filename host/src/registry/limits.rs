@@ -32,6 +32,9 @@ pub const BASES_ON_DISK: usize = 16;
 /// How many former documents a process remembers (reliability.md 4.1, item 2).
 pub const BASES_IN_MEMORY: usize = 64;
 
+/// How many foreign documents a document remembers to hold: those of which a crash may have left a copy.
+pub const ABSORBED_KEPT: usize = 8;
+
 /// The size that a journal's segment is written with in advance. Rotated when that is used up.
 pub const SEGMENT_BYTES: usize = 1 << 20;
 

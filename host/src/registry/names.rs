@@ -32,6 +32,8 @@ pub enum FileKind {
         generation: u64,
         /// The digest of its entries.
         digest: String,
+        /// Whether it is a copy, and not the file that stood in the registry's place.
+        copy: bool,
     },
     /// A copy of a document that could not be read.
     Quarantined,
@@ -79,6 +81,11 @@ impl FileNames {
         format!("{}.base-{generation}-{digest}", self.file)
     }
 
+    /// A copy of the present document.
+    pub fn copy(&self, generation: u64, digest: &str) -> String {
+        format!("{}.copy-{generation}-{digest}", self.file)
+    }
+
     /// A copy of a document that could not be read.
     pub fn quarantined(&self, digest: &str) -> String {
         format!("{}.bad-{digest}", self.file)
@@ -121,9 +128,10 @@ impl FileNames {
                 FileKind::Segment { writer: writer.to_owned(), number: number.parse().ok()?, epoch }
             }
             "tmp" => FileKind::Temporary,
-            "base" => {
+            "base" | "copy" => {
                 let (generation, digest) = detail.split_once('-')?;
-                FileKind::Base { generation: generation.parse().ok()?, digest: digest.to_owned() }
+                let (generation, digest) = (generation.parse().ok()?, digest.to_owned());
+                FileKind::Base { generation, digest, copy: word == "copy" }
             }
             "bad" => FileKind::Quarantined,
             "damaged" => FileKind::Damaged,
@@ -152,7 +160,8 @@ mod tests {
             (names.legacy_lock(), FileKind::LegacyLock),
             (segment.clone(), FileKind::Segment { writer: "gateway-00ab".to_owned(), number: 7, epoch: 0xfeed }),
             (names.temporary(1), FileKind::Temporary),
-            (names.base(3, "ab"), FileKind::Base { generation: 3, digest: "ab".to_owned() }),
+            (names.base(3, "ab"), FileKind::Base { generation: 3, digest: "ab".to_owned(), copy: false }),
+            (names.copy(3, "ab"), FileKind::Base { generation: 3, digest: "ab".to_owned(), copy: true }),
             (names.quarantined("ab"), FileKind::Quarantined),
             (names.damaged(&segment), FileKind::Damaged),
             (names.kept(&names.damaged(&segment)), FileKind::Kept),

@@ -2,6 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::absorb::FoundIn;
 use super::bases::Bases;
 use super::file::Content;
 use super::settle::Settling;
@@ -55,6 +56,8 @@ impl Store {
                 core.state = core.judge.join_states(&core.state, &state)?.state;
                 core.generation = core.generation.max(settling.file.generation());
                 settling.bases.remember(settling.file.generation(), state.clone());
+                let absorbed = settling.file.absorbed().to_vec();
+                settling.take_over(&absorbed);
                 core.file_problems = settling.file.problems();
                 core.document = state;
                 core.shown = None;
@@ -75,12 +78,12 @@ impl Store {
     /// everyone.
     fn show(&self, settling: &Settling, core: &mut Core) -> Result<(), StoreError> {
         let mut shown = core.state.clone();
-        if let Some(state) = Bases::latest_on_disk(&*self.disk, &self.names)? {
+        if let Some((state, _)) = Bases::latest_on_disk(&*self.disk, &self.names)? {
             // What the last document of ours said, where something else stands now, or nothing.
             shown = core.judge.join_states(&shown, &state)?.state;
         }
         if let Content::Foreign(document) = settling.file.content() {
-            shown = self.foreign(&mut core.judge, settling, &shown, &document, "servers.json was edited")?.state;
+            shown = self.foreign(&mut core.judge, settling, &shown, &document, FoundIn::File)?.state;
             core.file_problems = settling.file.problems();
         }
         core.shown = Some(shown);

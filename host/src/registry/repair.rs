@@ -1,9 +1,9 @@
 //! Mending a registry: what the doctor reports as mendable, and never the removal of the only copy of anything.
 //!
-//! A document that can not be read is copied first; the copy is durable and read back, byte for byte, before a new document
-//! is written of what can be had: entries that are whole in the unreadable text, the latest former document, all journals.
-//! Whose value stands for a name is decided by the policy, as ever. Damaged journals keep their files under another name, and
-//! what is good in them is in the document before that.
+//! A document that can not be read is copied first; the copy is durable and read back, byte for byte, before a new
+//! document is written of what can be had: entries that are whole in the unreadable text, the latest former document,
+//! all journals. Whose value stands for a name is decided by the policy, as ever. Damaged journals keep their files
+//! under another name, and what is good in them is in the document before that.
 
 mod document;
 mod salvage;

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::absorb::FoundIn;
 use super::bases::{self, Bases};
 use super::change::{Acknowledged, Change};
 use super::document::RegistryDocument;
 use super::file::{Content, FoundFile};
 use super::journal::format::MAGIC;
 use super::journal::scan::Verdict;
-use super::limits::{MAX_REGISTRY_BYTES, MAX_SERVERS, ORPHAN_CHECK_INTERVAL, SETTLE_ROUNDS, TEMPORARY_KEPT};
+use super::limits::{
+    ABSORBED_KEPT, MAX_REGISTRY_BYTES, MAX_SERVERS, ORPHAN_CHECK_INTERVAL, SETTLE_ROUNDS, TEMPORARY_KEPT,
+};
 use super::lock::WriterLock;
 use super::names::FileKind;
 use super::orphans::{self, Orphan};
@@ -37,6 +40,8 @@ pub(super) struct Settling {
     pub(super) replaced: VecDeque<(String, DiskLook)>,
     /// What foreign edits were found to be, until they are in the document.
     pub(super) notes: Vec<String>,
+    /// The foreign documents that the document holds, or will: the digests of their bytes, the latest last.
+    pub(super) absorbed: Vec<String>,
 }
 
 /// What is to be settled besides what is known.
@@ -57,6 +62,8 @@ pub(super) enum Edit<'a> {
 /// One settling under way.
 struct Round {
     state: State,
+    /// What of it is known already.
+    known: State,
     /// What is removed once the document is durable.
     orphans: Vec<Orphan>,
     leftovers: Vec<String>,
@@ -65,6 +72,18 @@ struct Round {
     /// What is to be kept in the document besides what is known, if that is not what stands there.
     kept: Option<Kept>,
     problems: Vec<String>,
+}
+
+impl Settling {
+    /// Takes note of foreign documents that are held already.
+    pub(super) fn take_over(&mut self, absorbed: &[String]) {
+        for digest in absorbed {
+            self.absorbed.retain(|own| own != digest);
+            self.absorbed.push(digest.clone());
+        }
+        let excess = self.absorbed.len().saturating_sub(ABSORBED_KEPT);
+        self.absorbed.drain(..excess);
+    }
 }
 
 /// How many replaced documents are watched for late writers.
@@ -99,6 +118,7 @@ impl Store {
         };
         let began = self.boot();
         let mut round = Round {
+            known: state.clone(),
             state,
             orphans: Vec::new(),
             leftovers: Vec::new(),
@@ -107,8 +127,8 @@ impl Store {
             problems: Vec::new(),
         };
         self.join_journals(&mut round)?;
-        self.join_leftovers(settling, &mut round)?;
         self.join_file(settling, &mut round, true)?;
+        self.join_leftovers(settling, &mut round)?;
         // Only now: whoever stamps a change meanwhile knows what others acknowledged by the document.
         let _holding = Holding::of(self);
         self.join_late_edits(settling, &mut round)?;
@@ -147,7 +167,9 @@ impl Store {
         began: BootMs,
     ) -> Result<(), StoreError> {
         // Changes that were acknowledged meanwhile are later than what is joined here.
-        core.state = core.judge.join_states(&core.state, &round.state)?.state;
+        if !round.state.is_same(&round.known) {
+            core.state = core.judge.join_states(&core.state, &round.state)?.state;
+        }
         for (name, look) in round.late {
             if let Some(watched) = settling.replaced.iter_mut().find(|watched| watched.0 == name) {
                 watched.1 = look;
@@ -185,7 +207,9 @@ impl Store {
         // Also those that are about to be taken over: what was read once is known.
         let news = core.tails.news(&*self.disk, &self.names, &own, self.wall())?;
         core.state = core.judge.join(&core.state, news)?.state;
-        round.state = core.judge.join_states(&round.state, &core.state)?.state;
+        // What was known at the beginning is known now.
+        round.state = core.state.clone();
+        round.known = core.state.clone();
         for mut orphan in orphans::take_over(&*self.disk, &self.names, &own)? {
             let changes = std::mem::take(&mut orphan.changes);
             round.state = core.judge.join(&round.state, changes)?.state;
@@ -234,7 +258,7 @@ impl Store {
         self.read_when_whole(settling, trust_looks)?;
         match settling.file.content() {
             Content::Missing => {
-                self.join_latest_base(round)?;
+                self.join_latest_base(settling, round)?;
                 if round.state.count() > 0 && locked(&self.core).generation > 0 {
                     round.problems.push(GONE.to_owned());
                 }
@@ -242,16 +266,22 @@ impl Store {
             }
             Content::Pristine(state) => {
                 settling.bases.remember(settling.file.generation(), state.clone());
+                let absorbed = settling.file.absorbed().to_vec();
+                settling.take_over(&absorbed);
                 let mut core = locked(&self.core);
                 let core = &mut *core;
-                core.state = core.judge.join_states(&core.state, &state)?.state;
                 core.seen = Some(settling.file.look);
-                round.state = core.judge.join_states(&round.state, &state)?.state;
+                // What was joined when it was read or written last need not be joined again.
+                if !state.is_same(&core.document) {
+                    core.state = core.judge.join_states(&core.state, &state)?.state;
+                    round.state = core.judge.join_states(&round.state, &state)?.state;
+                }
                 Ok(())
             }
             Content::Foreign(document) => {
-                self.join_latest_base(round)?;
-                self.absorb(settling, &mut round.state, &document, "servers.json was edited")
+                self.join_latest_base(settling, round)?;
+                let bytes = settling.file.bytes().unwrap_or_default().to_vec();
+                self.absorb(settling, &mut round.state, (&document, &bytes), FoundIn::File)
             }
             Content::Unreadable(error) => {
                 let copy = self.quarantine(settling)?;
@@ -261,8 +291,9 @@ impl Store {
     }
 
     /// What the last document of ours said, where something else stands now, or nothing: this process may never have seen it.
-    fn join_latest_base(&self, round: &mut Round) -> Result<(), StoreError> {
-        if let Some(state) = Bases::latest_on_disk(&*self.disk, &self.names)? {
+    fn join_latest_base(&self, settling: &mut Settling, round: &mut Round) -> Result<(), StoreError> {
+        if let Some((state, absorbed)) = Bases::latest_on_disk(&*self.disk, &self.names)? {
+            settling.take_over(&absorbed);
             round.state = locked(&self.core).judge.join_states(&round.state, &state)?.state;
         }
         Ok(())
@@ -293,8 +324,9 @@ impl Store {
             let Some(now) = self.disk.look(&name)?.filter(|now| *now != look) else { continue };
             let bytes = disk::read(&*self.disk, &name, MAX_REGISTRY_BYTES)?;
             // One that can not be read is perhaps still being written.
-            if let Some(Ok(document)) = bytes.as_deref().map(super::document::read) {
-                self.absorb(settling, &mut round.state, &document, "a document was edited after it was replaced")?;
+            let bytes = bytes.unwrap_or_default();
+            if let Ok(document) = super::document::read(&bytes) {
+                self.absorb(settling, &mut round.state, (&document, &bytes), FoundIn::Replaced)?;
                 round.late.push((name, now));
             }
         }
@@ -338,8 +370,8 @@ impl Store {
             }
             let latest_base = bases::on_disk(&*self.disk, &self.names)?.last().map_or(0, |base| base.0);
             let generation = settling.file.generation().max(locked(&self.core).generation).max(latest_base) + 1;
-            let bytes = state.document(generation, &kept.0, &kept.1);
-            if bytes.len() > MAX_REGISTRY_BYTES || state.iter().count() > MAX_SERVERS {
+            let bytes = state.document(generation, &settling.absorbed, &kept);
+            if bytes.len() > MAX_REGISTRY_BYTES || state.size() > MAX_SERVERS {
                 return Err(StoreError::Full {
                     servers: super::limits::MAX_WRITTEN_SERVERS,
                     bytes: super::limits::MAX_WRITTEN_BYTES,
@@ -351,6 +383,7 @@ impl Store {
             let new = NewDocument {
                 bytes: &bytes,
                 base: self.names.base(generation, &state.digest()),
+                copy: self.names.copy(generation, &state.digest()),
                 temporary: temporary.clone(),
                 expected: settling.file.bytes(),
                 former: former.as_deref(),
@@ -422,7 +455,7 @@ impl Store {
             return Ok(None);
         }
         if let Ok(document) = super::document::read(&bytes) {
-            self.absorb(settling, &mut round.state, &document, "a document was edited while it was replaced")?;
+            self.absorb(settling, &mut round.state, (&document, &bytes), FoundIn::Leftover)?;
             round.leftovers.push(name.to_owned());
             return Ok(Some(document));
         }

@@ -11,8 +11,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::document::RegistryDocument;
 use super::entry::RegistryEntry;
-use super::limits::{MAX_WRITTEN_TOMBSTONES, TOMBSTONE_KEPT};
+use super::limits::{MAX_WRITTEN_BYTES, MAX_WRITTEN_SERVERS, MAX_WRITTEN_TOMBSTONES, TOMBSTONE_KEPT};
 use super::render;
+use super::settle::Kept;
 use crate::model::{WallMs, milliseconds};
 use crate::policy::contract::{Entry, FoundEntry, Hlc};
 
@@ -41,6 +42,11 @@ impl Known {
         Self::of(entry, content)
     }
 
+    /// Whether it is an entry that can not be used as it is.
+    fn is_unusable(&self) -> bool {
+        self.content.as_ref().is_some_and(|content| content.transport.is_err())
+    }
+
     /// Whether it is the same edit of the same name.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.mark == other.mark
@@ -61,6 +67,7 @@ pub(super) struct State {
     /// The marks of all entries, added up: order does not matter.
     digest: u128,
     in_force: usize,
+    unusable: usize,
     bytes: usize,
 }
 
@@ -89,10 +96,12 @@ impl State {
         if let Some(before) = self.entries.get(&name) {
             self.digest = self.digest.wrapping_sub(before.mark);
             self.in_force -= usize::from(before.content.is_some());
+            self.unusable -= usize::from(before.is_unusable());
             self.bytes -= before.rendered.len();
         }
         self.digest = self.digest.wrapping_add(known.mark);
         self.in_force += usize::from(known.content.is_some());
+        self.unusable += usize::from(known.is_unusable());
         self.bytes += known.rendered.len();
         self.entries.insert_mut(name, known.clone());
     }
@@ -122,9 +131,24 @@ impl State {
         self.digest == other.digest && self.entries.size() == other.entries.size()
     }
 
+    /// How many entries and tombstones there are.
+    pub(super) fn size(&self) -> usize {
+        self.entries.size()
+    }
+
+    /// How many entries can not be used as they are.
+    pub(super) fn unusable(&self) -> usize {
+        self.unusable
+    }
+
     /// How many entries are in force.
     pub(super) fn count(&self) -> usize {
         self.in_force
+    }
+
+    /// Whether a limit of what may be written is so near, with so many more bytes of entries, that every change counts.
+    pub(super) fn is_nearly_full(&self, more: usize) -> bool {
+        self.in_force >= MAX_WRITTEN_SERVERS || self.bytes + more >= MAX_WRITTEN_BYTES / 2
     }
 
     /// About how many bytes its document has.
@@ -162,8 +186,9 @@ impl State {
     }
 
     /// The document, as its bytes.
-    pub(super) fn document(&self, generation: u64, extras: &[(String, Arc<str>)], leftovers: &[Arc<str>]) -> Vec<u8> {
-        let mut text = String::with_capacity(self.bytes + 4096);
+    pub(super) fn document(&self, generation: u64, absorbed: &[String], kept: &Kept) -> Vec<u8> {
+        let (extras, leftovers) = kept;
+        let mut text = String::with_capacity(self.bytes + self.entries.size() * SEPARATOR_BYTES + 4096);
         text.push_str("{\n  \"servers\": [");
         let mut first = true;
         let mut next = |text: &mut String| {
@@ -194,9 +219,16 @@ impl State {
         text.push_str(&generation.to_string());
         text.push_str(",\n  \"digest\": \"");
         text.push_str(&self.digest());
-        text.push_str("\",\n  \"removed\": [");
+        text.push('"');
+        if !absorbed.is_empty() {
+            text.push_str(",\n  \"absorbed\": [\"");
+            text.push_str(&absorbed.join("\", \""));
+            text.push_str("\"]");
+        }
+        text.push_str(",\n  \"removed\": [");
         let mut first = true;
-        for known in self.entries.values().filter(|known| known.content.is_none()) {
+        let tombstones = self.entries.size() - self.in_force;
+        for known in self.entries.values().filter(|known| known.content.is_none()).take(tombstones) {
             text.push_str(if std::mem::take(&mut first) { "\n    " } else { ",\n    " });
             text.push_str(&known.rendered);
         }
@@ -207,6 +239,9 @@ impl State {
         text.into_bytes()
     }
 }
+
+/// What stands between two entries of a document, at most.
+const SEPARATOR_BYTES: usize = 8;
 
 /// What a document says, as the policy takes it.
 pub(super) fn found(document: &RegistryDocument) -> Vec<FoundEntry> {

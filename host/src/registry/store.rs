@@ -16,7 +16,7 @@ use super::commit::Queue;
 use super::entry::RegistryEntry;
 use super::journal::writer::Journal;
 use super::judge::Judge;
-use super::limits::{LOCK_PATIENCE, PROBE_PAUSE};
+use super::limits::{LOCK_PATIENCE, PROBE_PAUSE, SEGMENT_BYTES};
 use super::names::FileNames;
 use super::settle::Settling;
 use super::snapshot::RegistrySnapshot;
@@ -24,7 +24,7 @@ use super::standing::{ReadOnlyReason, Standing, StoreError};
 use super::state::State;
 use super::tails::Tails;
 use crate::edge::disk::{Disk, DiskLook};
-use crate::model::{BootMs, WallMs};
+use crate::model::{BootMs, Digest, WallMs};
 use crate::policy::Policy;
 use crate::telemetry::Metrics;
 
@@ -55,6 +55,8 @@ pub struct StoreOptions {
     pub batch: Duration,
     /// How long the lock of other writers is waited for.
     pub lock_patience: Duration,
+    /// The size that a segment of the journal is written with in advance, in bytes.
+    pub segment_bytes: usize,
 }
 
 impl Default for StoreOptions {
@@ -64,6 +66,7 @@ impl Default for StoreOptions {
             write_through: false,
             batch: Duration::from_secs(5),
             lock_patience: LOCK_PATIENCE,
+            segment_bytes: SEGMENT_BYTES,
         }
     }
 }
@@ -92,6 +95,11 @@ pub struct Store {
     pub(super) holding: AtomicBool,
     publisher: watch::Sender<Arc<RegistrySnapshot>>,
     pub(super) counts: Counts,
+    /// Held by whoever makes a segment of the journal ready: one at a time, so that their numbers are in order of use.
+    pub(super) preparing: Mutex<()>,
+    /// What its random numbers come from, and how many there were. A stream of its own: what is drawn for names of files, on
+    /// whichever thread, never changes the seeds of decisions.
+    draws: (u64, AtomicU64),
 }
 
 /// What every change goes through.
@@ -175,11 +183,11 @@ impl Store {
     /// [`StoreError::Disk`] if the folder can not be read, [`StoreError::Policy`] if the policy gives no decision.
     pub fn open(parts: StoreParts) -> Result<Arc<Self>, StoreError> {
         let StoreParts { disk, file, policy, writer, metrics, options } = parts;
-        let now = policy.edge().clock.boot();
+        let (now, seed) = (policy.edge().clock.boot(), policy.edge().entropy.seed());
         let core = Core {
             judge: Judge::new(policy.clone(), writer),
             state: State::default(),
-            journal: Journal::default(),
+            journal: Journal::of(options.segment_bytes),
             tails: Tails::default(),
             standing: Standing::Writable,
             probe: (now, PROBE_PAUSE.0),
@@ -206,6 +214,8 @@ impl Store {
             holding: AtomicBool::new(false),
             publisher: watch::Sender::new(Arc::default()),
             counts: Counts::default(),
+            preparing: Mutex::new(()),
+            draws: (seed, AtomicU64::new(0)),
         });
         store.first_look()?;
         Ok(store)
@@ -291,7 +301,10 @@ impl Store {
     }
 
     pub(super) fn random(&self) -> u64 {
-        self.policy.edge().entropy.seed()
+        let (seed, draws) = &self.draws;
+        let drawn = Digest::of(format!("{seed} {}", draws.fetch_add(1, Ordering::Relaxed)).as_bytes());
+        // Thirteen digits are 52 bits; every one of them is a number.
+        u64::from_str_radix(&drawn.short(13), 16).unwrap_or(*seed)
     }
 
     /// Tells everyone what is known now.

@@ -3,11 +3,12 @@
 //! Read only, and no lock is needed: a record counts if its checksum does. Whoever stamps a change looks here first, so
 //! that the stamp is above everything that was acknowledged before, by whomever.
 
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
-use super::journal::change::Change;
+use super::journal::change::{self, Change};
 use super::journal::format::{self, HEADER_BYTES};
 use super::limits::SEGMENT_BYTES_MAX;
 use super::names::{FileKind, FileNames};
@@ -22,7 +23,42 @@ pub(super) struct Tails {
     folder: Option<DiskLook>,
 }
 
+/// What was recorded, taken from the end: for each name the latest of each writer. What it replaced is not even read.
+#[derive(Default)]
+struct Latest {
+    writer: String,
+    /// The names that a later record of this writer is about.
+    names: HashSet<String>,
+    news: Vec<Arc<Known>>,
+}
+
+impl Latest {
+    /// From here on it is about this writer.
+    fn of(&mut self, writer: &str) {
+        if self.writer != writer {
+            writer.clone_into(&mut self.writer);
+            self.names.clear();
+        }
+    }
+
+    /// Takes a record that is earlier than all that were taken.
+    fn take(&mut self, payload: &[u8]) {
+        if change::plain_name(payload).is_some_and(|name| self.names.contains(name)) {
+            return;
+        }
+        // What can not be understood is a later version's: who adopts the journal reports it.
+        let Ok(Some(change)) = Change::decode(payload) else { return };
+        if self.names.insert(change.name.clone().into_owned())
+            && let Ok(known) = change.known()
+        {
+            self.news.push(Arc::new(known));
+        }
+    }
+}
+
 struct Tail {
+    writer: String,
+    number: u64,
     file: Box<dyn DiskFile>,
     epoch: u64,
     at: u64,
@@ -30,6 +66,9 @@ struct Tail {
 
 /// How much of a journal is read at once while it is followed.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// The length of a record's length.
+const LENGTH_BYTES: usize = 4;
 
 /// The grain of a folder's times, generously: within it, the same look may hide a change.
 const GRAIN_NS: u64 = 100_000_000;
@@ -68,10 +107,12 @@ impl Tails {
         now: WallMs,
     ) -> io::Result<Vec<Arc<Known>>> {
         self.list(disk, names, own, now)?;
-        let mut news = Vec::new();
+        let mut latest = Latest::default();
         let mut read = Vec::new();
-        for (name, tail) in &self.segments {
-            let at = tail.news(&mut news)?;
+        let mut segments: Vec<_> = self.segments.iter().collect();
+        segments.sort_by_key(|(_, tail)| (&tail.writer, Reverse(tail.number)));
+        for (name, tail) in segments {
+            let at = tail.news(&mut latest)?;
             if at != tail.at {
                 read.push((name.clone(), at));
             }
@@ -82,39 +123,39 @@ impl Tails {
                 tail.at = at;
             }
         }
-        Ok(news)
+        Ok(latest.news)
     }
 
     fn list(&mut self, disk: &dyn Disk, names: &FileNames, own: &str, now: WallMs) -> io::Result<()> {
         let look = disk.look_at_folder()?;
-        let settled = now.0.saturating_mul(1_000_000).saturating_sub(look.modified_ns) > GRAIN_NS;
-        if self.folder == Some(look) && settled {
+        if self.folder == Some(look) {
             return Ok(());
         }
         let mut present = BTreeMap::new();
         for name in disk.names()? {
-            let Some(FileKind::Segment { writer, epoch, .. }) = names.kind(&name) else { continue };
+            let Some(FileKind::Segment { writer, number, epoch }) = names.kind(&name) else { continue };
             if writer == own {
                 continue;
             }
             if let Some(tail) = self.segments.remove(&name) {
                 present.insert(name, tail);
             } else if let Some(file) = disk.open(&name)? {
-                present.insert(name, Tail { file, epoch, at: HEADER_BYTES as u64 });
+                present.insert(name, Tail { writer, number, file, epoch, at: HEADER_BYTES as u64 });
             }
         }
         // A journal that is gone stands in the document, which is read after the journals.
         self.segments = present;
-        self.folder = Some(look);
+        // A folder that has just changed may change once more and look the same.
+        let settled = now.0.saturating_mul(1_000_000).saturating_sub(look.modified_ns) > GRAIN_NS;
+        self.folder = settled.then_some(look);
         Ok(())
     }
 }
 
 impl Tail {
-    /// Appends what was recorded since; returns up to where.
-    fn news(&self, news: &mut Vec<Arc<Known>>) -> io::Result<u64> {
-        let mut head = [0; 4];
-        if self.file.read_at(self.at, &mut head)? < head.len() || format::ends(&head) {
+    /// Takes what was recorded since; returns up to where.
+    fn news(&self, latest: &mut Latest) -> io::Result<u64> {
+        if format::ends(&read_chunk(&*self.file, self.at, LENGTH_BYTES)?) {
             return Ok(self.at);
         }
         let mut bytes = read_chunk(&*self.file, self.at, CHUNK_BYTES)?;
@@ -122,20 +163,14 @@ impl Tail {
         if format::record(self.epoch, &bytes).is_none() || bytes.len() == CHUNK_BYTES {
             bytes = disk::read_to_end_at(&*self.file, self.at, SEGMENT_BYTES_MAX as usize + CHUNK_BYTES)?;
         }
-        let mut latest: BTreeMap<String, Change<'_>> = BTreeMap::new();
+        let mut payloads = Vec::new();
         let mut at = 0;
         while let Some((record, length)) = format::record(self.epoch, &bytes[at..]) {
-            match Change::decode(record.payload) {
-                Ok(Some(change)) => {
-                    latest.insert(change.name.clone().into_owned(), change);
-                }
-                Ok(None) => {}
-                // A later version's: who adopts the journal reports it.
-                Err(_) => {}
-            }
+            payloads.push(record.payload);
             at += length;
         }
-        news.extend(latest.values().filter_map(|change| change.known().ok()).map(Arc::new));
+        latest.of(&self.writer);
+        payloads.iter().rev().for_each(|payload| latest.take(payload));
         Ok(self.at + at as u64)
     }
 }

@@ -87,6 +87,7 @@ impl Store {
 
     /// Makes a segment of the journal ready.
     pub(super) fn prepare_segment(&self) -> std::io::Result<()> {
+        let _preparing = locked(&self.preparing);
         let new = {
             let mut core = locked(&self.core);
             if !core.journal.wants_spare() {
@@ -98,6 +99,7 @@ impl Store {
                 epoch: self.random(),
                 generation: core.generation,
                 temporary: self.random(),
+                bytes: self.options.segment_bytes,
             }
         };
         let segment = Segment::create(&*self.disk, &self.names, &new)?;

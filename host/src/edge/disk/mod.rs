@@ -13,7 +13,7 @@ use std::io;
 
 pub use memory::MemoryDisk;
 pub use system::SystemDisk;
-pub use watch::{FolderWatch, Hint, Hints};
+pub use watch::{Concerns, FolderWatch};
 
 /// Mode of every file that is made: what it holds may be secret.
 pub const FILE_MODE: u32 = 0o600;
@@ -88,7 +88,7 @@ pub trait Disk: Send + Sync + 'static {
     ///
     /// # Errors
     /// Whatever the system says.
-    fn watch(&self) -> io::Result<Option<FolderWatch>> {
+    fn watch(&self, _concerns: Concerns) -> io::Result<Option<FolderWatch>> {
         Ok(None)
     }
 }

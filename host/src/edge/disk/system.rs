@@ -8,7 +8,7 @@ use cap_std::fs::{Dir, DirBuilder, FileExt, Metadata, MetadataExt, OpenOptions};
 use cap_std::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use rustix::fs::RenameFlags;
 
-use super::{DIRECTORY_MODE, Disk, DiskFile, DiskLook, FILE_MODE, FolderWatch};
+use super::{Concerns, DIRECTORY_MODE, Disk, DiskFile, DiskLook, FILE_MODE, FolderWatch};
 
 /// A folder of the file system.
 #[derive(Debug)]
@@ -159,8 +159,8 @@ impl Disk for SystemDisk {
         Ok(look_of(&self.directory.dir_metadata()?))
     }
 
-    fn watch(&self) -> io::Result<Option<FolderWatch>> {
-        FolderWatch::of(&self.directory).map(Some)
+    fn watch(&self, concerns: Concerns) -> io::Result<Option<FolderWatch>> {
+        FolderWatch::of(&self.directory, concerns).map(Some)
     }
 }
 

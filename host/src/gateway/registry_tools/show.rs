@@ -31,7 +31,7 @@ pub(super) fn entry(entry: &RegistryEntry) -> Value {
     }
     if let Some(endpoint) = members.get_mut("endpoint") {
         let safe = endpoint.as_str().is_some_and(|text| {
-            Url::parse(text).is_ok_and(|url| url.username().is_empty() && url.password().is_none())
+            Url::parse(text).is_ok_and(|url| url.has_host() && url.username().is_empty() && url.password().is_none())
         });
         if !safe {
             *endpoint = MASK.into();

@@ -51,7 +51,8 @@ impl Examining<'_> {
             any = true;
             let sequence = damaged_sequence(self.disk, &self.names, &name)?;
             let message = format!(
-                "acknowledged changes of this journal are damaged, from change {sequence} on; while it is there, nothing is written"
+                "acknowledged changes of this journal are damaged, from change {sequence} on; while it is there, nothing \
+                 is written"
             );
             let remedy = format!("{DUMP}, then accept the loss: {REPAIR}, which keeps the file under another name");
             self.found(Finding::error("journal-damaged", message, remedy).mendable().of(&name));

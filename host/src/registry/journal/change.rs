@@ -64,6 +64,14 @@ pub(in crate::registry) fn encode(known: &Known) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// The name that a payload is about, if it stands there as [`encode`] writes it: for whoever only wants to know that.
+pub(in crate::registry) fn plain_name(payload: &[u8]) -> Option<&str> {
+    let rest = payload.strip_prefix(b"{\"name\":\"")?;
+    let name = &rest[..rest.iter().position(|byte| matches!(byte, b'"' | b'\\'))?];
+    // Names that are spelt with escapes have to be read.
+    if rest[name.len()] == b'"' { std::str::from_utf8(name).ok() } else { None }
+}
+
 /// Why a record with a good checksum says nothing that can be used: a later version of this program wrote it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::registry) struct ChangeFault;
@@ -116,6 +124,7 @@ mod tests {
         for content in [Some(content), None] {
             let known = Known::new("a", Hlc { wall_ms: 5, counter: 2 }, "w \"1\"", content);
             let payload = encode(&known);
+            assert_eq!(plain_name(&payload), Some("a"));
             let change = Change::decode(&payload).unwrap().unwrap();
             let read = change.known().unwrap();
             assert_eq!(read.entry, known.entry);
@@ -123,5 +132,8 @@ mod tests {
         }
         assert!(Change::decode(SEAL).unwrap().is_none());
         assert!(Change::decode(b"{\"name\":\"a\"}").is_err());
+        assert_eq!(plain_name(SEAL), None);
+        assert_eq!(plain_name(b"{\"name\":\"a\\u0062\"}"), None);
+        assert_eq!(plain_name(b"{\"name\":\"a"), None);
     }
 }

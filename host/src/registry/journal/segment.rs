@@ -4,7 +4,6 @@ use std::io;
 
 use super::format::{HEADER_BYTES, Header};
 use crate::edge::disk::{self, Disk, DiskFile};
-use crate::registry::limits::SEGMENT_BYTES;
 use crate::registry::names::FileNames;
 
 /// A segment. Its file is locked for as long as this value lives: by that others know that its writer does.
@@ -25,6 +24,8 @@ pub(in crate::registry) struct NewSegment {
     pub(in crate::registry) generation: u64,
     /// A random number for the name that it has until it is whole.
     pub(in crate::registry) temporary: u64,
+    /// How many bytes it has from the beginning.
+    pub(in crate::registry) bytes: usize,
 }
 
 impl Segment {
@@ -43,7 +44,7 @@ impl Segment {
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
                 other => drop(other?),
             }
-            let mut bytes = vec![0; SEGMENT_BYTES];
+            let mut bytes = vec![0; new.bytes.max(HEADER_BYTES)];
             let header = Header { epoch: new.epoch, generation: new.generation };
             bytes[..HEADER_BYTES].copy_from_slice(&header.encode());
             disk::write_all_at(&*file, 0, &bytes)?;

@@ -9,11 +9,12 @@ use super::change::SEAL;
 use super::format::{Record, frame};
 use super::segment::Segment;
 use crate::edge::disk::{self, Disk};
-use crate::registry::limits::{SEGMENT_BYTES, SEGMENT_BYTES_MAX};
+use crate::registry::limits::SEGMENT_BYTES_MAX;
 
 /// A process's own journal.
-#[derive(Default)]
 pub(in crate::registry) struct Journal {
+    /// The size at which a segment has had its time.
+    segment_bytes: u64,
     active: Option<Segment>,
     spare: Option<Segment>,
     /// Segments that are not written any more, each with the last sequence that it holds.
@@ -34,6 +35,19 @@ pub(in crate::registry) enum CommitError {
 }
 
 impl Journal {
+    /// A journal without any segment yet.
+    pub(in crate::registry) fn of(segment_bytes: usize) -> Self {
+        Self {
+            segment_bytes: segment_bytes as u64,
+            active: None,
+            spare: None,
+            full: Vec::new(),
+            sequence: 0,
+            numbers: 0,
+            buffer: Vec::new(),
+        }
+    }
+
     /// The number of the next segment.
     pub(in crate::registry) fn next_number(&mut self) -> u64 {
         self.numbers += 1;
@@ -47,7 +61,7 @@ impl Journal {
 
     /// Whether a change can be committed at once.
     pub(in crate::registry) fn is_ready(&self) -> bool {
-        self.active.is_some() || self.spare.is_some()
+        self.spare.is_some() || self.active.as_ref().is_some_and(|active| active.end < SEGMENT_BYTES_MAX)
     }
 
     /// Takes a segment that was made ready.
@@ -92,7 +106,8 @@ impl Journal {
 
     /// Goes on to the spare segment if the active one has had its time, or is missing.
     fn rotate(&mut self) {
-        let full = |segment: &Segment| segment.end >= SEGMENT_BYTES as u64;
+        let limit = self.segment_bytes;
+        let full = |segment: &Segment| segment.end >= limit;
         if self.active.as_ref().is_none_or(full)
             && let Some(spare) = self.spare.take()
         {
@@ -113,8 +128,7 @@ impl Journal {
 
     /// Removes what a durable snapshot holds: every segment without a record after `sequence`.
     pub(in crate::registry) fn forget(&mut self, disk: &dyn Disk, sequence: u64) {
-        if self.sequence <= sequence
-            && self.active.as_ref().is_some_and(|active| active.end >= SEGMENT_BYTES as u64 / 2)
+        if self.sequence <= sequence && self.active.as_ref().is_some_and(|active| active.end >= self.segment_bytes / 2)
         {
             self.retire();
         }

@@ -104,7 +104,7 @@ pub(super) fn rewrite(store: &Arc<Store>, mut step: Mending) -> Result<Option<Me
     // Everything that anyone acknowledged and that can be read: journals, and what was read before.
     store.observe()?;
     let (damaged, _) = good_of_damaged(store)?;
-    let former = Bases::latest_on_disk(disk, &store.names)?.unwrap_or_default();
+    let (former, absorbed) = Bases::latest_on_disk(disk, &store.names)?.unwrap_or_default();
     let found = salvage(&bytes);
     let (state, replaced) = joined(store, &former, &damaged, &found)?;
     superseded::keep(
@@ -116,12 +116,13 @@ pub(super) fn rewrite(store: &Arc<Store>, mut step: Mending) -> Result<Option<Me
     )?;
     let (generation, kept) = latest(disk, &store.names)?;
     let generation = generation.max(locked(&store.core).generation) + 1;
-    let document = state.document(generation, &kept.0, &kept.1);
+    let document = state.document(generation, &absorbed, &kept);
     let look = disk.look(store.names.snapshot())?.map(|look| DiskLook { mode: FILE_MODE, ..look });
     let temporary = store.names.temporary(store.random());
     let new = NewDocument {
         bytes: &document,
         base: store.names.base(generation, &state.digest()),
+        copy: store.names.copy(generation, &state.digest()),
         temporary: temporary.clone(),
         expected: Some(&bytes),
         former: None,

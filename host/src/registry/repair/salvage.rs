@@ -1,7 +1,7 @@
 //! What can be had of a text that is no registry: its entries that are whole.
 //!
-//! An object with a name and a transport is taken for an entry, wherever it stands; one that has only a name and an edit,
-//! behind the word `removed`, for a tombstone. Of two with one name the first counts, as everywhere.
+//! An object with a name and a transport is taken for an entry, wherever it stands; one that has only a name and an
+//! edit, behind the word `removed`, for a tombstone. Of two with one name the first counts, as everywhere.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -24,19 +24,32 @@ pub(super) struct Salvaged {
 /// How much text one object is looked for in: more than the largest entry takes in any layout.
 const WINDOW: usize = 1 << 20;
 
+/// How much text may be read in vain, besides that of the text itself some times over: nonsense that nests deep would
+/// be read again from each of its levels.
+const VAIN: usize = 32 << 20;
+
 /// Reads what is whole.
 pub(super) fn salvage(text: &[u8]) -> Salvaged {
     let mut salvaged = Salvaged::default();
+    let mut left = VAIN.saturating_add(text.len().saturating_mul(4));
     let mut names = HashSet::new();
     let mut tombstones_from = usize::MAX;
     let mut at = 0;
-    while at < text.len() {
+    while at < text.len() && left > 0 {
         if text[at] == b'"' && text[at..].starts_with(b"\"removed\"") {
             tombstones_from = tombstones_from.min(at);
         }
-        let Some(raw) = (text[at] == b'{').then(|| object(&text[at..])).flatten() else {
-            at += 1;
-            continue;
+        let raw = match (text[at] == b'{').then(|| object(&text[at..])) {
+            Some(Ok(raw)) => raw,
+            Some(Err(read)) => {
+                left = left.saturating_sub(read);
+                at += 1;
+                continue;
+            }
+            None => {
+                at += 1;
+                continue;
+            }
         };
         match part(raw) {
             Part::Entry(found, rev) => {
@@ -50,7 +63,11 @@ pub(super) fn salvage(text: &[u8]) -> Salvaged {
                 at += raw.get().len();
             }
             Part::Broken => at += raw.get().len(),
-            Part::Tombstone(_) | Part::Other => at += 1,
+            Part::Tombstone(_) | Part::Other => {
+                // What is in it is read once more.
+                left = left.saturating_sub(raw.get().len());
+                at += 1;
+            }
         }
     }
     salvaged
@@ -64,10 +81,14 @@ enum Part {
     Other,
 }
 
-/// The object that begins with the text, if it is whole.
-fn object(text: &[u8]) -> Option<&RawValue> {
+/// The object that begins with the text; if it is not whole, how much was read.
+fn object(text: &[u8]) -> Result<&RawValue, usize> {
     let window = &text[..text.len().min(WINDOW)];
-    serde_json::Deserializer::from_slice(window).into_iter::<&RawValue>().next()?.ok()
+    let read = serde_json::Deserializer::from_slice(window).into_iter::<&RawValue>().next();
+    read.unwrap_or(Ok(RawValue::NULL)).map_err(|error| {
+        let lines = window.split_inclusive(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
+        lines.map(<[u8]>::len).sum::<usize>() + error.column() + 1
+    })
 }
 
 fn part(raw: &RawValue) -> Part {
@@ -134,7 +155,9 @@ mod tests {
 
     #[test]
     fn deep_and_long_nonsense_ends_soon() {
-        for text in ["{".repeat(1 << 16), "{\"a\":[".repeat(1 << 14), "{\"a\":\"".repeat(1 << 14)] {
+        for text in
+            ["{".repeat(1 << 16), "{\"a\":[".repeat(1 << 14), "{\"a\":\"".repeat(1 << 14), "{\"a\":\n[".repeat(1 << 14)]
+        {
             assert!(salvage(text.as_bytes()).entries.is_empty());
         }
         assert!(salvage(b"{\"\xff\"} \xff{").entries.is_empty());

@@ -77,7 +77,7 @@ impl Disk for Eventful {
 }
 
 fn options() -> StoreOptions {
-    StoreOptions { lock_patience: Duration::ZERO, ..StoreOptions::default() }
+    StoreOptions { lock_patience: Duration::ZERO, segment_bytes: 8 << 10, ..StoreOptions::default() }
 }
 
 /// A store with one entry in its document, on an eventful folder.

@@ -1,0 +1,222 @@
+//! `cortex-mcp registry import`.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use cortex_mcp::config::Environment;
+use cortex_mcp::registry::formats::{ImportFormat, MAX_IMPORT_BYTES, Note, Preview, Proposed, import};
+use cortex_mcp::registry::{Change, RegistryEntry, Store, StoreError};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::add::parsed;
+use super::open::{Opening, read_input};
+use super::show::{masked, target};
+use crate::cli::error::{CommandError, Exit};
+use crate::cli::output::{Output, Tone, shorten};
+
+/// Takes servers over from the file of another program (Claude, Cursor, VS Code, Gemini, Zed, Windsurf and others),
+/// from a registry's file, or from an official server.json. What would change is always told first; secrets are not
+/// shown.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  cortex-mcp registry import ~/.cursor/mcp.json --dry-run
+  cortex-mcp registry import .vscode/mcp.json --only wiki --only files
+  curl -s https://registry.example/server.json | cortex-mcp registry import - --format server-json
+  cortex-mcp registry import backup.json --overwrite
+
+`${VAR}`, `${VAR:-default}` and `${env:VAR}` in a client's file are replaced by this command's environment.
+
+Exit codes: 0 all imported, 1 none, 3 some were skipped.")]
+pub(super) struct Import {
+    /// The file; `-` is stdin.
+    file: PathBuf,
+
+    /// Its format: registry, client or server-json. By default its shape shows it.
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<ImportFormat>,
+
+    /// Tell what would change, and change nothing.
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Replace servers that are there and differ.
+    #[arg(long)]
+    overwrite: bool,
+
+    /// Only the server of that name. Repeatable.
+    #[arg(long = "only", value_name = "NAME")]
+    only: Vec<String>,
+}
+
+/// What becomes of one server.
+#[derive(Serialize)]
+struct Row {
+    name: Option<String>,
+    action: Action,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    transport: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    notes: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Action {
+    Created,
+    Updated,
+    Unchanged,
+    Skipped,
+}
+
+impl Import {
+    pub(super) fn run(self, output: Output, opening: &Opening) -> Result<Exit, CommandError> {
+        let environment = Environment::of_process();
+        let bytes = read_input(&self.file, MAX_IMPORT_BYTES)?;
+        let preview = import(&bytes, self.format, &|name| environment.get(name).map(str::to_owned))?;
+        let store = if self.dry_run { opening.to_read()? } else { opening.to_write()? };
+        let (mut rows, changes) = self.rows(&store, &preview);
+        if !output.is_json() {
+            tell(output, &preview, &rows, self.dry_run);
+        }
+        if !self.dry_run {
+            apply(&store, &mut rows, changes)?;
+        }
+        let count = |action| rows.iter().filter(|row| row.action == action).count();
+        let skipped = count(Action::Skipped);
+        let taken = rows.len() - skipped;
+        output.value(&json!({
+            "ok": skipped == 0, "dryRun": self.dry_run, "format": preview.format.as_str(),
+            "created": count(Action::Created), "updated": count(Action::Updated),
+            "unchanged": count(Action::Unchanged), "skipped": skipped, "servers": rows,
+            "notes": preview.notes.iter().map(Note::to_string).collect::<Vec<_>>(),
+        }));
+        let would = if self.dry_run { "would be " } else { "" };
+        output.line(format_args!(
+            "{would}created {}, updated {}, unchanged {}, skipped {skipped}",
+            count(Action::Created),
+            count(Action::Updated),
+            count(Action::Unchanged)
+        ));
+        Ok(match (taken, skipped) {
+            (_, 0) => Exit::Good,
+            (0, _) => Exit::Failed,
+            _ => Exit::Partly,
+        })
+    }
+
+    /// What becomes of each server, and the changes for those that become something.
+    fn rows(&self, store: &Store, preview: &Preview) -> (Vec<Row>, Vec<(usize, Change)>) {
+        let is_wanted = |name: &str| self.only.is_empty() || self.only.iter().any(|only| only == name);
+        let (mut rows, mut changes) = (Vec::new(), Vec::new());
+        for proposed in preview.servers.iter().filter(|proposed| is_wanted(&proposed.name)) {
+            let (row, change) = self.row(store, proposed);
+            changes.extend(change.map(|change| (rows.len(), change)));
+            rows.push(row);
+        }
+        let named = |name: &Option<String>| name.as_deref().map_or(self.only.is_empty(), is_wanted);
+        for skipped in preview.skipped.iter().filter(|skipped| named(&skipped.name)) {
+            rows.push(skip(skipped.name.clone(), skipped.reason.code(), skipped.reason.to_string()));
+        }
+        for only in &self.only {
+            if !rows.iter().any(|row| row.name.as_ref() == Some(only)) {
+                rows.push(skip(Some(only.clone()), "not_in_file", "is not in the file".to_owned()));
+            }
+        }
+        (rows, changes)
+    }
+
+    fn row(&self, store: &Store, proposed: &Proposed) -> (Row, Option<Change>) {
+        let entry = match parsed(&proposed.entry) {
+            Ok(entry) => entry,
+            Err(rule) => return (skip(Some(proposed.name.clone()), "entry_rule", rule.to_string()), None),
+        };
+        let there: Option<Arc<RegistryEntry>> = store.get(&entry.name);
+        let shown = masked(entry.json());
+        let mut row = Row {
+            name: Some(entry.name.clone()),
+            action: Action::Created,
+            transport: shown.get("transport").and_then(Value::as_str).map(str::to_owned),
+            target: Some(target(&shown)),
+            code: None,
+            reason: None,
+            notes: proposed.notes.iter().map(Note::to_string).collect(),
+        };
+        let change = match there {
+            None => Some(Change::put_new(entry)),
+            Some(there) if there.digest == entry.digest => {
+                row.action = Action::Unchanged;
+                None
+            }
+            Some(_) if self.overwrite => {
+                row.action = Action::Updated;
+                Some(Change::put(entry))
+            }
+            Some(_) => {
+                row.action = Action::Skipped;
+                (row.code, row.reason) =
+                    (Some("exists"), Some("is there already and differs; replace it with --overwrite".to_owned()));
+                None
+            }
+        };
+        (row, change)
+    }
+}
+
+fn skip(name: Option<String>, code: &'static str, reason: String) -> Row {
+    let (code, reason) = (Some(code), Some(reason));
+    Row { name, action: Action::Skipped, transport: None, target: None, code, reason, notes: Vec::new() }
+}
+
+/// Makes the changes together. One that another program came before becomes skipped.
+fn apply(store: &Arc<Store>, rows: &mut [Row], changes: Vec<(usize, Change)>) -> Result<(), CommandError> {
+    let (places, changes): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+    for (place, answer) in places.into_iter().zip(store.change_all(changes)) {
+        match answer {
+            Ok(_) => {}
+            Err(error @ (StoreError::Exists { .. } | StoreError::Full { .. } | StoreError::Overruled { .. })) => {
+                let row = &mut rows[place];
+                (row.action, row.reason) = (Action::Skipped, Some(format!("was not taken: {error}")));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(store.close()?)
+}
+
+fn tell(output: Output, preview: &Preview, rows: &[Row], is_dry: bool) {
+    let will = if is_dry { "would become" } else { "becomes" };
+    output.line(format_args!("a file of the format {}; what {will} of its servers:", preview.format));
+    for note in &preview.notes {
+        output.line(format_args!("  {note}"));
+    }
+    let mut table = output.table(&["name", "", "transport", "endpoint or command"]);
+    for row in rows {
+        let (word, tone) = match row.action {
+            Action::Created => ("created", Tone::Good),
+            Action::Updated => ("updated", Tone::Doubtful),
+            Action::Unchanged => ("unchanged", Tone::Good),
+            Action::Skipped => ("skipped", Tone::Bad),
+        };
+        let target = shorten(row.target.as_deref().unwrap_or_default(), 80);
+        let name = row.name.clone().unwrap_or_default();
+        table.add_row([name, output.tone(word, tone), row.transport.clone().unwrap_or_default(), target]);
+    }
+    output.line(table);
+    for row in rows {
+        let name = row.name.as_deref().unwrap_or("a server without a name");
+        for text in row.reason.iter() {
+            output.line(format_args!("  {name} {text}"));
+        }
+        for text in &row.notes {
+            output.line(format_args!("  {name}: {text}"));
+        }
+    }
+}
