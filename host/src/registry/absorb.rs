@@ -1,5 +1,6 @@
 //! What a document that something else wrote comes to: compared with its base, stamped, joined, and nothing lost silently.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -96,7 +97,17 @@ impl Store {
             joined.replaced.iter().filter(|known| known.content.is_some()).filter(changed).cloned().collect();
         let mut notes: Vec<String> =
             future.into_iter().map(|name| format!("{name} is stamped in the future; check the clocks")).collect();
-        if base.found == BaseFound::Nearest && !replaced.is_empty() {
+        if base.found == BaseFound::Nearest {
+            let there: BTreeSet<&str> = document.servers.iter().map(|server| server.entry.name.as_str()).collect();
+            let since = joined.state.in_force().filter(|entry| !there.contains(entry.name.as_str())).count();
+            if since > 0 {
+                notes.push(format!(
+                    "{how} by a program that drops \"generation\"; it is taken for an edit of an older document, and {since} \
+                     servers that are not in it are kept: remove them again if they were meant to go"
+                ));
+            }
+        }
+        if matches!(base.found, BaseFound::Latest | BaseFound::Nearest) && !replaced.is_empty() {
             let names: Vec<&str> = replaced.iter().take(NAMED).map(|known| known.entry.name.as_str()).collect();
             let more = replaced.len().saturating_sub(NAMED);
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };

@@ -33,7 +33,9 @@ pub(super) struct Base {
 pub(super) enum BaseFound {
     /// By the generation that the document carries.
     Named,
-    /// As the one that differs least.
+    /// As the latest document, from which it differs least.
+    Latest,
+    /// As an older document, from which it differs less than from the latest.
     Nearest,
     /// There is none: what is missing from the document is not taken for removed.
     None,
@@ -73,16 +75,25 @@ impl Bases {
         if document.generation.is_some() && document.servers.iter().any(|server| server.rev.is_some()) {
             return Ok(Base { state: claimed(ours, document), found: BaseFound::None });
         }
-        let mut candidates: Vec<State> = self.remembered.iter().map(|(_, state)| state.clone()).collect();
-        for (_, digest, name) in &kept {
-            if !candidates.iter().any(|state| state.digest() == *digest) {
-                candidates.extend(load(disk, name, digest)?);
+        let mut candidates: Vec<(u64, State)> = self.remembered.iter().cloned().collect();
+        for (generation, digest, name) in &kept {
+            if !candidates.iter().any(|(_, state)| state.digest() == *digest) {
+                candidates.extend(load(disk, name, digest)?.map(|state| (*generation, state)));
             }
         }
-        // Of equals the last, which is the latest.
-        let nearest = candidates.into_iter().rev().min_by_key(|state| distance(state, document));
+        candidates.sort_by_key(|(generation, _)| *generation);
+        let Some(latest) = candidates.last().map(|(generation, _)| *generation) else {
+            return Ok(Base { state: claimed(ours, document), found: BaseFound::None });
+        };
+        // Nobody saves what he did not change: what equals an older document is an edit of a later one. Of those that differ
+        // as little the latest counts.
+        let edited =
+            candidates.into_iter().rev().map(|(generation, state)| (distance(&state, document), generation, state));
+        let edited = edited.filter(|(distance, generation, _)| *generation == latest || *distance != (0, 0));
+        let nearest = edited.min_by_key(|(distance, ..)| *distance);
         Ok(match nearest {
-            Some(state) => Base { state, found: BaseFound::Nearest },
+            Some((_, generation, state)) if generation == latest => Base { state, found: BaseFound::Latest },
+            Some((.., state)) => Base { state, found: BaseFound::Nearest },
             None => Base { state: claimed(ours, document), found: BaseFound::None },
         })
     }

@@ -132,11 +132,19 @@ impl Store {
         // Only now: whoever stamps a change meanwhile knows what others acknowledged by the document.
         let _holding = Holding::of(self);
         self.join_late_edits(settling, &mut round)?;
-        self.edit(&mut round, edit)?;
+        // What is good of a damaged journal is saved, and no change is made before someone has seen to it.
+        let damage = round.orphans.iter().any(|orphan| matches!(orphan.verdict, Verdict::Damaged { .. }));
+        let refused = damage && matches!(edit, Edit::Changes { .. });
+        self.edit(&mut round, if refused { Edit::None } else { edit })?;
         self.write(settling, &mut round)?;
         // From here on, everything that was known at the beginning is durable in the document.
-        for orphan in round.orphans.drain(..) {
-            orphan.remove(&*self.disk);
+        for mut orphan in round.orphans.drain(..) {
+            if let Verdict::Damaged { sequence } = orphan.verdict {
+                let file = orphan.quarantine(&*self.disk, &self.names)?;
+                tracing::error!(file, sequence, "an acknowledged change in a journal is damaged");
+            } else {
+                orphan.remove(&*self.disk);
+            }
         }
         for name in round.leftovers.drain(..) {
             // One that stays is read again, and changes nothing.
@@ -147,14 +155,17 @@ impl Store {
         let mut core = locked(&self.core);
         self.settled(&mut core, settling, round, waiting, began)?;
         core.journal.forget(&*self.disk, upto);
-        match damaged {
-            Some(reason) => self.degrade(&mut core, reason),
+        match &damaged {
+            Some(reason) => self.degrade(&mut core, reason.clone()),
             None => self.recover(&mut core),
         }
         self.publish(&mut core);
         drop(core);
         drop(lock);
-        Ok(())
+        match damaged.filter(|_| refused) {
+            Some(reason) => Err(StoreError::ReadOnly(reason)),
+            None => Ok(()),
+        }
     }
 
     /// Takes note of what is in the document now.
@@ -233,10 +244,7 @@ impl Store {
                     orphan.unknown, orphan.writer
                 ));
             }
-            if let Verdict::Damaged { sequence } = orphan.verdict {
-                let file = orphan.quarantine(&*self.disk, &self.names)?;
-                tracing::error!(file, sequence, "an acknowledged change in a journal is damaged");
-            } else if !orphan.must_stay() {
+            if matches!(orphan.verdict, Verdict::Damaged { .. }) || !orphan.must_stay() {
                 round.orphans.push(orphan);
             }
         }

@@ -32,6 +32,11 @@ impl Store {
         }
         observed?;
         let now = self.boot();
+        let checks = now >= locked(&self.core).check_due;
+        if checks && let Ok(mut settling) = self.settling.try_lock() {
+            // Looks are believed for a bounded time only.
+            self.observe_document(&mut settling, true)?;
+        }
         let (due, wants_segment) = {
             let mut core = locked(&self.core);
             self.watch_replaced(&mut core)?;
@@ -43,7 +48,7 @@ impl Store {
                 Some(ReadOnlyReason::Disk { .. }) | None => false,
             };
             let mut left_over = false;
-            if now >= core.check_due {
+            if checks {
                 core.check_due = now.plus(ORPHAN_CHECK_INTERVAL);
                 // What is known and stands nowhere else: a document of the past was put back, or a writer is gone.
                 let nowhere = !core.tails.any() && core.waiting.changes == 0 && !core.is_in_document();

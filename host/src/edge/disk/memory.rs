@@ -45,6 +45,14 @@ impl MemoryDisk {
         Self::default()
     }
 
+    /// Makes a file look as if it had been written at another time.
+    #[cfg(test)]
+    pub(crate) fn set_modified(&self, name: &str, modified_ns: u64) {
+        if let Some(inode) = locked(&self.folder).names.get(name) {
+            locked(&inode.content).modified = modified_ns;
+        }
+    }
+
     /// A number that was not given before: for inodes and times.
     fn tick(&self) -> u64 {
         self.ticks.fetch_add(1, Ordering::Relaxed) + 1

@@ -204,6 +204,60 @@ fn a_file_that_vanishes_removes_nothing_and_is_written_again() {
     store.tend();
     assert_eq!(names(&store), ["a"]);
     assert!(world.text().contains("https://a.test/1"));
+    assert!(store.snapshot().problems.iter().any(|problem| problem.contains("was gone")));
+}
+
+/// The document without anything that old tools do not know.
+fn old(names: &[&str]) -> String {
+    let servers: Vec<_> = names.iter().map(|name| entry(name, 1).json().to_owned()).collect();
+    format!("{{\"servers\":[{}]}}", servers.join(","))
+}
+
+#[test]
+fn a_removal_by_a_tool_that_drops_the_generation_is_a_removal_although_an_older_document_was_the_same() {
+    let world = World::new();
+    let store = world.open();
+    for (step, names_then) in [&["one"][..], &["one", "two"], &["one"]].into_iter().enumerate() {
+        world.edit(&old(names_then));
+        store.tend();
+        assert_eq!(names(&store), names_then, "step {step}");
+    }
+    let kept = disk::read(&world.disk, "servers.json.superseded", 1 << 20).unwrap().unwrap();
+    assert!(String::from_utf8(kept).unwrap().contains("https://two.test/1"));
+}
+
+#[test]
+fn an_edit_that_can_only_be_guessed_at_is_told() {
+    let world = World::new();
+    let store = world.open();
+    world.edit(&old(&["one"]));
+    store.tend();
+    world.edit(&old(&["one", "two"]));
+    store.tend();
+    // Nearer to the first document than to the second: what the second added is kept, and that is said.
+    world.edit(&old(&["one", "bad", "local"]));
+    store.tend();
+    assert_eq!(names(&store), ["bad", "local", "one", "two"]);
+    let problems = store.snapshot().problems.join("; ");
+    assert!(problems.contains("1 servers that are not in it are kept"), "{problems}");
+}
+
+#[test]
+fn an_edit_that_leaves_no_trace_in_the_times_of_the_file_is_seen_within_seconds() {
+    let world = World::new();
+    let store = world.open();
+    store.upsert(entry("a", 1)).unwrap();
+    store.flush().unwrap();
+    store.tend();
+    let edited = world.text().replace("https://a.test/1", "https://a.test/2");
+    let (file, look) = (world.disk.open("servers.json").unwrap().unwrap(), world.disk.look("servers.json").unwrap());
+    disk::write_all_at(&*file, 0, edited.as_bytes()).unwrap();
+    world.disk.set_modified("servers.json", look.unwrap().modified_ns);
+    store.tend();
+    assert_eq!(endpoint(&store, "a"), "/1");
+    world.later(6_000);
+    store.tend();
+    assert_eq!(endpoint(&store, "a"), "/2");
 }
 
 #[test]
@@ -264,4 +318,27 @@ fn a_damaged_journal_makes_the_registry_read_only_until_someone_has_seen_to_it()
     world.later(120_000);
     next.tend();
     next.upsert(entry("a", 1)).unwrap();
+}
+
+#[test]
+fn what_is_good_of_a_damaged_journal_is_in_the_document_before_it_is_moved_aside() {
+    let world = World::new();
+    let store = world.open();
+    for number in 0..3 {
+        store.upsert(entry(&format!("n{number}"), 1)).unwrap();
+    }
+    drop(store);
+    let segment = world.segments().remove(0);
+    world.disk.open(&segment).unwrap().unwrap().write_at(64 + 40, b"#").unwrap();
+    // While the document can not be read, nothing is moved, and nothing is lost.
+    world.edit("{");
+    let store = world.open();
+    store.tend();
+    assert!(world.files(|kind| *kind == FileKind::Damaged).is_empty());
+    drop(store);
+    world.edit("{\"servers\":[]}");
+    assert!(matches!(world.command().upsert(entry("a", 1)), Err(StoreError::ReadOnly(_))));
+    assert_eq!(world.files(|kind| *kind == FileKind::Damaged).len(), 1);
+    assert_eq!(names(&world.open()), ["n1", "n2"]);
+    assert!(world.text().contains("https://n2.test"));
 }
