@@ -158,13 +158,19 @@ async fn stamp_decides_what_saved_state_is_stamped_with() {
 
 #[tokio::test(start_paused = true)]
 async fn adopt_and_merge_decide_which_entries_of_the_registry_count() {
-    for (policy, tools) in [(None, 3), (Some("adopt"), 0), (Some("merge"), 0)] {
-        let mut rig = rig(1, policy);
+    // What is known of a name and what is found there are merged; what is new is adopted only.
+    for (policy, found, edited) in [(None, 3, 1), (Some("adopt"), 0, 0), (Some("merge"), 3, 3)] {
+        let mut rig = rig(2, policy);
+        rig.server(2).set_tools(1);
         rig.environment = [].into();
-        rig.write_registry(r#"{"servers":[{"name":"one","transport":"http","endpoint":"https://s1.test/mcp"}]}"#);
         let served = rig.start().await;
-        tokio::time::sleep(seconds(5)).await;
-        assert_eq!((served.tools(), served.gateway.status().connectors.len()), (tools, tools / 3), "{policy:?}");
+        for (server, tools) in [("s1", found), ("s2", edited)] {
+            let entry = format!(r#"{{"name":"one","transport":"http","endpoint":"https://{server}.test/mcp"}}"#);
+            rig.write_registry(&format!(r#"{{"servers":[{entry}]}}"#));
+            tokio::time::sleep(seconds(5)).await;
+            let connectors = served.gateway.status().connectors.len();
+            assert_eq!((served.tools(), connectors), (tools, usize::from(tools > 0)), "{policy:?} {server}");
+        }
     }
 }
 
@@ -189,6 +195,8 @@ async fn a_gateway_asks_its_policy_for_every_function_and_names_who_decided() {
     rig.write_registry(r#"{"servers":[{"name":"own","transport":"http","endpoint":"https://s2.test/mcp"}]}"#);
     let served = rig.ready().await;
     served.until("all", seconds(1), |served| served.tools() == 9).await;
+    rig.write_registry(r#"{"servers":[{"name":"own","transport":"http","endpoint":"https://s1.test/mcp"}]}"#);
+    tokio::time::sleep(seconds(1)).await;
     served.modern().call("s1__echo", "{}").await;
     served.gateway.shut_down().await;
     let digest = rig.policy.as_ref().unwrap().digest();

@@ -4,11 +4,13 @@
 
 mod processes;
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cortex_mcp::model::Digest;
+use cortex_mcp::registry::FileNames;
 use http::StatusCode;
 use processes::map::signed_map;
 use processes::{Answer, Client, Installation, KEY, MapOrigin, PATIENCE, Serving, TOKEN, World, until};
@@ -48,14 +50,18 @@ impl Search {
         }
     }
 
-    /// Every file below a folder, but for those that the user wrote and the map's own bytes.
+    /// Every file below a folder, but for those that the user wrote, what the registry keeps of such a file (nobody else may
+    /// read that), and the map's own bytes.
     fn files(&mut self, folder: &Path) {
         for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
             if path.is_dir() {
                 self.files(&path);
-            } else if !["gateway.toml", "servers.json", "service-map.state"].contains(&name) {
+            } else if FileNames::of("servers.json").kind(name).is_some() {
+                let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+                assert_eq!(mode & 0o077, 0, "{name} has mode {mode:o}");
+            } else if !["gateway.toml", "service-map.state"].contains(&name) {
                 let bytes = std::fs::read(&path).unwrap();
                 self.text(&path.display().to_string(), &String::from_utf8_lossy(&bytes));
             }
@@ -92,7 +98,7 @@ fn set_up(world: &World, origin: &MapOrigin) -> Installation {
         format!("shared-credential = true\n[[token]]\nname = \"agent\"\nsha256 = \"{digest}\"\n"),
     );
     let nowhere = "http://127.0.0.1:9/mcp";
-    installation.file(
+    let registry = installation.file(
         "home/mcp/servers.json",
         json!({"servers": [
             {"name": "local", "transport": "http", "endpoint": nowhere, "headers": {"X-Secret": REGISTRY}},
@@ -100,6 +106,7 @@ fn set_up(world: &World, origin: &MapOrigin) -> Installation {
         ]})
         .to_string(),
     );
+    std::fs::set_permissions(registry, std::fs::Permissions::from_mode(0o600)).unwrap();
     installation
 }
 

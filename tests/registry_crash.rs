@@ -248,6 +248,37 @@ fn an_edit_of_an_older_document_loses_no_later_change() {
 }
 
 #[test]
+fn an_older_document_that_is_saved_once_more_as_it_was_loses_no_later_change() {
+    let folder = Folder::new(Nature::default());
+    folder.command("b", 1);
+    let edit = folder.editor();
+    folder.command("b", 2);
+    folder.command("c", 3);
+    folder.save(&edit);
+    let store = folder.open(Acknowledge::Journal);
+    assert_eq!(said(&store.snapshot()), all(&[("b", 2), ("c", 3)]));
+    store.flush().unwrap();
+    assert_eq!(said(&store.snapshot()), all(&[("b", 2), ("c", 3)]));
+}
+
+#[test]
+fn without_second_names_a_former_document_outlasts_a_crash_too() {
+    for seed in 0..40 {
+        let folder = Folder::new(Nature { link: false, ..Nature::default() });
+        folder.command("b", 1);
+        let mut edit = folder.editor();
+        folder.pass(20_000);
+        folder.command("b", 2);
+        edit.set("f", Some(3));
+        folder.save(&edit);
+        folder.pass(20_000);
+        let after = folder.disk.recover(seed);
+        let store = open(Arc::new(after), &folder.policy, "later", Acknowledge::Journal).unwrap();
+        assert_eq!(said(&store.snapshot()), all(&[("b", 2), ("f", 3)]), "future {seed}");
+    }
+}
+
+#[test]
 fn what_a_crash_leaves_of_an_edit_that_was_dealt_with_is_not_dealt_with_again() {
     for forgets in [false, true] {
         let folder = Folder::new(Nature::default());

@@ -240,6 +240,8 @@ async fn what_a_gateway_recorded_is_decided_alike_by_the_native_twin_and_by_a_fr
     rig.publish(|map| map.connectors[1].enabled = false);
     served.gateway.sync(SyncKind::Force, |_| {}).await;
     tokio::time::sleep(seconds(900)).await;
+    // An edit of what is known: merging is asked for only where something else is known of the name.
+    rig.write_registry(r#"{"servers":[{"name":"own","transport":"http","endpoint":"https://s4.test/mcp"}]}"#);
     rig.revive(3);
     rig.server(1).recover();
     tokio::time::sleep(seconds(900)).await;

@@ -429,6 +429,8 @@ async fn no_option_and_no_credential_is_ever_told() {
     let mut rig = recording(2);
     rig.toml = "[policy]\noptions = { secret = \"canary\" }\n".to_owned();
     rig.set("CORTEX_CONNECTOR_S1_KEY", "canary");
+    let entry = r#"{"name":"own","transport":"http","endpoint":"http://127.0.0.1:1/mcp","headers":{"X-Key":"canary"}}"#;
+    rig.write_registry(&format!(r#"{{"servers":[{entry}]}}"#));
     let served = rig.ready().await;
     rig.refuse(2);
     tokio::time::sleep(seconds(700)).await;

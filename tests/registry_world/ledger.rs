@@ -107,7 +107,8 @@ impl Ledger {
             let value = said.get(&name).copied();
             let attempts = self.names.entry(name).or_default();
             let last = attempts.iter().rposition(|attempt| attempt.acknowledged).map_or(0, |last| last + 1);
-            let open = attempts.split_off(last).into_iter().filter(|attempt| attempt.value != value);
+            let open = attempts.split_off(last).into_iter();
+            let open = open.filter(|attempt| attempt.floating || attempt.value != value);
             let floating = attempts.drain(..).filter(|attempt| attempt.floating);
             let said = Attempt { value, acknowledged: true, floating: false };
             *attempts = floating.chain([said]).chain(open).collect();

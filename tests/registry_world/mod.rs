@@ -115,8 +115,8 @@ pub(crate) struct World<M: Machine> {
     policy: Arc<Policy>,
     ledger: Ledger,
     running: Vec<Running<M>>,
-    /// What a foreign editor has open, and what foreign editors wrote before that nobody had dealt with: to who compares
-    /// it with its base, that is a part of this edit.
+    /// What a foreign editor has open, and what foreign editors wrote before that nobody had dealt with: to who
+    /// compares it with its base, that is a part of this edit.
     edit: Option<(M, Edit, Vec<(String, ledger::Value)>)>,
     dice: Dice,
     processes: u32,

@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::bases;
 use super::document::{RegistryDocument, RegistryError, read};
 use super::entry::{EntryRule, RegistryEntry};
 use super::limits::{LOOKS_ARE_TRUSTED, MAX_REGISTRY_BYTES};
@@ -120,6 +121,16 @@ impl FoundFile {
             generation,
             durable: true,
         };
+    }
+
+    /// Whether later documents than this one stood in its place.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub(super) fn is_outdated(&self, disk: &dyn Disk, names: &FileNames) -> io::Result<bool> {
+        // What this process put there itself is the latest.
+        let latest = || bases::on_disk(disk, names).map(|bases| bases.last().map_or(0, |base| base.0));
+        Ok(!self.durable && self.generation < latest()?)
     }
 
     /// Makes it durable, if it may not be.

@@ -53,6 +53,13 @@ impl Store {
         }
         match settling.file.content() {
             Content::Pristine(state) => {
+                if settling.file.is_outdated(&*self.disk, &self.names)?
+                    && let Some((latest, _)) = Bases::latest_on_disk(&*self.disk, &self.names)?
+                {
+                    // Someone saved what he had read long ago, as it was.
+                    core.state = core.judge.join_states(&core.state, &latest)?.state;
+                    core.wants_settle = true;
+                }
                 core.state = core.judge.join_states(&core.state, &state)?.state;
                 core.generation = core.generation.max(settling.file.generation());
                 settling.bases.remember(settling.file.generation(), state.clone());

@@ -273,6 +273,10 @@ impl Store {
                 Ok(())
             }
             Content::Pristine(state) => {
+                if settling.file.is_outdated(&*self.disk, &self.names)? {
+                    // Someone saved what he had read long ago, as it was.
+                    self.join_latest_base(settling, round)?;
+                }
                 settling.bases.remember(settling.file.generation(), state.clone());
                 let absorbed = settling.file.absorbed().to_vec();
                 settling.take_over(&absorbed);

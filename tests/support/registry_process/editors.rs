@@ -55,16 +55,19 @@ impl Editor {
         }
     }
 
-    /// Edits again and again, until told to stop.
-    pub(crate) fn start(mut self, stop: &Arc<AtomicBool>) -> JoinHandle<Self> {
-        let stop = stop.clone();
+    /// Edits again and again, until told to stop: once for each step that the others come forward, as far as their notes
+    /// in this folder tell. So he is in their way all the time, and never for ever.
+    pub(crate) fn start(mut self, notes: &Path, stop: &Arc<AtomicBool>) -> JoinHandle<Self> {
+        let (notes, stop) = (notes.to_owned(), stop.clone());
         std::thread::spawn(move || {
+            let mut next = 0;
             while !stop.load(Ordering::Relaxed) {
-                self.edit();
-                // What drops the generation is a command that somebody starts; others may be quicker.
-                let pause =
-                    if self.manner == Manner::Drops { 100 + self.dice.below(200) } else { 3 + self.dice.below(20) };
-                std::thread::sleep(Duration::from_millis(pause));
+                let noted = noted(&notes);
+                if noted >= next {
+                    next = noted + STEP;
+                    self.edit();
+                }
+                std::thread::sleep(Duration::from_millis(1 + self.dice.below(8)));
             }
             self
         })
@@ -142,6 +145,16 @@ impl Editor {
     fn path(&self) -> PathBuf {
         self.folder.join(FILE)
     }
+}
+
+/// How many bytes of notes lie between two edits: about ten changes.
+const STEP: u64 = 700;
+
+/// How many bytes the others noted so far.
+fn noted(folder: &Path) -> u64 {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let acks = files.filter(|path| path.extension().is_some_and(|end| end == "acks"));
+    acks.map(|path| std::fs::metadata(path).map_or(0, |file| file.len())).sum()
 }
 
 /// The old tools' lock: five tries, with 10 to 50 ms between them.

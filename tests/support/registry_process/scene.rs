@@ -61,7 +61,8 @@ pub(crate) fn play(plan: &Plan) -> Played {
     let reader = Reader::start(folder.path().join(FILE), &stop, &inside);
     let mut parts: Vec<Part> = (0..plan.processes).map(|index| cast.part(plan, index)).collect();
     parts.extend((plan.commands > 0).then(|| cast.commands(plan.commands)));
-    let editors: Vec<_> = plan.editors.iter().map(|manner| cast.editor(*manner, &inside).start(&stop)).collect();
+    let editors: Vec<_> =
+        plan.editors.iter().map(|manner| cast.editor(*manner, &inside).start(logs.path(), &stop)).collect();
     while !parts.is_empty() {
         parts.retain_mut(|part| !part.goes_on(&mut cast));
         std::thread::sleep(Duration::from_millis(10));

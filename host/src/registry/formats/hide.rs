@@ -90,9 +90,11 @@ fn masked_address(address: &str) -> String {
         None => (address, None),
     };
     let (scheme, rest) = path.split_once("://").unwrap_or(("", path));
+    let (user, rest) = without_user(rest);
     let parts = rest.split('/').enumerate();
     let parts: Vec<_> = parts.map(|(at, part)| if at > 0 && looks_like_key(part) { MASK } else { part }).collect();
     let mut masked = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
+    masked.push_str(if user { "***@" } else { "" });
     masked.push_str(&parts.join("/"));
     if let Some(query) = query {
         let pairs = query.split('&').map(|pair| match pair.split_once('=') {
@@ -103,6 +105,18 @@ fn masked_address(address: &str) -> String {
         masked.push_str(&pairs.collect::<Vec<_>>().join("&"));
     }
     masked + fragment
+}
+
+/// What follows a user name and a password, and whether there are any. A password may hold a slash, as it should not.
+fn without_user(rest: &str) -> (bool, &str) {
+    let authority = rest.split('/').next().unwrap_or(rest);
+    let port = authority.rsplit_once(':').map(|(_, port)| port);
+    let odd = port.is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit() || byte == b']'));
+    let at = if authority.contains('@') { authority.rfind('@') } else { rest.rfind('@').filter(|_| odd) };
+    match at {
+        Some(at) => (true, &rest[at + 1..]),
+        None => (false, rest),
+    }
 }
 
 fn looks_like_key(part: &str) -> bool {
@@ -143,6 +157,19 @@ mod tests {
         let plain =
             json!({"name": "a", "command": "npx", "args": ["-y", "x"], "cwd": "/a", "endpoint": "https://a/mcp"});
         assert_eq!(hidden(plain.clone()), (plain, false));
+    }
+
+    #[test]
+    fn a_user_name_and_a_password_in_an_address_are_masked() {
+        for (address, masked) in [
+            ("https://user:s3cr3t@a.test/mcp", "https://***@a.test/mcp"),
+            ("https://user:s3/cr3t@a.test/mcp", "https://***@a.test/mcp"),
+            ("https://s3cr3t@a.test:8080/@scope/x", "https://***@a.test:8080/@scope/x"),
+            ("https://a.test:8080/@scope/x", "https://a.test:8080/@scope/x"),
+            ("https://[::1]:80/@x", "https://[::1]:80/@x"),
+        ] {
+            assert_eq!(masked_address(address), masked);
+        }
     }
 
     #[test]

@@ -1,0 +1,416 @@
+//! `cortex-mcp registry` as people and scripts see it: what each subcommand prints and exits with, that reading writes
+//! nothing, and that no secret is told unless that is asked for.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+
+mod processes;
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::Arc;
+
+use cortex_mcp::config::{Environment, Settings};
+use cortex_mcp::edge::disk::{MemoryDisk, SystemDisk};
+use cortex_mcp::gateway::policy_for_commands;
+use cortex_mcp::registry::{Acknowledge, RegistryEntry, Store, StoreOptions, StoreParts};
+use cortex_mcp::telemetry::Metrics;
+use processes::installation::finish;
+use processes::{Finished, Installation};
+use serde_json::{Value, json};
+
+const COMMANDS: [&str; 11] =
+    ["list", "get", "add", "remove", "import", "export", "snippet", "doctor", "repair", "journal", "journal dump"];
+
+fn registry(installation: &Installation, arguments: &[&str]) -> Finished {
+    installation.run(&[&["registry"], arguments].concat())
+}
+
+/// One JSON value on stdout, and this exit code.
+#[track_caller]
+fn parsed(installation: &Installation, arguments: &[&str], code: i32) -> Value {
+    let finished = registry(installation, &[&["--json"], arguments].concat());
+    assert_eq!(finished.code, Some(code), "{arguments:?}: {finished:?}");
+    finished.json()
+}
+
+fn with_input(installation: &Installation, arguments: &[&str], input: &str) -> Finished {
+    let file = installation.file("input", input);
+    let mut command = installation.command(&[&["registry"], arguments].concat());
+    command.stdin(Stdio::from(std::fs::File::open(file).unwrap()));
+    finish(command)
+}
+
+fn folder(installation: &Installation) -> PathBuf {
+    installation.folder().join("home/mcp")
+}
+
+/// Every file below the home folder: its bytes and its mode.
+fn files(installation: &Installation) -> BTreeMap<PathBuf, (Vec<u8>, u32)> {
+    let Ok(entries) = std::fs::read_dir(folder(installation)) else { return BTreeMap::new() };
+    let file = |path: PathBuf| {
+        let mode = path.metadata().unwrap().permissions().mode() & 0o7777;
+        (path.clone(), (std::fs::read(&path).unwrap(), mode))
+    };
+    entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).map(file).collect()
+}
+
+fn store(parts: impl FnOnce(StoreParts) -> StoreParts) -> Arc<Store> {
+    let settings = Settings::from_environment(&Environment::default()).unwrap();
+    let options = StoreOptions { acknowledge: Acknowledge::Journal, ..StoreOptions::default() };
+    let parts = parts(StoreParts {
+        disk: Arc::new(MemoryDisk::new()),
+        file: "servers.json".to_owned(),
+        policy: policy_for_commands(&settings).unwrap(),
+        writer: "gateway-of-the-test".to_owned(),
+        metrics: Arc::new(Metrics::new()),
+        options,
+    });
+    Store::open(parts).unwrap()
+}
+
+#[test]
+fn every_subcommand_helps_with_examples() {
+    let installation = Installation::new();
+    for command in COMMANDS.iter().chain([&""]) {
+        let arguments: Vec<_> = command.split_whitespace().chain(["--help"]).collect();
+        let finished = registry(&installation, &arguments);
+        assert_eq!(finished.code, Some(0), "{command}: {finished:?}");
+        let text = &finished.stdout;
+        let examples = text.split_once("Examples:").unwrap_or_else(|| panic!("{command}: {text}")).1;
+        assert!(examples.contains(&format!("cortex-mcp registry {command}")), "{command}: {text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{command}: {text}");
+    }
+    let help = registry(&installation, &["add", "--help"]).stdout;
+    assert!(help.contains("see the arguments of a running command") && help.contains("--header-env"), "{help}");
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_quotes_no_value() {
+    let installation = Installation::new();
+    for arguments in [
+        &["add"][..],
+        &["add", "wiki"],
+        &["add", "a b", "--endpoint", "https://a"],
+        &["add", "wiki", "--transport", "nosuch", "--endpoint", "https://a"],
+        &["add", "wiki", "--endpoint", "https://user:s3cr3t@a"],
+        &["add", "wiki", "--endpoint", "s3cr3t"],
+        &["add", "wiki", "--endpoint", "https://a", "--header", "s3cr3t"],
+        &["add", "wiki", "--endpoint", "https://a", "--header", "X-A: s3cr3t", "--header", "X-A: s3cr3t"],
+        &["add", "wiki", "--endpoint", "https://a", "--header-env", "X-A=not set: s3cr3t"],
+        &["add", "wiki", "--endpoint", "https://a", "--env", "A=s3cr3t"],
+        &["add", "wiki", "--transport", "stdio"],
+        &["add", "wiki", "--endpoint", "https://a", "--", "run"],
+        &["add", "wiki", "--from-json", "-", "--endpoint", "https://a"],
+        &["remove"],
+        &["import"],
+        &["import", "x.json", "--format", "nosuch"],
+        &["export", "--format", "nosuch"],
+        &["export", "--force"],
+        &["snippet", "nosuch"],
+        &["snippet", "cursor", "--url", "nowhere"],
+        &["journal"],
+    ] {
+        let finished = registry(&installation, arguments);
+        assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{arguments:?}: {finished:?}");
+        assert!(!finished.stderr.is_empty() && !finished.stderr.contains("s3cr3t"), "{arguments:?}: {finished:?}");
+    }
+    assert!(!folder(&installation).exists(), "nothing was made");
+}
+
+#[test]
+fn a_server_is_added_listed_shown_replaced_and_removed() {
+    let installation = Installation::new().with("TOKEN", "from-the-environment");
+    let added = parsed(
+        &installation,
+        &[
+            "add",
+            "Wiki.Data",
+            "--transport",
+            "http",
+            "--endpoint",
+            "https://a/mcp",
+            "--header",
+            "X-A: one:two",
+            "--header",
+            "X-B=2",
+        ],
+        0,
+    );
+    assert_eq!(added, json!({ "ok": true, "added": "Wiki.Data", "source": "arguments", "outcome": "created" }));
+    parsed(&installation, &["add", "socket", "wss://a/s", "--header-env", "X-T=TOKEN"], 0);
+    parsed(&installation, &["add", "files", "--env", "TOKEN", "--env", "B=c=d", "--", "npx", "-y", "x"], 0);
+    let listed = parsed(&installation, &["list", "--reveal"], 0);
+    assert_eq!(
+        listed["servers"],
+        json!([
+            { "name": "Wiki.Data", "transport": "http", "endpoint": "https://a/mcp", "headers": { "X-A": "one:two", "X-B": "2" } },
+            { "name": "files", "transport": "stdio", "command": "npx", "args": ["-y", "x"],
+              "env": { "TOKEN": "from-the-environment", "B": "c=d" } },
+            { "name": "socket", "transport": "ws", "endpoint": "wss://a/s", "headers": { "X-T": "from-the-environment" } },
+        ])
+    );
+    let states: Vec<_> =
+        listed["states"].as_array().unwrap().iter().map(|one| one["state"].as_str().unwrap()).collect();
+    assert_eq!((states[0], states[2], listed["generation"].clone()), ("served", "not-served", json!(3)));
+    assert_ne!(listed["states"][0]["connector"], "Wiki.Data", "an id is told where it differs");
+    assert_eq!(parsed(&installation, &["list", "--transport", "stdio"], 0)["servers"].as_array().unwrap().len(), 1);
+    let text = registry(&installation, &["list"]).stdout;
+    assert!(text.contains("Wiki.Data") && text.contains("npx -y x") && !text.contains('\x1b'), "{text}");
+    assert_eq!(parsed(&installation, &["get", "files"], 0)["env"], json!({ "TOKEN": "***", "B": "***" }));
+    assert!(registry(&installation, &["get", "files"]).stdout.contains("changed"));
+
+    assert_eq!(parsed(&installation, &["add", "files", "--", "other"], 1)["error"]["class"], "exists");
+    assert_eq!(parsed(&installation, &["add", "files", "https://b", "--overwrite"], 0)["outcome"], "updated");
+    let gone = parsed(&installation, &["remove", "files", "socket", "files"], 0);
+    assert_eq!(gone, json!({ "ok": true, "removed": ["files", "socket"], "missing": [] }));
+    assert_eq!(parsed(&installation, &["remove", "files"], 1)["error"]["class"], "not-found");
+    let partly = parsed(&installation, &["remove", "Wiki.Data", "files"], 3);
+    assert_eq!((&partly["removed"], &partly["missing"]), (&json!(["Wiki.Data"]), &json!(["files"])));
+    assert_eq!(parsed(&installation, &["remove", "files", "--if-present"], 0)["ok"], true);
+    let missing = registry(&installation, &["get", "files"]);
+    assert_eq!((missing.code, missing.stdout.as_str()), (Some(1), ""));
+    assert!(missing.complaint().contains("registry list"), "{missing:?}");
+}
+
+#[test]
+fn an_entry_from_stdin_keeps_its_spelling() {
+    let installation = Installation::new();
+    let entry = r#" { "transport" : "ws", "endpoint":"wss://a", "later": [1.50, 1e2, "\u0061"] } "#;
+    let finished = with_input(&installation, &["add", "sock", "--from-json", "-", "--json"], entry);
+    assert_eq!((finished.code, finished.json()["source"].clone()), (Some(0), json!("stdin")), "{finished:?}");
+    let shown = registry(&installation, &["get", "sock", "--json", "--reveal"]).stdout;
+    assert!(shown.contains(r#""later":[1.50,1e2,"\u0061"]"#), "{shown}");
+    let twice = with_input(&installation, &["add", "other", "--from-json", "-"], r#"{"name":"sock"}"#);
+    assert_eq!(twice.code, Some(2), "{twice:?}");
+}
+
+#[test]
+fn reading_writes_nothing_not_even_a_folder() {
+    let installation = Installation::new();
+    let reading: [&[&str]; 7] = [
+        &["list"],
+        &["get", "a"],
+        &["export"],
+        &["journal", "dump"],
+        &["doctor"],
+        &["repair", "--dry-run"],
+        &["snippet", "cursor"],
+    ];
+    for arguments in reading {
+        registry(&installation, arguments);
+        assert!(!installation.folder().join("home").exists(), "{arguments:?}");
+    }
+    parsed(&installation, &["add", "a", "https://a"], 0);
+    std::fs::write(folder(&installation).join("servers.json"), r#"{"servers":[{"name":"by-hand"}]}"#).unwrap();
+    let before = files(&installation);
+    for arguments in reading {
+        registry(&installation, arguments);
+        assert_eq!(files(&installation), before, "{arguments:?}");
+    }
+}
+
+#[test]
+fn what_another_process_acknowledged_is_shown_before_it_is_in_the_file() {
+    let installation = Installation::new();
+    parsed(&installation, &["add", "a", "https://a"], 0);
+    let before = std::fs::read(folder(&installation).join("servers.json")).unwrap();
+    let disk = Arc::new(SystemDisk::open_existing(&folder(&installation)).unwrap());
+    let other = store(|parts| StoreParts { disk, ..parts });
+    let entry = r#"{"name":"b","transport":"http","endpoint":"https://b/","headers":{"X":"s3cr3t"}}"#;
+    other.upsert(RegistryEntry::parse(entry).unwrap()).unwrap();
+    other.remove("a").unwrap();
+    assert_eq!(std::fs::read(folder(&installation).join("servers.json")).unwrap(), before);
+    let listed = parsed(&installation, &["list"], 0);
+    assert_eq!(listed["servers"].as_array().unwrap().iter().map(|one| &one["name"]).collect::<Vec<_>>(), ["b"]);
+    let dumped = parsed(&installation, &["journal", "dump"], 0);
+    let journal = &dumped["journals"][0];
+    assert_eq!((&journal["inUse"], &journal["problem"]), (&json!(true), &Value::Null), "{dumped}");
+    assert_eq!(
+        (&journal["records"][0]["entry"]["headers"]["X"], &journal["records"][1]["removes"]),
+        (&json!("***"), &json!(true))
+    );
+    let file = journal["file"].as_str().unwrap();
+    assert!(registry(&installation, &["journal", "dump", file, "--reveal"]).stdout.contains("s3cr3t"));
+    assert_eq!(parsed(&installation, &["journal", "dump", "nosuch"], 1)["error"]["class"], "not-found");
+    // And the other way round: what a command writes is above what was acknowledged.
+    assert_eq!(parsed(&installation, &["add", "b", "https://c", "--overwrite"], 0)["outcome"], "updated");
+    other.observe().unwrap();
+    assert!(other.get("b").unwrap().json().contains("https://c"));
+}
+
+#[test]
+fn an_import_is_told_first_and_made_in_one_write() {
+    let installation = Installation::new().with("KEY", "s3cr3t");
+    parsed(&installation, &["add", "there", "https://there"], 0);
+    parsed(&installation, &["add", "same", "https://same"], 0);
+    let file = installation.file(
+        "client.json",
+        r#"{"mcpServers": { // of a client
+            "new": {"command": "run", "args": ["--api-key", "${KEY}"]}, "also new!": {"url": "https://n/?k=s3cr3t"},
+            "there": {"url": "https://other"}, "same": {"url": "https://same"}, "unset": {"url": "https://a/${NOT_SET}"}}}"#,
+    );
+    let before = files(&installation);
+    let preview = parsed(&installation, &["import", &file, "--dry-run"], 3);
+    assert_eq!(files(&installation), before);
+    let counts =
+        |said: &Value| ["created", "updated", "unchanged", "skipped"].map(|field| said[field].as_u64().unwrap());
+    assert_eq!(
+        (counts(&preview), &preview["dryRun"], &preview["format"]),
+        ([2, 0, 1, 2], &json!(true), &json!("client"))
+    );
+    let codes: Vec<_> = preview["servers"].as_array().unwrap().iter().filter_map(|row| row["code"].as_str()).collect();
+    assert_eq!(codes, ["exists", "variable_not_set"]);
+    let imported = parsed(&installation, &["import", &file], 3);
+    assert_eq!((counts(&imported), &imported["servers"]), (counts(&preview), &preview["servers"]));
+    let listed = parsed(&installation, &["list", "--reveal"], 0);
+    assert_eq!(
+        (listed["servers"].as_array().unwrap().len(), &listed["generation"]),
+        (4, &json!(3)),
+        "one write: {listed}"
+    );
+    assert!(listed.to_string().contains("\"--api-key\",\"s3cr3t\""), "variables are replaced: {listed}");
+    assert_eq!(counts(&parsed(&installation, &["import", &file, "--overwrite", "--only", "there"], 0)), [0, 1, 0, 0]);
+    assert_eq!(
+        counts(&parsed(&installation, &["import", &file, "--only", "unset", "--only", "nosuch"], 1)),
+        [0, 0, 0, 2]
+    );
+    let text = registry(&installation, &["import", &file]).stdout;
+    assert!(text.contains("NOT_SET") && text.contains("unchanged"), "{text}");
+    assert_eq!(parsed(&installation, &["import", "nosuch.json"], 1)["error"]["class"], "file");
+    let nonsense = with_input(&installation, &["import", "-"], "s3cr3t");
+    assert!(nonsense.code == Some(1) && nonsense.complaint().contains("line 1, column"), "{nonsense:?}");
+}
+
+#[test]
+fn an_export_comes_back_as_it_was_and_its_file_is_its_owners_alone() {
+    let installation = Installation::new();
+    parsed(&installation, &["add", "a", "https://a", "--header", "X=s3cr3t"], 0);
+    let file = installation.folder().join("out/backup.json");
+    let path = file.to_str().unwrap();
+    assert_eq!(parsed(&installation, &["export", "--output", path], 1)["error"]["class"], "file", "no folder");
+    std::fs::create_dir(file.parent().unwrap()).unwrap();
+    parsed(&installation, &["export", "--reveal", "--output", path], 0);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o7777, 0o600);
+    let refused = parsed(&installation, &["export", "--output", path], 1);
+    assert!(refused["error"]["message"].as_str().unwrap().contains("--force"), "{refused}");
+    assert!(std::fs::read_to_string(&file).unwrap().contains("s3cr3t"), "it is as it was");
+    parsed(&installation, &["remove", "a"], 0);
+    assert_eq!(parsed(&installation, &["import", path], 0)["created"], 1);
+    assert_eq!(parsed(&installation, &["get", "a", "--reveal"], 0)["headers"]["X"], "s3cr3t");
+    parsed(&installation, &["export", "--output", path, "--force"], 0);
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("s3cr3t"));
+    assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
+    let text = registry(&installation, &["export", "--format", "vscode"]);
+    assert!(serde_json::from_str::<Value>(&text.stdout).unwrap()["servers"]["a"].is_object(), "{text:?}");
+    assert!(text.complaint().contains("***"), "{text:?}");
+    let snippet = registry(&installation, &["snippet", "cursor"]);
+    assert!(snippet.stdout.contains("http://127.0.0.1:8420/mcp"), "{snippet:?}");
+}
+
+const CANARIES: [&str; 8] = [
+    "canary-header",
+    "canary-env",
+    "canary-argument",
+    "canary-flag",
+    "canary-query",
+    "canary-field",
+    "canary-path-0123456789",
+    "canary-deep",
+];
+
+#[test]
+fn no_secret_is_told_unless_that_is_asked_for() {
+    let installation = Installation::new().with("MCP_LOG_LEVEL", "trace").with("IMPORTED", CANARIES[1]);
+    let mut said = Vec::new();
+    let mut all = |arguments: &[&str], input: &str| {
+        for json in [false, true] {
+            let json: &[&str] = if json { &["--json"] } else { &[] };
+            let arguments = [json, arguments].concat();
+            said.push((arguments.join(" "), with_input(&installation, &arguments, input)));
+        }
+    };
+    let remote = r#"{"name":"remote","transport":"http","endpoint":"https://a/canary-path-0123456789/mcp?key=canary-query",
+        "headers":{"Authorization":"Bearer canary-header"},"apiToken":"canary-field","more":[{"password":{"x":"canary-deep"}}]}"#;
+    let program = r#"{"name":"program","transport":"stdio","command":"run","args":["--api-key","canary-argument",
+        "--token=canary-flag"],"env":{"A":"canary-env"}}"#;
+    let list =
+        format!(r#"{{"servers":[{remote},{program},{{"name":"x","transport":"http","endpoint":"canary-query"}}]}}"#);
+    let client = r#"{"mcpServers":{"c":{"command":"x","env":{"A":"${IMPORTED}"}},"d":{"url":"canary-query"}}}"#;
+    for entry in [remote, program] {
+        all(&["add", "--from-json", "-"], entry);
+    }
+    let reading = |all: &mut dyn FnMut(&[&str], &str)| {
+        for arguments in [
+            &["list"][..],
+            &["get", "remote"],
+            &["get", "program"],
+            &["export", "--format", "codex"],
+            &["journal", "dump"],
+            &["doctor"],
+            &["repair", "--dry-run"],
+        ] {
+            all(arguments, "");
+        }
+    };
+    reading(&mut all);
+    for format in ["registry", "claude-desktop", "vscode"] {
+        all(&["export", "--format", format], "");
+    }
+    all(&["import", "-", "--dry-run", "--overwrite"], &list);
+    all(&["import", "-"], client);
+    all(&["import", "-"], "canary-field");
+    all(&["add", "--from-json", "-"], "canary-field");
+    all(&["add", "--from-json", "-"], r#"{"name":"y","transport":"canary-field"}"#);
+    let disk = Arc::new(SystemDisk::open_existing(&folder(&installation)).unwrap());
+    let other = store(|parts| StoreParts { disk, ..parts });
+    other.upsert(RegistryEntry::parse(&remote.replace("remote", "journaled")).unwrap()).unwrap();
+    reading(&mut all);
+    drop(other);
+    let path = folder(&installation).join("servers.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"generation\"", "canary-field")).unwrap();
+    reading(&mut all);
+    all(&["add", "z", "https://z"], "");
+    all(&["repair"], "");
+    all(&["repair", "--yes"], "");
+    let _ = all;
+    assert!(said.len() > 60);
+    for (arguments, finished) in &said {
+        for canary in CANARIES {
+            let told = format!("{}{}", finished.stdout, finished.stderr);
+            assert!(!told.contains(canary), "{arguments}: {canary} in {finished:?}");
+        }
+    }
+    let revealed = registry(&installation, &["list", "--json", "--reveal"]).stdout;
+    for canary in CANARIES {
+        assert!(revealed.contains(canary), "{canary} was there: {revealed}");
+    }
+}
+
+#[test]
+fn unknown_fields_survive_a_thousand_round_trips_byte_for_byte() {
+    let disk = Arc::new(MemoryDisk::new());
+    let entry = r#"{"name":"a","transport":"ws","endpoint":"wss://a","x":[1.50,-0,12345678901234567890,1e2,"\u0061é",{"b":{},"a":null}],"y":{"Z":true}}"#;
+    let first = store(|parts| StoreParts { disk: disk.clone(), ..parts });
+    first.upsert(RegistryEntry::parse(entry).unwrap()).unwrap();
+    first.close().unwrap();
+    let policy = {
+        let settings = Settings::from_environment(&Environment::default()).unwrap();
+        policy_for_commands(&settings).unwrap()
+    };
+    let other = r#"{"name":"b","transport":"ws","endpoint":"wss://b/N"}"#;
+    for round in 0..1_000 {
+        let options = StoreOptions { acknowledge: Acknowledge::Snapshot, ..StoreOptions::default() };
+        let (writer, file, metrics) = (format!("command-{round}"), "servers.json".to_owned(), Arc::new(Metrics::new()));
+        let (disk, policy) = (disk.clone(), policy.clone());
+        let store = Store::open(StoreParts { disk, file, policy, writer, metrics, options }).unwrap();
+        assert_eq!(store.get("a").unwrap().json(), entry, "round {round}");
+        store.upsert(RegistryEntry::parse(&other.replace('N', &round.to_string())).unwrap()).unwrap();
+        let own = store.get("a").unwrap();
+        store.upsert(RegistryEntry::parse(own.json()).unwrap()).unwrap();
+    }
+    let last = store(|parts| StoreParts { disk, ..parts });
+    assert_eq!(last.get("a").unwrap().json(), entry);
+    assert_eq!(last.snapshot().generation, 1_001, "each round wrote once: what is there already is not written");
+}

@@ -1,0 +1,149 @@
+//! Failures of the disk under the registry: at every call, in every way, once and for long. Nothing is acknowledged
+//! that is not durable, no file is synced again after a sync of it failed, and the registry is writable again soon
+//! after the disk is sound; meanwhile it is read.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+
+mod registry_world;
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cortex_mcp::registry::{Acknowledge, ReadOnlyReason, StoreError};
+use registry_world::clock::HandClock;
+use registry_world::script::{SCRIPT, at_each, natures, say};
+use registry_world::{World, content, open, policy, said};
+use support::crash_disk::{CrashDisk, Fault, Nature};
+
+/// How many futures are tried after each failure.
+const FUTURES: u64 = 2;
+
+/// A failure: what happens at which call, and whether it lasts until the disk is healed.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    Once(u64, Fault),
+    Lasting(u64, Fault),
+    Full(u64),
+}
+
+impl Failure {
+    fn prepare(self, disk: &CrashDisk) {
+        match self {
+            Self::Once(operation, fault) => disk.fail_at(operation, fault),
+            Self::Lasting(operation, fault) => disk.fail_from(operation, fault),
+            Self::Full(operation) => {
+                let full = disk.clone();
+                disk.before(operation, move || full.set_full(true));
+            }
+        }
+    }
+}
+
+/// Plays the script on a disk that fails; how often it did.
+fn fails(nature: Nature, failure: Failure) -> Result<u64, String> {
+    let lives = |log: bool| {
+        let disk = CrashDisk::with(nature, 7);
+        failure.prepare(&disk);
+        if log {
+            disk.keep_log();
+        }
+        let mut world = World::new(disk.clone(), 7);
+        world.faulty = true;
+        let lived = world.play(&SCRIPT).and_then(|()| {
+            disk.heal();
+            world.healed()
+        });
+        let lived = lived.and_then(|()| match disk.resyncs() {
+            0 => Ok(()),
+            count => Err(format!("a file was synced {count} times after a sync of it had failed")),
+        });
+        (world, disk, lived)
+    };
+    let (world, disk, lived) = lives(false);
+    if lived.is_err() {
+        let (world, _, lived) = lives(true);
+        return Err(format!("{failure:?}: {}\n{}", lived.unwrap_err(), world.tale()));
+    }
+    (0..FUTURES).try_for_each(|seed| world.one_future(seed).map_err(|what| format!("{failure:?}: {what}")))?;
+    Ok(disk.hits())
+}
+
+/// How many calls the script makes.
+fn calls(nature: Nature) -> u64 {
+    let disk = CrashDisk::with(nature, 7);
+    let mut world = World::new(disk.clone(), 7);
+    world.play(&SCRIPT).unwrap_or_else(|what| panic!("without any failure: {what}\n{}", world.tale()));
+    disk.operations()
+}
+
+fn at_every_call(natures: &[Nature], failures: impl Fn(u64) -> Vec<Failure>) {
+    for nature in natures {
+        let all: Vec<Failure> = (1..=calls(*nature)).flat_map(&failures).collect();
+        let hits = AtomicU64::new(0);
+        at_each(&all, |failure| {
+            let hit = fails(*nature, *failure).map_err(|what| format!("{nature:?}\n{what}"))?;
+            hits.fetch_add(hit, Ordering::Relaxed);
+            Ok(())
+        });
+        say(&format!("faults: {} failures, {} calls hit", all.len(), hits.into_inner()));
+    }
+}
+
+#[test]
+fn a_call_that_fails_once_costs_at_most_its_change() {
+    at_every_call(&natures()[..3], |operation| Fault::ALL.map(|fault| Failure::Once(operation, fault)).to_vec());
+}
+
+#[test]
+fn a_disk_that_fails_for_long_makes_the_registry_read_only_until_it_is_sound() {
+    at_every_call(&natures()[..2], |operation| Fault::ALL.map(|fault| Failure::Lasting(operation, fault)).to_vec());
+}
+
+#[test]
+fn a_full_disk_makes_the_registry_read_only_at_most_until_there_is_space() {
+    at_every_call(&natures()[..2], |operation| vec![Failure::Full(operation)]);
+}
+
+#[test]
+fn changes_of_a_registry_that_is_open_are_taken_on_a_full_disk() {
+    let disk = CrashDisk::new(1);
+    let clock = Arc::new(HandClock::new());
+    let policy = policy(&clock, 1);
+    let store = open(Arc::new(disk.clone()), &policy, "w1", Acknowledge::Journal).unwrap();
+    store.upsert(content("a", 1)).unwrap();
+    disk.set_full(true);
+    // As many as a segment has room for.
+    for number in 2..12 {
+        clock.pass(10_000);
+        disk.set_wall_ns(clock.wall_ns());
+        store.upsert(content("a", number)).unwrap();
+    }
+    let after = disk.recover(3);
+    let store = open(Arc::new(after), &policy, "w2", Acknowledge::Journal).unwrap();
+    assert_eq!(said(&store.snapshot())["a"], 11);
+}
+
+#[test]
+fn a_folder_that_can_not_be_written_is_read_and_says_so() {
+    let disk = CrashDisk::new(1);
+    let clock = Arc::new(HandClock::new());
+    let policy = policy(&clock, 1);
+    let store = open(Arc::new(disk.clone()), &policy, "w1", Acknowledge::Snapshot).unwrap();
+    store.upsert(content("a", 1)).unwrap();
+    store.close().unwrap();
+    drop(store);
+    disk.become_of(|nature| nature.read_only = true);
+    let next = disk.process();
+    let store = open(Arc::new(next), &policy, "w2", Acknowledge::Journal).unwrap();
+    assert_eq!(said(&store.snapshot())["a"], 1);
+    let refused = store.upsert(content("a", 2)).unwrap_err();
+    assert!(matches!(refused, StoreError::ReadOnly(ReadOnlyReason::Disk { .. })), "{refused:?}");
+    assert!(refused.to_string().contains("make the registry's folder writable"), "{refused}");
+    assert_eq!(said(&store.snapshot())["a"], 1);
+
+    disk.become_of(|nature| nature.read_only = false);
+    clock.pass(61_000);
+    store.tend();
+    store.upsert(content("a", 2)).unwrap();
+    assert_eq!(said(&store.snapshot())["a"], 2);
+}
