@@ -19,6 +19,7 @@ mod inspect;
 mod journal;
 mod judge;
 mod keep;
+mod left_behind;
 pub mod limits;
 mod lock;
 mod names;

@@ -13,22 +13,17 @@ use std::time::Duration;
 use super::absorb::FoundIn;
 use super::bases::{self, Bases};
 use super::change::{Acknowledged, Change};
-use super::document::RegistryDocument;
 use super::file::{Content, FoundFile};
-use super::journal::format::MAGIC;
 use super::journal::scan::Verdict;
-use super::limits::{
-    ABSORBED_KEPT, MAX_REGISTRY_BYTES, MAX_SERVERS, ORPHAN_CHECK_INTERVAL, SETTLE_ROUNDS, TEMPORARY_KEPT,
-};
+use super::limits::{ABSORBED_KEPT, MAX_REGISTRY_BYTES, MAX_SERVERS, ORPHAN_CHECK_INTERVAL, SETTLE_ROUNDS};
 use super::lock::WriterLock;
-use super::names::FileKind;
 use super::orphans::{self, Orphan};
 use super::snapshot_file::{NewDocument, Placed, place};
 use super::standing::{ReadOnlyReason, StoreError};
 use super::state::State;
 use super::store::{Core, Store, WaitingChanges, locked};
 use crate::edge::disk::{self, DiskLook};
-use crate::model::{BootMs, Digest};
+use crate::model::BootMs;
 
 /// What only settling needs.
 #[derive(Default)]
@@ -60,18 +55,18 @@ pub(super) enum Edit<'a> {
 }
 
 /// One settling under way.
-struct Round {
-    state: State,
+pub(super) struct Round {
+    pub(super) state: State,
     /// What of it is known already.
-    known: State,
+    pub(super) known: State,
     /// What is removed once the document is durable.
-    orphans: Vec<Orphan>,
-    leftovers: Vec<String>,
+    pub(super) orphans: Vec<Orphan>,
+    pub(super) leftovers: Vec<String>,
     /// Replaced documents that were edited late, and what they look like now.
-    late: Vec<(String, DiskLook)>,
+    pub(super) late: Vec<(String, DiskLook)>,
     /// What is to be kept in the document besides what is known, if that is not what stands there.
-    kept: Option<Kept>,
-    problems: Vec<String>,
+    pub(super) kept: Option<Kept>,
+    pub(super) problems: Vec<String>,
 }
 
 impl Settling {
@@ -251,16 +246,6 @@ impl Store {
         Ok(())
     }
 
-    /// What crashes left behind: documents on their way, or swapped out and not looked at.
-    fn join_leftovers(&self, settling: &mut Settling, round: &mut Round) -> Result<(), StoreError> {
-        for name in self.disk.names()? {
-            if self.names.kind(&name) == Some(FileKind::Temporary) {
-                self.join_leftover(settling, round, &name)?;
-            }
-        }
-        Ok(())
-    }
-
     /// What stands in the file.
     fn join_file(&self, settling: &mut Settling, round: &mut Round, trust_looks: bool) -> Result<(), StoreError> {
         self.read_when_whole(settling, trust_looks)?;
@@ -326,21 +311,6 @@ impl Store {
             std::thread::sleep(HALF_WRITTEN_PAUSE);
             left = left.saturating_sub(HALF_WRITTEN_PAUSE);
             settling.file.read(&*self.disk, &self.names, self.boot(), false)?;
-        }
-        Ok(())
-    }
-
-    /// What was written to former documents by programs that had opened them before they were replaced.
-    fn join_late_edits(&self, settling: &mut Settling, round: &mut Round) -> Result<(), StoreError> {
-        for (name, look) in settling.replaced.clone() {
-            let Some(now) = self.disk.look(&name)?.filter(|now| *now != look) else { continue };
-            let bytes = disk::read(&*self.disk, &name, MAX_REGISTRY_BYTES)?;
-            // One that can not be read is perhaps still being written.
-            let bytes = bytes.unwrap_or_default();
-            if let Ok(document) = super::document::read(&bytes) {
-                self.absorb(settling, &mut round.state, (&document, &bytes), FoundIn::Replaced)?;
-                round.late.push((name, now));
-            }
         }
         Ok(())
     }
@@ -440,64 +410,6 @@ impl Store {
             }
         }
         Ok(())
-    }
-
-    /// Reads a temporary file that nobody is at work on, and takes note to remove it. One that can not be read is moved
-    /// aside: it may be what a foreign program wrote.
-    fn join_leftover(
-        &self,
-        settling: &mut Settling,
-        round: &mut Round,
-        name: &str,
-    ) -> Result<Option<RegistryDocument>, StoreError> {
-        let Some(file) = self.disk.open(name)? else { return Ok(None) };
-        match file.try_lock() {
-            Ok(true) => {}
-            // A segment that is being made.
-            Ok(false) => return Ok(None),
-            Err(error) if error.kind() == std::io::ErrorKind::Unsupported => {}
-            Err(error) => return Err(error.into()),
-        }
-        let bytes = disk::read_to_end_at(&*file, 0, MAX_REGISTRY_BYTES)?;
-        if bytes.iter().all(|byte| *byte == 0) || bytes.starts_with(&MAGIC) {
-            let age = self.wall().0.saturating_mul(1_000_000).saturating_sub(file.look()?.modified_ns);
-            if !bytes.is_empty() || u128::from(age) > TEMPORARY_KEPT.as_nanos() {
-                round.leftovers.push(name.to_owned());
-            }
-            return Ok(None);
-        }
-        if let Ok(document) = super::document::read(&bytes) {
-            self.absorb(settling, &mut round.state, (&document, &bytes), FoundIn::Leftover)?;
-            round.leftovers.push(name.to_owned());
-            return Ok(Some(document));
-        }
-        let aside = self.names.quarantined(&Digest::of(&bytes).short(16));
-        self.disk.rename(name, &aside)?;
-        round.problems.push(format!("a file that was left behind can not be read; it is kept as {aside}"));
-        Ok(None)
-    }
-
-    /// Copies a document that can not be read, once, and returns the copy's name.
-    fn quarantine(&self, settling: &Settling) -> Result<Option<String>, StoreError> {
-        let Some(bytes) = settling.file.bytes() else { return Ok(None) };
-        let name = self.names.quarantined(&Digest::of(bytes).short(16));
-        if self.disk.look(&name)?.is_none() {
-            let temporary = self.names.temporary(self.random());
-            disk::write_new(&*self.disk, &temporary, bytes, None)?;
-            self.disk.rename(&temporary, &name)?;
-            disk::sync_names(&*self.disk)?;
-        }
-        Ok(Some(name))
-    }
-
-    /// Whether there is a damaged journal that nobody has seen to.
-    pub(super) fn damaged(&self) -> Result<Option<ReadOnlyReason>, StoreError> {
-        let names = self.disk.names()?;
-        let Some(file) = names.into_iter().find(|name| self.names.kind(name) == Some(FileKind::Damaged)) else {
-            return Ok(None);
-        };
-        let sequence = super::inspect::damaged_sequence(&*self.disk, &self.names, &file)?;
-        Ok(Some(ReadOnlyReason::JournalDamaged { file, sequence }))
     }
 }
 
