@@ -68,7 +68,7 @@ impl Change {
     }
 
     /// The name that it is about.
-    fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         match &self.wish {
             Wish::Put { entry, .. } => &entry.name,
             Wish::Remove { name, .. } => name,
@@ -82,7 +82,7 @@ impl Change {
 
     /// What it comes to: its outcome, and what is to stand under its name; no content if that is removed. None at all if
     /// nothing is to be done.
-    fn effect(&self, state: &State) -> Result<(Outcome, Option<Option<Arc<RegistryEntry>>>), StoreError> {
+    fn effect(&self, state: &State) -> Result<(Outcome, Option<Content>), StoreError> {
         match &self.wish {
             Wish::Put { entry, only_if_new } => {
                 let there = state.get(&entry.name).is_some_and(|known| known.content.is_some());
@@ -195,6 +195,9 @@ fn join(
         }
     }
 }
+
+/// What is to stand under a name; none if what stands there is to be removed.
+type Content = Option<Arc<RegistryEntry>>;
 
 /// A change that was made to a state.
 pub(super) struct Applied {

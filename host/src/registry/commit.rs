@@ -230,8 +230,8 @@ impl Store {
             return repeated(error, changes.len());
         }
         let mut core = locked(&self.core);
-        if core.shown.is_some() {
-            // An edit by hand has no stamp yet; a change that follows it must be above it.
+        if changes.iter().any(|change| core.is_edited(change.name())) {
+            // The edit by hand has no stamp yet; a change of the same name that follows it must be above it.
             drop(core);
             if let Err(error) = self.settle(Edit::None) {
                 return repeated(error, changes.len());
@@ -372,7 +372,6 @@ const GATHERED_MAX: Duration = Duration::from_millis(2);
 const THREAD_LOOKS_UP: Duration = Duration::from_secs(1);
 
 impl Queue {
-    #[expect(clippy::result_large_err, reason = "the sender goes back to who gave it")]
     fn push(&mut self, change: Change, answer: Answer) -> Result<(), (StoreError, Answer)> {
         if self.closed {
             return Err((StoreError::Closed, answer));

@@ -90,8 +90,8 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; nothing that was acknowledged is lost by one.
     pub(super) fn settle(&self, edit: Edit<'_>) -> Result<(), StoreError> {
-        let mut settling = locked(&self.settling);
-        let settled = self.settle_locked(&mut settling, edit);
+        let _turn = locked(&self.settle_turn);
+        let settled = self.settle_locked(edit);
         if let Err(error) = &settled {
             let mut core = locked(&self.core);
             // What can not be read is looked at again when it looks different.
@@ -105,8 +105,10 @@ impl Store {
         settled
     }
 
-    fn settle_locked(&self, settling: &mut Settling, edit: Edit<'_>) -> Result<(), StoreError> {
+    fn settle_locked(&self, edit: Edit<'_>) -> Result<(), StoreError> {
+        // First the lock, which may be waited for: whoever only wants to look at the document does not wait as well.
         let lock = WriterLock::acquire(&self.disk, &self.names, self.options.lock_patience, &|| self.wall())?;
+        let settling = &mut *locked(&self.settling);
         let (state, upto, waiting) = {
             let core = locked(&self.core);
             (core.state.clone(), core.journal.durable_upto(), core.waiting)
@@ -141,10 +143,8 @@ impl Store {
                 orphan.remove(&*self.disk);
             }
         }
-        for name in round.leftovers.drain(..) {
-            // One that stays is read again, and changes nothing.
-            let _ = self.disk.remove(&name);
-        }
+        let left = round.leftovers.len();
+        self.remove_leftovers(&mut round, left);
         bases::prune(&*self.disk, &self.names)?;
         let damaged = self.damaged()?;
         let mut core = locked(&self.core);
@@ -345,6 +345,7 @@ impl Store {
     /// Puts what is known into the document, unless it stands there already.
     fn write(&self, settling: &mut Settling, round: &mut Round) -> Result<(), StoreError> {
         for _ in 0..SETTLE_ROUNDS {
+            let covered = round.leftovers.len();
             let state = round.state.without_old_tombstones(self.wall());
             let kept = round.kept.clone().unwrap_or_else(|| settling.file.kept());
             if settling.file.holds(&state, &kept) {
@@ -378,6 +379,8 @@ impl Store {
                 settling.bases.remember(generation, state.clone());
                 settling.file.wrote(self.boot(), look, bytes, (generation, state, kept));
                 self.watch(settling, former)?;
+                // They are in the document, whatever comes of this round.
+                self.remove_leftovers(round, covered);
             }
             match placed {
                 Placed::Done(durable) => {
@@ -396,7 +399,16 @@ impl Store {
                 }
             }
         }
+        bases::prune(&*self.disk, &self.names)?;
         Err(StoreError::Contended)
+    }
+
+    /// Removes the first so many files that were left behind: they are in a durable document.
+    fn remove_leftovers(&self, round: &mut Round, covered: usize) {
+        for name in round.leftovers.drain(..covered) {
+            // One that stays is read again, and changes nothing.
+            let _ = self.disk.remove(&name);
+        }
     }
 
     /// Watches a document that was replaced for a while.

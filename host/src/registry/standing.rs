@@ -151,7 +151,9 @@ pub enum StoreError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The folder can not be read.
-    #[error("the registry's folder can not be read: {0}; check that it is there and that you may read it")]
+    #[error(
+        "the registry's folder can not be used: {0}; check that it is there, that it is yours, and that the disk has space"
+    )]
     Disk(#[from] io::Error),
     /// Other writers changed the file each time that it was to be written.
     #[error("another program changes the registry all the time without taking its lock; end it and try again")]

@@ -3,7 +3,7 @@
 //! Reading takes no lock and waits for nobody. A change is acknowledged once it is durable: in this process's journal, or
 //! in the document itself. Everything is blocking and driven from outside: callers of [`Store::upsert`] commit by
 //! themselves or are committed with others, and someone calls [`Store::tend`] again and again. The locks are taken in one
-//! order: settling, then core.
+//! order: the turn to settle, settling, then core.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -89,6 +89,8 @@ pub struct Store {
     pub(super) metrics: Arc<Metrics>,
     pub(super) queue: Mutex<Queue>,
     pub(super) work: Condvar,
+    /// Held by whoever settles, also while the registry's lock is waited for.
+    pub(super) settle_turn: Mutex<()>,
     pub(super) settling: Mutex<Settling>,
     pub(super) core: Mutex<Core>,
     /// Whether this process holds the registry's lock: then nobody else replaces the document.
@@ -129,6 +131,16 @@ pub(super) struct Core {
 }
 
 impl Core {
+    /// Whether a foreign document that is not settled yet says something else about a name.
+    pub(super) fn is_edited(&self, name: &str) -> bool {
+        let Some(shown) = &self.shown else { return false };
+        match (shown.get(name), self.state.get(name)) {
+            (Some(shown), Some(own)) => !shown.is_same(own),
+            (None, None) => false,
+            (Some(_), None) | (None, Some(_)) => true,
+        }
+    }
+
     /// Whether the document says all that is known, but for tombstones that are too old.
     pub(super) fn is_in_document(&self) -> bool {
         self.state.is_same(&self.document)
@@ -209,6 +221,7 @@ impl Store {
             metrics,
             queue: Mutex::default(),
             work: Condvar::new(),
+            settle_turn: Mutex::default(),
             settling: Mutex::default(),
             core: Mutex::new(core),
             holding: AtomicBool::new(false),
@@ -334,7 +347,8 @@ impl Store {
 
     /// Takes note that the document can not be written, while the journal can.
     pub(super) fn fall_behind(&self, core: &mut Core, reason: String) {
-        if core.standing.is_writable() {
+        // A command has no journal, and is told by its answer.
+        if core.standing.is_writable() && self.options.acknowledge == Acknowledge::Journal {
             tracing::error!(reason, "the registry's document can not be written; changes are kept in the journal");
         }
         let since = match core.standing {
