@@ -10,18 +10,17 @@ mod registry_world;
 mod support;
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use cortex_mcp::policy::Policy;
-use cortex_mcp::registry::{Acknowledge, Outcome, Store};
-use registry_world::clock::HandClock;
+use cortex_mcp::edge::disk::{self, Disk};
+use cortex_mcp::registry::{Acknowledge, Outcome};
 use registry_world::editor::Edit;
-use registry_world::ledger::Said;
+use registry_world::folder::{Folder, Process, all, at_every_end};
 use registry_world::machines::Machine;
 use registry_world::script::{SCRIPT, at_each, natures, option, say};
-use registry_world::{Counts, FILE, World, content, open, policy, said};
+use registry_world::{Counts, FILE, World, content, open, said};
 use support::crash_disk::{CrashDisk, Dice, Nature};
 use support::turmoil_disk::TurmoilDisk;
 
@@ -166,53 +165,6 @@ fn what_was_acknowledged_outlasts_the_death_of_a_process_at_every_call() {
     }
 }
 
-/// A folder, its clock, and what the small stories below need.
-struct Folder {
-    disk: CrashDisk,
-    clock: Arc<HandClock>,
-    policy: Arc<Policy>,
-    writers: Cell<u32>,
-}
-
-impl Folder {
-    fn new(nature: Nature) -> Self {
-        let (disk, clock) = (CrashDisk::with(nature, 1), Arc::new(HandClock::new()));
-        let policy = policy(&clock, 1);
-        Self { disk, clock, policy, writers: Cell::new(0) }
-    }
-
-    fn pass(&self, milliseconds: u64) {
-        self.clock.pass(milliseconds);
-        self.disk.set_wall_ns(self.clock.wall_ns());
-    }
-
-    fn open(&self, acknowledge: Acknowledge) -> Arc<Store> {
-        self.pass(1);
-        self.writers.set(self.writers.get() + 1);
-        let writer = format!("w{}", self.writers.get());
-        open(Arc::new(self.disk.process()), &self.policy, &writer, acknowledge).unwrap()
-    }
-
-    fn command(&self, name: &str, number: u32) {
-        let store = self.open(Acknowledge::Snapshot);
-        store.upsert(content(name, number)).unwrap();
-        store.close().unwrap();
-    }
-
-    fn editor(&self) -> Edit {
-        Edit::begin(&self.disk, FILE).unwrap().unwrap()
-    }
-
-    fn save(&self, edit: &Edit) {
-        self.pass(1);
-        edit.save(&self.disk, FILE, "editing").unwrap();
-    }
-}
-
-fn all(pairs: &[(&str, u32)]) -> Said {
-    pairs.iter().map(|(name, number)| ((*name).to_owned(), *number)).collect()
-}
-
 #[test]
 fn a_change_after_an_edit_by_hand_hides_nothing_and_removes_what_it_says() {
     let folder = Folder::new(Nature::default());
@@ -326,4 +278,219 @@ fn a_read_that_gives_a_part_is_no_end() {
         let other = folder.open(Acknowledge::Journal);
         assert_eq!(said(&other.snapshot()), all(&[("a", number)]));
     }
+}
+
+#[test]
+fn what_a_journal_acknowledged_outlasts_a_crash_right_after_it() {
+    for (seed, nature) in (0..16).flat_map(|seed| natures().map(|nature| (seed, nature))) {
+        let folder = Folder::new(nature);
+        let store = folder.open(Acknowledge::Journal);
+        store.upsert(content("a", 1)).unwrap();
+        store.upsert(content("a", 2)).unwrap();
+        assert_eq!(folder.after(seed).says(), all(&[("a", 2)]), "future {seed}");
+    }
+}
+
+#[test]
+fn what_a_command_acknowledged_outlasts_a_crash_right_after_it() {
+    for (seed, nature) in (0..16).flat_map(|seed| natures().map(|nature| (seed, nature))) {
+        let folder = Folder::new(nature);
+        folder.command("a", 1 + u32::try_from(seed % 2).unwrap());
+        if seed % 2 == 0 {
+            // The first one makes the document, each later one replaces it.
+            folder.command("a", 2);
+        }
+        assert_eq!(folder.after(seed).document(), all(&[("a", 2)]), "future {seed}");
+    }
+}
+
+#[test]
+fn a_document_is_whole_at_every_end_of_who_writes_it() {
+    let prepare = || {
+        let folder = Folder::new(Nature::default());
+        folder.command("a", 1);
+        (folder, Cell::new(false))
+    };
+    let act = |folder: &Folder, acknowledged: &Cell<bool>| acknowledged.set(folder.commands("a", 2));
+    at_every_end(prepare, act, |folder, acknowledged| {
+        let document = folder.document();
+        let may_be = document == all(&[("a", 2)]) || (!acknowledged.get() && document == all(&[("a", 1)]));
+        assert!(may_be, "{document:?}");
+    });
+}
+
+#[test]
+fn a_journal_is_there_until_the_document_says_what_it_says() {
+    let prepare = || {
+        let folder = Folder::new(Nature::default());
+        let process = folder.process();
+        for number in 1..=20 {
+            process.store.upsert(content("a", number)).unwrap();
+        }
+        (folder, process)
+    };
+    // Large enough to be removed.
+    let act = |_: &Folder, process: &Process| drop(process.store.flush());
+    at_every_end(prepare, act, |folder, _| assert_eq!(folder.says(), all(&[("a", 20)])));
+}
+
+#[test]
+fn a_journal_of_the_dead_is_there_until_the_document_says_what_it_says() {
+    let prepare = || {
+        let folder = Folder::new(Nature::default());
+        let process = folder.process();
+        process.store.upsert(content("a", 1)).unwrap();
+        process.disk.kill();
+        (folder, process)
+    };
+    let act = |folder: &Folder, _: &Process| {
+        drop(folder.try_process(Acknowledge::Journal).map(|next| next.store.flush()));
+    };
+    at_every_end(prepare, act, |folder, _| assert_eq!(folder.says(), all(&[("a", 1)])));
+}
+
+#[test]
+fn the_journal_of_a_writer_that_lives_is_left_to_it() {
+    let folder = Folder::new(Nature::default());
+    let (one, two) = (folder.process(), folder.process());
+    one.store.upsert(content("a", 1)).unwrap();
+    two.store.upsert(content("b", 2)).unwrap();
+    two.store.flush().unwrap();
+    one.store.upsert(content("a", 3)).unwrap();
+    one.disk.kill();
+    two.disk.kill();
+    assert_eq!(folder.says(), all(&[("a", 3), ("b", 2)]));
+}
+
+/// A document, a process that is about to write another, and an editor who saves just before the two are exchanged.
+fn cut_in() -> (Folder, (Process, Arc<AtomicBool>)) {
+    let ready = || {
+        let folder = Folder::new(Nature::default());
+        folder.command("a", 1);
+        let process = folder.process();
+        process.store.upsert(content("b", 2)).unwrap();
+        (folder, process)
+    };
+    let (dry, process) = ready();
+    let exchange = dry.call_within(&["Exchange"], || process.store.flush().unwrap());
+    let (folder, process) = ready();
+    let (disk, saved) = (folder.disk.process(), Arc::new(AtomicBool::new(false)));
+    let save = saved.clone();
+    folder.disk.before(exchange, move || {
+        let Ok(Some(mut edit)) = Edit::begin(&disk, FILE) else { return };
+        edit.set("f", Some(3));
+        save.store(edit.save(&disk, FILE, "editing").is_ok(), Ordering::Relaxed);
+    });
+    (folder, (process, saved))
+}
+
+#[test]
+fn an_edit_that_was_swapped_out_is_not_lost_at_any_end_of_who_did_it() {
+    let act = |_: &Folder, (process, _): &(Process, Arc<AtomicBool>)| drop(process.store.flush());
+    at_every_end(cut_in, act, |folder, (_, saved)| {
+        let mut says = folder.says();
+        if !saved.load(Ordering::Relaxed) {
+            says.insert("f".to_owned(), 3);
+        }
+        assert_eq!(says, all(&[("a", 1), ("b", 2), ("f", 3)]));
+    });
+}
+
+#[test]
+fn what_was_left_behind_is_there_until_the_document_says_what_it_says() {
+    let (dry, (process, _)) = cut_in();
+    let sync = dry.call_within(&["Exchange", "SyncFolder"], || process.store.flush().unwrap());
+    let prepare = || {
+        let (folder, (process, _)) = cut_in();
+        folder.disk.kill_at(sync);
+        process.store.flush().unwrap_err();
+        (folder, process)
+    };
+    let act = |folder: &Folder, _: &Process| {
+        drop(folder.try_process(Acknowledge::Journal).map(|next| next.store.flush()));
+    };
+    at_every_end(prepare, act, |folder, _| assert_eq!(folder.says(), all(&[("a", 1), ("b", 2), ("f", 3)])));
+}
+
+#[test]
+fn a_command_that_finds_what_it_wants_is_acknowledged_once_that_outlasts_a_crash() {
+    let ready = || {
+        let folder = Folder::new(Nature::default());
+        folder.command("a", 1);
+        folder
+    };
+    let dry = ready();
+    let sync = dry.call_within(&["Exchange", "SyncFolder"], || dry.command("a", 2));
+    for seed in 0..16 {
+        // Another one exchanged the documents, and ended before that was durable.
+        let folder = ready();
+        folder.disk.kill_at(sync);
+        assert!(!folder.commands("a", 2));
+        assert_eq!(folder.document(), all(&[("a", 2)]));
+        folder.command("a", 2);
+        assert_eq!(folder.after(seed).document(), all(&[("a", 2)]), "future {seed}");
+    }
+}
+
+#[test]
+fn a_document_that_was_put_back_by_a_copy_is_durable_once_a_command_finds_what_it_wants_there() {
+    for seed in 0..16 {
+        let folder = Folder::new(Nature::default());
+        folder.command("a", 1);
+        // As `cp` and `mv` do it.
+        disk::write_copy(&folder.disk, "copied", &folder.bytes(FILE).unwrap(), None).unwrap();
+        folder.disk.rename("copied", FILE).unwrap();
+        folder.command("a", 1);
+        assert_eq!(folder.after(seed).document(), all(&[("a", 1)]), "future {seed}");
+    }
+}
+
+#[test]
+fn a_former_value_outlasts_a_crash_after_the_edit_that_replaced_it() {
+    for seed in 0..16 {
+        let folder = Folder::new(Nature::default());
+        folder.command("a", 1);
+        let mut edit = folder.editor();
+        edit.set("a", Some(2));
+        folder.save(&edit);
+        folder.open(Acknowledge::Journal).flush().unwrap();
+        let kept = folder.after(seed).bytes("servers.json.superseded").unwrap_or_default();
+        let kept = String::from_utf8_lossy(&kept).into_owned();
+        assert!(kept.contains("https://a.test/v1"), "future {seed}: {kept:?}");
+    }
+}
+
+#[test]
+fn a_copy_of_what_can_not_be_read_outlasts_a_crash_once_it_is_told() {
+    for seed in 0..16 {
+        let folder = Folder::new(Nature::default());
+        folder.command("a", 1);
+        disk::write_new(&folder.disk, "editing", b"{ \"servers\": [ oh", None).unwrap();
+        folder.disk.rename("editing", FILE).unwrap();
+        folder.open(Acknowledge::Journal).flush().unwrap_err();
+        let copies: Vec<String> = folder.named(FILE).into_iter().filter(|name| name != FILE).collect();
+        let copy = copies.iter().find(|name| folder.bytes(name) == folder.bytes(FILE)).unwrap();
+        assert_eq!(folder.after(seed).bytes(copy), folder.bytes(FILE), "future {seed}");
+    }
+}
+
+#[test]
+fn a_change_that_comes_while_the_document_is_written_is_not_taken_for_written() {
+    let ready = || {
+        let folder = Folder::new(Nature::default());
+        let process = folder.process();
+        process.store.upsert(content("a", 1)).unwrap();
+        process.store.flush().unwrap();
+        process.store.upsert(content("a", 2)).unwrap();
+        (folder, process)
+    };
+    let (dry, process) = ready();
+    let exchange = dry.call_within(&["Exchange"], || process.store.flush().unwrap());
+    let (folder, Process { store, .. }) = ready();
+    let other = store.clone();
+    folder.disk.before(exchange, move || drop(other.upsert(content("b", 3)).unwrap()));
+    store.flush().unwrap();
+    assert_eq!(folder.document(), all(&[("a", 2)]));
+    store.close().unwrap();
+    assert_eq!(folder.says(), all(&[("a", 2), ("b", 3)]));
 }

@@ -1,5 +1,7 @@
 //! How often the document is written: the old gateway wrote it once for every change.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 

@@ -8,6 +8,7 @@
 
 pub(crate) mod clock;
 pub(crate) mod editor;
+pub(crate) mod folder;
 pub(crate) mod ledger;
 pub(crate) mod machines;
 pub(crate) mod script;

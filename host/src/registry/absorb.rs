@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use super::bases::BaseFound;
 use super::document::RegistryDocument;
 use super::judge::Judge;
-use super::settle::Settling;
+use super::settle::{Round, Settling};
 use super::standing::StoreError;
 use super::state::{Known, State};
 use super::store::{Store, locked};
 use super::superseded;
+use crate::edge::disk;
 use crate::model::Digest;
 
 /// Where a foreign document was found.
@@ -43,6 +44,8 @@ pub(super) struct Absorbed {
     pub(super) replaced: Vec<Arc<Known>>,
     /// What should be told about it, each a sentence.
     pub(super) notes: Vec<String>,
+    /// Whether its base is lost, so that not everything that it meant can be told.
+    unsure: bool,
 }
 
 impl Store {
@@ -54,26 +57,55 @@ impl Store {
     pub(super) fn absorb(
         &self,
         settling: &mut Settling,
-        state: &mut State,
+        round: &mut Round,
         (document, bytes): (&RegistryDocument, &[u8]),
         found_in: FoundIn,
     ) -> Result<(), StoreError> {
         if let Some(theirs) = State::pristine(document) {
-            *state = locked(&self.core).judge.join_states(state, &theirs)?.state;
+            round.state = locked(&self.core).judge.join_states(&round.state, &theirs)?.state;
             return Ok(());
         }
         let digest = Digest::of(bytes).short(16);
-        if found_in != FoundIn::File && settling.absorbed.contains(&digest) {
+        let dealt_with = settling.absorbed.contains(&digest) || round.absorbed.contains(&digest);
+        if found_in != FoundIn::File && dealt_with {
             // A crash left a copy of what was dealt with; stamping it again would put it above what came since.
             return Ok(());
         }
-        let how = found_in.as_str();
-        let absorbed = self.foreign(&mut locked(&self.core).judge, settling, state, document, found_in)?;
-        settling.take_over(&[digest]);
-        superseded::keep(&*self.disk, &self.names, self.wall(), how, absorbed.replaced.iter().map(|known| &**known))?;
+        let absorbed = self.foreign(&mut locked(&self.core).judge, settling, &round.state, document, found_in)?;
+        self.record(settling, &digest, &absorbed, found_in)?;
+        if absorbed.unsure {
+            self.put_aside(&digest, bytes)?;
+        }
         self.counts.foreign_edits.fetch_add(1, Ordering::Relaxed);
-        settling.notes.extend(absorbed.notes);
-        *state = absorbed.state;
+        round.problems.extend(absorbed.notes);
+        round.state = absorbed.state;
+        round.absorbed.push(digest);
+        Ok(())
+    }
+
+    /// Keeps what an edit replaced, once, however often settling it is tried.
+    fn record(
+        &self,
+        settling: &mut Settling,
+        digest: &str,
+        absorbed: &Absorbed,
+        found_in: FoundIn,
+    ) -> Result<(), StoreError> {
+        let replaced: Vec<_> = absorbed.replaced.iter().map(|known| known.entry.clone()).collect();
+        if settling.recorded.as_ref().is_none_or(|(own, entries)| own != digest || *entries != replaced) {
+            let values = absorbed.replaced.iter().map(|known| &**known);
+            superseded::keep(&*self.disk, &self.names, self.wall(), found_in.as_str(), values)?;
+            settling.recorded = Some((digest.to_owned(), replaced));
+        }
+        Ok(())
+    }
+
+    /// Keeps a foreign document of which not everything could be told.
+    fn put_aside(&self, digest: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let name = self.names.put_aside(digest);
+        if self.disk.look(&name)?.is_none() {
+            disk::write_new(&*self.disk, &name, bytes, None)?;
+        }
         Ok(())
     }
 
@@ -97,6 +129,14 @@ impl Store {
             joined.replaced.iter().filter(|known| known.content.is_some()).filter(changed).cloned().collect();
         let mut notes: Vec<String> =
             future.into_iter().map(|name| format!("{name} is stamped in the future; check the clocks")).collect();
+        let unsure = base.found == BaseFound::None && document.generation.is_some();
+        if unsure {
+            notes.push(format!(
+                "{how} by a program that had read it too long ago to tell what it changed: later changes and what it may have \
+                 removed are kept, and what it wrote is in a file of its own, {}*",
+                self.names.put_aside("")
+            ));
+        }
         if base.found == BaseFound::Nearest {
             let there: BTreeSet<&str> = document.servers.iter().map(|server| server.entry.name.as_str()).collect();
             let since = joined.state.in_force().filter(|entry| !there.contains(entry.name.as_str())).count();
@@ -118,7 +158,7 @@ impl Store {
                 self.names.superseded()[0]
             ));
         }
-        Ok(Absorbed { state: joined.state, replaced, notes })
+        Ok(Absorbed { state: joined.state, replaced, notes, unsure })
     }
 }
 

@@ -67,6 +67,14 @@ impl Change {
         Self { wish: Wish::Remove { name: name.to_owned(), must_exist: true } }
     }
 
+    /// How many bytes of an entry it brings.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.wish {
+            Wish::Put { entry, .. } => entry.json().len(),
+            Wish::Remove { .. } => 0,
+        }
+    }
+
     /// The name that it is about.
     pub(super) fn name(&self) -> &str {
         match &self.wish {

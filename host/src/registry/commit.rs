@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::change::{self, Acknowledged, Change};
 use super::journal::change::encode;
 use super::journal::writer::CommitError;
-use super::limits::{BATCH_MAX, QUEUE_MAX};
+use super::limits::{BATCH_BYTES, BATCH_MAX, QUEUE_MAX};
 use super::settle::Edit;
 use super::standing::{ReadOnlyReason, Standing, StoreError};
 use super::state::State;
@@ -110,7 +110,10 @@ impl Store {
     fn hand_over(self: &Arc<Self>) {
         let mut queue = locked(&self.queue);
         queue.led = false;
-        if !queue.waiting.is_empty() {
+        if queue.closed {
+            // Whoever closes waits for this, and answers those who are left.
+            self.work.notify_all();
+        } else if !queue.waiting.is_empty() {
             self.wake_thread(&mut queue);
         }
     }
@@ -181,7 +184,13 @@ impl Store {
     fn lead_once(&self) -> bool {
         let batch: Vec<(Change, Answer)> = {
             let mut queue = locked(&self.queue);
-            let count = queue.waiting.len().min(BATCH_MAX);
+            let mut bytes = 0;
+            let fits = |(change, _): &(Change, Answer)| {
+                let fits = bytes < BATCH_BYTES;
+                bytes += change.bytes();
+                fits
+            };
+            let count = queue.waiting.iter().take(BATCH_MAX).map(fits).take_while(|fits| *fits).count();
             queue.waiting.drain(..count).collect()
         };
         if batch.is_empty() {
@@ -353,11 +362,18 @@ impl Store {
             // It never panics; and if it did, what waited was answered by the fall of its sender.
             let _ = thread.join();
         }
-        let leads = {
+        loop {
             let mut queue = locked(&self.queue);
-            !queue.led && !queue.waiting.is_empty() && !std::mem::replace(&mut queue.led, true)
-        };
-        if leads {
+            if queue.led {
+                // Someone commits on his own thread; what he acknowledges is to be in the document too.
+                drop(self.work.wait_timeout(queue, THREAD_LOOKS_UP));
+                continue;
+            }
+            if queue.waiting.is_empty() {
+                return;
+            }
+            queue.led = true;
+            drop(queue);
             while self.lead_once() {}
             locked(&self.queue).led = false;
         }

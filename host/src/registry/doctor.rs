@@ -247,10 +247,22 @@ impl Examining<'_> {
         self.found(Finding::ok("tombstones", format!("{} removed entries are remembered", document.removed.len())));
     }
 
-    /// Whether others may read or write any file of the registry.
+    /// Whether others may read or write any file of the registry, and whether any belongs to another user than the
+    /// folder: then whoever works here can not open it.
     fn permissions(&mut self) -> io::Result<()> {
         let mut sound = 0_usize;
+        let folder = self.disk.look_at_folder()?.owner.0;
         for (name, look) in self.files()? {
+            if let Some(user) = self.how.user.filter(|_| look.owner.0 != folder) {
+                let owner = look.owner.0;
+                let message =
+                    format!("it belongs to the user {owner} and the folder to the user {folder}, who may not open it");
+                let remedy = format!("`chown {folder}` it, or {REPAIR}, as root in both cases");
+                let mut finding = Finding::error("file-owner", message, remedy).of(&name);
+                // Only the superuser gives files away.
+                finding.mendable = user == 0;
+                self.found(finding);
+            }
             if look.mode & 0o077 == 0 {
                 sound += 1;
                 continue;
@@ -285,10 +297,17 @@ impl Examining<'_> {
 
     fn locks(&mut self) -> io::Result<()> {
         let (own, legacy) = (self.names.lock(), self.names.legacy_lock());
-        let held = match self.disk.open(&own)? {
-            None => Some(false),
+        let held = match self.disk.open(&own) {
+            Ok(None) => Some(false),
             // Given back when the file is closed, at the end of this expression.
-            Some(file) => is_locked(&*file)?,
+            Ok(Some(file)) => is_locked(&*file)?,
+            Err(error) if matches!(error.kind(), io::ErrorKind::PermissionDenied | io::ErrorKind::IsADirectory) => {
+                let message = "you may not open it, or it is no file, so that you can not write the registry";
+                let remedy = "`chown` it to the user whose the folder is; if it is no file, remove it by hand";
+                self.found(Finding::error("writers-lock", message, remedy).of(&own));
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         };
         self.found(match held {
             Some(false) => Finding::ok("writers-lock", "nobody is writing the registry now"),
@@ -306,7 +325,11 @@ impl Examining<'_> {
         };
         let age = age(look, self.how.now).as_secs();
         let is_ours = self.disk.look(&own)?.is_some_and(|lock| lock.file == look.file);
-        let finding = if is_ours && held == Some(true) {
+        let finding = if !self.disk.names()?.contains(&legacy) {
+            let message = format!("it is no regular file, and {age} seconds old; other programs make such locks");
+            let remedy = "end the program that made it; if none runs any more, remove it by hand (`rmdir` or `rm`)";
+            Finding::warning("legacy-lock", message, remedy)
+        } else if is_ours && held == Some(true) {
             Finding::ok("legacy-lock", "it is held for the old tools while another program writes")
         } else if is_ours {
             let message = "a program ended while it wrote and left its lock; the next one takes it over by itself";
@@ -384,9 +407,11 @@ fn unreadable(error: &RegistryError) -> Finding {
              copy and writes a new file of everything that can be had",
         )
         .mendable(),
-        RegistryError::TooLarge | RegistryError::TooMany => {
-            Finding::error("file", error.to_string(), "move it away, or remove what does not belong there, by hand")
-        }
+        RegistryError::TooLarge | RegistryError::TooMany => Finding::error(
+            "file",
+            error.to_string(),
+            "by hand, remove what does not belong there; or move it away: the latest former one is written in its place",
+        ),
     }
 }
 

@@ -117,10 +117,15 @@ impl fmt::Display for Place {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegistryError {
     /// It is no acceptable JSON document.
-    #[error("the registry can not be read: {0}; repair the file, or move it away to begin a new one")]
+    #[error(
+        "the registry can not be read: {0}; repair the file, or run `cortex-mcp registry repair --yes`, which keeps a copy"
+    )]
     Document(#[from] DocumentFault),
     /// It has another shape.
-    #[error("the registry is no object with a list \"servers\"; repair the file, or move it away to begin a new one")]
+    #[error(
+        "the registry is no object with a list \"servers\"; repair the file, or run `cortex-mcp registry repair --yes`, \
+         which keeps a copy"
+    )]
     Shape,
     /// It is too large.
     #[error("the registry is larger than {MAX_REGISTRY_BYTES} bytes; is this the right file?")]
@@ -322,7 +327,7 @@ mod tests {
         assert_eq!(read(&vec![b' '; MAX_REGISTRY_BYTES + 1]).map(|_| ()), Err(RegistryError::TooLarge));
         let many = format!("{{\"servers\":[{}0]}}", "0,".repeat(MAX_SERVERS));
         assert_eq!(read(many.as_bytes()).map(|_| ()), Err(RegistryError::TooMany));
-        assert!(RegistryError::Shape.to_string().contains("move it away"));
+        assert!(RegistryError::Shape.to_string().contains("registry repair --yes`, which keeps a copy"));
     }
 
     proptest! {

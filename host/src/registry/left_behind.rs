@@ -11,7 +11,7 @@ use super::limits::{MAX_REGISTRY_BYTES, TEMPORARY_KEPT};
 use super::names::FileKind;
 use super::settle::{Round, Settling};
 use super::standing::{ReadOnlyReason, StoreError};
-use super::store::Store;
+use super::store::{Store, locked};
 use crate::edge::disk;
 use crate::model::Digest;
 
@@ -31,12 +31,12 @@ impl Store {
         for (name, look) in settling.replaced.clone() {
             let Some(now) = self.disk.look(&name)?.filter(|now| *now != look) else { continue };
             let bytes = disk::read(&*self.disk, &name, MAX_REGISTRY_BYTES)?;
-            // One that can not be read is perhaps still being written.
+            // One that can not be read is perhaps still being written: then it looks different once more.
             let bytes = bytes.unwrap_or_default();
             if let Ok(document) = super::document::read(&bytes) {
-                self.absorb(settling, &mut round.state, (&document, &bytes), FoundIn::Replaced)?;
-                round.late.push((name, now));
+                self.absorb(settling, round, (&document, &bytes), FoundIn::Replaced)?;
             }
+            round.late.push((name, now));
         }
         Ok(())
     }
@@ -66,7 +66,7 @@ impl Store {
             return Ok(None);
         }
         if let Ok(document) = super::document::read(&bytes) {
-            self.absorb(settling, &mut round.state, (&document, &bytes), FoundIn::Leftover)?;
+            self.absorb(settling, round, (&document, &bytes), FoundIn::Leftover)?;
             round.leftovers.push(name.to_owned());
             return Ok(Some(document));
         }
@@ -79,6 +79,10 @@ impl Store {
     /// Copies a document that can not be read, once, and returns the copy's name.
     pub(super) fn quarantine(&self, settling: &Settling) -> Result<Option<String>, StoreError> {
         let Some(bytes) = settling.file.bytes() else { return Ok(None) };
+        if let Some(ReadOnlyReason::Unreadable { copy: Some(copy), .. }) = locked(&self.core).standing.reason() {
+            // One copy for as long as it can not be read, however often someone saves it meanwhile.
+            return Ok(Some(copy.clone()));
+        }
         let name = self.names.quarantined(&Digest::of(bytes).short(16));
         if self.disk.look(&name)?.is_none() {
             let temporary = self.names.temporary(self.random());

@@ -23,11 +23,14 @@ pub const MAX_ENTRY_BYTES: usize = 64 << 10;
 /// How many tombstones are written: the latest. Ten times what a person removes in a busy year.
 pub const MAX_WRITTEN_TOMBSTONES: usize = 5_000;
 
+/// How many tombstones are written at most, however young they are.
+pub const MAX_YOUNG_TOMBSTONES: usize = 15_000;
+
 /// How long a tombstone is kept (reliability.md 4.1, item 6): nobody edits a document that he read a month ago.
 pub const TOMBSTONE_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How many former documents are kept in the folder, for foreign edits to be compared with.
-pub const BASES_ON_DISK: usize = 16;
+pub const BASES_ON_DISK: usize = 64;
 
 /// How many former documents a process remembers (reliability.md 4.1, item 2).
 pub const BASES_IN_MEMORY: usize = 64;
@@ -40,6 +43,18 @@ pub const SEGMENT_BYTES: usize = 1 << 20;
 
 /// The size that a segment may grow to if no new one can be had in time.
 pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// How long a segment is written to, once the document holds what it says. Far below the age at which tombstones go.
+pub const SEGMENT_KEPT: Duration = Duration::from_secs(3600);
+
+/// The age from which on the number of tombstones is bounded: longer than any journal keeps what they are about.
+pub const TOMBSTONE_YOUNG: Duration = Duration::from_secs(24 * 3600);
+
+/// How long after a segment could not be made ready it is tried again, as long as another one is in use.
+pub const SEGMENT_RETRY: Duration = Duration::from_secs(10);
+
+/// How many bytes of entries one commit makes durable together, about.
+pub const BATCH_BYTES: usize = 1 << 20;
 
 /// How many changes one commit makes durable together, at most.
 pub const BATCH_MAX: usize = 1024;

@@ -3,7 +3,8 @@
 //! Writers that cooperate lock a file that is never renamed; it is free as soon as its holder ends, however it ends. The
 //! old tools make `servers.json.lock` and remove it; while we write, that name leads to our lock file, so that they wait,
 //! and so that we know our own if a crash leaves it behind. What they left behind is taken over when it is too old to be
-//! in use. Nothing is ever waited for without end.
+//! in use; a folder of that name, which is how others lock, is honoured as long and then left alone. Nothing is ever waited
+//! for without end.
 
 use std::io;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use super::limits::{LEGACY_LOCK_STALE, LOCK_PAUSE};
 use super::names::FileNames;
-use crate::edge::disk::{Disk, DiskFile};
+use crate::edge::disk::{Disk, DiskFile, DiskLook};
 use crate::model::WallMs;
 
 /// Held for as long as it lives.
@@ -30,19 +31,58 @@ pub enum LockError {
         /// The lock file.
         file: String,
     },
-    /// An old tool holds its own.
-    #[error(
-        "another program holds {file}; if none does any more, `cortex-mcp registry repair` removes it, and so does time: \
-         after {} seconds it counts as forgotten",
-        LEGACY_LOCK_STALE.as_secs()
-    )]
+    /// An old tool holds its own, or something else has that name.
+    #[error("{file}")]
     LegacyHeld {
-        /// Its lock file.
-        file: String,
+        /// Its lock.
+        file: LegacyLock,
     },
     /// The disk.
     #[error("the registry can not be locked: {0}; check that its folder can be written to")]
     Disk(#[from] io::Error),
+}
+
+/// What has the name of the lock of the old tools. Its display form is a sentence that says what to do.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LegacyLock {
+    /// A file, as the old tools make it.
+    #[error(
+        "another program holds {0}; if none does any more, `cortex-mcp registry repair` removes it, and so does time: \
+         after {seconds} seconds it counts as forgotten",
+        seconds = LEGACY_LOCK_STALE.as_secs()
+    )]
+    File(String),
+    /// A folder, as npm's proper-lockfile makes it.
+    #[error(
+        "another program holds the folder {0}, and renews it; end that program. Nothing here removes it: if nobody renews \
+         it for {seconds} seconds, it is passed over",
+        seconds = LEGACY_LOCK_STALE.as_secs()
+    )]
+    Folder(String),
+    /// A symbolic link to what is not there, or not in this folder.
+    #[error("{0} is a symbolic link that leads to no file of the folder, and so nobody's lock; remove it")]
+    Link(String),
+}
+
+impl LegacyLock {
+    fn of(disk: &dyn Disk, name: String) -> Self {
+        match disk.open(&name) {
+            Ok(None) => Self::Link(name),
+            // Nor does one that leads out of the folder.
+            Err(_) if matches!(look(disk, &name), Ok(None)) => Self::Link(name),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => Self::Folder(name),
+            _ => Self::File(name),
+        }
+    }
+}
+
+/// What a name of the folder leads to; none if that is nothing, or nothing in this folder.
+fn look(disk: &dyn Disk, name: &str) -> io::Result<Option<DiskLook>> {
+    match disk.look(name) {
+        // The folder can be entered, as its lock is held: the name leads out of it.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(None),
+        other => other,
+    }
 }
 
 impl WriterLock {
@@ -66,33 +106,8 @@ impl WriterLock {
                 return Err(LockError::Held { file: name });
             }
         };
-        let own = file.look()?.file;
-        let legacy = names.legacy_lock();
-        loop {
-            match disk.link(&name, &legacy) {
-                Ok(()) => break,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                // Without links the name stands for itself, as it does for the old tools.
-                Err(error) if error.kind() == io::ErrorKind::Unsupported => match disk.create(&legacy) {
-                    Ok(_) => break,
-                    Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                    Err(error) => return Err(error.into()),
-                },
-                Err(error) => return Err(error.into()),
-            }
-            let Some(look) = disk.look(&legacy)? else { continue };
-            // Left behind by one of us: nobody else can be at work while we hold the lock.
-            if look.file == own {
-                break;
-            }
-            if is_forgotten(look.modified_ns, now()) {
-                tracing::warn!(file = legacy, "a lock file that nobody seems to use any more is taken over");
-                disk.remove(&legacy)?;
-            } else if !pauses.pause() {
-                return Err(LockError::LegacyHeld { file: legacy });
-            }
-        }
-        Ok(Self { disk: disk.clone(), legacy: Some(legacy), _file: file })
+        let legacy = take_legacy(&**disk, names, file.look()?.file, &mut pauses, now)?;
+        Ok(Self { disk: disk.clone(), legacy, _file: file })
     }
 }
 
@@ -101,6 +116,55 @@ impl Drop for WriterLock {
         if let Some(legacy) = self.legacy.take() {
             // One that stays behind is known as ours by who comes next.
             let _ = self.disk.remove(&legacy);
+        }
+    }
+}
+
+/// Takes the lock of the old tools, and tells its name, which is to be removed; none if what has it is passed over. `own` is
+/// the file of our lock.
+fn take_legacy(
+    disk: &dyn Disk,
+    names: &FileNames,
+    own: u64,
+    pauses: &mut Pauses,
+    now: &dyn Fn() -> WallMs,
+) -> Result<Option<String>, LockError> {
+    let (name, legacy) = (names.lock(), names.legacy_lock());
+    let mut has_vanished = false;
+    loop {
+        match disk.link(&name, &legacy) {
+            Ok(()) => return Ok(Some(legacy)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            // Without links the name stands for itself, as it does for the old tools.
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => match disk.create(&legacy) {
+                Ok(_) => return Ok(Some(legacy)),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.into()),
+            },
+            Err(error) => return Err(error.into()),
+        }
+        match look(disk, &legacy)? {
+            // Left behind by one of us: nobody else can be at work while we hold the lock.
+            Some(look) if look.file == own => return Ok(Some(legacy)),
+            Some(look) if is_forgotten(look.modified_ns, now()) => match disk.remove(&legacy) {
+                Ok(()) => {
+                    tracing::warn!(file = legacy, "a lock file that nobody seems to use any more is taken over");
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                    tracing::warn!(file = legacy, "a lock folder that nobody seems to use any more is passed over");
+                    return Ok(None);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            },
+            // It went between the two calls, or leads nowhere: the second time in a row it is waited for.
+            None if !std::mem::replace(&mut has_vanished, true) => continue,
+            None => {}
+            Some(_) => has_vanished = false,
+        }
+        if !pauses.pause() {
+            return Err(LockError::LegacyHeld { file: LegacyLock::of(disk, legacy) });
         }
     }
 }
@@ -156,7 +220,7 @@ impl Pauses {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::edge::disk::MemoryDisk;
+    use crate::edge::disk::{MemoryDisk, SystemDisk};
 
     fn take(disk: &Arc<dyn Disk>, now: u64) -> Result<WriterLock, LockError> {
         WriterLock::acquire(disk, &FileNames::of("servers.json"), Duration::ZERO, &|| WallMs(now))
@@ -189,5 +253,41 @@ mod tests {
         drop(take(&disk, 0).unwrap());
         disk.link("servers.json.flock", "servers.json.lock").unwrap();
         assert!(take(&disk, 0).is_ok());
+    }
+
+    /// A folder, and the time that it is now, for real.
+    fn folder() -> (tempfile::TempDir, Arc<dyn Disk>, u64) {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = SystemDisk::open_existing(folder.path()).unwrap();
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        (folder, Arc::new(disk), u64::try_from(now.as_millis()).unwrap())
+    }
+
+    #[test]
+    fn a_link_that_leads_nowhere_is_waited_for_with_pauses_and_then_told() {
+        for target in ["nowhere", "/nowhere"] {
+            let (folder, disk, now) = folder();
+            std::os::unix::fs::symlink(target, folder.path().join("servers.json.lock")).unwrap();
+            let names = FileNames::of("servers.json");
+            let later = || WallMs(now + 3_600_000);
+            let error = WriterLock::acquire(&disk, &names, Duration::from_millis(30), &later).err().unwrap();
+            let LockError::LegacyHeld { file: LegacyLock::Link(name) } = &error else { panic!("{error}") };
+            assert!(name == "servers.json.lock" && error.to_string().contains("remove it"), "{error}");
+            assert!(folder.path().join("servers.json.lock").is_symlink(), "it is left alone");
+            std::fs::remove_file(folder.path().join("servers.json.lock")).unwrap();
+            assert!(take(&disk, now).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_the_lock_is_honoured_until_its_age_and_never_removed() {
+        let (folder, disk, now) = folder();
+        let legacy = folder.path().join("servers.json.lock");
+        std::fs::create_dir(&legacy).unwrap();
+        let error = take(&disk, now).err().unwrap();
+        assert!(matches!(&error, LockError::LegacyHeld { file: LegacyLock::Folder(_) }), "{error}");
+        assert!(error.to_string().contains("end that program"), "{error}");
+        drop(take(&disk, now + 60_000).unwrap());
+        assert!(legacy.is_dir());
     }
 }

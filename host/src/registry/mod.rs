@@ -48,7 +48,7 @@ pub use entry::{EntryRule, RegistryEntry, Rev, Transport, UnsupportedTransport, 
 pub use inspect::{RecordReport, SegmentReport, journals};
 pub use keep::{RegistryStatus, RegistryView, keep};
 pub use limits::{MAX_REGISTRY_BYTES, MAX_SERVERS};
-pub use lock::LockError;
+pub use lock::{LegacyLock, LockError};
 pub use names::{FileKind, FileNames};
 pub use place::RegistryPlace;
 pub use repair::{Mending, MendingAction, MendingState, mend, plan};

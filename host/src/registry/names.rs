@@ -111,6 +111,11 @@ impl FileNames {
         [format!("{}.superseded", self.file), format!("{}.superseded-older", self.file)]
     }
 
+    /// A foreign document of which not everything could be told.
+    pub fn put_aside(&self, digest: &str) -> String {
+        format!("{}.kept-{digest}", self.file)
+    }
+
     /// What a file is; none if it has nothing to do with this registry.
     pub fn kind(&self, name: &str) -> Option<FileKind> {
         if name == self.file {
@@ -127,7 +132,8 @@ impl FileNames {
                 let epoch = u64::from_str_radix(epoch, 16).ok()?;
                 FileKind::Segment { writer: writer.to_owned(), number: number.parse().ok()?, epoch }
             }
-            "tmp" => FileKind::Temporary,
+            // Other programs have temporary files of that name, and are at work on them.
+            "tmp" if detail.len() == 14 && detail.bytes().all(|byte| byte.is_ascii_hexdigit()) => FileKind::Temporary,
             "base" | "copy" => {
                 let (generation, digest) = detail.split_once('-')?;
                 let (generation, digest) = (generation.parse().ok()?, digest.to_owned());
@@ -170,9 +176,15 @@ mod tests {
         ] {
             assert_eq!(names.kind(&name), Some(kind), "{name}");
         }
-        for other in
-            ["gateway.toml", "servers.json~", "servers.json.orig", "servers.json.journal-x", ".servers.json.swp"]
-        {
+        for other in [
+            "servers.json.tmp",
+            "servers.json.tmp-4711-1760000000000",
+            "gateway.toml",
+            "servers.json~",
+            "servers.json.orig",
+            "servers.json.journal-x",
+            ".servers.json.swp",
+        ] {
             assert_eq!(names.kind(other), None, "{other}");
         }
     }

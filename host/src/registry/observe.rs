@@ -83,7 +83,7 @@ impl Store {
 
     /// Shows what a document that is not ours seems to come to. It is not known yet: only settling stamps it, once, for
     /// everyone.
-    fn show(&self, settling: &Settling, core: &mut Core) -> Result<(), StoreError> {
+    pub(super) fn show(&self, settling: &Settling, core: &mut Core) -> Result<(), StoreError> {
         let mut shown = core.state.clone();
         if let Some((state, _)) = Bases::latest_on_disk(&*self.disk, &self.names)? {
             // What the last document of ours said, where something else stands now, or nothing.

@@ -135,6 +135,20 @@ impl Orphan {
         Ok(first.unwrap_or_default())
     }
 
+    /// Its files.
+    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
+        self.segments.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// Moves it aside, as its end is not whole: someone may want to look at it. What is good of it stands in a durable
+    /// document.
+    pub(super) fn keep(&self, disk: &dyn Disk, names: &FileNames) {
+        for (name, _) in &self.segments {
+            // One that stays is found again, and changes nothing.
+            let _ = disk.rename(name, &names.kept(&names.damaged(name)));
+        }
+    }
+
     /// Removes it: what it says stands in a durable document.
     pub(super) fn remove(self, disk: &dyn Disk) {
         for (name, _) in &self.segments {

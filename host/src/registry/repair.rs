@@ -3,7 +3,8 @@
 //! A document that can not be read is copied first; the copy is durable and read back, byte for byte, before a new
 //! document is written of what can be had: entries that are whole in the unreadable text, the latest former document,
 //! all journals. Whose value stands for a name is decided by the policy, as ever. Damaged journals keep their files
-//! under another name, and what is good in them is in the document before that.
+//! under another name, and what is good in them is in the document before that. Both give something up, and are done
+//! with consent only.
 
 mod document;
 mod salvage;
@@ -53,6 +54,8 @@ pub struct Mending {
 pub enum MendingAction {
     /// A file is made its owner's alone.
     MakePrivate,
+    /// A file is given to the user whose the folder is.
+    ChangeOwner,
     /// A lock that nobody holds is removed.
     RemoveLock,
     /// A document that can not be read is kept under another name, and a new one is written.
@@ -105,13 +108,20 @@ pub fn plan(disk: &dyn Disk, file: &str, now: WallMs) -> io::Result<Vec<Mending>
     let names = FileNames::of(file);
     let mut plan = Vec::new();
     let present = disk.names()?;
+    let owner = disk.look_at_folder()?.owner.0;
     for name in present.iter().filter(|name| names.kind(name).is_some()) {
-        if disk.look(name)?.is_some_and(|look| look.mode & 0o077 != 0) {
+        let Some(look) = disk.look(name)? else { continue };
+        if look.owner.0 != owner {
+            let message = format!("give it to the user {owner}, whose the folder is (`chown {owner}`)");
+            plan.push(Mending::planned(MendingAction::ChangeOwner, name, message));
+        }
+        if look.mode & 0o077 != 0 {
             plan.push(Mending::planned(MendingAction::MakePrivate, name, "give it the mode 0600"));
         }
     }
     let legacy = names.legacy_lock();
-    if let Some(look) = disk.look(&legacy)? {
+    // What is no regular file is for people to remove.
+    if let Some(look) = disk.look(&legacy)?.filter(|_| present.contains(&legacy)) {
         let own = disk.open(&names.lock())?;
         let is_ours = own.as_ref().map(|own| own.look()).transpose()?.is_some_and(|own| own.file == look.file);
         let is_held = is_ours && own.is_some_and(|own| matches!(own.try_lock(), Ok(false)));
@@ -143,9 +153,12 @@ fn accepting(names: &FileNames, name: &str) -> Mending {
 fn is_waiting(disk: &dyn Disk, names: &FileNames, now: WallMs) -> io::Result<bool> {
     for name in disk.names()? {
         let waits = match names.kind(&name) {
-            Some(FileKind::Segment { .. }) => match disk.open(&name)? {
-                Some(file) => matches!(file.try_lock(), Ok(true)),
-                None => false,
+            Some(FileKind::Segment { .. }) => match disk.open(&name) {
+                Ok(Some(file)) => matches!(file.try_lock(), Ok(true)),
+                Ok(None) => false,
+                // Whose it is comes first.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => false,
+                Err(error) => return Err(error),
             },
             Some(FileKind::Temporary) => is_left(disk, &name, now)?,
             _ => false,
@@ -157,7 +170,8 @@ fn is_waiting(disk: &dyn Disk, names: &FileNames, now: WallMs) -> io::Result<boo
     Ok(false)
 }
 
-/// Mends a registry, and tells what came of each step. A document that can not be read is replaced with `consent` only.
+/// Mends a registry, and tells what came of each step. With `consent` only, a document that can not be read is replaced,
+/// and the loss in a damaged journal accepted.
 ///
 /// # Errors
 /// [`StoreError`], if the registry can not be locked, read or written; steps that were done before that stay done.
@@ -170,6 +184,10 @@ pub fn mend(store: &Arc<Store>, consent: bool) -> Result<Vec<Mending>, StoreErro
             MendingAction::MakePrivate => {
                 let made = make_private(disk, &step.file);
                 mended.push(step.done(made));
+            }
+            MendingAction::ChangeOwner => {
+                let given = change_owner(disk, &step.file);
+                mended.push(step.done(given));
             }
             MendingAction::RemoveLock => {
                 // Taking the registry's lock takes over what nobody holds, and giving it back removes it.
@@ -199,8 +217,14 @@ pub fn mend(store: &Arc<Store>, consent: bool) -> Result<Vec<Mending>, StoreErro
     }
     let damaged: Vec<String> =
         disk.names()?.into_iter().filter(|name| store.names.kind(name) == Some(FileKind::Damaged)).collect();
-    if !damaged.is_empty() {
+    if consent && !damaged.is_empty() {
         mended.extend(accept(store, &damaged)?);
+    } else {
+        mended.extend(damaged.iter().map(|name| Mending {
+            state: MendingState::NeedsConsent,
+            details: vec!["`cortex-mcp registry journal dump` shows what is good in it".to_owned()],
+            ..accepting(&store.names, name)
+        }));
     }
     Ok(mended)
 }
@@ -258,6 +282,15 @@ fn changes(epoch: u64, bytes: &[u8]) -> Vec<Arc<Known>> {
 fn make_private(disk: &dyn Disk, name: &str) -> io::Result<()> {
     match disk.open(name)? {
         Some(file) => file.set_mode(FILE_MODE),
+        // It is gone by now.
+        None => Ok(()),
+    }
+}
+
+/// Gives a file to the user and group whose the folder is.
+fn change_owner(disk: &dyn Disk, name: &str) -> io::Result<()> {
+    match disk.open(name)? {
+        Some(file) => file.set_owner(disk.look_at_folder()?.owner),
         // It is gone by now.
         None => Ok(()),
     }

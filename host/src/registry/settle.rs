@@ -21,9 +21,10 @@ use super::orphans::{self, Orphan};
 use super::snapshot_file::{NewDocument, Placed, place};
 use super::standing::{ReadOnlyReason, StoreError};
 use super::state::State;
-use super::store::{Core, Store, WaitingChanges, locked};
+use super::store::{Acknowledge, Core, Store, WaitingChanges, locked};
 use crate::edge::disk::{self, DiskLook};
 use crate::model::BootMs;
+use crate::policy::contract::Entry;
 
 /// What only settling needs.
 #[derive(Default)]
@@ -33,8 +34,8 @@ pub(super) struct Settling {
     pub(super) bases: Bases,
     /// Former documents that someone may still be writing to: who opened them before they were replaced.
     pub(super) replaced: VecDeque<(String, DiskLook)>,
-    /// What foreign edits were found to be, until they are in the document.
-    pub(super) notes: Vec<String>,
+    /// What was recorded last as replaced by a foreign document: its digest, and the replaced entries.
+    pub(super) recorded: Option<(String, Vec<Entry>)>,
     /// The foreign documents that the document holds, or will: the digests of their bytes, the latest last.
     pub(super) absorbed: Vec<String>,
 }
@@ -66,10 +67,22 @@ pub(super) struct Round {
     pub(super) late: Vec<(String, DiskLook)>,
     /// What is to be kept in the document besides what is known, if that is not what stands there.
     pub(super) kept: Option<Kept>,
+    /// The foreign documents that were dealt with, and are in no document yet.
+    pub(super) absorbed: Vec<String>,
     pub(super) problems: Vec<String>,
 }
 
 impl Settling {
+    /// Watches a document that was replaced for a while. `look` is what it looked like when it was read.
+    fn watch(&mut self, replaced: Option<String>, look: Option<DiskLook>) {
+        if let (Some(name), Some(look)) = (replaced, look) {
+            self.replaced.push_back((name, look));
+            if self.replaced.len() > REPLACED_WATCHED {
+                self.replaced.pop_front();
+            }
+        }
+    }
+
     /// Takes note of foreign documents that are held already.
     pub(super) fn take_over(&mut self, absorbed: &[String]) {
         for digest in absorbed {
@@ -93,7 +106,14 @@ impl Store {
         let _turn = locked(&self.settle_turn);
         let settled = self.settle_locked(edit);
         if let Err(error) = &settled {
+            let settling = locked(&self.settling);
             let mut core = locked(&self.core);
+            if !matches!(settling.file.content(), Content::Pristine(_)) {
+                // A change that follows must know of it, although it is not settled.
+                self.show(&settling, &mut core)?;
+                core.seen = Some(settling.file.look);
+            }
+            drop(settling);
             // What can not be read is looked at again when it looks different.
             core.wants_settle = !matches!(error, StoreError::ReadOnly(_));
             match error {
@@ -121,6 +141,7 @@ impl Store {
             leftovers: Vec::new(),
             late: Vec::new(),
             kept: None,
+            absorbed: Vec::new(),
             problems: Vec::new(),
         };
         self.join_journals(&mut round)?;
@@ -139,6 +160,8 @@ impl Store {
             if let Verdict::Damaged { sequence } = orphan.verdict {
                 let file = orphan.quarantine(&*self.disk, &self.names)?;
                 tracing::error!(file, sequence, "an acknowledged change in a journal is damaged");
+            } else if matches!(orphan.verdict, Verdict::Torn { .. }) {
+                orphan.keep(&*self.disk, &self.names);
             } else {
                 orphan.remove(&*self.disk);
             }
@@ -149,9 +172,15 @@ impl Store {
         let damaged = self.damaged()?;
         let mut core = locked(&self.core);
         self.settled(&mut core, settling, round, waiting, began)?;
-        core.journal.forget(&*self.disk, upto);
+        core.journal.forget(&*self.disk, upto, self.boot());
+        core.state = core.state.without_old_tombstones(self.wall());
+        let journals = self.options.acknowledge == Acknowledge::Journal;
+        let no_journal =
+            journals && matches!(core.standing.reason(), Some(ReadOnlyReason::Disk { .. })) && !core.journal.is_ready();
         match &damaged {
             Some(reason) => self.degrade(&mut core, reason.clone()),
+            // Without a journal, no change can be taken yet.
+            None if no_journal => {}
             None => self.recover(&mut core),
         }
         self.publish(&mut core);
@@ -193,7 +222,7 @@ impl Store {
             core.document = state;
         }
         core.file_problems = settling.file.problems();
-        for note in round.problems.into_iter().chain(settling.notes.drain(..)) {
+        for note in round.problems {
             tracing::warn!(note, "registry");
             if !core.other_problems.contains(&note) {
                 core.other_problems.push(note);
@@ -241,6 +270,8 @@ impl Store {
             }
             if matches!(orphan.verdict, Verdict::Damaged { .. }) || !orphan.must_stay() {
                 round.orphans.push(orphan);
+            } else {
+                core.tails.leave_alone(orphan.files());
             }
         }
         Ok(())
@@ -261,6 +292,7 @@ impl Store {
                 if settling.file.is_outdated(&*self.disk, &self.names)? {
                     // Someone saved what he had read long ago, as it was.
                     self.join_latest_base(settling, round)?;
+                    round.problems.push(PUT_BACK.to_owned());
                 }
                 settling.bases.remember(settling.file.generation(), state.clone());
                 let absorbed = settling.file.absorbed().to_vec();
@@ -278,7 +310,7 @@ impl Store {
             Content::Foreign(document) => {
                 self.join_latest_base(settling, round)?;
                 let bytes = settling.file.bytes().unwrap_or_default().to_vec();
-                self.absorb(settling, &mut round.state, (&document, &bytes), FoundIn::File)
+                self.absorb(settling, round, (&document, &bytes), FoundIn::File)
             }
             Content::Unreadable(error) => {
                 let copy = self.quarantine(settling)?;
@@ -353,14 +385,17 @@ impl Store {
             }
             let latest_base = bases::on_disk(&*self.disk, &self.names)?.last().map_or(0, |base| base.0);
             let generation = settling.file.generation().max(locked(&self.core).generation).max(latest_base) + 1;
-            let bytes = state.document(generation, &settling.absorbed, &kept);
-            if bytes.len() > MAX_REGISTRY_BYTES || state.size() > MAX_SERVERS {
+            let absorbed: Vec<String> = settling.absorbed.iter().chain(&round.absorbed).cloned().collect();
+            let latest = absorbed.len().saturating_sub(ABSORBED_KEPT);
+            let bytes = state.document(generation, &absorbed[latest..], &kept);
+            let removed = state.size() - state.count();
+            if bytes.len() > MAX_REGISTRY_BYTES || state.count() > MAX_SERVERS || removed > MAX_SERVERS {
                 return Err(StoreError::Full {
                     servers: super::limits::MAX_WRITTEN_SERVERS,
                     bytes: super::limits::MAX_WRITTEN_BYTES,
                 });
             }
-            let former = settling.file.base(&self.names);
+            let (former, former_look) = (settling.file.base(&self.names), settling.file.look);
             let stopwatch = std::time::Instant::now();
             let temporary = self.names.temporary(self.random());
             let new = NewDocument {
@@ -378,7 +413,8 @@ impl Store {
                 self.counts.documents.fetch_add(1, Ordering::Relaxed);
                 settling.bases.remember(generation, state.clone());
                 settling.file.wrote(self.boot(), look, bytes, (generation, state, kept));
-                self.watch(settling, former)?;
+                settling.take_over(&std::mem::take(&mut round.absorbed));
+                settling.watch(former, former_look);
                 // They are in the document, whatever comes of this round.
                 self.remove_leftovers(round, covered);
             }
@@ -410,24 +446,15 @@ impl Store {
             let _ = self.disk.remove(&name);
         }
     }
-
-    /// Watches a document that was replaced for a while.
-    fn watch(&self, settling: &mut Settling, former: Option<String>) -> Result<(), StoreError> {
-        if let Some(name) = former
-            && let Some(look) = self.disk.look(&name)?
-        {
-            settling.replaced.push_back((name, look));
-            if settling.replaced.len() > REPLACED_WATCHED {
-                settling.replaced.pop_front();
-            }
-        }
-        Ok(())
-    }
 }
 
 /// How long a document that can not be read is taken for one that is being written, and how often it is looked at.
-const HALF_WRITTEN_PATIENCE: Duration = Duration::from_secs(1);
+const HALF_WRITTEN_PATIENCE: Duration = Duration::from_millis(200);
 const HALF_WRITTEN_PAUSE: Duration = Duration::from_millis(20);
+
+/// What is told when an older document stands where a newer one stood.
+const PUT_BACK: &str = "an older version of the registry's file was put back, and joined with what came after it; to go back for \
+                        good, use `cortex-mcp registry import FILE --overwrite`";
 
 /// What is told when the document vanished.
 const GONE: &str = "the registry's file was gone, and is written again from what is known; to begin anew, remove its entries, or \

@@ -68,7 +68,8 @@ pub enum ReadOnlyReason {
     /// Acknowledged changes in a journal are damaged.
     #[error(
         "the journal {file} is damaged from change {sequence} on, which was acknowledged; everything else of it was \
-         recovered. Look at it with `cortex-mcp registry journal dump`, then accept the loss with `cortex-mcp registry repair`"
+         recovered. Look at it with `cortex-mcp registry journal dump`, then accept the loss with `cortex-mcp registry repair \
+         --yes`"
     )]
     JournalDamaged {
         /// The damaged file.
@@ -156,7 +157,9 @@ pub enum StoreError {
     )]
     Disk(#[from] io::Error),
     /// Other writers changed the file each time that it was to be written.
-    #[error("another program changes the registry all the time without taking its lock; end it and try again")]
+    #[error(
+        "another program changes the registry all the time without taking its lock, so that the change may or may not be kept; end that program and try again"
+    )]
     Contended,
     /// Too many changes wait.
     #[error("too many changes wait for the disk; try again later")]

@@ -4,6 +4,7 @@
 //! writers go on. It knows its own digest, which two states share if and only if they know the same. Nothing here decides
 //! who wins; nothing here reads or writes.
 
+use std::fmt;
 use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
@@ -11,14 +12,17 @@ use sha2::{Digest as _, Sha256};
 
 use super::document::RegistryDocument;
 use super::entry::RegistryEntry;
-use super::limits::{MAX_WRITTEN_BYTES, MAX_WRITTEN_SERVERS, MAX_WRITTEN_TOMBSTONES, TOMBSTONE_KEPT};
+use super::limits::{
+    MAX_WRITTEN_BYTES, MAX_WRITTEN_SERVERS, MAX_WRITTEN_TOMBSTONES, MAX_YOUNG_TOMBSTONES, TOMBSTONE_KEPT,
+    TOMBSTONE_YOUNG,
+};
 use super::render;
 use super::settle::Kept;
 use crate::model::{WallMs, milliseconds};
 use crate::policy::contract::{Entry, FoundEntry, Hlc};
 
 /// What is known about one name.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Known {
     /// Its latest edit.
     pub(super) entry: Entry,
@@ -27,6 +31,13 @@ pub(super) struct Known {
     /// How it stands in the document.
     rendered: Arc<str>,
     mark: u128,
+}
+
+/// Name and edit only: the rest may hold secrets.
+impl fmt::Debug for Known {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Known").field("entry", &self.entry).finish_non_exhaustive()
+    }
 }
 
 impl Known {
@@ -171,9 +182,13 @@ impl State {
         let mut dropped: Vec<_> = removed().filter(|known| known.entry.stamp.wall_ms < oldest).cloned().collect();
         let left = self.entries.size() - self.in_force - dropped.len();
         if left > MAX_WRITTEN_TOMBSTONES {
+            let young = now.0.saturating_sub(milliseconds(TOMBSTONE_YOUNG));
             let mut rest: Vec<_> = removed().filter(|known| known.entry.stamp.wall_ms >= oldest).cloned().collect();
             rest.sort_by_key(|known| (known.entry.stamp.wall_ms, known.entry.stamp.counter));
-            rest.truncate(left - MAX_WRITTEN_TOMBSTONES);
+            let (many, far_too_many) = (left - MAX_WRITTEN_TOMBSTONES, left.saturating_sub(MAX_YOUNG_TOMBSTONES));
+            let old = rest.partition_point(|known| known.entry.stamp.wall_ms < young);
+            // A journal may still hold what a young one removed.
+            rest.truncate(many.min(old).max(far_too_many));
             dropped.append(&mut rest);
         }
         let mut state = self.clone();

@@ -120,6 +120,8 @@ pub(super) struct Core {
     pub(super) wants_settle: bool,
     /// When it is looked for what nobody else will write.
     pub(super) check_due: BootMs,
+    /// When a segment is to be made ready for later, if that failed.
+    pub(super) segment_due: BootMs,
     /// What is shown beside what is known: a foreign document that is not settled yet, or can not be.
     pub(super) shown: Option<State>,
     /// What the document of ours that was read or written last says.
@@ -208,6 +210,7 @@ impl Store {
             wants_settle: false,
             check_due: now,
             document: State::default(),
+            segment_due: now,
             shown: None,
             generation: 0,
             file_problems: Vec::new(),
@@ -258,6 +261,9 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError`].
+    ///
+    /// # Panics
+    /// Within an async task, if it has to wait: use [`Self::change_soon`] there. So do the others that block.
     pub fn upsert(self: &Arc<Self>, entry: RegistryEntry) -> Result<Acknowledged, StoreError> {
         self.change(Change::put(entry))
     }

@@ -4,7 +4,7 @@
 //! that the stamp is above everything that was acknowledged before, by whomever.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ use crate::model::WallMs;
 pub(super) struct Tails {
     segments: BTreeMap<String, Tail>,
     folder: Option<DiskLook>,
+    /// Journals that have to stay where they are although their writers are gone.
+    left_alone: BTreeSet<String>,
 }
 
 /// What was recorded, taken from the end: for each name the latest of each writer. What it replaced is not even read.
@@ -79,12 +81,17 @@ impl Tails {
         !self.segments.is_empty()
     }
 
+    /// Takes note of journals that have to stay: they are no reason to settle.
+    pub(super) fn leave_alone<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        self.left_alone.extend(names.map(str::to_owned));
+    }
+
     /// Whether there are journals whose writers seem to be gone.
     ///
     /// # Errors
     /// Whatever the file system says.
     pub(super) fn any_orphaned(&self, disk: &dyn Disk) -> io::Result<bool> {
-        for name in self.segments.keys() {
+        for name in self.segments.keys().filter(|name| !self.left_alone.contains(*name)) {
             // The lock is given back at once, with the file that is opened for it.
             if let Some(file) = disk.open(name)?
                 && file.try_lock().unwrap_or(false)

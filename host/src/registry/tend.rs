@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::journal::segment::{NewSegment, Segment};
-use super::limits::{ORPHAN_CHECK_INTERVAL, POLL_INTERVAL};
+use super::limits::{ORPHAN_CHECK_INTERVAL, POLL_INTERVAL, SEGMENT_RETRY};
 use super::settle::Edit;
-use super::standing::{ReadOnlyReason, Standing, StoreError};
+use super::standing::{ReadOnlyReason, StoreError};
 use super::store::{Acknowledge, Store, locked};
 use std::sync::Arc;
 
@@ -55,9 +55,12 @@ impl Store {
                 left_over = nowhere || core.tails.any_orphaned(&*self.disk)?;
             }
             let flush = self.flush_due(&core).is_some_and(|wait| wait == 0);
-            let wanted = core.wants_settle || flush || left_over || !core.standing.is_writable();
+            let old = core.journal.is_old(now);
+            let wanted = core.wants_settle || flush || left_over || old || !core.standing.is_writable();
             let due = wanted && (!held_back || cleared);
-            let journals = self.options.acknowledge == Acknowledge::Journal && core.journal.wants_spare();
+            let journals = self.options.acknowledge == Acknowledge::Journal
+                && core.journal.wants_spare()
+                && (now >= core.segment_due || !core.journal.is_ready());
             (due, journals && !held_back)
         };
         if due {
@@ -65,15 +68,15 @@ impl Store {
         }
         let standing = locked(&self.core).standing.clone();
         if wants_segment
-            && !matches!(standing, Standing::ReadOnly { .. })
+            && matches!(standing.reason(), None | Some(ReadOnlyReason::Disk { .. }))
             && let Err(error) = self.prepare_segment()
         {
             let mut core = locked(&self.core);
-            let reason = ReadOnlyReason::disk(&error);
             if core.journal.is_ready() {
-                self.fall_behind(&mut core, reason.to_string());
+                tracing::debug!(%error, "no segment could be made ready for later");
+                core.segment_due = now.plus(SEGMENT_RETRY);
             } else {
-                self.degrade(&mut core, reason);
+                self.degrade(&mut core, ReadOnlyReason::disk(&error));
             }
         }
         Ok(())
@@ -94,7 +97,7 @@ impl Store {
     pub(super) fn prepare_segment(&self) -> std::io::Result<()> {
         let _preparing = locked(&self.preparing);
         let new = {
-            let mut core = locked(&self.core);
+            let core = locked(&self.core);
             if !core.journal.wants_spare() {
                 return Ok(());
             }
@@ -104,11 +107,17 @@ impl Store {
                 epoch: self.random(),
                 generation: core.generation,
                 temporary: self.random(),
+                made: self.boot(),
                 bytes: self.options.segment_bytes,
             }
         };
         let segment = Segment::create(&*self.disk, &self.names, &new)?;
-        locked(&self.core).journal.give(segment);
+        let mut core = locked(&self.core);
+        core.journal.give(segment);
+        if matches!(core.standing.reason(), Some(ReadOnlyReason::Disk { .. })) {
+            self.recover(&mut core);
+            self.publish(&mut core);
+        }
         Ok(())
     }
 

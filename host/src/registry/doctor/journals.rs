@@ -28,6 +28,9 @@ struct Found {
     version: Option<u32>,
 }
 
+/// The command that gives up what is lost already.
+const ACCEPT: &str = "run `cortex-mcp registry repair --yes`";
+
 const DUMP: &str = "look at it with `cortex-mcp registry journal dump`";
 
 impl Examining<'_> {
@@ -54,7 +57,7 @@ impl Examining<'_> {
                 "acknowledged changes of this journal are damaged, from change {sequence} on; while it is there, nothing \
                  is written"
             );
-            let remedy = format!("{DUMP}, then accept the loss: {REPAIR}, which keeps the file under another name");
+            let remedy = format!("{DUMP}, then accept the loss: {ACCEPT}, which keeps the file under another name");
             self.found(Finding::error("journal-damaged", message, remedy).mendable().of(&name));
         }
         if !any {
@@ -116,7 +119,7 @@ impl Examining<'_> {
         match found.verdict {
             Verdict::Damaged { sequence } => {
                 let message = format!("change {sequence} of {writer} was acknowledged and is damaged");
-                let remedy = format!("{DUMP}, then accept the loss: {REPAIR}, once its writer has ended");
+                let remedy = format!("{DUMP}, then accept the loss: {ACCEPT}, once its writer has ended");
                 self.found(Finding::error("journal-damaged", message, remedy).mendable().of(first));
             }
             // The last batch of one that lives may be on its way.

@@ -15,7 +15,7 @@ use crate::registry::render;
 use crate::registry::state::Known;
 
 /// A change, as a record holds it.
-#[derive(Debug, Deserialize)]
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(in crate::registry) struct Change<'a> {
     /// The name.
@@ -27,6 +27,13 @@ pub(in crate::registry) struct Change<'a> {
     digest: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     entry: Option<&'a RawValue>,
+}
+
+/// The name only: the entry may hold secrets.
+impl std::fmt::Debug for Change<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Change").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Deserialize)]

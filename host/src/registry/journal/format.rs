@@ -19,6 +19,8 @@
 //!
 //! The epoch is part of the file's name too, so that a damaged header costs nothing. No bytes make the reader panic.
 
+use std::fmt;
+
 use crate::registry::limits::MAX_ENTRY_BYTES;
 
 /// The length of a segment's header.
@@ -84,7 +86,7 @@ impl Header {
 }
 
 /// A record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::registry) struct Record<'a> {
     /// Its number.
     pub(in crate::registry) sequence: u64,
@@ -92,6 +94,17 @@ pub(in crate::registry) struct Record<'a> {
     pub(in crate::registry) durable_upto: u64,
     /// What it says.
     pub(in crate::registry) payload: &'a [u8],
+}
+
+/// Without the payload, which may hold secrets.
+impl fmt::Debug for Record<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Record")
+            .field("sequence", &self.sequence)
+            .field("durable_upto", &self.durable_upto)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Appends a record's bytes.

@@ -4,6 +4,7 @@ use std::io;
 
 use super::format::{HEADER_BYTES, Header};
 use crate::edge::disk::{self, Disk, DiskFile};
+use crate::model::BootMs;
 use crate::registry::names::FileNames;
 
 /// A segment. Its file is locked for as long as this value lives: by that others know that its writer does.
@@ -11,6 +12,8 @@ pub(in crate::registry) struct Segment {
     pub(in crate::registry) name: String,
     pub(in crate::registry) epoch: u64,
     pub(super) file: Box<dyn DiskFile>,
+    /// When it was made.
+    pub(super) made: BootMs,
     /// Where the next record goes.
     pub(super) end: u64,
 }
@@ -24,6 +27,8 @@ pub(in crate::registry) struct NewSegment {
     pub(in crate::registry) generation: u64,
     /// A random number for the name that it has until it is whole.
     pub(in crate::registry) temporary: u64,
+    /// When it is made.
+    pub(in crate::registry) made: BootMs,
     /// How many bytes it has from the beginning.
     pub(in crate::registry) bytes: usize,
 }
@@ -42,7 +47,10 @@ impl Segment {
             match file.try_lock() {
                 // Then nobody can tell that its writer is gone; everyone reads it for ever.
                 Err(error) if error.kind() == io::ErrorKind::Unsupported => {}
-                other => drop(other?),
+                Ok(true) => {}
+                // Someone looks at it, to see whether it was left behind. Without the lock it would be taken over.
+                Ok(false) => return Err(io::ErrorKind::WouldBlock.into()),
+                Err(error) => return Err(error),
             }
             let mut bytes = vec![0; new.bytes.max(HEADER_BYTES)];
             let header = Header { epoch: new.epoch, generation: new.generation };
@@ -55,7 +63,7 @@ impl Segment {
         match made {
             Ok(_) => {
                 let end = HEADER_BYTES as u64;
-                Ok(Self { name, epoch: new.epoch, file, end })
+                Ok(Self { name, epoch: new.epoch, file, made: new.made, end })
             }
             Err(error) => {
                 // Whichever of the two is there; the error that counts is the first.

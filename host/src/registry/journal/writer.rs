@@ -6,10 +6,12 @@
 use std::io;
 
 use super::change::SEAL;
+use super::format::HEADER_BYTES;
 use super::format::{Record, frame};
 use super::segment::Segment;
 use crate::edge::disk::{self, Disk};
-use crate::registry::limits::SEGMENT_BYTES_MAX;
+use crate::model::BootMs;
+use crate::registry::limits::{SEGMENT_BYTES_MAX, SEGMENT_KEPT};
 
 /// A process's own journal.
 pub(in crate::registry) struct Journal {
@@ -48,10 +50,10 @@ impl Journal {
         }
     }
 
-    /// The number of the next segment.
-    pub(in crate::registry) fn next_number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
+    /// The number of the next segment. It is used up only when the segment is given: numbers have no gaps but where a
+    /// segment was removed, as the document holds what it said.
+    pub(in crate::registry) fn next_number(&self) -> u64 {
+        self.numbers + 1
     }
 
     /// Whether a segment should be made ready.
@@ -66,6 +68,7 @@ impl Journal {
 
     /// Takes a segment that was made ready.
     pub(in crate::registry) fn give(&mut self, segment: Segment) {
+        self.numbers += 1;
         self.spare = Some(segment);
     }
 
@@ -127,15 +130,31 @@ impl Journal {
     }
 
     /// Removes what a durable snapshot holds: every segment without a record after `sequence`.
-    pub(in crate::registry) fn forget(&mut self, disk: &dyn Disk, sequence: u64) {
-        if self.sequence <= sequence && self.active.as_ref().is_some_and(|active| active.end >= self.segment_bytes / 2)
-        {
+    ///
+    /// A segment that is half full or older than [`SEGMENT_KEPT`] is given up for a new one: what it says must not outlive the
+    /// tombstones that came after it.
+    pub(in crate::registry) fn forget(&mut self, disk: &dyn Disk, sequence: u64, now: BootMs) {
+        let spent = |active: &Segment| {
+            let begun = active.end > HEADER_BYTES as u64;
+            begun && (active.end >= self.segment_bytes / 2 || now.since(active.made) >= SEGMENT_KEPT)
+        };
+        if self.sequence <= sequence && self.active.as_ref().is_some_and(spent) {
             self.retire();
         }
         self.full.retain(|(segment, last)| {
             // What can not be removed now is found and removed later: replaying it again changes nothing.
-            *last > sequence || disk.remove(&segment.name).is_err()
+            let gone = || match disk.remove(&segment.name) {
+                Ok(()) => true,
+                Err(error) => error.kind() == io::ErrorKind::NotFound,
+            };
+            *last > sequence || !gone()
         });
+    }
+
+    /// Whether it holds changes for longer than they should be kept.
+    pub(in crate::registry) fn is_old(&self, now: BootMs) -> bool {
+        let old = |active: &Segment| active.end > HEADER_BYTES as u64 && now.since(active.made) >= SEGMENT_KEPT;
+        self.active.as_ref().is_some_and(old)
     }
 
     /// Writes that everything is durable, after which the last batch too is known to be whole.

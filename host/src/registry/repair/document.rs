@@ -32,7 +32,8 @@ pub(super) fn plan(disk: &dyn Disk, names: &FileNames) -> io::Result<Option<Mend
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-            return by_hand("it is too large to be a registry; move it away by hand if it is none".to_owned());
+            let message = "it is too large to be a registry; if it is none, move it away, and the latest former one is written";
+            return by_hand(message.to_owned());
         }
         Err(error) => return Err(error),
     };

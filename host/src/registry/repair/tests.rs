@@ -153,6 +153,10 @@ fn a_damaged_journal_is_kept_and_what_is_good_in_it_is_in_the_document() {
         let store = open(&disk, "w", Acknowledge::Snapshot);
         assert!(store.upsert(server("x", "1")).is_err(), "nothing is written until someone has seen to it");
         let steps = mended(&disk, false);
+        assert_eq!(step(&steps, MendingAction::AcceptJournal).state, MendingState::NeedsConsent, "{steps:?}");
+        assert!(!files(&disk).iter().any(|(name, ..)| name.contains(".kept-")), "nothing is given up unasked");
+        assert!(open(&disk, "w", Acknowledge::Snapshot).upsert(server("x", "1")).is_err());
+        let steps = mended(&disk, true);
         let accepted = step(&steps, MendingAction::AcceptJournal);
         assert!(accepted.state == MendingState::Done && accepted.details[0].starts_with("2 good"), "{steps:?}");
         assert!(files(&disk).iter().any(|(name, content, _)| name.contains(".kept-") && *content == bytes));

@@ -272,3 +272,106 @@ fn new_files_are_for_their_owner_only_and_the_mode_of_an_old_one_is_kept_and_tol
     let problems = store.snapshot().problems.join("; ");
     assert!(problems.contains("0644") && problems.contains("chmod 600"), "{problems}");
 }
+
+#[test]
+fn an_edit_that_could_not_be_settled_is_not_taken_for_dealt_with() {
+    let world = World::new();
+    let (disk, store) = eventful(&world);
+    store.upsert(entry("b", 1)).unwrap();
+    let (text, folder, full) = (world.text(), world.disk.clone(), disk.clone());
+    // Someone saves between our reading and our replacing, and then the disk is full.
+    disk.when_exchanged(move || {
+        let edited = text.replace("https://a.test/1", "https://a.test/5");
+        disk::write_new(&folder, "edited", edited.as_bytes(), None).unwrap();
+        folder.rename("edited", "servers.json").unwrap();
+        full.full.store(true, Ordering::SeqCst);
+    });
+    store.flush().unwrap_err();
+    disk.full.store(false, Ordering::SeqCst);
+    world.later(2_000);
+    store.tend();
+    assert_eq!(endpoint(&store, "a"), "/5");
+    assert!(world.text().contains("https://a.test/5") && world.text().contains("https://b.test/1"));
+}
+
+#[test]
+fn nobody_hangs_when_the_store_is_closed_while_changes_are_made() {
+    for _ in 0..20 {
+        let world = World::new();
+        let store = world.open();
+        std::thread::scope(|scope| {
+            for thread in 0..6 {
+                let store = &store;
+                scope.spawn(move || {
+                    for number in 0.. {
+                        match store.upsert(entry(&format!("t{thread}"), number)) {
+                            Ok(_) => {}
+                            Err(error) => return assert!(matches!(error, StoreError::Closed), "{error}"),
+                        }
+                    }
+                });
+            }
+            scope.spawn(|| {
+                std::thread::yield_now();
+                store.close().unwrap();
+            });
+        });
+        // What was acknowledged before the end is in the document, and no journal is left.
+        assert!(world.segments().is_empty());
+        let known: Vec<_> = store.list().iter().map(|entry| entry.json().to_owned()).collect();
+        let written: Vec<_> = world.command().list().iter().map(|entry| entry.json().to_owned()).collect();
+        assert_eq!(known, written);
+    }
+}
+
+#[test]
+fn nothing_prints_what_an_entry_says() {
+    let world = World::new();
+    let json = r#"{"name":"a","transport":"http","endpoint":"https://a.test/","headers":{"X-Key":"s3cr3t"}}"#;
+    let store = world.open();
+    store.upsert(RegistryEntry::parse(json).unwrap()).unwrap();
+    let printed = format!("{:?} {:?}", store.snapshot(), Change::put(RegistryEntry::parse(json).unwrap()));
+    assert!(printed.contains("\"a\"") && !printed.contains("s3cr3t"), "{printed}");
+}
+
+#[test]
+fn a_journal_does_not_outlive_the_tombstones_that_came_after_it() {
+    let world = World::new();
+    let store = world.open();
+    store.upsert(entry("a", 1)).unwrap();
+    store.tend();
+    world.command().remove("a").unwrap();
+    store.tend();
+    let before = world.segments();
+    world.later(3_700_000);
+    store.tend();
+    store.tend();
+    assert!(before.iter().any(|segment| !world.segments().contains(segment)), "the segment was given up");
+    world.later(31 * 24 * 3_600_000);
+    world.command().upsert(entry("b", 1)).unwrap();
+    assert!(!world.text().contains("\"name\": \"a\""), "the tombstone is gone");
+    drop(store);
+    assert_eq!(names(&world.command()), ["b"]);
+    assert_eq!(names(&world.open()), ["b"]);
+}
+
+#[test]
+fn an_editor_whose_base_is_lost_is_told_of_and_what_he_wrote_is_kept() {
+    let world = World::new();
+    let store = world.open();
+    store.upsert(entry("a", 1)).unwrap();
+    store.flush().unwrap();
+    let read = world.text();
+    for number in 2..200 {
+        store.upsert(entry("a", number)).unwrap();
+        store.flush().unwrap();
+    }
+    world.edit(&read.replace("https://a.test/1", "https://a.test/edited"));
+    store.tend();
+    assert_eq!(endpoint(&store, "a"), "/199");
+    let problems = store.snapshot().problems.join("; ");
+    assert!(problems.contains("too long ago"), "{problems}");
+    let kept = world.files(|kind| *kind == FileKind::Kept);
+    let text = disk::read(&world.disk, &kept[0], 1 << 20).unwrap().unwrap();
+    assert!(String::from_utf8(text).unwrap().contains("https://a.test/edited"));
+}
