@@ -107,7 +107,15 @@ impl FoundFile {
     }
 
     /// Takes note of a document that was put there.
-    pub(super) fn wrote(&mut self, now: BootMs, look: DiskLook, bytes: Vec<u8>, document: (u64, State, Kept)) {
+    /// Returns the bytes of the one before.
+    pub(super) fn wrote(
+        &mut self,
+        now: BootMs,
+        look: DiskLook,
+        bytes: Vec<u8>,
+        document: (u64, State, Kept),
+    ) -> Option<Vec<u8>> {
+        let former = self.bytes.take();
         let (generation, state, kept) = document;
         let problems = written_problems(&state, &kept);
         *self = Self {
@@ -121,6 +129,7 @@ impl FoundFile {
             generation,
             durable: true,
         };
+        former
     }
 
     /// Whether later documents than this one stood in its place.

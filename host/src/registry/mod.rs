@@ -55,3 +55,4 @@ pub use repair::{Mending, MendingAction, MendingState, mend, plan};
 pub use snapshot::RegistrySnapshot;
 pub use standing::{ReadOnlyReason, Standing, StoreError};
 pub use store::{Acknowledge, Store, StoreCounts, StoreOptions, StoreParts};
+pub use superseded::{FormerValue, former_values};

@@ -7,7 +7,7 @@ use super::bases::Bases;
 use super::file::Content;
 use super::settle::Settling;
 use super::standing::{ReadOnlyReason, Standing, StoreError};
-use super::store::{Core, Store, locked};
+use super::store::{Core, Shown, Store, locked};
 
 impl Store {
     /// Reads what others acknowledged up to now: a change that is made after this is above all of it.
@@ -93,7 +93,7 @@ impl Store {
             shown = self.foreign(&mut core.judge, settling, &shown, &document, FoundIn::File)?.state;
             core.file_problems = settling.file.problems();
         }
-        core.shown = Some(shown);
+        core.shown = Some(Shown::instead_of(&core.state, shown));
         Ok(())
     }
 
@@ -111,7 +111,7 @@ impl Store {
         if matches!(settling.file.content(), Content::Missing) && core.shown.is_none() {
             self.show(&settling, core)?;
         }
-        core.wants_settle |= core.tails.any() || core.shown.as_ref().is_some_and(|shown| !shown.is_empty());
+        core.wants_settle |= core.tails.any() || core.shown.as_ref().is_some_and(|shown| !shown.state.is_empty());
         if let Content::Unreadable(error) = settling.file.content() {
             tracing::error!(%error, "the registry can not be read");
             let reason = ReadOnlyReason::Unreadable { error, copy: None };

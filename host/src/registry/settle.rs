@@ -34,6 +34,10 @@ pub(super) struct Settling {
     pub(super) bases: Bases,
     /// Former documents that someone may still be writing to: who opened them before they were replaced.
     pub(super) replaced: VecDeque<(String, DiskLook)>,
+    /// Whether the document that was written last has no copy yet.
+    pub(super) untidy: bool,
+    /// A buffer for the next document.
+    spare: Vec<u8>,
     /// What was recorded last as replaced by a foreign document: its digest, and the replaced entries.
     pub(super) recorded: Option<(String, Vec<Entry>)>,
     /// The foreign documents that the document holds, or will: the digests of their bytes, the latest last.
@@ -168,7 +172,9 @@ impl Store {
         }
         let left = round.leftovers.len();
         self.remove_leftovers(&mut round, left);
-        bases::prune(&*self.disk, &self.names)?;
+        if self.options.acknowledge == Acknowledge::Snapshot {
+            self.tidy(settling);
+        }
         let damaged = self.damaged()?;
         let mut core = locked(&self.core);
         self.settled(&mut core, settling, round, waiting, began)?;
@@ -387,7 +393,8 @@ impl Store {
             let generation = settling.file.generation().max(locked(&self.core).generation).max(latest_base) + 1;
             let absorbed: Vec<String> = settling.absorbed.iter().chain(&round.absorbed).cloned().collect();
             let latest = absorbed.len().saturating_sub(ABSORBED_KEPT);
-            let bytes = state.document(generation, &absorbed[latest..], &kept);
+            let spare = std::mem::take(&mut settling.spare);
+            let bytes = state.document_in(spare, generation, &absorbed[latest..], &kept);
             let removed = state.size() - state.count();
             if bytes.len() > MAX_REGISTRY_BYTES || state.count() > MAX_SERVERS || removed > MAX_SERVERS {
                 return Err(StoreError::Full {
@@ -402,6 +409,7 @@ impl Store {
                 bytes: &bytes,
                 base: self.names.base(generation, &state.digest()),
                 copy: self.names.copy(generation, &state.digest()),
+                copied: self.options.acknowledge == Acknowledge::Snapshot,
                 temporary: temporary.clone(),
                 expected: settling.file.bytes(),
                 former: former.as_deref(),
@@ -412,7 +420,9 @@ impl Store {
                 self.metrics.registry_flush(stopwatch.elapsed());
                 self.counts.documents.fetch_add(1, Ordering::Relaxed);
                 settling.bases.remember(generation, state.clone());
-                settling.file.wrote(self.boot(), look, bytes, (generation, state, kept));
+                let former_bytes = settling.file.wrote(self.boot(), look, bytes, (generation, state, kept));
+                settling.spare = former_bytes.unwrap_or_default();
+                settling.untidy = true;
                 settling.take_over(&std::mem::take(&mut round.absorbed));
                 settling.watch(former, former_look);
                 // They are in the document, whatever comes of this round.
@@ -437,6 +447,26 @@ impl Store {
         }
         bases::prune(&*self.disk, &self.names)?;
         Err(StoreError::Contended)
+    }
+
+    /// Does what need not be done before a change is durable: a copy of the document, which stays what it is when someone
+    /// writes over the document; and former documents that are too many go.
+    pub(super) fn tidy(&self, settling: &mut Settling) {
+        if !std::mem::take(&mut settling.untidy) {
+            return;
+        }
+        let tidied = (|| {
+            if let (Content::Pristine(state), Some(bytes)) = (settling.file.content(), settling.file.bytes()) {
+                let copy = self.names.copy(settling.file.generation(), &state.digest());
+                if self.disk.look(&copy)?.is_none() {
+                    disk::write_copy(&*self.disk, &copy, bytes, settling.file.look)?;
+                }
+            }
+            bases::prune(&*self.disk, &self.names)
+        })();
+        if let Err(error) = tidied {
+            tracing::debug!(%error, "the document has no copy, or too many: the next one is tidied again");
+        }
     }
 
     /// Removes the first so many files that were left behind: they are in a durable document.

@@ -20,6 +20,8 @@ pub(super) struct NewDocument<'a> {
     pub(super) base: String,
     /// The name that a copy of it has as long as it stands in its place.
     pub(super) copy: String,
+    /// Whether it gets that copy now. Where files have no second names it does in any case.
+    pub(super) copied: bool,
     /// The name that it has until it is whole.
     pub(super) temporary: String,
     /// What is expected to stand in its place; none if nothing is.
@@ -98,7 +100,9 @@ fn keep_base(disk: &dyn Disk, new: &NewDocument<'_>) -> io::Result<bool> {
         Err(error) => return Err(error),
     };
     // Without a second name, the copy is all that is left when someone puts another document in its place.
-    let copied = if linked {
+    let copied = if linked && !new.copied {
+        return Ok(true);
+    } else if linked {
         disk::write_copy(disk, &new.copy, new.bytes, new.like)
     } else {
         disk::write_new(disk, &new.copy, new.bytes, new.like)

@@ -202,8 +202,22 @@ impl State {
 
     /// The document, as its bytes.
     pub(super) fn document(&self, generation: u64, absorbed: &[String], kept: &Kept) -> Vec<u8> {
+        self.document_in(Vec::new(), generation, absorbed, kept)
+    }
+
+    /// The same in a buffer of which only the capacity counts: large ones cost as much as filling them.
+    pub(super) fn document_in(
+        &self,
+        mut buffer: Vec<u8>,
+        generation: u64,
+        absorbed: &[String],
+        kept: &Kept,
+    ) -> Vec<u8> {
         let (extras, leftovers) = kept;
-        let mut text = String::with_capacity(self.bytes + self.entries.size() * SEPARATOR_BYTES + 4096);
+        buffer.clear();
+        // Nothing is in it that might be no text.
+        let mut text = String::from_utf8(buffer).unwrap_or_default();
+        text.reserve(self.bytes + self.entries.size() * SEPARATOR_BYTES + 4096);
         text.push_str("{\n  \"servers\": [");
         let mut first = true;
         let mut next = |text: &mut String| {

@@ -5,6 +5,7 @@
 //! themselves or are committed with others, and someone calls [`Store::tend`] again and again. The locks are taken in one
 //! order: the turn to settle, settling, then core.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -123,7 +124,7 @@ pub(super) struct Core {
     /// When a segment is to be made ready for later, if that failed.
     pub(super) segment_due: BootMs,
     /// What is shown beside what is known: a foreign document that is not settled yet, or can not be.
-    pub(super) shown: Option<State>,
+    pub(super) shown: Option<Shown>,
     /// What the document of ours that was read or written last says.
     pub(super) document: State,
     pub(super) generation: u64,
@@ -135,12 +136,7 @@ pub(super) struct Core {
 impl Core {
     /// Whether a foreign document that is not settled yet says something else about a name.
     pub(super) fn is_edited(&self, name: &str) -> bool {
-        let Some(shown) = &self.shown else { return false };
-        match (shown.get(name), self.state.get(name)) {
-            (Some(shown), Some(own)) => !shown.is_same(own),
-            (None, None) => false,
-            (Some(_), None) | (None, Some(_)) => true,
-        }
+        self.shown.as_ref().is_some_and(|shown| shown.names.contains(name))
     }
 
     /// Whether the document says all that is known, but for tombstones that are too old.
@@ -149,6 +145,26 @@ impl Core {
             || self.state.iter().all(|known| {
                 known.content.is_none() || self.document.get(&known.entry.name).is_some_and(|own| own.is_same(known))
             })
+    }
+}
+
+/// What a foreign document seems to come to, until it is settled.
+pub(super) struct Shown {
+    pub(super) state: State,
+    /// The names of which it says something else than was known.
+    pub(super) names: HashSet<String>,
+}
+
+impl Shown {
+    /// What is shown instead of what is known.
+    pub(super) fn instead_of(known: &State, state: State) -> Self {
+        let differs = |one: &State, name: &str| match (one.get(name), state.get(name)) {
+            (Some(own), Some(shown)) => !own.is_same(shown),
+            (own, shown) => own.is_some() != shown.is_some(),
+        };
+        let names = known.iter().chain(state.iter()).map(|one| one.entry.name.as_str());
+        let names = names.filter(|name| differs(known, name)).map(str::to_owned).collect();
+        Self { state, names }
     }
 }
 
@@ -330,7 +346,9 @@ impl Store {
     pub(super) fn publish(&self, core: &mut Core) {
         let state = match &core.shown {
             // Without a decision, what is known is shown.
-            Some(shown) => core.judge.join_states(shown, &core.state).map_or(core.state.clone(), |joined| joined.state),
+            Some(shown) => {
+                core.judge.join_states(&shown.state, &core.state).map_or(core.state.clone(), |joined| joined.state)
+            }
             None => core.state.clone(),
         };
         let snapshot = RegistrySnapshot {

@@ -66,6 +66,9 @@ impl Store {
         if due {
             self.settle(Edit::None)?;
         }
+        if let Ok(mut settling) = self.settling.try_lock() {
+            self.tidy(&mut settling);
+        }
         let standing = locked(&self.core).standing.clone();
         if wants_segment
             && matches!(standing.reason(), None | Some(ReadOnlyReason::Disk { .. }))
@@ -141,6 +144,7 @@ impl Store {
             core.waiting.changes > 0 || (core.wants_settle && self.options.acknowledge == Acknowledge::Journal)
         };
         let settled = if waits { self.settle(Edit::None) } else { Ok(()) };
+        self.tidy(&mut locked(&self.settling));
         let mut core = locked(&self.core);
         if core.waiting.changes == 0 {
             core.journal.remove_all(&*self.disk);

@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 
 use clap::Args;
 use cortex_mcp::edge::clock::{Clock, SystemClock};
-use cortex_mcp::registry::{Examination, Finding, RegistryPlace, Severity, examine};
+use cortex_mcp::registry::{Examination, FileNames, Finding, RegistryPlace, Severity, examine};
 use serde_json::json;
 
 use super::open::Opening;
@@ -65,6 +65,7 @@ impl Doctor {
             probe: self.probe,
         };
         findings.extend(examine(&disk, &place.file, how));
+        findings.extend(dangling(place));
         findings
     }
 }
@@ -91,6 +92,22 @@ fn where_it_is(opening: &Opening) -> (Option<RegistryPlace>, Vec<Finding>) {
             (None, vec![Finding::error("path", error.to_string(), remedy)])
         }
     }
+}
+
+/// Locks that are symbolic links to what is not there: whoever looks through a link finds nothing.
+fn dangling(place: &RegistryPlace) -> Vec<Finding> {
+    let names = FileNames::of(&place.file);
+    let locks = [("writers-lock", names.lock()), ("legacy-lock", names.legacy_lock())];
+    let is_dangling = |name: &str| {
+        let path = place.folder.join(name);
+        path.is_symlink() && !path.exists()
+    };
+    let dangling = locks.into_iter().filter(|(_, name)| is_dangling(name));
+    let told = |(check, name): (&'static str, String)| {
+        let message = "it is a symbolic link that leads nowhere, and nobody can write the registry";
+        Finding::error(check, message, "remove it by hand (`rm`)").of(&name)
+    };
+    dangling.map(told).collect()
 }
 
 /// Whether this user may write the folder. Asked, not tried.

@@ -41,6 +41,9 @@ pub(super) struct Export {
 
 impl Export {
     pub(super) fn run(self, output: Output, opening: &Opening) -> Result<Exit, CommandError> {
+        if let Some(path) = &self.output {
+            output_file::refuse_own(path, opening)?;
+        }
         let snapshot = opening.to_read()?.snapshot();
         let exit = partly(output, &snapshot);
         if exit == Exit::Failed

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::add::parsed;
-use super::open::{Opening, read_input};
+use super::open::{Opening, read_input, tell as say};
 use super::show::{masked, target};
 use crate::cli::error::{CommandError, Exit};
 use crate::cli::output::{Output, Tone, shorten};
@@ -28,7 +28,7 @@ use crate::cli::output::{Output, Tone, shorten};
 
 `${VAR}`, `${VAR:-default}` and `${env:VAR}` in a client's file are replaced by this command's environment.
 
-Exit codes: 0 all imported, 1 none, 3 some were skipped.")]
+Exit codes: 0 all imported, 1 none, 3 some were skipped or could not be taken.")]
 pub(super) struct Import {
     /// The file; `-` is stdin.
     file: PathBuf,
@@ -87,7 +87,7 @@ impl Import {
             tell(output, &preview, &rows, self.dry_run);
         }
         if !self.dry_run {
-            apply(&store, &mut rows, changes)?;
+            apply(output, &store, &mut rows, changes)?;
         }
         let count = |action| rows.iter().filter(|row| row.action == action).count();
         let skipped = count(Action::Skipped);
@@ -175,20 +175,41 @@ fn skip(name: Option<String>, code: &'static str, reason: String) -> Row {
     Row { name, action: Action::Skipped, transport: None, target: None, code, reason, notes: Vec::new() }
 }
 
-/// Makes the changes together. One that another program came before becomes skipped.
-fn apply(store: &Arc<Store>, rows: &mut [Row], changes: Vec<(usize, Change)>) -> Result<(), CommandError> {
+/// Makes the changes together. One that is not taken becomes skipped, and says why; an error is one only if nothing was
+/// done.
+fn apply(
+    output: Output,
+    store: &Arc<Store>,
+    rows: &mut [Row],
+    changes: Vec<(usize, Change)>,
+) -> Result<(), CommandError> {
     let (places, changes): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
-    for (place, answer) in places.into_iter().zip(store.change_all(changes)) {
-        match answer {
-            Ok(_) => {}
-            Err(error @ (StoreError::Exists { .. } | StoreError::Full { .. } | StoreError::Overruled { .. })) => {
-                let row = &mut rows[place];
-                (row.action, row.reason) = (Action::Skipped, Some(format!("was not taken: {error}")));
-            }
-            Err(error) => return Err(error.into()),
+    let answers = store.change_all(changes);
+    let closed = store.close();
+    let is_any_done = answers.iter().any(Result::is_ok);
+    for (place, answer) in places.into_iter().zip(answers) {
+        let Err(error) = answer else { continue };
+        let is_its_own =
+            matches!(error, StoreError::Exists { .. } | StoreError::Full { .. } | StoreError::Overruled { .. });
+        let error = CommandError::from(error);
+        if !is_its_own && !is_any_done {
+            return Err(error);
         }
+        let row = &mut rows[place];
+        let reason = format!("was not taken: {error}");
+        if !output.is_json() {
+            say(format_args!("{} {reason}", row.name.as_deref().unwrap_or_default()));
+        }
+        (row.action, row.code, row.reason) = (Action::Skipped, Some(error.class()), Some(reason));
     }
-    Ok(store.close()?)
+    match closed {
+        Err(error) if is_any_done => {
+            // What was taken is in the file already.
+            say(format_args!("the registry was not closed in good order: {error}"));
+            Ok(())
+        }
+        other => Ok(other?),
+    }
 }
 
 fn tell(output: Output, preview: &Preview, rows: &[Row], is_dry: bool) {

@@ -6,6 +6,7 @@
 mod add;
 mod doctor;
 mod export;
+mod former;
 mod get;
 mod import;
 mod journal;
@@ -74,6 +75,8 @@ enum Command {
     Repair(repair::Repair),
     /// Reads the journals.
     Journal(journal::Journal),
+    /// Lists the values that edits of other programs replaced.
+    Former(former::Former),
 }
 
 impl RegistryCommand {
@@ -90,6 +93,7 @@ impl RegistryCommand {
             Command::Doctor(command) => command.run(*output, &opening),
             Command::Repair(command) => command.run(*output, &opening),
             Command::Journal(command) => command.run(*output, &opening),
+            Command::Former(command) => command.run(*output, &opening),
         }
     }
 }

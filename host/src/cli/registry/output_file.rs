@@ -2,14 +2,33 @@
 //! said.
 
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use cortex_mcp::edge::disk::{self, Disk, SystemDisk};
 use cortex_mcp::edge::entropy::{Entropy, SystemEntropy};
-use cortex_mcp::registry::RegistryPlace;
+use cortex_mcp::registry::{FileNames, RegistryPlace};
 
-use super::open::in_file;
+use super::open::{Opening, in_file};
 use crate::cli::error::CommandError;
+
+/// Refuses a path that leads to the registry's file, or to a name beside it that means something to the registry.
+pub(super) fn refuse_own(path: &Path, opening: &Opening) -> Result<(), CommandError> {
+    let (place, own) = (RegistryPlace::of(path).map_err(in_file(path))?, opening.place()?);
+    let folder =
+        |place: &RegistryPlace| std::fs::metadata(&place.folder).map(|folder| (folder.dev(), folder.ino())).ok();
+    // A folder that is not there is neither.
+    let is_beside = folder(&place).is_some_and(|there| folder(&own) == Some(there));
+    if is_beside && FileNames::of(&own.file).kind(&place.file).is_some() {
+        let message = format!(
+            "{} is a file of the registry itself; choose another name or folder (what is to be in the registry comes \
+             there with `cortex-mcp registry import`)",
+            path.display()
+        );
+        return Err(CommandError::Usage(message));
+    }
+    Ok(())
+}
 
 /// Writes a file, mode 0600.
 pub(super) fn write(path: &Path, bytes: &[u8], force: bool) -> Result<(), CommandError> {

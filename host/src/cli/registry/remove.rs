@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 use cortex_mcp::registry::{Change, Outcome, StoreError};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::open::{Opening, tell};
 use crate::cli::error::{CommandError, Exit};
@@ -16,7 +16,7 @@ use crate::cli::output::Output;
   cortex-mcp registry remove wiki
   cortex-mcp registry remove wiki files --if-present
 
-Exit codes: 0 removed, 1 there is none of them, 3 some of them are not there.")]
+Exit codes: 0 removed, 1 none was removed, 3 some of them are not there or could not be removed.")]
 pub(super) struct Remove {
     /// The servers' names.
     #[arg(required = true, value_name = "NAME")]
@@ -32,24 +32,35 @@ impl Remove {
         let store = opening.to_write()?;
         let names: Vec<String> = self.names.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         let change = |name: &String| if self.if_present { Change::remove(name) } else { Change::remove_existing(name) };
-        let (mut removed, mut missing) = (Vec::new(), Vec::new());
+        let (mut removed, mut missing, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for (name, answer) in names.iter().zip(store.change_all(names.iter().map(change).collect())) {
             match answer {
                 Ok(done) if done.outcome == Outcome::Removed => removed.push(name),
                 Ok(_) => missing.push(name),
                 Err(StoreError::Missing { .. }) if names.len() > 1 => missing.push(name),
-                Err(error) => return Err(error.into()),
+                Err(error) => failed.push((name, CommandError::from(error))),
             }
         }
-        store.close()?;
-        let ok = missing.is_empty() || self.if_present;
-        output.value(&json!({ "ok": ok, "removed": removed, "missing": missing }));
+        let closed = store.close();
+        if removed.is_empty() && !failed.is_empty() {
+            // Nothing was done: the first error is all there is to tell.
+            return Err(failed.swap_remove(0).1);
+        }
+        if let Err(error) = &closed {
+            // What was removed is so in the file already.
+            tell(format_args!("the registry was not closed in good order: {error}"));
+        }
+        let ok = (missing.is_empty() || self.if_present) && failed.is_empty() && closed.is_ok();
+        output.value(&told(ok, &removed, &missing, &failed));
         for name in &removed {
             output.line(format_args!("removed {name}"));
         }
         if !output.is_json() && !ok {
-            for name in &missing {
+            for name in missing.iter().filter(|_| !self.if_present) {
                 tell(format_args!("there is no server {name:?} in the registry"));
+            }
+            for (name, error) in &failed {
+                tell(format_args!("{name:?} could not be removed: {error}"));
             }
         }
         Ok(match (ok, removed.is_empty()) {
@@ -58,4 +69,11 @@ impl Remove {
             (false, false) => Exit::Partly,
         })
     }
+}
+
+/// What was done, for machines.
+fn told(ok: bool, removed: &[&String], missing: &[&String], failed: &[(&String, CommandError)]) -> Value {
+    let error = |(name, error): &(&String, CommandError)| json!({ "name": name, "class": error.class(), "message": error.to_string() });
+    let failed: Vec<_> = failed.iter().map(error).collect();
+    json!({ "ok": ok, "removed": removed, "missing": missing, "failed": failed })
 }

@@ -13,8 +13,9 @@ use super::open::{Opening, in_file};
 use crate::cli::error::{CommandError, Exit};
 use crate::cli::output::{Output, Tone};
 
-/// Mends what the doctor reports as mendable: permissions, forgotten locks, what ended programs left, damaged journals,
-/// and, with --yes, a file that can not be read. The only copy of anything is never removed.
+/// Mends what the doctor reports as mendable: permissions, owners, forgotten locks, what ended programs left,
+/// and, with --yes, a file that can not be read and the loss in a damaged journal. The only copy of anything is never
+/// removed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cortex-mcp registry repair --dry-run
@@ -22,7 +23,8 @@ use crate::cli::output::{Output, Tone};
   cortex-mcp registry repair --yes
 
 A file that can not be read is kept as servers.json.bad-..., and a new one is written of what can be had: the entries
-of it that are whole, the latest former file, and all journals. Without --yes that is only told.
+of it that are whole, the latest former file, and all journals. A journal in which acknowledged changes are damaged is
+kept as servers.json.kept-..., and given up but for what is good in it. Without --yes both are only told.
 
 Exit codes: 0 nothing is left to mend, 1 nothing could be mended, 3 something is left.")]
 pub(super) struct Repair {
@@ -30,7 +32,7 @@ pub(super) struct Repair {
     #[arg(long)]
     dry_run: bool,
 
-    /// Also replace a file that can not be read.
+    /// Also replace a file that can not be read, and give up what is lost in damaged journals.
     #[arg(long)]
     yes: bool,
 }

@@ -32,7 +32,8 @@ pub(super) fn plan(disk: &dyn Disk, names: &FileNames) -> io::Result<Option<Mend
         Ok(Some(bytes)) => bytes,
         Ok(None) => return Ok(None),
         Err(error) if error.kind() == io::ErrorKind::FileTooLarge => {
-            let message = "it is too large to be a registry; if it is none, move it away, and the latest former one is written";
+            let message =
+                "it is too large to be a registry; if it is none, move it away, and the latest former one is written";
             return by_hand(message.to_owned());
         }
         Err(error) => return Err(error),
@@ -124,6 +125,7 @@ pub(super) fn rewrite(store: &Arc<Store>, mut step: Mending) -> Result<Option<Me
         bytes: &document,
         base: store.names.base(generation, &state.digest()),
         copy: store.names.copy(generation, &state.digest()),
+        copied: true,
         temporary: temporary.clone(),
         expected: Some(&bytes),
         former: None,

@@ -365,6 +365,7 @@ fn an_editor_whose_base_is_lost_is_told_of_and_what_he_wrote_is_kept() {
     for number in 2..200 {
         store.upsert(entry("a", number)).unwrap();
         store.flush().unwrap();
+        store.tend();
     }
     world.edit(&read.replace("https://a.test/1", "https://a.test/edited"));
     store.tend();
