@@ -209,6 +209,53 @@ fn a_lock_that_an_old_tool_left_is_told_and_removed_and_holds_nobody_up() {
     says(&finding(&installation, "legacy-lock", 0), "warning", "has held its lock", "end that tool");
 }
 
+#[test]
+fn a_lock_that_is_a_folder_or_a_link_that_leads_nowhere_is_told() {
+    let (installation, _) = with_file(r#"{"servers":[]}"#);
+    let lock = folder(&installation).join("servers.json.lock");
+    std::fs::create_dir(&lock).unwrap();
+    says(&finding(&installation, "legacy-lock", 0), "warning", "no regular file", "rmdir");
+    std::fs::remove_dir(&lock).unwrap();
+    symlink("nowhere", &lock).unwrap();
+    says(&finding(&installation, "legacy-lock", 1), "error", "leads nowhere", "remove it");
+    assert_eq!(parsed(&installation, &["repair"], 0)["steps"], serde_json::json!([]));
+    assert!(lock.is_symlink(), "that is for people");
+}
+
+#[test]
+fn a_lock_of_another_user_in_ones_folder_is_an_error_and_is_given_back_by_who_may() {
+    if !rustix::process::geteuid().is_root() {
+        let _ = writeln!(std::io::stdout(), "SKIPPED: a file of another user: giving files away needs root");
+        return;
+    }
+    let (installation, _) = with_file(r#"{"servers":[]}"#);
+    parsed(&installation, &["add", "a", "https://a"], 0);
+    let lock = folder(&installation).join("servers.json.flock");
+    std::os::unix::fs::chown(&lock, Some(4_711), Some(4_711)).unwrap();
+    let told = finding(&installation, "file-owner", 1);
+    says(&told, "error", "belongs to the user 4711", "chown 0");
+    assert_eq!((&told["file"], &told["mendable"]), (&"servers.json.flock".into(), &true.into()));
+    let repaired = parsed(&installation, &["repair"], 0);
+    assert_eq!(repaired["steps"][0]["action"], "change-owner", "{repaired}");
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&lock.metadata().unwrap()), 0);
+    assert_eq!(finding(&installation, "file-owner", 0)["severity"], "ok");
+}
+
+#[test]
+fn a_damaged_journal_is_given_up_only_if_that_is_said() {
+    let (installation, _) = with_file(r#"{"servers":[]}"#);
+    let name = "servers.json.damaged-w-000001-00000000000000ab";
+    let path = PathBuf::from(installation.file(&format!("home/mcp/{name}"), "x"));
+    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+    says(&finding(&installation, "journal-damaged", 1), "error", "damaged", "registry repair --yes");
+    let planned = parsed(&installation, &["repair"], 1);
+    assert_eq!((&planned["ok"], &planned["steps"][0]["state"]), (&false.into(), &"needs-consent".into()), "{planned}");
+    assert!(path.exists());
+    let accepted = parsed(&installation, &["repair", "--yes"], 0);
+    assert_eq!(accepted["steps"][0]["action"], "accept-journal", "{accepted}");
+    assert!(!path.exists());
+}
+
 /// A file system of its own for a registry, for those who may mount one.
 struct Mounted {
     installation: Installation,

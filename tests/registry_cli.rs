@@ -19,8 +19,20 @@ use processes::installation::finish;
 use processes::{Finished, Installation};
 use serde_json::{Value, json};
 
-const COMMANDS: [&str; 11] =
-    ["list", "get", "add", "remove", "import", "export", "snippet", "doctor", "repair", "journal", "journal dump"];
+const COMMANDS: [&str; 12] = [
+    "list",
+    "get",
+    "add",
+    "remove",
+    "import",
+    "export",
+    "snippet",
+    "doctor",
+    "repair",
+    "journal",
+    "journal dump",
+    "former",
+];
 
 fn registry(installation: &Installation, arguments: &[&str]) -> Finished {
     installation.run(&[&["registry"], arguments].concat())
@@ -163,7 +175,7 @@ fn a_server_is_added_listed_shown_replaced_and_removed() {
     assert_eq!(parsed(&installation, &["add", "files", "--", "other"], 1)["error"]["class"], "exists");
     assert_eq!(parsed(&installation, &["add", "files", "https://b", "--overwrite"], 0)["outcome"], "updated");
     let gone = parsed(&installation, &["remove", "files", "socket", "files"], 0);
-    assert_eq!(gone, json!({ "ok": true, "removed": ["files", "socket"], "missing": [] }));
+    assert_eq!(gone, json!({ "ok": true, "removed": ["files", "socket"], "missing": [], "failed": [] }));
     assert_eq!(parsed(&installation, &["remove", "files"], 1)["error"]["class"], "not-found");
     let partly = parsed(&installation, &["remove", "Wiki.Data", "files"], 3);
     assert_eq!((&partly["removed"], &partly["missing"]), (&json!(["Wiki.Data"]), &json!(["files"])));
@@ -188,11 +200,12 @@ fn an_entry_from_stdin_keeps_its_spelling() {
 #[test]
 fn reading_writes_nothing_not_even_a_folder() {
     let installation = Installation::new();
-    let reading: [&[&str]; 7] = [
+    let reading: [&[&str]; 8] = [
         &["list"],
         &["get", "a"],
         &["export"],
         &["journal", "dump"],
+        &["former"],
         &["doctor"],
         &["repair", "--dry-run"],
         &["snippet", "cursor"],
@@ -308,6 +321,62 @@ fn an_export_comes_back_as_it_was_and_its_file_is_its_owners_alone() {
     assert!(snippet.stdout.contains("http://127.0.0.1:8420/mcp"), "{snippet:?}");
 }
 
+#[test]
+fn an_export_over_a_file_of_the_registry_is_refused() {
+    let installation = Installation::new();
+    parsed(&installation, &["add", "a", "https://a"], 0);
+    let link = installation.folder().join("link.json");
+    std::os::unix::fs::symlink(folder(&installation).join("servers.json"), &link).unwrap();
+    let before = files(&installation);
+    let beside = |name: &str| folder(&installation).join(name).to_str().unwrap().to_owned();
+    for path in [
+        beside("servers.json"),
+        beside("servers.json.flock"),
+        beside("../mcp/servers.json.superseded"),
+        link.to_str().unwrap().to_owned(),
+    ] {
+        let refused = parsed(&installation, &["export", "--output", &path, "--force"], 2);
+        assert_eq!(refused["error"]["class"], "usage", "{path}: {refused}");
+        assert_eq!(files(&installation), before, "{path}");
+    }
+    parsed(&installation, &["export", "--output", &beside("backup.json")], 0);
+}
+
+#[test]
+fn a_removal_that_fails_in_part_tells_what_was_done() {
+    let installation = Installation::new();
+    for name in ["a", "b"] {
+        parsed(&installation, &["add", name, "https://a"], 0);
+    }
+    let said = parsed(&installation, &["remove", "a", "no name", "b", "c"], 3);
+    assert_eq!((&said["removed"], &said["missing"]), (&json!(["a", "b"]), &json!(["c"])), "{said}");
+    assert_eq!((&said["failed"][0]["name"], &said["failed"][0]["class"]), (&json!("no name"), &json!("name")));
+    assert_eq!(parsed(&installation, &["list"], 0)["servers"], json!([]));
+    assert_eq!(parsed(&installation, &["remove", "no name"], 2)["error"]["class"], "name", "nothing was done");
+}
+
+#[test]
+fn what_an_edit_by_hand_replaced_is_listed_and_can_be_had_back() {
+    let installation = Installation::new();
+    parsed(&installation, &["add", "a", "https://a/former", "--header", "X=s3cr3t"], 0);
+    let path = folder(&installation).join("servers.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("former", "by-hand")).unwrap();
+    assert_eq!(parsed(&installation, &["former"], 0), json!({ "former": [], "torn": 0 }));
+    parsed(&installation, &["add", "b", "https://b"], 0);
+    let listed = parsed(&installation, &["former", "a"], 0);
+    let entry = &listed["former"][0]["entry"];
+    assert_eq!((&entry["headers"]["X"], listed["former"][0]["at"].is_u64()), (&json!("***"), true), "{listed}");
+    let text = registry(&installation, &["former"]).stdout;
+    assert!(text.contains("https://a/former") && !text.contains("s3cr3t"), "{text}");
+    assert!(registry(&installation, &["former", "--reveal"]).stdout.contains("s3cr3t"));
+    assert_eq!(parsed(&installation, &["former", "b"], 1)["former"], json!([]));
+    let entry = parsed(&installation, &["former", "a", "--reveal"], 0)["former"][0]["entry"].to_string();
+    let back = with_input(&installation, &["add", "--from-json", "-", "--overwrite"], &entry);
+    assert_eq!(back.code, Some(0), "{back:?}");
+    assert_eq!(parsed(&installation, &["get", "a"], 0)["endpoint"], "https://a/former");
+}
+
 const CANARIES: [&str; 8] = [
     "canary-header",
     "canary-env",
@@ -347,6 +416,7 @@ fn no_secret_is_told_unless_that_is_asked_for() {
             &["get", "program"],
             &["export", "--format", "codex"],
             &["journal", "dump"],
+            &["former"],
             &["doctor"],
             &["repair", "--dry-run"],
         ] {

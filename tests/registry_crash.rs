@@ -16,8 +16,7 @@ use std::time::Instant;
 
 use cortex_mcp::edge::disk::{self, Disk};
 use cortex_mcp::registry::{Acknowledge, Outcome};
-use registry_world::editor::Edit;
-use registry_world::folder::{Folder, Process, all, at_every_end};
+use registry_world::folder::{Folder, Process, all, at_every_end, cut_in};
 use registry_world::machines::Machine;
 use registry_world::script::{SCRIPT, at_each, natures, option, say};
 use registry_world::{Counts, FILE, World, content, open, said};
@@ -185,18 +184,24 @@ fn a_change_after_an_edit_by_hand_hides_nothing_and_removes_what_it_says() {
 
 #[test]
 fn an_edit_of_an_older_document_loses_no_later_change() {
-    let folder = Folder::new(Nature::default());
-    folder.command("b", 1);
-    let mut edit = folder.editor();
-    folder.command("b", 2);
-    folder.command("c", 3);
-    edit.set("f", Some(4));
-    folder.save(&edit);
-    // Nobody is there who remembers; the folder does.
-    let store = folder.open(Acknowledge::Journal);
-    assert_eq!(said(&store.snapshot()), all(&[("b", 2), ("c", 3), ("f", 4)]));
-    store.flush().unwrap();
-    assert_eq!(said(&store.snapshot()), all(&[("b", 2), ("c", 3), ("f", 4)]));
+    for in_place in [false, true] {
+        let folder = Folder::new(Nature::default());
+        folder.command("b", 1);
+        let mut edit = folder.editor();
+        folder.command("b", 2);
+        folder.command("c", 3);
+        edit.set("f", Some(4));
+        if in_place {
+            edit.save_in_place(&folder.disk, FILE).unwrap();
+        } else {
+            folder.save(&edit);
+        }
+        // Nobody is there who remembers; the folder does.
+        let store = folder.open(Acknowledge::Journal);
+        assert_eq!(said(&store.snapshot()), all(&[("b", 2), ("c", 3), ("f", 4)]), "in place: {in_place}");
+        store.flush().unwrap();
+        assert_eq!(said(&store.snapshot()), all(&[("b", 2), ("c", 3), ("f", 4)]), "in place: {in_place}");
+    }
 }
 
 #[test]
@@ -360,28 +365,6 @@ fn the_journal_of_a_writer_that_lives_is_left_to_it() {
     one.disk.kill();
     two.disk.kill();
     assert_eq!(folder.says(), all(&[("a", 3), ("b", 2)]));
-}
-
-/// A document, a process that is about to write another, and an editor who saves just before the two are exchanged.
-fn cut_in() -> (Folder, (Process, Arc<AtomicBool>)) {
-    let ready = || {
-        let folder = Folder::new(Nature::default());
-        folder.command("a", 1);
-        let process = folder.process();
-        process.store.upsert(content("b", 2)).unwrap();
-        (folder, process)
-    };
-    let (dry, process) = ready();
-    let exchange = dry.call_within(&["Exchange"], || process.store.flush().unwrap());
-    let (folder, process) = ready();
-    let (disk, saved) = (folder.disk.process(), Arc::new(AtomicBool::new(false)));
-    let save = saved.clone();
-    folder.disk.before(exchange, move || {
-        let Ok(Some(mut edit)) = Edit::begin(&disk, FILE) else { return };
-        edit.set("f", Some(3));
-        save.store(edit.save(&disk, FILE, "editing").is_ok(), Ordering::Relaxed);
-    });
-    (folder, (process, saved))
 }
 
 #[test]

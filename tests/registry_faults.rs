@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use cortex_mcp::registry::{Acknowledge, ReadOnlyReason, StoreError};
 use registry_world::clock::HandClock;
+use registry_world::folder::{Folder, all, cut_in};
 use registry_world::script::{SCRIPT, at_each, natures, say};
 use registry_world::{World, content, open, policy, said};
 use support::crash_disk::{CrashDisk, Fault, Nature};
@@ -146,4 +147,57 @@ fn a_folder_that_can_not_be_written_is_read_and_says_so() {
     store.tend();
     store.upsert(content("a", 2)).unwrap();
     assert_eq!(said(&store.snapshot())["a"], 2);
+}
+
+#[test]
+fn a_commit_whose_sync_fails_is_not_synced_again_and_is_durable_elsewhere_if_acknowledged() {
+    let ready = || {
+        let folder = Folder::new(Nature::default());
+        let process = folder.process();
+        process.store.upsert(content("a", 1)).unwrap();
+        (folder, process)
+    };
+    let (dry, process) = ready();
+    let sync = dry.call_within(&["SyncFile"], || drop(process.store.upsert(content("a", 2)).unwrap()));
+    for (seed, fault) in (0..12).flat_map(|seed| [(seed, Fault::Eio), (seed, Fault::Enospc)]) {
+        let (folder, process) = ready();
+        folder.disk.fail_at(sync, fault);
+        process.store.upsert(content("a", 2)).unwrap();
+        assert_eq!((folder.disk.hits(), folder.disk.resyncs()), (1, 0), "{fault:?}");
+        assert_eq!(folder.after(seed).says(), all(&[("a", 2)]), "{fault:?}, future {seed}");
+    }
+}
+
+/// The calls of who writes a document into which an editor cuts in, from the exchange on.
+fn calls_after_the_editor() -> std::ops::RangeInclusive<u64> {
+    let (dry, (process, _)) = cut_in();
+    let exchange = dry.call_within(&["Exchange"], || process.store.flush().unwrap());
+    exchange..=dry.disk.operations()
+}
+
+#[test]
+fn an_edit_that_was_swapped_out_survives_the_failure_of_who_did_it() {
+    for (call, fault) in calls_after_the_editor().flat_map(|call| Fault::ALL.map(|fault| (call, fault))) {
+        for (lasting, next) in [(false, false), (false, true), (true, false), (true, true)] {
+            let (folder, (process, saved)) = cut_in();
+            match lasting {
+                true => folder.disk.fail_from(call, fault),
+                false => folder.disk.fail_at(call, fault),
+            }
+            drop(process.store.flush());
+            folder.disk.heal();
+            assert!(saved.load(Ordering::Relaxed), "the editor comes first");
+            let expected = all(&[("a", 1), ("b", 2), ("f", 3)]);
+            let told = format!("{fault:?} at call {call}, lasting: {lasting}, seen by the next one: {next}");
+            if next {
+                process.disk.kill();
+            } else {
+                folder.pass(61_000);
+                process.store.flush().unwrap();
+                assert_eq!(said(&process.store.snapshot()), expected, "{told}");
+                process.store.close().unwrap();
+            }
+            assert_eq!(folder.says(), expected, "{told}");
+        }
+    }
 }

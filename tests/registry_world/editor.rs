@@ -48,9 +48,11 @@ impl Edit {
         Ok(Some(Self { document }))
     }
 
-    /// Whether what was opened says which document it is.
+    /// Whether what was opened says which document it is, and is as its writer left it. Who takes back what an editor before
+    /// him did puts an older document back as it was: nobody can tell what he means.
     pub(crate) fn is_based(&self) -> bool {
-        self.document.get("generation").is_some()
+        let servers = self.document["servers"].as_array().unwrap();
+        self.document.get("generation").is_some() && servers.iter().all(|server| server.get("rev").is_some())
     }
 
     /// Whether the document has a name.
@@ -82,12 +84,14 @@ impl Edit {
         disk.sync()
     }
 
-    /// Writes it over what is there, as editors do that keep the file: not durable, and torn by a crash.
+    /// Writes it over what is there, as editors do that keep the file, and durably in the end: a crash meanwhile tears it.
     pub(crate) fn save_in_place(&self, disk: &dyn Disk, file: &str) -> io::Result<()> {
-        let bytes = serde_json::to_vec_pretty(&self.document).unwrap();
-        match disk.open(file)? {
-            Some(open) => disk::write_all_at(&*open, 0, &bytes),
-            None => Ok(()),
-        }
+        let mut bytes = serde_json::to_vec_pretty(&self.document).unwrap();
+        let Some(open) = disk.open(file)? else { return Ok(()) };
+        // Nothing of what was there is left, were it longer.
+        let length = usize::try_from(open.look()?.length).unwrap_or(0);
+        bytes.resize(bytes.len().max(length), b'\n');
+        disk::write_all_at(&*open, 0, &bytes)?;
+        open.sync_all()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use cortex_mcp::edge::disk::Disk;
 use cortex_mcp::policy::Policy;
@@ -156,6 +157,28 @@ pub(crate) fn at_every_end<T>(
         act(&folder, &there);
         (0..FUTURES).for_each(|seed| check(&folder.after(seed), &there));
     }
+}
+
+/// A document, a process that is about to write another, and an editor who saves just before the two are exchanged.
+pub(crate) fn cut_in() -> (Folder, (Process, Arc<AtomicBool>)) {
+    let ready = || {
+        let folder = Folder::new(Nature::default());
+        folder.command("a", 1);
+        let process = folder.process();
+        process.store.upsert(content("b", 2)).unwrap();
+        (folder, process)
+    };
+    let (dry, process) = ready();
+    let exchange = dry.call_within(&["Exchange"], || process.store.flush().unwrap());
+    let (folder, process) = ready();
+    let (disk, saved) = (folder.disk.process(), Arc::new(AtomicBool::new(false)));
+    let save = saved.clone();
+    folder.disk.before(exchange, move || {
+        let Ok(Some(mut edit)) = Edit::begin(&disk, FILE) else { return };
+        edit.set("f", Some(3));
+        save.store(edit.save(&disk, FILE, "editing").is_ok(), Ordering::Relaxed);
+    });
+    (folder, (process, saved))
 }
 
 /// What a registry says.

@@ -109,6 +109,9 @@ struct Running<M> {
     writer: String,
 }
 
+/// A document that a foreign editor has open, on which machine, and what was afloat when it was opened.
+type OpenEdit<M> = (M, Edit, Vec<(String, ledger::Value)>);
+
 /// A world.
 pub(crate) struct World<M: Machine> {
     root: M,
@@ -118,7 +121,7 @@ pub(crate) struct World<M: Machine> {
     running: Vec<Running<M>>,
     /// What a foreign editor has open, and what foreign editors wrote before that nobody had dealt with: to who
     /// compares it with its base, that is a part of this edit.
-    edit: Option<(M, Edit, Vec<(String, ledger::Value)>)>,
+    edit: Option<OpenEdit<M>>,
     dice: Dice,
     processes: u32,
     temporaries: u32,

@@ -367,7 +367,11 @@ impl Examining<'_> {
     fn copies(&mut self) -> io::Result<()> {
         for (check, kind, what) in [
             ("quarantined", FileKind::Quarantined, "a copy of a document that could not be read"),
-            ("kept-journals", FileKind::Kept, "a damaged journal that someone has seen to"),
+            (
+                "kept-journals",
+                FileKind::Kept,
+                "a damaged journal, or a foreign document of which not all could be taken up,",
+            ),
         ] {
             let names = self.named(&kind)?;
             if names.is_empty() {

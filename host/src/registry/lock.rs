@@ -3,8 +3,8 @@
 //! Writers that cooperate lock a file that is never renamed; it is free as soon as its holder ends, however it ends. The
 //! old tools make `servers.json.lock` and remove it; while we write, that name leads to our lock file, so that they wait,
 //! and so that we know our own if a crash leaves it behind. What they left behind is taken over when it is too old to be
-//! in use; a folder of that name, which is how others lock, is honoured as long and then left alone. Nothing is ever waited
-//! for without end.
+//! in use; a folder of that name, which is how others lock, is honoured as long and then left alone. Nothing is ever
+//! waited for without end.
 
 use std::io;
 use std::sync::Arc;
@@ -38,8 +38,15 @@ pub enum LockError {
         file: LegacyLock,
     },
     /// The disk.
-    #[error("the registry can not be locked: {0}; check that its folder can be written to")]
+    #[error("the registry can not be locked: {0}; {advice}", advice = advice(.0))]
     Disk(#[from] io::Error),
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "free some space",
+        _ => "check that its folder and its .flock can be written to: `cortex-mcp registry doctor` tells more",
+    }
 }
 
 /// What has the name of the lock of the old tools. Its display form is a sentence that says what to do.
@@ -54,8 +61,8 @@ pub enum LegacyLock {
     File(String),
     /// A folder, as npm's proper-lockfile makes it.
     #[error(
-        "another program holds the folder {0}, and renews it; end that program. Nothing here removes it: if nobody renews \
-         it for {seconds} seconds, it is passed over",
+        "another program holds the folder {0}, and renews it; end that program. Nothing here removes it: if nobody \
+         renews it for {seconds} seconds, it is passed over",
         seconds = LEGACY_LOCK_STALE.as_secs()
     )]
     Folder(String),
@@ -120,8 +127,8 @@ impl Drop for WriterLock {
     }
 }
 
-/// Takes the lock of the old tools, and tells its name, which is to be removed; none if what has it is passed over. `own` is
-/// the file of our lock.
+/// Takes the lock of the old tools, and tells its name, which is to be removed; none if what has it is passed over.
+/// `own` is the file of our lock.
 fn take_legacy(
     disk: &dyn Disk,
     names: &FileNames,

@@ -67,6 +67,7 @@ fn report(result: Result<(), StoreError>) {
     result.unwrap_or_else(|error| fail(&error));
 }
 
+#[expect(clippy::print_stderr, reason = "it is a process of its own, and this is where its errors go")]
 fn fail(error: &StoreError) -> ! {
     eprintln!("error: {error}");
     std::process::exit(1);

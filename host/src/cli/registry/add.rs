@@ -125,8 +125,10 @@ impl Add {
         let entry = RegistryEntry::parse(&text).map_err(cortex_mcp::registry::StoreError::from)?;
         let store = opening.to_write()?;
         let name = entry.name.clone();
-        let added = store.change(if self.overwrite { Change::put(entry) } else { Change::put_new(entry) })?;
-        store.close()?;
+        let added = store.change(if self.overwrite { Change::put(entry) } else { Change::put_new(entry) });
+        let closed = store.close();
+        let added = added?;
+        closed?;
         output.value(&json!({ "ok": true, "added": name, "source": source, "outcome": added.outcome }));
         let outcome = serde_json::to_value(added.outcome).unwrap_or_default();
         output.line(format_args!("{} {name}", outcome.as_str().unwrap_or_default()));

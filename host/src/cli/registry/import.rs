@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use cortex_mcp::config::Environment;
 use cortex_mcp::registry::formats::{ImportFormat, MAX_IMPORT_BYTES, Note, Preview, Proposed, import};
-use cortex_mcp::registry::{Change, RegistryEntry, Store, StoreError};
+use cortex_mcp::registry::{Acknowledged, Change, RegistryEntry, Store, StoreError};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -86,14 +86,12 @@ impl Import {
         if !output.is_json() {
             tell(output, &preview, &rows, self.dry_run);
         }
-        if !self.dry_run {
-            apply(output, &store, &mut rows, changes)?;
-        }
+        let is_in_order = self.dry_run || apply(output, &store, &mut rows, changes)?;
         let count = |action| rows.iter().filter(|row| row.action == action).count();
         let skipped = count(Action::Skipped);
         let taken = rows.len() - skipped;
         output.value(&json!({
-            "ok": skipped == 0, "dryRun": self.dry_run, "format": preview.format.as_str(),
+            "ok": skipped == 0 && is_in_order, "dryRun": self.dry_run, "format": preview.format.as_str(),
             "created": count(Action::Created), "updated": count(Action::Updated),
             "unchanged": count(Action::Unchanged), "skipped": skipped, "servers": rows,
             "notes": preview.notes.iter().map(Note::to_string).collect::<Vec<_>>(),
@@ -106,7 +104,7 @@ impl Import {
             count(Action::Unchanged)
         ));
         Ok(match (taken, skipped) {
-            (_, 0) => Exit::Good,
+            (_, 0) if is_in_order => Exit::Good,
             (0, _) => Exit::Failed,
             _ => Exit::Partly,
         })
@@ -175,19 +173,42 @@ fn skip(name: Option<String>, code: &'static str, reason: String) -> Row {
     Row { name, action: Action::Skipped, transport: None, target: None, code, reason, notes: Vec::new() }
 }
 
-/// Makes the changes together. One that is not taken becomes skipped, and says why; an error is one only if nothing was
-/// done.
+/// Makes the changes together, and tells whether the registry could be closed in good order.
 fn apply(
     output: Output,
     store: &Arc<Store>,
     rows: &mut [Row],
     changes: Vec<(usize, Change)>,
-) -> Result<(), CommandError> {
+) -> Result<bool, CommandError> {
     let (places, changes): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
     let answers = store.change_all(changes);
     let closed = store.close();
     let is_any_done = answers.iter().any(Result::is_ok);
-    for (place, answer) in places.into_iter().zip(answers) {
+    for place in note_refused(rows, places.into_iter().zip(answers).collect())? {
+        if !output.is_json() {
+            let (name, reason) = (rows[place].name.as_deref(), rows[place].reason.as_deref());
+            say(format_args!("{} {}", name.unwrap_or_default(), reason.unwrap_or_default()));
+        }
+    }
+    match closed {
+        Err(error) if is_any_done => {
+            // What was taken is in the file already.
+            say(format_args!("the registry was not closed in good order: {error}"));
+            Ok(false)
+        }
+        other => Ok(other.map(|()| true)?),
+    }
+}
+
+/// Makes the rows of changes that were refused skipped, and tells which. Nothing is left to tell but the error itself if
+/// nothing was done, and not for a reason of the entry's own.
+fn note_refused(
+    rows: &mut [Row],
+    answers: Vec<(usize, Result<Acknowledged, StoreError>)>,
+) -> Result<Vec<usize>, CommandError> {
+    let is_any_done = answers.iter().any(|(_, answer)| answer.is_ok());
+    let mut refused = Vec::new();
+    for (place, answer) in answers {
         let Err(error) = answer else { continue };
         let is_its_own =
             matches!(error, StoreError::Exists { .. } | StoreError::Full { .. } | StoreError::Overruled { .. });
@@ -197,19 +218,10 @@ fn apply(
         }
         let row = &mut rows[place];
         let reason = format!("was not taken: {error}");
-        if !output.is_json() {
-            say(format_args!("{} {reason}", row.name.as_deref().unwrap_or_default()));
-        }
         (row.action, row.code, row.reason) = (Action::Skipped, Some(error.class()), Some(reason));
+        refused.push(place);
     }
-    match closed {
-        Err(error) if is_any_done => {
-            // What was taken is in the file already.
-            say(format_args!("the registry was not closed in good order: {error}"));
-            Ok(())
-        }
-        other => Ok(other?),
-    }
+    Ok(refused)
 }
 
 fn tell(output: Output, preview: &Preview, rows: &[Row], is_dry: bool) {
@@ -239,5 +251,31 @@ fn tell(output: Output, preview: &Preview, rows: &[Row], is_dry: bool) {
         for text in &row.notes {
             output.line(format_args!("  {name}: {text}"));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(count: usize) -> Vec<Row> {
+        let created =
+            |index: usize| Row { action: Action::Created, ..skip(Some(format!("n{index}")), "", String::new()) };
+        (0..count).map(created).collect()
+    }
+
+    #[test]
+    fn an_error_in_the_middle_leaves_what_was_done_to_be_told() {
+        use cortex_mcp::registry::Outcome;
+        let mut told = rows(3);
+        let done = Acknowledged { name: "n0".to_owned(), outcome: Outcome::Created };
+        let exists = StoreError::Exists { name: "n2".to_owned() };
+        let answers = vec![(0, Ok(done)), (1, Err(StoreError::Contended)), (2, Err(exists))];
+        assert_eq!(note_refused(&mut told, answers).unwrap(), [1, 2]);
+        assert!(told[0].action == Action::Created && told[1].action == Action::Skipped);
+        assert_eq!((told[1].code, told[2].code), (Some("busy"), Some("exists")));
+        assert!(told[1].reason.as_ref().unwrap().starts_with("was not taken: another program"));
+        let nothing = vec![(0, Err(StoreError::Busy))];
+        assert!(note_refused(&mut rows(1), nothing).is_err(), "nothing was done");
     }
 }

@@ -73,7 +73,9 @@ impl Remove {
 
 /// What was done, for machines.
 fn told(ok: bool, removed: &[&String], missing: &[&String], failed: &[(&String, CommandError)]) -> Value {
-    let error = |(name, error): &(&String, CommandError)| json!({ "name": name, "class": error.class(), "message": error.to_string() });
-    let failed: Vec<_> = failed.iter().map(error).collect();
-    json!({ "ok": ok, "removed": removed, "missing": missing, "failed": failed })
+    let mut refused = Vec::new();
+    for (name, error) in failed {
+        refused.push(json!({ "name": name, "class": error.class(), "message": error.to_string() }));
+    }
+    json!({ "ok": ok, "removed": removed, "missing": missing, "failed": refused })
 }
