@@ -213,7 +213,7 @@ const INDEX: &[(&str, &str, &str)] = &[
     ("G8", DEFECTS, "a_program_that_writes_while_we_do_loses_nothing_and_neither_do_we"),
     ("G8", "host/src/registry/lock.rs", "a_lock_file_of_an_old_tool_is_honoured_until_it_is_too_old_to_be_in_use"),
     ("G9", REGISTRY, "an_edit_by_hand_is_stamped_and_kept_with_the_former_value"),
-    ("G9", MAP, "entries_of_the_registry_become_connectors_and_are_followed"),
+    ("G9", "tests/registry_following.rs", "entries_of_the_registry_become_connectors_and_are_followed"),
     ("G10", DEFECTS, "the_first_callers_of_a_registry_all_see_what_is_in_it"),
     ("G10", REGISTRY, "a_change_that_breaks_a_condition_is_refused_and_changes_nothing"),
     ("G11", DEFECTS, "an_entry_is_checked_before_it_is_taken"),

@@ -114,8 +114,10 @@ impl Store {
             let mut core = locked(&self.core);
             if !matches!(settling.file.content(), Content::Pristine(_)) {
                 // A change that follows must know of it, although it is not settled.
-                self.show(&settling, &mut core)?;
-                core.seen = Some(settling.file.look);
+                match self.show(&settling, &mut core) {
+                    Ok(()) => core.seen = Some(settling.file.look),
+                    Err(error) => tracing::debug!(%error, "an edit that could not be settled can not be shown either"),
+                }
             }
             drop(settling);
             // What can not be read is looked at again when it looks different.

@@ -99,22 +99,29 @@ impl Store {
     /// Makes a segment of the journal ready.
     pub(super) fn prepare_segment(&self) -> std::io::Result<()> {
         let _preparing = locked(&self.preparing);
-        let new = {
-            let core = locked(&self.core);
-            if !core.journal.wants_spare() {
-                return Ok(());
-            }
-            NewSegment {
-                writer: core.judge.writer().to_owned(),
-                number: core.journal.next_number(),
-                epoch: self.random(),
-                generation: core.generation,
-                temporary: self.random(),
-                made: self.boot(),
-                bytes: self.options.segment_bytes,
+        let mut tries = SEGMENT_TRIES;
+        let segment = loop {
+            let new = {
+                let core = locked(&self.core);
+                if !core.journal.wants_spare() {
+                    return Ok(());
+                }
+                NewSegment {
+                    writer: core.judge.writer().to_owned(),
+                    number: core.journal.next_number(),
+                    epoch: self.random(),
+                    generation: core.generation,
+                    temporary: self.random(),
+                    made: self.boot(),
+                    bytes: self.options.segment_bytes,
+                }
+            };
+            match Segment::create(&*self.disk, &self.names, &new) {
+                // Someone looked at it before it was locked: under another name, nobody does.
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock && tries > 0 => tries -= 1,
+                other => break other?,
             }
         };
-        let segment = Segment::create(&*self.disk, &self.names, &new)?;
         let mut core = locked(&self.core);
         core.journal.give(segment);
         if matches!(core.standing.reason(), Some(ReadOnlyReason::Disk { .. })) {
@@ -154,6 +161,9 @@ impl Store {
         settled
     }
 }
+
+/// How often a segment is made again because someone looked at it while it was made.
+const SEGMENT_TRIES: usize = 3;
 
 /// The shortest pause between two tendings.
 const LEAST_PAUSE: Duration = Duration::from_millis(1);
