@@ -189,7 +189,9 @@ fn an_edit_of_an_older_document_loses_no_later_change() {
         folder.command("b", 1);
         let mut edit = folder.editor();
         folder.command("b", 2);
-        folder.command("c", 3);
+        let store = folder.open(Acknowledge::Journal);
+        store.upsert(content("c", 3)).unwrap();
+        store.close().unwrap();
         edit.set("f", Some(4));
         if in_place {
             edit.save_in_place(&folder.disk, FILE).unwrap();
@@ -352,6 +354,15 @@ fn a_journal_of_the_dead_is_there_until_the_document_says_what_it_says() {
         drop(folder.try_process(Acknowledge::Journal).map(|next| next.store.flush()));
     };
     at_every_end(prepare, act, |folder, _| assert_eq!(folder.says(), all(&[("a", 1)])));
+}
+
+#[test]
+fn a_change_is_above_whatever_anybody_was_told_before_it() {
+    let folder = Folder::new(Nature::default());
+    let (one, two) = (folder.process(), folder.process());
+    (1..=5).for_each(|number| drop(one.store.upsert(content("a", number)).unwrap()));
+    two.store.upsert(content("a", 6)).unwrap();
+    assert_eq!(folder.says(), all(&[("a", 6)]));
 }
 
 #[test]

@@ -6,9 +6,10 @@
 mod registry_world;
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
+use cortex_mcp::edge::disk::Disk;
 use cortex_mcp::registry::{Acknowledge, ReadOnlyReason, StoreError};
 use registry_world::clock::HandClock;
 use registry_world::folder::{Folder, all, cut_in};
@@ -200,4 +201,35 @@ fn an_edit_that_was_swapped_out_survives_the_failure_of_who_did_it() {
             assert_eq!(folder.says(), expected, "{told}");
         }
     }
+}
+
+#[test]
+fn a_segment_whose_lock_someone_else_holds_for_a_moment_is_never_taken_from_its_writer() {
+    let dry = Folder::new(Nature::default());
+    let process = dry.process();
+    let lock = dry.call_within(&["Create", "Lock"], || drop(process.store.upsert(content("a", 1)).unwrap()));
+
+    let folder = Folder::new(Nature::default());
+    let (one, two) = (folder.process(), folder.disk.process());
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let holding = held.clone();
+    // As who looks whether a file was left behind.
+    folder.disk.before(lock, move || {
+        for name in two.names().unwrap().into_iter().filter(|name| name.contains(".tmp-")) {
+            let file = two.open(&name).unwrap().unwrap();
+            assert!(file.try_lock().unwrap());
+            holding.lock().unwrap().push(file);
+        }
+    });
+    let acknowledged = one.store.upsert(content("a", 1)).is_ok();
+    assert_eq!(held.lock().unwrap().len(), 1);
+    held.lock().unwrap().clear();
+    if !acknowledged {
+        folder.pass(61_000);
+        let _next = one.store.tend();
+    }
+    folder.process().store.flush().unwrap();
+    one.store.upsert(content("a", 2)).unwrap();
+    one.disk.kill();
+    assert_eq!(folder.says(), all(&[("a", 2)]));
 }

@@ -7,6 +7,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod clock;
+mod cutting_in;
 pub(crate) mod editor;
 pub(crate) mod folder;
 pub(crate) mod ledger;
@@ -14,6 +15,7 @@ pub(crate) mod machines;
 pub(crate) mod script;
 mod steps;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -125,6 +127,10 @@ pub(crate) struct World<M: Machine> {
     dice: Dice,
     processes: u32,
     temporaries: u32,
+    /// Whether an editor who writes in place is at it, or ended at it: then a crash leaves what nobody can be asked for.
+    torn: Arc<AtomicBool>,
+    /// Whether somebody may cut in just now.
+    cutting_in: bool,
     /// Whether calls may fail because the disk does.
     pub(crate) faulty: bool,
     /// Whether files have one name only: then the lock of the old tools, left by a process that was killed, can not be
@@ -164,6 +170,8 @@ impl<M: Machine> World<M> {
             dice: Dice::new(seed),
             processes: 0,
             temporaries: 0,
+            torn: Arc::default(),
+            cutting_in: false,
             faulty: false,
             one_name: false,
             story: Vec::new(),
@@ -175,6 +183,9 @@ impl<M: Machine> World<M> {
     pub(crate) fn live(&mut self, rounds: usize) -> Told {
         for _ in 0..rounds {
             self.round()?;
+            if self.torn.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             self.reboot()?;
         }
         self.end()
@@ -311,8 +322,8 @@ impl<M: Machine> World<M> {
             60..66 => self.close(chosen),
             66..72 => self.kill(chosen),
             72..78 if self.running.len() < 3 => self.start(),
-            78..84 => self.command(),
-            84..90 => self.cut_in(),
+            78..82 => self.command(),
+            82..91 => self.cut_in(),
             _ => self.edit(),
         }
     }

@@ -16,7 +16,15 @@ impl<M: Machine> World<M> {
             Err(error) => {
                 self.tell(format!("  {what}: {error}"));
                 let held_up = self.one_name && matches!(error, StoreError::Lock(LockError::LegacyHeld { .. }));
-                if machine.is_down() || held_up || (self.faulty && is_of_the_disk(&error)) {
+                // Nobody waits here, not even for a lock file that was made a moment ago, or for the second half of a
+                // document that changed while it was read.
+                let met = self.cutting_in
+                    && matches!(
+                        error,
+                        StoreError::Lock(LockError::Held { .. })
+                            | StoreError::ReadOnly(ReadOnlyReason::Unreadable { .. })
+                    );
+                if machine.is_down() || held_up || met || (self.faulty && is_of_the_disk(&error)) {
                     Ok(None)
                 } else {
                     Err(format!("{what} fails on a sound disk: {error}"))
@@ -136,7 +144,7 @@ impl<M: Machine> World<M> {
     }
 
     /// Whether it did.
-    fn write(&mut self, chosen: usize) -> Told<bool> {
+    pub(super) fn write(&mut self, chosen: usize) -> Told<bool> {
         self.tell(format!("{} flushes", self.running[chosen].writer));
         let (machine, store) = (self.running[chosen].machine.clone(), self.running[chosen].store.clone());
         let flushed = store.flush();
@@ -198,35 +206,6 @@ impl<M: Machine> World<M> {
             Err(_) if machine.is_down() || self.faulty => {}
             Err(error) => return Err(format!("the editor can not save: {error}")),
         }
-        Ok(())
-    }
-
-    /// A foreign editor saves while somebody else is at work.
-    pub(super) fn cut_in(&mut self) -> Told {
-        let machine = self.root.process();
-        let name = *self.dice.pick(&FOREIGN);
-        let number = self.ledger.number();
-        self.temporaries += 1;
-        let temporary = format!("editing-{}", self.temporaries);
-        let operation = self.root.operations() + self.dice.among(1, 30) as u64;
-        self.tell(format!("before call {operation} the editor sets {name} to {number}"));
-        self.ledger.float(name, Some(number));
-        self.counts.foreign += 1;
-        self.edit = None;
-        let work = move || {
-            let disk = machine.disk();
-            let Ok(Some(mut edit)) = Edit::begin(&*disk, FILE) else { return };
-            if !edit.is_based() {
-                return;
-            }
-            edit.set(name, Some(number));
-            let _ = edit.save(&*disk, FILE, &temporary);
-        };
-        self.root.before(operation, Box::new(work));
-        let chosen = self.dice.below(self.running.len());
-        self.write(chosen)?;
-        // Two foreign editors at once lose each other's work without any help.
-        self.root.before(u64::MAX, Box::new(|| {}));
         Ok(())
     }
 }
