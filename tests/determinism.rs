@@ -119,6 +119,9 @@ async fn quirky_scene() -> Quirky {
     rig.write_registry(r#"{"servers":[{"name":"own","transport":"http","endpoint":"https://s2.test/mcp"}]}"#);
     let served = rig.ready().await;
     tokio::time::sleep(seconds(1)).await;
+    // An edit of what is known: that is joined.
+    rig.write_registry(r#"{"servers":[{"name":"own","transport":"http","endpoint":"https://s2.test/mcp","tags":[]}]}"#);
+    tokio::time::sleep(seconds(1)).await;
     for _ in 0..5 {
         assert_eq!(served.modern().call("s1__echo", "{}").await.code(), None);
     }
