@@ -116,7 +116,7 @@ async fn changed(changes: &mut watch::Receiver<Arc<RegistrySnapshot>>) {
 }
 
 /// How long changes are gathered before they are served.
-const GATHERED: Duration = Duration::from_millis(20);
+const GATHERED: Duration = Duration::from_millis(100);
 
 fn publish(publisher: &watch::Sender<Arc<RegistryView>>, now: RegistryView) {
     publisher.send_if_modified(|published| {
