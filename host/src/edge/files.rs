@@ -9,16 +9,12 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cap_std::ambient_authority;
 use cap_std::fs::{Dir, DirBuilder, OpenOptions};
 use cap_std::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use cap_tempfile::TempFile;
 
-/// Mode of every directory that is made.
-const DIRECTORY_MODE: u32 = 0o700;
-
-/// Mode of every file that is made.
-const FILE_MODE: u32 = 0o600;
+use super::disk::system::{if_there, names_in, open_or_make};
+use super::disk::{DIRECTORY_MODE, FILE_MODE};
 
 /// One directory of files. Blocking: call it from a blocking thread, or before serving begins.
 pub trait Directory: Send + Sync + 'static {
@@ -167,12 +163,7 @@ impl SystemDirectory {
     /// # Errors
     /// Whatever the file system says.
     pub fn open(path: &Path) -> io::Result<Self> {
-        if !path.is_dir() {
-            let mut builder = std::fs::DirBuilder::new();
-            std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), DIRECTORY_MODE);
-            builder.create(path)?;
-        }
-        Ok(Self { directory: Dir::open_ambient_dir(path, ambient_authority())? })
+        Ok(Self { directory: open_or_make(path)? })
     }
 
     /// Opens a directory inside this one, and makes it first if it is missing (mode 0700).
@@ -190,15 +181,6 @@ impl SystemDirectory {
     fn sync(&self) -> io::Result<()> {
         // `Dir` is opened with O_PATH, on which fsync fails: open "." for reading instead.
         self.directory.open(".")?.sync_all()
-    }
-}
-
-/// None for what is not there.
-fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
-    match result {
-        Ok(value) => Ok(Some(value)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
     }
 }
 
@@ -260,15 +242,7 @@ impl Directory for SystemDirectory {
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in self.directory.entries()? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                names.extend(entry.file_name().into_string());
-            }
-        }
-        names.sort();
-        Ok(names)
+        names_in(&self.directory)
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {

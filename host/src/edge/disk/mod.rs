@@ -6,7 +6,7 @@
 //! folder that was opened.
 
 mod memory;
-mod system;
+pub(super) mod system;
 mod watch;
 
 use std::io;

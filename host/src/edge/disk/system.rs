@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 
 use cap_std::ambient_authority;
-use cap_std::fs::{Dir, DirBuilder, FileExt, Metadata, MetadataExt, OpenOptions};
-use cap_std::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use cap_std::fs::{Dir, FileExt, Metadata, MetadataExt, OpenOptions};
+use cap_std::fs::{OpenOptionsExt, PermissionsExt};
 use rustix::fs::RenameFlags;
 
 use super::{Concerns, DIRECTORY_MODE, Disk, DiskFile, DiskLook, FILE_MODE, FolderWatch};
@@ -22,12 +22,7 @@ impl SystemDisk {
     /// # Errors
     /// Whatever the file system says.
     pub fn open_folder(path: &Path) -> io::Result<Self> {
-        if !path.is_dir() {
-            let mut builder = std::fs::DirBuilder::new();
-            std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), DIRECTORY_MODE);
-            builder.create(path)?;
-        }
-        Self::open_existing(path)
+        Ok(Self { directory: open_or_make(path)? })
     }
 
     /// Opens a folder that is there.
@@ -37,22 +32,33 @@ impl SystemDisk {
     pub fn open_existing(path: &Path) -> io::Result<Self> {
         Ok(Self { directory: Dir::open_ambient_dir(path, ambient_authority())? })
     }
+}
 
-    /// Opens a folder inside this one, and makes it first if it is missing (mode 0700).
-    ///
-    /// # Errors
-    /// Whatever the file system says.
-    pub fn subfolder(&self, name: &str) -> io::Result<Self> {
-        match self.directory.create_dir_with(name, DirBuilder::new().mode(DIRECTORY_MODE)) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
-        Ok(Self { directory: self.directory.open_dir(name)? })
+/// Opens a folder, and makes it and its parents first if they are missing.
+pub(in crate::edge) fn open_or_make(path: &Path) -> io::Result<Dir> {
+    if !path.is_dir() {
+        let mut builder = std::fs::DirBuilder::new();
+        std::os::unix::fs::DirBuilderExt::mode(builder.recursive(true), DIRECTORY_MODE);
+        builder.create(path)?;
     }
+    Dir::open_ambient_dir(path, ambient_authority())
+}
+
+/// The names of all regular files in a folder, sorted.
+pub(in crate::edge) fn names_in(directory: &Dir) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in directory.entries()? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            names.extend(entry.file_name().into_string());
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// None for what is not there.
-pub(crate) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+pub(in crate::edge) fn if_there<T>(result: io::Result<T>) -> io::Result<Option<T>> {
     match result {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -140,15 +146,7 @@ impl Disk for SystemDisk {
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in self.directory.entries()? {
-            let entry = entry?;
-            if entry.file_type()?.is_file() {
-                names.extend(entry.file_name().into_string());
-            }
-        }
-        names.sort();
-        Ok(names)
+        names_in(&self.directory)
     }
 
     fn look(&self, name: &str) -> io::Result<Option<DiskLook>> {
