@@ -5,11 +5,29 @@
 
 #![allow(clippy::expect_used, reason = "a measurement that can not run has nothing to report")]
 
+use std::path::Path;
 use std::process::Command;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use cortex_mcp::config::{Environment, Settings};
+use cortex_mcp::demo::{Signer, Stage, StageOptions};
+use cortex_mcp::gateway::Gateway;
+use cortex_mcp::service_map::signed_document;
+use secrecy::SecretString;
 use serde_json::Value;
+use tokio::task::JoinSet;
 
 const RUNS: usize = 3;
+
+/// Calls that are made to the slow connector at once, over and over.
+const CALLERS: usize = 1_000;
+
+/// How long the slow connector takes for a call.
+const SLOW: Duration = Duration::from_millis(500);
+
+/// Calls to the fast connector of which a percentile is made.
+const CALLS: usize = 3_000;
 
 fn main() {
     let all = demo(&["--connectors", "10", "--latency-ms", "500"], &[]);
@@ -32,6 +50,74 @@ fn main() {
     line("eight healthy, beside one dead and one hung", &format!("{beside} ms"));
     line("difference", &format!("{} ms (at most 100)", beside.abs_diff(alone)));
     line("failures named", &median(&troubled, "failed").to_string());
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(isolation(folder.path()));
+}
+
+/// How long calls to a fast connector take, alone and beside a thousand callers of a slow one, alternately.
+async fn isolation(folder: &Path) {
+    let key = SecretString::from("a key");
+    let sign: Signer = Arc::new(move |document| signed_document(document, &key).ok());
+    let options = StageOptions { connectors: 2, tools: 3, latency: Duration::ZERO, dead: 0, hung: 0 };
+    let stage = Stage::set_up(options, sign).await.expect("a stage");
+    stage.server(1).expect("the first server").set_latency_of("tools/call", SLOW);
+    let environment = Environment::default()
+        .plus("CORTEX_HOME", &folder.display().to_string())
+        .plus("CONNECTORS_SERVICE_MAP_URL", stage.map_url().as_str())
+        .plus("CONNECTORS_SERVICE_MAP_TOKEN", stage.token())
+        .plus("CONNECTORS_SIGNATURE_KEY", "a key");
+    let mut settings = Settings::from_environment(&environment).expect("settings");
+    settings.trace = None;
+    let gateway = Gateway::builder(settings).start().await.expect("a gateway");
+    gateway.first_pass().await;
+    // Connections and caches are warm.
+    fast_calls(&gateway).await;
+
+    let (mut alone, mut beside) = (Vec::new(), Vec::new());
+    for _ in 0..RUNS {
+        alone.push(fast_calls(&gateway).await);
+        let mut callers: JoinSet<()> = (0..CALLERS).map(|_| call_without_end(gateway.clone())).collect();
+        // Everybody has made a first call: ten are under way, some hundreds wait, the rest was refused.
+        tokio::time::sleep(SLOW).await;
+        beside.push(fast_calls(&gateway).await);
+        callers.shutdown().await;
+        tokio::time::sleep(SLOW).await;
+    }
+    for (name, at) in [("p50", 0), ("p99", 1)] {
+        let [alone, beside] = [&alone, &beside].map(|runs| {
+            let mut values: Vec<Duration> = runs.iter().map(|run| run[at]).collect();
+            values.sort_unstable();
+            values[values.len() / 2]
+        });
+        let ratio = beside.as_secs_f64() / alone.as_secs_f64();
+        let wanted = if name == "p99" { " (at most 1.5)" } else { "" };
+        line(&format!("a fast connector's calls, {name}, alone"), &format!("{alone:.1?}"));
+        line(&format!("beside {CALLERS} callers of a slow one"), &format!("{beside:.1?}, {ratio:.2} x{wanted}"));
+    }
+    gateway.shut_down().await;
+}
+
+/// The median and the 99th percentile of calls one after the other.
+async fn fast_calls(gateway: &Gateway) -> [Duration; 2] {
+    let mut times = Vec::with_capacity(CALLS);
+    for _ in 0..CALLS {
+        let started = Instant::now();
+        gateway.call("server-02__echo", None).await.expect("an answer");
+        times.push(started.elapsed());
+    }
+    times.sort_unstable();
+    [times[CALLS / 2], times[CALLS * 99 / 100]]
+}
+
+/// Calls the slow connector; who is refused comes back when it was told to.
+async fn call_without_end(gateway: Gateway) {
+    loop {
+        if let Err(error) = gateway.call("server-01__echo", None).await {
+            tokio::time::sleep(error.retry_after().unwrap_or(SLOW)).await;
+        }
+    }
 }
 
 /// Runs the demo and reads what it prints.

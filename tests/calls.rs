@@ -70,8 +70,12 @@ async fn odd_results_errors_params_and_definitions_pass_as_they_are() {
         r#"{"resultType":"input_required","inputRequests":{"a":{}},"requestState":"\u0041"}"#,
     ] {
         server.answer(CallAnswer::Result(result.to_owned()));
-        for era in [Era::Legacy, Era::Modern] {
-            assert_eq!(served.client(era).call("odd__tool", "{}").await.raw_result(), result);
+        assert_eq!(served.modern().call("odd__tool", "{}").await.raw_result(), result);
+        let legacy = served.legacy().call("odd__tool", "{}").await;
+        match result.contains("input_required") {
+            // Legacy clients know no rounds.
+            true => assert_eq!(legacy.code(), Some(-32010), "{}", legacy.body),
+            false => assert_eq!(legacy.raw_result(), result),
         }
     }
     let error = r#"{"code":-31999,"message":"mine","data":{"z":1.0,"a":2}}"#;
@@ -98,7 +102,7 @@ async fn unknown_tools_and_methods_are_told_in_the_words_of_the_era() {
         let client = served.client(era);
         let answer = client.call("s1__nothing", "{}").await;
         assert_eq!((answer.status, answer.code()), (200, Some(-32602)), "{}", answer.body);
-        let answer = client.ask("resources/list", "").await;
+        let answer = client.ask("no/such", "").await;
         let status = if era == Era::Modern { 404 } else { 200 };
         assert_eq!((answer.status, answer.code()), (status, Some(-32601)));
         assert_eq!(client.ask("tools/list", r#""cursor":"x""#).await.code(), Some(-32602));

@@ -18,12 +18,13 @@ fn modern_list() -> String {
 }
 
 #[tokio::test(start_paused = true)]
-async fn there_is_no_stream_to_get_and_no_session_to_delete() {
+async fn without_a_session_there_is_no_stream_to_get_and_none_to_delete() {
     let rig = Rig::new(1);
     let client = rig.ready().await.legacy();
     let get = client.send(Method::GET, "/mcp", &[], "").await;
     assert_eq!((get.status, get.headers["allow"].to_str().unwrap()), (405, "POST, DELETE"));
-    assert_eq!(client.send(Method::DELETE, "/mcp", &[("mcp-session-id", "x")], "").await.status, 200);
+    assert_eq!(client.send(Method::DELETE, "/mcp", &[], "").await.status, 200);
+    assert_eq!(client.send(Method::DELETE, "/mcp", &[("mcp-session-id", "x")], "").await.status, 404);
 }
 
 #[tokio::test(start_paused = true)]
@@ -96,7 +97,7 @@ async fn a_modern_request_must_say_the_same_in_headers_and_body() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_legacy_client_shakes_hands_without_a_session() {
+async fn a_legacy_client_shakes_hands_and_is_served_with_its_session_or_without() {
     let rig = Rig::new(1);
     let client = rig.ready().await.legacy();
     for (wanted, negotiated) in
@@ -107,10 +108,11 @@ async fn a_legacy_client_shakes_hands_without_a_session() {
         let body = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{{params}}}}}"#);
         let answer = client.post(&[], &body).await;
         let result = answer.result();
+        let changes = json!({ "listChanged": true });
         assert_eq!(result["protocolVersion"], negotiated);
         assert_eq!(
-            (result["capabilities"].clone(), answer.headers.get("mcp-session-id")),
-            (json!({ "tools": {} }), None)
+            (result["capabilities"].clone(), answer.headers.contains_key("mcp-session-id")),
+            (json!({ "prompts": changes, "resources": changes, "tools": changes }), true)
         );
     }
     let note = client.post(&[], r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;

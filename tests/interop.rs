@@ -78,19 +78,32 @@ fn the_inspector_finds_no_schema_that_is_not_portable() {
     assert_eq!(names(&listed.json()["result"]["tools"]), NAMES);
 }
 
+/// What the scripts of the Python SDKs say that they saw, for an order to add with this tool.
+fn added(installation: &Installation, python: &Path, script: &str, url: &str, mode: &str, tool: &str) -> Value {
+    let calls = [json!({"name": tool, "arguments": {"a": 40, "b": 2}})];
+    let order = json!({ "server": { "url": url }, "mode": mode, "calls": calls });
+    let script = format!("{}/tests/interop/{script}", env!("CARGO_MANIFEST_DIR"));
+    let said = run(installation, python, &[&script, &order.to_string()]);
+    assert_eq!(said.stderr, "", "{mode}: the SDK warns");
+    let saw = said.json();
+    let called = &saw["called"][0];
+    json!({
+        "protocol": saw["protocol"], "tools": names(&saw["tools"]),
+        "structured": called["structuredContent"], "isError": called["isError"],
+    })
+}
+
 #[test]
 fn the_python_sdk_lists_and_calls_in_both_eras() {
     let Some(python) = installed("python/bin/python") else { return };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/client.py");
     let (_world, installation, gateway) = gateway();
-    for (mode, protocol) in [("legacy", "2025-11-25"), ("auto", "2026-07-28"), ("2026-07-28", "2026-07-28")] {
+    for (mode, protocol) in [("legacy", "2025-11-25"), ("auto", "2026-07-28"), ("modern", "2026-07-28")] {
         for tool in ["server-01__add", "server-02__add"] {
-            let said = run(&installation, &python, &[script, &gateway.url(), mode, tool, r#"{"a":40,"b":2}"#]);
+            let said = added(&installation, &python, "client.py", &gateway.url(), mode, tool);
             let expected = json!({
                 "protocol": protocol, "tools": NAMES, "structured": { "sum": 42 }, "isError": false,
             });
-            assert_eq!(said.json(), expected, "{mode} {tool}");
-            assert_eq!(said.stderr, "", "{mode}: the SDK warns");
+            assert_eq!(said, expected, "{mode} {tool}");
         }
     }
 }
@@ -98,13 +111,11 @@ fn the_python_sdk_lists_and_calls_in_both_eras() {
 #[test]
 fn the_former_python_sdk_lists_and_calls() {
     let Some(python) = installed("python-mcp-1/bin/python") else { return };
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/interop/client_mcp_1.py");
     let (_world, installation, gateway) = gateway();
     for tool in ["server-01__add", "server-02__add"] {
-        let said = run(&installation, &python, &[script, &gateway.url(), tool, r#"{"a":40,"b":2}"#]);
+        let said = added(&installation, &python, "client_mcp_1.py", &gateway.url(), "legacy", tool);
         let expected =
             json!({ "protocol": "2025-11-25", "tools": NAMES, "structured": { "sum": 42 }, "isError": false });
-        assert_eq!(said.json(), expected, "{tool}");
-        assert_eq!(said.stderr, "", "the SDK warns");
+        assert_eq!(said, expected, "{tool}");
     }
 }

@@ -226,17 +226,18 @@ async fn a_reload_applies_what_it_can_names_what_it_can_not_and_changes_nothing_
     let served = rig.ready().await;
     let gateway = &served.gateway;
     rig.toml = format!(
-        "name-length = 60\nrefresh-interval-ms = 60000\nmax-stale-ms = 5000\ncall-timeout-ms = 7000\n\
+        "name-length = 60\nca-file = \"other.pem\"\nrefresh-interval-ms = 60000\nmax-stale-ms = 5000\ncall-timeout-ms = 7000\n\
          allowed-hosts = [\"other.example\"]\n[policy]\nfile = {file:?}\noptions = {{ a = \"b\" }}"
     );
     let report = gateway.reload(rig.settings()).await.unwrap();
-    assert_eq!(report.needs_restart, ["nameLength"]);
+    assert_eq!(report.needs_restart, ["caFile", "nameLength"]);
     assert_eq!(
         report.changed,
         ["allowedHosts", "callTimeoutMs", "maxStaleMs", "policy.file", "policy.options", "refreshIntervalMs"]
     );
     assert_eq!(report.swap.as_ref().unwrap().after.digest, gateway.status().policy.digest);
-    assert_eq!(gateway.settings().name_length, 46, "what needs a restart stays as it is");
+    let kept = (gateway.settings().name_length, gateway.settings().ca_file.clone());
+    assert_eq!(kept, (46, None), "what needs a restart stays as it is");
     let refused = served.modern().call("s1__echo", "{}").await.json();
     assert_eq!(refused["error"]["data"]["reason"], "breaker-open", "the new policy decides");
 

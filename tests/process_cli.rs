@@ -33,6 +33,7 @@ fn every_command_helps_with_examples() {
         "serve",
         "sync",
         "tools",
+        "token",
         "call",
         "status",
         "map",
@@ -89,7 +90,8 @@ fn the_demo_prints_one_object_and_exits_with_0() {
         "--tools",
         "5",
         "--latency-ms",
-        "5",
+        // Farther than the head start of the modern question.
+        "50",
     ]);
     let said = parsed(&finished, 0);
     for (field, expected) in [
@@ -281,6 +283,12 @@ fn tools_and_call_speak_to_a_running_gateway() {
     assert_eq!(tools["tools"].as_array().unwrap().len(), 6, "{tools}");
     let tools = parsed(&run(&["tools", "--json", "--connector", "server-02"]), 0);
     assert_eq!((tools["tools"].as_array().unwrap().len(), &tools["tools"][0]["name"]), (3, &json!("server-02__echo")));
+    let prompts = parsed(&run(&["tools", "--kind", "prompts", "--json"]), 0);
+    assert_eq!(prompts, json!({ "prompts": [] }));
+    for (kind, told) in [("resources", "0 resources"), ("templates", "0 templates")] {
+        let text = run(&["tools", "--kind", kind]);
+        assert!(readable(&text, 0).contains(told), "{text:?}");
+    }
     let text = run(&["tools"]);
     assert!(readable(&text, 0).contains("server-01__add") && text.stdout.contains("6 tools"), "{text:?}");
 
@@ -335,6 +343,43 @@ fn sync_runs_alone_too_and_its_lists_are_served_by_the_next_gateway() {
     world.stop();
     let gateway = installation.serve();
     assert_eq!(gateway.client().list().unwrap().names().len(), 6);
+}
+
+#[test]
+fn a_token_is_made_once_and_lets_in_whoever_shows_it_as_far_as_its_table_says() {
+    let world = World::new(1);
+    let installation = world.installation();
+    let made = |arguments: &[&str]| parsed(&installation.run(&[&["token", "--json"], arguments].concat()), 0);
+    let (agent, ops) = (made(&[]), made(&["--name", "the \"ops\"", "--admin"]));
+    for token in [&agent, &ops] {
+        let text = token["token"].as_str().unwrap();
+        let random = text.strip_prefix("cmcp_").unwrap();
+        assert!(random.len() == 43 && !random.contains(['+', '/', '=']), "256 bits as base64url: {text}");
+        assert_eq!(token["sha256"], json!(Digest::of(text.as_bytes())));
+        assert!(!token["table"].as_str().unwrap().contains(random), "{token}");
+    }
+    assert_ne!(agent["token"], ops["token"]);
+    let said = installation.run(&["token", "--name", "laptop"]);
+    let text = readable(&said, 0);
+    assert!(text.starts_with("cmcp_") && text.contains("[[token]]\nname = \"laptop\"\nsha256 = "), "{text}");
+    assert_eq!(installation.run(&["token", "--name", ""]).code, Some(2));
+
+    let tables: String = [&agent, &ops].iter().map(|token| token["table"].as_str().unwrap()).collect();
+    let file = installation.file("gateway.toml", tables);
+    let gateway = installation.serve_with(&["--listen", "127.0.0.1:0", "--config", &file]);
+    let url = gateway.url();
+    let show = |token: &str| {
+        let output = installation.run_with("CORTEX_GATEWAY_TOKEN", token, &["status", "--json", "--url", &url]);
+        (output.code, output.json())
+    };
+    let shown = |token: &Value| show(token["token"].as_str().unwrap()).1["configuration"]["tokens"].clone();
+    let names = json!(["agent", "the \"ops\""]);
+    for token in [&agent, &ops] {
+        let tokens = shown(token);
+        assert_eq!(json!([tokens[0]["name"], tokens[1]["name"]]), names, "{tokens}");
+        assert_eq!((&tokens[0]["admin"], &tokens[1]["admin"]), (&json!(false), &json!(true)));
+    }
+    assert_eq!(show("cmcp_nobody").0, Some(1));
 }
 
 #[test]

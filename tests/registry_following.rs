@@ -62,14 +62,14 @@ async fn entries_of_the_registry_become_connectors_and_are_followed() {
     rig.write_registry(
         r#"{"servers":[{"name":"two","transport":"http","endpoint":"https://s2.test/mcp"},
         {"name":"bad","transport":"http"},
-        {"name":"local","transport":"stdio","command":"x"}]}"#,
+        {"name":"local","transport":"ws","endpoint":"wss://x.test/"}]}"#,
     );
     let told = |served: &Served, name: &str, part: &str| {
         let problems = served.gateway.status().registry.problems;
         problems.iter().any(|problem| problem.contains(name) && problem.contains(part))
     };
     served.until("the problem", soon, |served| told(served, "bad", "must have an endpoint")).await;
-    served.until("the other one", soon, |served| told(served, "local", "stdio, which is not served")).await;
+    served.until("the other one", soon, |served| told(served, "local", "ws, which is not served")).await;
     served.until("the removal", soon, |served| (served.tools(), served.tools_of("one")) == (3, 0)).await;
     // Whoever drops the generation of the file is told what that may have cost.
     assert!(told(&served, "Two.B", "drops \"generation\""));

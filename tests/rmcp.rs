@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use axum::Router;
 use cortex_mcp::demo::mcp_server::{AnswerStyle, McpServer, ServerEra, ServerOptions};
-use cortex_mcp::edge::http::ReqwestHttp;
-use cortex_mcp::mcp::{Era, Outcome, RawObject, Upstream as Client};
+use cortex_mcp::edge::http::{HttpOptions, ReqwestHttp};
+use cortex_mcp::mcp::{Declared, Era, Nobody, Outcome, RawObject, Upstream as Client};
+use cortex_mcp::model::ListKind;
 use processes::map::signed_map;
 use processes::{Answer, MapOrigin, Service, World, wait_for_tools};
 use rmcp::model::{
@@ -148,21 +149,22 @@ fn our_client_speaks_both_eras_with_rmcp_servers() {
         for way in WAYS {
             let server = tokio::task::spawn_blocking(move || rmcp_server(way)).await.unwrap();
             let url = format!("http://{}/mcp", server.address()).parse().unwrap();
-            let upstream = Client::new(Arc::new(ReqwestHttp::new().unwrap()), url, http::HeaderMap::new());
+            let upstream =
+                Client::new(Arc::new(ReqwestHttp::new(&HttpOptions::default()).unwrap()), url, http::HeaderMap::new());
             for (asked, got) in
                 [(None, Era::Modern), (Some(Era::Modern), Era::Modern), (Some(Era::Legacy), Era::Legacy)]
             {
-                let session = upstream.open(asked).await.unwrap();
+                let session = upstream.open(asked, &Declared::default()).await.unwrap();
                 assert_eq!(session.era(), got, "{way:?} {asked:?}");
-                let list = session.list_tools().await.unwrap();
-                let tool = RawObject::parse(&list.tools[0]).unwrap();
-                assert_eq!((list.tools.len(), tool.get_str("name").as_deref()), (1, Some("echo")));
+                let list = session.list(ListKind::Tools).await.unwrap();
+                let tool = RawObject::parse(&list.items[0]).unwrap();
+                assert_eq!((list.items.len(), tool.get_str("name").as_deref()), (1, Some("echo")));
                 let params = r#"{"name":"echo","arguments":{"region":"Zürich"}}"#.parse().unwrap();
-                let called = session.request("tools/call", params).await.unwrap();
+                let called = session.request("tools/call", params, &Nobody).await.unwrap();
                 let Outcome::Result(result) = called else { panic!("{way:?} {asked:?}: {called:?}") };
                 let result: Value = serde_json::from_str(result.get()).unwrap();
                 assert_eq!(result["structuredContent"], json!({"region": "Zürich"}), "{way:?} {asked:?}");
-                let unknown = session.request("no/such", RawObject::new()).await.unwrap();
+                let unknown = session.request("no/such", RawObject::new(), &Nobody).await.unwrap();
                 assert!(matches!(unknown, Outcome::Error(_)), "{way:?} {asked:?}: {unknown:?}");
                 session.close().await;
             }

@@ -92,7 +92,7 @@ async fn a_changed_endpoint_rebuilds_the_session_and_the_old_list_is_not_served_
     assert_eq!((served.tools_of("s1"), served.tools_of("s2"), other.counts().lists), (7, 3, 1));
     tokio::time::sleep(seconds(1)).await;
     assert_eq!(rig.server(1).open_sessions(), 0);
-    assert_eq!(rig.server(2).counts().initialize, 1, "nobody else's session is touched");
+    assert_eq!(rig.server(2).counts().discover, 1, "nobody else's session is touched");
 }
 
 #[tokio::test(start_paused = true)]

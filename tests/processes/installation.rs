@@ -104,6 +104,13 @@ impl Installation {
         finish(self.command(arguments))
     }
 
+    /// Runs a command with one variable more, to its end, which must come.
+    pub(crate) fn run_with(&self, name: &str, value: &str, arguments: &[&str]) -> Finished {
+        let mut command = self.command(arguments);
+        command.env(name, value);
+        finish(command)
+    }
+
     /// Starts a gateway on a free port, and waits until it listens.
     pub(crate) fn serve(&self) -> Serving {
         self.serve_with(&["--listen", "127.0.0.1:0"])

@@ -18,10 +18,14 @@ pub(crate) fn installed(program: &str) -> Option<PathBuf> {
     if path.exists() {
         return Some(path);
     }
-    let reason = format!("SKIPPED: {program} is not installed; run tests/interop/install");
-    assert!(std::env::var_os("CORTEX_REQUIRE_INTEROP").is_none_or(|value| value != "1"), "{reason}");
-    println!("{reason}");
+    skipped(&format!("{program} is not installed; run tests/interop/install"));
     None
+}
+
+/// Says why a test is skipped, which it may not be where everything is required.
+pub(crate) fn skipped(reason: &str) {
+    assert!(std::env::var_os("CORTEX_REQUIRE_INTEROP").is_none_or(|value| value != "1"), "SKIPPED: {reason}");
+    println!("SKIPPED: {reason}");
 }
 
 /// Runs a program to its end, with this home and without the tester's environment; it must do well.

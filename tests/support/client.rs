@@ -146,8 +146,10 @@ impl Client {
                 #[derive(Deserialize)]
                 struct Named {
                     name: Option<String>,
+                    uri: Option<String>,
                 }
-                let Named { name } = serde_json::from_str(&format!("{{{params}}}")).unwrap();
+                let Named { name, uri } = serde_json::from_str(&format!("{{{params}}}")).unwrap();
+                let name = name.or(uri.filter(|_| method == "resources/read"));
                 let name = name.map(|name| encode_header_value(&name).to_str().unwrap().to_owned());
                 let mut headers = vec![("mcp-protocol-version", "2026-07-28"), ("mcp-method", method)];
                 headers.extend(name.as_deref().map(|name| ("mcp-name", name)));

@@ -1,10 +1,10 @@
 //! What is logged, gathered in memory.
 
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use tracing::Level;
 use tracing::subscriber::DefaultGuard;
+use tracing::{Dispatch, Level};
 use tracing_subscriber::fmt::MakeWriter;
 
 /// Everything that was logged. Clones share it.
@@ -14,6 +14,10 @@ pub(crate) struct Log(Arc<Mutex<Vec<u8>>>);
 impl Log {
     /// Gathers this thread's events of such a level from now on, until the guard is dropped.
     pub(crate) fn of_this_thread(level: Level) -> (Self, DefaultGuard) {
+        // With a single dispatcher in the process, `tracing` decides whether a place is of interest by the thread that
+        // comes by first, which may be another test's that gathers nothing. With a second one it asks them all.
+        static SECOND: OnceLock<Dispatch> = OnceLock::new();
+        SECOND.get_or_init(|| Dispatch::new(tracing_subscriber::registry()));
         let log = Self::default();
         let subscriber = tracing_subscriber::fmt().with_max_level(level).with_writer(log.clone()).with_ansi(false);
         (log, tracing::subscriber::set_default(subscriber.finish()))

@@ -15,6 +15,7 @@ use cortex_mcp::edge::disk::{self, Disk, MemoryDisk};
 use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::edge::files::{Directory, MemoryDirectory};
 use cortex_mcp::edge::virtual_network::{Host, VirtualNetwork};
+use cortex_mcp::edge::virtual_processes::VirtualProcesses;
 use cortex_mcp::gateway::{Gateway, GatewayBuilder};
 use cortex_mcp::mcp::protocol::Era;
 use cortex_mcp::model::WallMs;
@@ -45,6 +46,7 @@ pub(crate) struct Rig {
     pub(crate) servers: Vec<Upstream>,
     pub(crate) state: MemoryDirectory,
     pub(crate) registry: MemoryDisk,
+    pub(crate) processes: Arc<VirtualProcesses>,
     pub(crate) records: Arc<KeepRecords>,
     pub(crate) environment: Environment,
     pub(crate) toml: String,
@@ -99,6 +101,7 @@ impl Rig {
             servers,
             state: MemoryDirectory::new(),
             registry: MemoryDisk::new(),
+            processes: Arc::new(VirtualProcesses::new()),
             records: Arc::new(KeepRecords::new(100_000)),
             environment: Environment::from([
                 ("CONNECTORS_SERVICE_MAP_URL", MAP_URL),
@@ -157,6 +160,7 @@ impl Rig {
             .edge(edge)
             .state_directory(Arc::new(state.clone()))
             .registry_disk(Arc::new(self.registry.clone()))
+            .processes(self.processes.clone())
             .decisions(self.records.clone());
         let builder = match &self.policy {
             Some(policy) => builder.policy(policy.clone()),

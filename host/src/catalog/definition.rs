@@ -1,11 +1,13 @@
-//! A connector's tools as they are exposed: the name patched, one `_meta` key of stable facts added, all else as it came.
+//! A connector's items as they are exposed: the name patched, one `_meta` key of stable facts added, all else as it came.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::NameRule;
+use super::join::address;
+use crate::config::ToolFilter;
 use crate::model::raw::{self, RawObject};
-use crate::model::{Connector, ToolList};
+use crate::model::{Connector, ListKind, Offer};
 
 /// Our `_meta` key on every definition.
 const META_KEY: &str = "com.brainwav.cortex/connector";
@@ -13,30 +15,45 @@ const META_KEY: &str = "com.brainwav.cortex/connector";
 /// The brand that every connector bears (contracts 1.2).
 const BRAND: &str = "brAInwav";
 
-/// One tool, exposed.
+/// One item, exposed.
 #[derive(Debug)]
 pub(super) struct Exposed {
-    /// Under which name.
-    pub(super) name: String,
+    /// Under which name, URI or URI template.
+    pub(super) key: String,
     /// What its server calls it.
     pub(super) original: String,
     /// Its definition.
     pub(super) definition: Box<RawValue>,
 }
 
-/// Exposes a list.
-pub(super) fn expose(connector: &Connector, rule: NameRule, list: &ToolList) -> Vec<Exposed> {
+/// Exposes one list of an offer: what the filter lets through, under the names that it gives.
+pub(super) fn expose(
+    connector: &Connector,
+    rule: NameRule,
+    filter: &ToolFilter,
+    offer: &Offer,
+    kind: ListKind,
+) -> Vec<Exposed> {
     let facts = facts(connector);
-    let exposed = list.tools().iter().map(|tool| {
-        // Every tool of a list is an object.
-        let mut definition = RawObject::parse(&tool.definition).unwrap_or_default();
-        let name = rule.name(&connector.id, &tool.name);
-        definition.set("name", raw::string(&name));
+    let items = offer.list(kind).items().iter();
+    let admitted = items.filter(|item| kind != ListKind::Tools || filter.admits(&item.key));
+    let exposed = admitted.map(|item| {
+        // Every item of a list is an object.
+        let mut definition = RawObject::parse(&item.definition).unwrap_or_default();
+        let key = match kind {
+            ListKind::Tools => rule.name(&connector.id, filter.renamed(&item.key).unwrap_or(&item.key)),
+            ListKind::Prompts => rule.name(&connector.id, &item.key),
+            // An address is what it is: results name it, and clients ask for what results name.
+            ListKind::Resources | ListKind::Templates => address(&connector.id, &item.key),
+        };
+        if key != item.key {
+            definition.set(kind.key(), raw::string(&key));
+        }
         let meta = definition.get("_meta").filter(|meta| raw::is_object(meta));
         let mut meta = meta.and_then(|meta| RawObject::parse(meta).ok()).unwrap_or_default();
         meta.set(META_KEY, facts.clone());
         definition.set("_meta", meta.to_raw());
-        Exposed { name, original: tool.name.clone(), definition: definition.to_raw() }
+        Exposed { key, original: item.key.clone(), definition: definition.to_raw() }
     });
     exposed.collect()
 }

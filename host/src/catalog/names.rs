@@ -19,11 +19,7 @@ pub struct NameRule {
 impl NameRule {
     /// The exposed name of `tool` of `connector`.
     pub fn name(&self, connector: &ConnectorId, tool: &str) -> String {
-        let prefix = match self.style {
-            NameStyle::Prefixed => format!("{connector}__"),
-            NameStyle::Dotted => format!("{connector}."),
-            NameStyle::Plain => String::new(),
-        };
+        let prefix = self.style.prefix(connector);
         let clean = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '-');
         let fits = prefix.len() + tool.len() <= self.longest;
         if fits && !tool.is_empty() && tool.chars().all(clean) {

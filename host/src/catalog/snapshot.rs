@@ -1,24 +1,30 @@
 //! The published catalog: one immutable snapshot behind an atomic pointer, rebuilt when a part of it changes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::Bytes;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 
-use super::NameRule;
+use super::crowd::{Crowd, ToolBounds};
 use super::definition::{Exposed, expose};
-use crate::model::{BootMs, Connector, ConnectorId, ListFacts, Scope, ToolList, milliseconds};
+use super::join::join;
+use super::served::Served;
+use super::view::{View, ViewRules};
+use super::{NameRule, limits};
+use crate::config::ToolFilter;
+use crate::model::{BootMs, Connector, ConnectorId, ListFacts, ListKind, Offer, Scope, milliseconds};
 
 /// What the catalog holds of one connector.
 #[derive(Clone, Debug)]
 pub struct Part {
     /// Its description.
     pub connector: Arc<Connector>,
-    /// Its tools; none if there is no list that may be served.
-    pub tools: Option<ToolList>,
+    /// What it offers; none if there is nothing that may be served.
+    pub offer: Option<Offer>,
     /// How it stands.
     pub facts: ListFacts,
 }
@@ -26,22 +32,22 @@ pub struct Part {
 impl Part {
     /// Whether both parts are exposed alike; how they stand does not matter for that.
     fn exposes_the_same(&self, other: &Self) -> bool {
-        let same_list = match (&self.tools, &other.tools) {
+        let same_offer = match (&self.offer, &other.offer) {
             (Some(ours), Some(theirs)) => ours.is_same(theirs),
             (None, None) => true,
             _ => false,
         };
-        same_list && self.connector == other.connector
+        same_offer && self.connector == other.connector
     }
 }
 
-/// Where a call to an exposed tool goes.
+/// Where a request about an exposed item goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// To this connector.
     pub connector: ConnectorId,
-    /// Under this name.
-    pub tool: String,
+    /// Under this name, URI or URI template.
+    pub original: String,
 }
 
 /// A tool of the gateway itself: no connector answers it, and its name is its own.
@@ -53,53 +59,93 @@ pub struct OwnTool {
     pub definition: Box<RawValue>,
 }
 
-/// Two tools of one name. The gateway's own is served, else the first by connector id and upstream order.
+/// Two items of one name, or two connectors' of one address. The gateway's own is served, else the first by connector id and
+/// upstream order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Collision {
-    /// The name.
+    /// The name, URI or URI template.
     pub name: String,
-    /// Whose tool is served; none: the gateway's own.
+    /// Of what kind they are.
+    pub kind: ListKind,
+    /// Whose item is served; none: the gateway's own.
     pub served: Option<ConnectorId>,
-    /// Whose tool is not.
+    /// Whose item is not, or not by this name.
     pub hidden: ConnectorId,
+    /// The qualified URI or template by which that is served instead; none for tools and prompts, which are not.
+    pub instead: Option<String>,
+}
+
+/// What the filter of a connector does to its tools.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FilterEffect {
+    /// How many of its tools are not served.
+    pub hidden: usize,
+    /// How many are served under another name.
+    pub renamed: usize,
+    /// Names that are to be replaced and that no tool has.
+    pub unknown: Vec<String>,
 }
 
 /// The catalog at one moment.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct CatalogSnapshot {
-    served: Arc<Served>,
+    shelves: Arc<Shelves>,
+    pub(super) everything: Arc<Served>,
+    /// What views are served that do not see everything, made when somebody first looks; at most
+    /// [`limits::VIEWS_MAX`].
+    views: Mutex<HashMap<Arc<ViewRules>, Arc<Served>>>,
     parts: BTreeMap<ConnectorId, Part>,
 }
 
-/// What depends on lists and descriptions alone.
-#[derive(Debug, Default)]
-struct Served {
-    tools: Bytes,
-    own: HashSet<&'static str>,
-    routes: HashMap<String, Route>,
-    collisions: Vec<Collision>,
-}
-
 impl CatalogSnapshot {
+    /// What a view is served.
+    pub fn served(&self, view: &View) -> Arc<Served> {
+        let Some(rules) = view.rules() else { return self.everything.clone() };
+        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(served) = views.get(rules) {
+            return served.clone();
+        }
+        if views.len() >= limits::VIEWS_MAX {
+            // Whoever is still there comes back.
+            views.clear();
+        }
+        let served = Arc::new(join(&self.shelves, view));
+        views.insert(rules.clone(), served.clone());
+        served
+    }
+
+    /// How many views' lists are remembered.
+    #[cfg(test)]
+    pub(super) fn views_held(&self) -> usize {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// All tools that may be served, as the bytes of a JSON array.
     pub fn tools(&self) -> &Bytes {
-        &self.served.tools
+        self.everything.list(ListKind::Tools).bytes()
     }
 
     /// Whether a tool is the gateway's own.
     pub fn is_own(&self, name: &str) -> bool {
-        self.served.own.contains(name)
+        self.everything.is_own(name)
     }
 
     /// How many tools of connectors there are.
     pub fn tool_count(&self) -> usize {
-        self.served.routes.len()
+        self.everything.tool_count()
     }
 
     /// Where a call goes.
     pub fn route(&self, name: &str) -> Option<&Route> {
-        self.served.routes.get(name)
+        self.everything.tool(name)
+    }
+
+    /// What the filters do, by connector; those that have none are left out.
+    pub fn filter_effects(&self) -> BTreeMap<ConnectorId, FilterEffect> {
+        let effects = self.shelves.parts.iter().filter_map(|(id, shelf)| Some((id.clone(), shelf.effect.clone()?)));
+        effects.collect()
     }
 
     /// Every connector, by id.
@@ -107,26 +153,28 @@ impl CatalogSnapshot {
         &self.parts
     }
 
-    /// Names that two tools claim.
+    /// Names that two items claim.
     pub fn collisions(&self) -> &[Collision] {
-        &self.served.collisions
+        self.everything.collisions()
     }
 
-    /// The caching hint for the whole list: the least time for which every part stands, in milliseconds. A part that is
-    /// not fresh contributes the time to its next attempt, at least a second (design section 6).
-    pub fn ttl_ms(&self, now: BootMs) -> u64 {
+    /// The caching hint for lists: the least time for which every part that a view sees stands, in milliseconds. A part that
+    /// is not fresh contributes the time to its next attempt, at least a second (design section 6).
+    pub fn ttl_ms(&self, view: &View, now: BootMs) -> u64 {
         let until = |time: Option<BootMs>| time.map_or(0, |time| milliseconds(time.since(now)));
-        let remaining = self.parts.values().map(|part| match part.facts.fresh_until {
+        let seen = self.parts.values().filter(|part| view.sees_connector(&part.connector.id));
+        let remaining = seen.map(|part| match part.facts.fresh_until {
             Some(fresh) if fresh > now => until(Some(fresh)),
             _ => until(part.facts.next_attempt).max(LEAST_TTL_MS),
         });
         remaining.min().unwrap_or(LEAST_TTL_MS)
     }
 
-    /// Public only if every part that is served is.
-    pub fn scope(&self) -> Scope {
-        let mut served = self.parts.values().filter(|part| part.tools.is_some());
-        if served.all(|part| part.facts.scope == Scope::Public) { Scope::Public } else { Scope::Private }
+    /// Public only if every part that is served is, and everybody is served the same.
+    pub fn scope(&self, view: &View) -> Scope {
+        let mut served = self.parts.values().filter(|part| part.offer.is_some());
+        let public = view.is_everybodys() && served.all(|part| part.facts.scope == Scope::Public);
+        if public { Scope::Public } else { Scope::Private }
     }
 }
 
@@ -137,29 +185,72 @@ const LEAST_TTL_MS: u64 = 1_000;
 #[derive(Debug)]
 pub struct Catalog {
     rule: NameRule,
-    shelves: Mutex<Shelves>,
+    making: Mutex<Making>,
     current: ArcSwap<CatalogSnapshot>,
+    /// How often what is served may have changed.
+    changes: watch::Sender<u64>,
 }
 
-/// Everything that is exposed.
+/// What the next snapshot is made of.
 #[derive(Debug, Default)]
-struct Shelves {
-    own: Vec<OwnTool>,
-    parts: BTreeMap<ConnectorId, Shelf>,
+struct Making {
+    shelves: Arc<Shelves>,
+    filters: BTreeMap<ConnectorId, ToolFilter>,
+    bounds: ToolBounds,
+    crowd: Crowd,
 }
 
-/// A part and its tools as they are exposed, made once for each list.
-#[derive(Debug)]
-struct Shelf {
-    part: Part,
-    exposed: Vec<Exposed>,
+/// Everything that is exposed. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shelves {
+    pub(super) own: Vec<OwnTool>,
+    pub(super) parts: BTreeMap<ConnectorId, Shelf>,
+    /// More tools than so many are not served.
+    pub(super) tools_max: Option<usize>,
+}
+
+/// A part and its items as they are exposed, made once for each offer and filter.
+#[derive(Clone, Debug)]
+pub(super) struct Shelf {
+    pub(super) part: Part,
+    /// In the order of [`ListKind::ALL`].
+    pub(super) exposed: Arc<[Vec<Exposed>; 4]>,
+    /// What its filter does; none if it has none.
+    effect: Option<FilterEffect>,
+}
+
+impl Shelf {
+    fn new(part: Part, rule: NameRule, filter: Option<&ToolFilter>) -> Self {
+        let everything = ToolFilter::default();
+        let exposed = ListKind::ALL.map(|kind| match &part.offer {
+            Some(offer) => expose(&part.connector, rule, filter.unwrap_or(&everything), offer, kind),
+            None => Vec::new(),
+        });
+        let effect = filter.map(|filter| {
+            let tools = part.offer.as_ref().map(|offer| offer.list(ListKind::Tools).items()).unwrap_or_default();
+            let unknown = filter.rename.keys().filter(|name| !tools.iter().any(|tool| tool.key == **name)).cloned();
+            let served = &exposed[ListKind::Tools as usize];
+            FilterEffect {
+                hidden: tools.len() - served.len(),
+                renamed: served.iter().filter(|tool| filter.renamed(&tool.original).is_some()).count(),
+                // Of a connector that offers nothing now, nobody knows what it has.
+                unknown: if part.offer.is_some() { unknown.collect() } else { Vec::new() },
+            }
+        });
+        Self { part, exposed: Arc::new(exposed), effect }
+    }
+
+    fn tool_names(&self) -> Vec<String> {
+        self.exposed[ListKind::Tools as usize].iter().map(|tool| tool.key.clone()).collect()
+    }
 }
 
 impl Catalog {
-    /// An empty one.
+    /// An empty one, in which every tool is served.
     pub fn new(rule: NameRule) -> Self {
-        let empty = CatalogSnapshot { served: Arc::new(serve(&Shelves::default())), parts: BTreeMap::new() };
-        Self { rule, shelves: Mutex::default(), current: ArcSwap::from_pointee(empty) }
+        let making = Making::default();
+        let current = ArcSwap::from_pointee(snapshot(making.shelves.clone(), None));
+        Self { rule, making: Mutex::new(making), current, changes: watch::Sender::new(0) }
     }
 
     /// The current snapshot.
@@ -167,32 +258,73 @@ impl Catalog {
         self.current.load_full()
     }
 
+    /// Tells whenever what is served may be other than before: not when parts merely stand differently.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
     /// Serves these tools of the gateway itself before all others, in the place of those that it served before.
     pub fn serve_first(&self, own: Vec<OwnTool>) {
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        if own.iter().map(|tool| tool.name).ne(shelves.own.iter().map(|tool| tool.name)) {
-            shelves.own = own;
-            self.publish(&shelves, Arc::new(serve(&shelves)));
+        let mut making = self.lock();
+        if own.iter().map(|tool| tool.name).ne(making.shelves.own.iter().map(|tool| tool.name)) {
+            Arc::make_mut(&mut making.shelves).own = own;
+            self.publish(&mut making);
+        }
+    }
+
+    /// Other filters are in force from now on. Returns the connectors whose tools are exposed otherwise now, and under which
+    /// names.
+    pub fn set_filters(&self, filters: BTreeMap<ConnectorId, ToolFilter>) -> Vec<(ConnectorId, Vec<String>)> {
+        let mut making = self.lock();
+        let before = std::mem::replace(&mut making.filters, filters);
+        let Making { shelves, filters, .. } = &mut *making;
+        let mut changed = Vec::new();
+        let concerned: Vec<ConnectorId> =
+            shelves.parts.keys().filter(|id| before.get(*id) != filters.get(*id)).cloned().collect();
+        for id in concerned {
+            if let Some(shelf) = Arc::make_mut(shelves).parts.get_mut(&id) {
+                *shelf = Shelf::new(shelf.part.clone(), self.rule, filters.get(&id));
+                changed.push((id, shelf.tool_names()));
+            }
+        }
+        if !changed.is_empty() {
+            self.publish(&mut making);
+        }
+        changed
+    }
+
+    /// Other bounds for the number of tools are in force from now on.
+    pub fn set_bounds(&self, bounds: ToolBounds) {
+        let mut making = self.lock();
+        making.bounds = bounds;
+        if making.shelves.tools_max == bounds.most {
+            let served = self.snapshot();
+            making.crowd.look(bounds, &served.everything);
+        } else {
+            Arc::make_mut(&mut making.shelves).tools_max = bounds.most;
+            self.publish(&mut making);
         }
     }
 
     /// Puts a connector's part in, in the place of the one it had, and publishes. A part that merely stands differently
     /// costs nothing but its own facts. Returns the names under which its tools are exposed, if they may be other ones now.
     pub fn put(&self, part: Part) -> Option<Vec<String>> {
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut making = self.lock();
+        let Making { shelves, filters, .. } = &mut *making;
         let id = part.connector.id.clone();
-        match shelves.parts.get_mut(&id) {
+        let changing = Arc::make_mut(shelves);
+        match changing.parts.get_mut(&id) {
             Some(shelf) if shelf.part.exposes_the_same(&part) => {
                 shelf.part.facts = part.facts;
-                self.publish(&shelves, self.current.load().served.clone());
+                let before = self.current.load_full();
+                self.current.store(Arc::new(snapshot(shelves.clone(), Some(&before))));
                 None
             }
             _ => {
-                let exposed = part.tools.as_ref().map(|list| expose(&part.connector, self.rule, list));
-                let exposed = exposed.unwrap_or_default();
-                let names = exposed.iter().map(|tool| tool.name.clone()).collect();
-                shelves.parts.insert(id, Shelf { part, exposed });
-                self.publish(&shelves, Arc::new(serve(&shelves)));
+                let shelf = Shelf::new(part, self.rule, filters.get(&id));
+                let names = shelf.tool_names();
+                changing.parts.insert(id, shelf);
+                self.publish(&mut making);
                 Some(names)
             }
         }
@@ -200,179 +332,33 @@ impl Catalog {
 
     /// Takes a connector out and publishes.
     pub fn remove(&self, id: &ConnectorId) {
-        let mut shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        if shelves.parts.remove(id).is_some() {
-            self.publish(&shelves, Arc::new(serve(&shelves)));
+        let mut making = self.lock();
+        if Arc::make_mut(&mut making.shelves).parts.remove(id).is_some() {
+            self.publish(&mut making);
         }
     }
 
-    fn publish(&self, shelves: &Shelves, served: Arc<Served>) {
-        let parts = shelves.parts.iter().map(|(id, shelf)| (id.clone(), shelf.part.clone())).collect();
-        self.current.store(Arc::new(CatalogSnapshot { served, parts }));
+    fn lock(&self) -> MutexGuard<'_, Making> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, making: &mut Making) {
+        let snapshot = snapshot(making.shelves.clone(), None);
+        making.crowd.look(making.bounds, &snapshot.everything);
+        self.current.store(Arc::new(snapshot));
+        self.changes.send_modify(|changes| *changes += 1);
     }
 }
 
-/// Joins what is exposed: the gateway's own tools, then those of connectors, in the order of their ids and then of their
-/// servers.
-fn serve(shelves: &Shelves) -> Served {
-    let mut tools = BytesMut::new();
-    let own: HashSet<&'static str> = shelves.own.iter().map(|tool| tool.name).collect();
-    let mut routes: HashMap<String, Route> = HashMap::new();
-    let mut collisions = Vec::new();
-    let mut first = true;
-    let mut define = |definition: &RawValue| {
-        if !std::mem::take(&mut first) {
-            tools.put_u8(b',');
+/// A snapshot of the shelves; with what was served `before`, if that is still so.
+fn snapshot(shelves: Arc<Shelves>, before: Option<&CatalogSnapshot>) -> CatalogSnapshot {
+    let parts = shelves.parts.iter().map(|(id, shelf)| (id.clone(), shelf.part.clone())).collect();
+    let (everything, views) = match before {
+        Some(before) => {
+            let views = before.views.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            (before.everything.clone(), views)
         }
-        tools.put_slice(definition.get().as_bytes());
+        None => (Arc::new(join(&shelves, &View::everything())), HashMap::new()),
     };
-    shelves.own.iter().for_each(|tool| define(&tool.definition));
-    for (id, shelf) in &shelves.parts {
-        for tool in &shelf.exposed {
-            let served = routes.get(&tool.name).map(|route| route.connector.clone());
-            if served.is_some() || own.contains(tool.name.as_str()) {
-                collisions.push(Collision { name: tool.name.clone(), served, hidden: id.clone() });
-                continue;
-            }
-            define(&tool.definition);
-            routes.insert(tool.name.clone(), Route { connector: id.clone(), tool: tool.original.clone() });
-        }
-    }
-    let list = [&b"["[..], &tools, b"]"].concat();
-    Served { tools: list.into(), own, routes, collisions }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::NameStyle;
-    use crate::model::{Auth, ListState, Quotas, Source, Timeouts};
-
-    fn connector(id: &str) -> Arc<Connector> {
-        Arc::new(Connector {
-            id: id.parse().unwrap(),
-            name: id.to_uppercase(),
-            version: "1.0.0".into(),
-            enabled: true,
-            endpoint: None,
-            auth: Auth::default(),
-            headers: BTreeMap::new(),
-            scopes: vec!["x:read".into()],
-            tags: Vec::new(),
-            quotas: Quotas::default(),
-            timeouts: Timeouts::default(),
-            expires: None,
-            source: Source::ServiceMap,
-        })
-    }
-
-    fn facts() -> ListFacts {
-        ListFacts {
-            state: ListState::Fresh,
-            reason: "within-ttl".into(),
-            fetched_at: None,
-            fresh_until: Some(BootMs(10_000)),
-            next_attempt: Some(BootMs(8_000)),
-            scope: Scope::Public,
-        }
-    }
-
-    fn part(id: &str, tools: &[&str]) -> Part {
-        let raw = tools.iter().map(|tool| RawValue::from_string((*tool).into()).unwrap()).collect();
-        Part { connector: connector(id), tools: Some(ToolList::new(raw).unwrap()), facts: facts() }
-    }
-
-    fn catalog(style: NameStyle) -> Catalog {
-        Catalog::new(NameRule { style, longest: 46 })
-    }
-
-    const ODD: &str = r#"{ "name":"a" , "vendor":{"z":1,"a":12345678901234567890.50}, "inputSchema":{"type":"object"},"execution":{} }"#;
-
-    #[test]
-    fn everything_but_name_and_our_meta_key_passes_byte_for_byte() {
-        let catalog = catalog(NameStyle::Prefixed);
-        catalog.put(part("demo", &[ODD]));
-        let text = String::from_utf8(catalog.snapshot().tools().to_vec()).unwrap();
-        assert!(text.contains(r#""vendor":{"z":1,"a":12345678901234567890.50}"#), "{text}");
-        assert!(text.contains(r#""name":"demo__a""#), "{text}");
-        assert!(
-            text.contains(r#""com.brainwav.cortex/connector":{"id":"demo","name":"DEMO","version":"1.0.0""#),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn the_bytes_do_not_depend_on_the_order_of_arrival() {
-        let (one, two) = (catalog(NameStyle::Prefixed), catalog(NameStyle::Prefixed));
-        let parts = [part("aa", &[ODD]), part("bb", &[ODD])];
-        parts.iter().for_each(|part| drop(one.put(part.clone())));
-        parts.iter().rev().for_each(|part| drop(two.put(part.clone())));
-        assert_eq!(one.snapshot().tools(), two.snapshot().tools());
-    }
-
-    #[test]
-    fn of_two_tools_of_one_name_the_first_by_connector_is_served_and_both_are_reported() {
-        let catalog = catalog(NameStyle::Plain);
-        catalog.put(part("bb", &[ODD]));
-        catalog.put(part("aa", &[ODD]));
-        let snapshot = catalog.snapshot();
-        assert_eq!(snapshot.tool_count(), 1);
-        assert_eq!(snapshot.route("a").unwrap().connector.as_str(), "aa");
-        assert_eq!(snapshot.collisions().len(), 1);
-        assert_eq!(snapshot.collisions()[0].hidden.as_str(), "bb");
-    }
-
-    #[test]
-    fn the_gateways_own_tools_come_first_and_hide_tools_of_their_names_until_they_are_taken_away() {
-        let catalog = catalog(NameStyle::Plain);
-        catalog.put(part("aa", &[ODD]));
-        let before = catalog.snapshot().tools().clone();
-        let definition = RawValue::from_string(r#"{"name":"a","own":true}"#.into()).unwrap();
-        catalog.serve_first(vec![OwnTool { name: "a", definition }]);
-        let snapshot = catalog.snapshot();
-        assert_eq!(&snapshot.tools()[..], br#"[{"name":"a","own":true}]"#);
-        assert!(snapshot.is_own("a") && snapshot.route("a").is_none());
-        let hidden = Collision { name: "a".into(), served: None, hidden: "aa".parse().unwrap() };
-        assert_eq!(snapshot.collisions(), [hidden]);
-        catalog.serve_first(Vec::new());
-        let snapshot = catalog.snapshot();
-        assert_eq!((snapshot.tools(), snapshot.is_own("a"), snapshot.collisions()), (&before, false, &[][..]));
-    }
-
-    #[test]
-    fn a_connector_that_leaves_takes_its_tools_along() {
-        let catalog = catalog(NameStyle::Prefixed);
-        catalog.put(part("aa", &[ODD]));
-        catalog.remove(&"aa".parse().unwrap());
-        assert_eq!(&catalog.snapshot().tools()[..], b"[]");
-        assert!(catalog.snapshot().route("aa__a").is_none());
-    }
-
-    #[test]
-    fn the_hint_is_the_least_remaining_freshness_and_a_stale_part_counts_to_its_next_attempt() {
-        let catalog = catalog(NameStyle::Prefixed);
-        catalog.put(part("aa", &[ODD]));
-        assert_eq!(catalog.snapshot().ttl_ms(BootMs(4_000)), 6_000);
-        let mut stale = part("bb", &[ODD]);
-        stale.facts.fresh_until = None;
-        catalog.put(stale.clone());
-        assert_eq!(catalog.snapshot().ttl_ms(BootMs(4_000)), 4_000);
-        assert_eq!(catalog.snapshot().ttl_ms(BootMs(7_900)), LEAST_TTL_MS);
-        stale.facts.scope = Scope::Private;
-        catalog.put(stale);
-        assert_eq!(catalog.snapshot().scope(), Scope::Private);
-    }
-
-    #[test]
-    fn a_part_that_merely_stands_differently_leaves_the_served_bytes_alone() {
-        let catalog = catalog(NameStyle::Prefixed);
-        let mut fresh = part("aa", &[ODD]);
-        catalog.put(fresh.clone());
-        let before = catalog.snapshot();
-        fresh.facts.state = ListState::Stale;
-        catalog.put(fresh);
-        let after = catalog.snapshot();
-        assert!(Arc::ptr_eq(&before.served, &after.served));
-        assert_eq!(after.parts().values().next().unwrap().facts.state, ListState::Stale);
-    }
+    CatalogSnapshot { shelves, everything, views: Mutex::new(views), parts }
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clap::Args;
 use cortex_mcp::config::{Environment, Flags, Settings};
-use cortex_mcp::edge::http::{Http, Request, ReqwestHttp, within};
-use cortex_mcp::mcp::{Era, Outcome, Session, ToolList, Upstream, WireError};
-use cortex_mcp::model::Failure;
+use cortex_mcp::edge::http::{Http, HttpOptions, Request, ReqwestHttp, within};
+use cortex_mcp::mcp::{Declared, Era, Listed, Nobody, Outcome, Session, Upstream, WireError};
 use cortex_mcp::model::raw::RawObject;
+use cortex_mcp::model::{Failure, ListKind};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
 use std::time::Duration;
@@ -61,12 +61,18 @@ impl GatewayAddress {
 
     pub(crate) fn open(&self) -> Result<RemoteGateway, CommandError> {
         let environment = Environment::of_process();
-        let endpoint = match &self.url {
-            Some(url) => url.clone(),
+        let (endpoint, options) = match &self.url {
+            Some(url) if url.scheme() != "https" => (url.clone(), HttpOptions::default()),
+            Some(url) => {
+                // Whoever terminates TLS before a gateway may have its certificate from a private authority.
+                let settings = Settings::resolve(&Flags::default(), &environment)?;
+                (url.clone(), HttpOptions { roots: settings.private_roots()? })
+            }
             None => {
                 let settings = Settings::resolve(&Flags::default(), &environment)?;
                 let text = format!("http://{}/mcp", settings.listen);
-                Url::parse(&text).map_err(|error| CommandError::Usage(error.to_string()))?
+                let endpoint = Url::parse(&text).map_err(|error| CommandError::Usage(error.to_string()))?;
+                (endpoint, HttpOptions::default())
             }
         };
         let mut headers = HeaderMap::new();
@@ -76,30 +82,30 @@ impl GatewayAddress {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        Ok(RemoteGateway { http: Arc::new(ReqwestHttp::new()?), endpoint, headers })
+        Ok(RemoteGateway { http: Arc::new(ReqwestHttp::new(&options)?), endpoint, headers })
     }
 }
 
 impl RemoteGateway {
     /// The one at this endpoint, which asks for no token.
     pub(crate) fn at(endpoint: Url) -> Result<Self, CommandError> {
-        Ok(Self { http: Arc::new(ReqwestHttp::new()?), endpoint, headers: HeaderMap::new() })
+        Ok(Self { http: Arc::new(ReqwestHttp::new(&HttpOptions::default())?), endpoint, headers: HeaderMap::new() })
     }
 
     /// A session with it.
     pub(crate) async fn session(&self) -> Result<Session, CommandError> {
         let upstream = Upstream::new(self.http.clone(), self.endpoint.clone(), self.headers.clone());
-        self.answer(LIST_TIMEOUT, upstream.open(Some(Era::Modern))).await
+        self.answer(LIST_TIMEOUT, upstream.open(Some(Era::Modern), &Declared::default())).await
     }
 
-    /// Its tools.
-    pub(crate) async fn list(&self, session: &Session) -> Result<ToolList, CommandError> {
-        self.answer(LIST_TIMEOUT, session.list_tools()).await
+    /// One of its lists.
+    pub(crate) async fn list(&self, session: &Session, kind: ListKind) -> Result<Listed, CommandError> {
+        self.answer(LIST_TIMEOUT, session.list(kind)).await
     }
 
     /// Calls a tool.
     pub(crate) async fn call(&self, session: &Session, params: RawObject) -> Result<Outcome, CommandError> {
-        self.answer(CALL_TIMEOUT, session.request("tools/call", params)).await
+        self.answer(CALL_TIMEOUT, session.request("tools/call", params, &Nobody)).await
     }
 
     async fn answer<T>(
@@ -192,7 +198,7 @@ mod tests {
         let gateway = RemoteGateway { http: Arc::new(network), endpoint, headers: HeaderMap::new() };
         let began = Instant::now();
         let session = gateway.session().await.unwrap();
-        let listed = gateway.list(&session).await.map(drop);
+        let listed = gateway.list(&session, ListKind::Tools).await.map(drop);
         assert!(matches!(listed, Err(CommandError::NoGateway { .. })), "{listed:?}");
         assert_eq!(began.elapsed(), LIST_TIMEOUT);
         let called = gateway.call(&session, RawObject::new()).await.map(drop);

@@ -12,6 +12,7 @@ use cortex_mcp::demo::{Signer, Stage, StageOptions};
 use cortex_mcp::edge::entropy::{Entropy, SystemEntropy};
 use cortex_mcp::gateway::{Gateway, SyncKind};
 use cortex_mcp::mcp::{Era, Outcome, Session};
+use cortex_mcp::model::ListKind;
 use cortex_mcp::model::raw::{self, RawObject};
 use cortex_mcp::service_map::signed_document;
 use cortex_mcp::telemetry::{LogLevel, init_logs};
@@ -248,10 +249,10 @@ async fn call_tools(output: Output, url: &str) -> Result<Calls, CommandError> {
     let endpoint = url.parse().map_err(|_| no_gateway("its address is not usable".into()))?;
     let gateway = RemoteGateway::at(endpoint)?;
     let session = gateway.session().await?;
-    let list = gateway.list(&session).await?;
+    let list = gateway.list(&session, ListKind::Tools).await?;
     let mut called = std::collections::BTreeSet::new();
     let mut calls = Calls::default();
-    for tool in &list.tools {
+    for tool in &list.items {
         let Ok(definition) = RawObject::parse(tool) else { continue };
         let (Some(name), Some(connector)) = (definition.get_str("name"), connector_of(&definition)) else { continue };
         if called.insert(connector) {

@@ -88,6 +88,8 @@ pub(crate) enum CommandError {
     FileTaken { path: String },
     #[error("{0}")]
     Usage(String),
+    #[error("this machine gives no random bytes: {0}; try again once it has started up")]
+    Random(std::io::Error),
     #[error("the runtime can not be started: {0}")]
     Runtime(std::io::Error),
 }
@@ -124,7 +126,7 @@ impl CommandError {
             Self::NoJournal { .. } => "not-found",
             Self::FileTaken { .. } => "exists",
             Self::Usage(_) | Self::Stage(_) => "usage",
-            Self::Start(_) | Self::Http(_) | Self::Runtime(_) => "start",
+            Self::Start(_) | Self::Http(_) | Self::Random(_) | Self::Runtime(_) => "start",
         }
     }
 }

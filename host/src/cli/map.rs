@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use cortex_mcp::config::{Environment, Secrets, SignatureKeys};
-use cortex_mcp::model::WallMs;
+use cortex_mcp::model::{Reach, WallMs};
 use cortex_mcp::service_map::{KeyRing, MAX_MAP_BYTES, VerifiedMap, signed_document, verify};
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -117,7 +117,7 @@ fn show(output: Output, file: &Path) -> Result<Exit, CommandError> {
         .map(|connector| {
             json!({
                 "id": connector.id, "name": connector.name, "version": connector.version,
-                "enabled": connector.enabled, "endpoint": connector.endpoint, "auth": connector.auth.kind,
+                "enabled": connector.enabled, "endpoint": connector.reach.as_ref().and_then(Reach::url), "auth": connector.auth.kind,
                 "scopes": connector.scopes,
             })
         })
@@ -142,7 +142,7 @@ fn show(output: Output, file: &Path) -> Result<Exit, CommandError> {
             connector.name.clone(),
             connector.version.clone(),
             if connector.enabled { "yes".into() } else { "no".into() },
-            connector.endpoint.as_ref().map_or_else(String::new, ToString::to_string),
+            connector.reach.as_ref().and_then(Reach::url).map_or_else(String::new, ToString::to_string),
             connector.scopes.join(" "),
         ]);
     }

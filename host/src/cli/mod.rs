@@ -15,7 +15,9 @@ mod registry;
 mod replay;
 mod serve;
 mod status;
+mod stdin;
 mod sync;
+mod token;
 mod tools;
 mod traces;
 mod why;
@@ -34,6 +36,7 @@ use output::Output;
 #[command(after_help = "Examples:
   cortex-mcp demo                      a whole world on this machine, to look around in
   cortex-mcp serve                     the gateway, for the service map that the environment names
+  cortex-mcp serve --stdio             the same for one client that starts it
   cortex-mcp tools                     what a running gateway serves
   cortex-mcp call server-01__echo --arguments '{\"text\":\"hello\"}'
 
@@ -55,8 +58,10 @@ enum Command {
     Serve(serve::Serve),
     /// Refreshes the service map and every connector once, and tells how that went.
     Sync(sync::Sync),
-    /// Lists the tools of a running gateway.
+    /// Lists the tools of a running gateway, or its prompts, resources or resource templates.
     Tools(tools::Tools),
+    /// Makes a token for gateway.toml.
+    Token(token::MakeToken),
     /// Calls a tool of a running gateway.
     Call(call::Call),
     /// Tells how a running gateway stands.
@@ -82,6 +87,7 @@ pub(crate) fn run() -> ExitCode {
     let output = Output::new(cli.json);
     let result = match cli.command {
         Command::Map(command) => command.run(&output),
+        Command::Token(command) => command.run(&output),
         Command::Policy(command) => command.run(&output),
         Command::Registry(command) => command.run(&output),
         Command::Replay(command) => block_on(command.run(&output)),

@@ -1,4 +1,4 @@
-//! `cortex-mcp serve`: the gateway on a socket, until it is asked to end.
+//! `cortex-mcp serve`: the gateway on a socket, or on its stdin and stdout, until it is asked to end.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -13,15 +13,20 @@ use tokio_util::sync::CancellationToken;
 use super::common::{EndSignals, GatewayFlags, asked_to_reload};
 use super::error::{CommandError, Exit};
 use super::output::Output;
+use super::stdin;
 
 /// Runs the gateway until SIGTERM or SIGINT; then calls in flight end, and state is written. SIGHUP reads gateway.toml and
-/// the policy anew.
+/// the policy anew. With --stdio it also ends when its stdin does.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   CONNECTORS_SERVICE_MAP_URL=https://example.com/v1/connectors/service-map \\
   CONNECTORS_SIGNATURE_KEY=... cortex-mcp serve
 
   cortex-mcp serve --listen 127.0.0.1:9000 --policy my-policy.wasm
+
+  cortex-mcp serve --stdio            for a client that starts the gateway itself, as the one server that it knows
+
+Several gateways may share one home: whoever holds the lock of the state writes it, the others follow.
 
 The values of the policy's options are recorded in the trace with every decision, in clear: they are no place for secrets.
 The environment is described in the README. State is kept below $CORTEX_HOME/mcp/state: a restart serves everything
@@ -31,6 +36,11 @@ pub(crate) struct Serve {
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
 
+    /// Serve the client that started this process, on stdin and stdout. No socket is listened on, unless --listen names
+    /// one. Only MCP messages are printed; logs go to stderr.
+    #[arg(long)]
+    stdio: bool,
+
     #[command(flatten)]
     gateway: GatewayFlags,
 }
@@ -39,17 +49,19 @@ impl Serve {
     pub(crate) async fn run(self, output: &Output) -> Result<Exit, CommandError> {
         let settings = self.gateway.settings(self.listen)?;
         // Before anything else: requests that come early wait in the backlog.
-        let listener = bind(settings.listen).await?;
-        let address = listener.local_addr().map_err(|source| listen_error(settings.listen, source))?;
+        let listener = match self.stdio && self.listen.is_none() {
+            true => None,
+            false => Some(bind(settings.listen).await?),
+        };
+        let address = listener.as_ref().map(TcpListener::local_addr).transpose();
+        let address = address.map_err(|source| listen_error(settings.listen, source))?;
+        let configured = settings.listen;
         // From the first moment on: a hangup that nobody listens to would end the process.
         let hangups = signal(SignalKind::hangup()).ok();
         let gateway = Gateway::builder(settings).start().await?;
-        let url = format!("http://{address}/mcp");
         // Whoever reads that it serves may ask it to end at once.
         let mut ends = EndSignals::listen();
-        output.value(&json!({ "url": url, "listen": address.to_string() }));
-        output.line(format_args!("cortex-mcp serves {url}"));
-        tracing::info!(url, "listening");
+        self.announce(output, address);
         let stop = CancellationToken::new();
         let stopping = stop.clone();
         let signalled = tokio::spawn(async move {
@@ -59,14 +71,41 @@ impl Serve {
             ends.asked().await;
             std::process::exit(1);
         });
+        let on_socket = async {
+            match listener {
+                Some(listener) => gateway.serve(listener, stop.clone()).await,
+                None => Ok(()),
+            }
+        };
+        let on_stdio = async {
+            if self.stdio {
+                gateway.serve_stdio(stdin::pipe(), tokio::io::stdout(), stop.clone()).await;
+                // The client that this process is for is gone.
+                stop.cancel();
+            }
+        };
         let served = tokio::select! {
-            served = gateway.serve(listener, stop) => served,
+            (served, ()) = async { tokio::join!(on_socket, on_stdio) } => served,
             never = self.follow(&gateway, hangups) => match never {},
         };
         gateway.shut_down().await;
         signalled.abort();
-        served.map_err(|source| listen_error(address, source))?;
+        served.map_err(|source| listen_error(configured, source))?;
         Ok(Exit::Good)
+    }
+
+    /// Says where it serves. On stdio, stdout belongs to the client.
+    fn announce(&self, output: &Output, address: Option<SocketAddr>) {
+        if self.stdio {
+            tracing::info!("serving the client on stdin and stdout");
+        }
+        let Some(address) = address else { return };
+        let url = format!("http://{address}/mcp");
+        if !self.stdio {
+            output.value(&json!({ "url": url, "listen": address.to_string() }));
+            output.line(format_args!("cortex-mcp serves {url}"));
+        }
+        tracing::info!(url, "listening");
     }
 }
 

@@ -111,7 +111,8 @@ fn describe(output: Output, status: &Value) {
     }
     describe_registry(output, &status["registry"]);
     output.line(format_args!("state       {}", text(&status["state"])));
-    let mut table = output.table(&["connector", "contact", "list", "tools", "fetched", "next attempt", "last failure"]);
+    let headings = ["connector", "contact", "over", "list", "tools", "more", "fetched", "next attempt", "last failure"];
+    let mut table = output.table(&headings);
     for connector in status["connectors"].as_array().into_iter().flatten() {
         let contact = text(&connector["contact"]);
         let tone = match contact.as_str() {
@@ -122,8 +123,10 @@ fn describe(output: Output, status: &Value) {
         table.add_row([
             text(&connector["id"]),
             output.tone(&contact, tone),
+            text(&connector["transport"]),
             format!("{} ({})", text(&connector["state"]), text(&connector["reason"])),
-            connector["tools"].to_string(),
+            tools_of(connector, &status["filters"]),
+            more_of(connector),
             text(&connector["fetchedAt"]),
             text(&connector["nextAttempt"]),
             shorten(connector["lastFailure"]["message"].as_str().unwrap_or(""), 40),
@@ -131,12 +134,20 @@ fn describe(output: Output, status: &Value) {
     }
     output.line(table);
     for collision in status["collisions"].as_array().into_iter().flatten() {
+        let instead = match collision["instead"].as_str() {
+            Some(instead) => format!("; the second is served as {instead}"),
+            None => String::new(),
+        };
         output.line(format_args!(
-            "{} is a tool of {} and of {}; the first is served",
+            "{} is one of the {} of {} and of {}; the first is served{instead}",
             text(&collision["name"]),
+            text(&collision["kind"]),
             collision["served"].as_str().unwrap_or("this gateway itself"),
             text(&collision["hidden"])
         ));
+    }
+    for warning in status["warnings"].as_array().into_iter().flatten() {
+        output.line(output.tone(&text(warning), Tone::Doubtful));
     }
     for conflict in status["conflicts"].as_array().into_iter().flatten() {
         output.line(format_args!(
@@ -145,6 +156,25 @@ fn describe(output: Output, status: &Value) {
             text(&conflict["hidden"])
         ));
     }
+}
+
+/// How many tools of a connector there are; with a filter, how many of them are served.
+fn tools_of(connector: &Value, filters: &Value) -> String {
+    let effect = connector["id"].as_str().map_or(&Value::Null, |id| &filters[id]);
+    match (connector["tools"].as_u64(), effect["hidden"].as_u64()) {
+        (Some(tools), Some(hidden @ 1..)) => format!("{} of {tools}", tools.saturating_sub(hidden)),
+        _ => connector["tools"].to_string(),
+    }
+}
+
+/// What a connector has besides tools.
+fn more_of(connector: &Value) -> String {
+    let kinds = [("prompts", "prompts"), ("resources", "resources"), ("templates", "templates")];
+    let counts = kinds.iter().filter_map(|(member, word)| match connector[*member].as_u64() {
+        Some(count @ 1..) => Some(format!("{count} {word}")),
+        _ => None,
+    });
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 /// How the registry stands; the sentences say what to do.

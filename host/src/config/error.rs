@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use crate::model::ConnectorId;
+
 /// A configuration that can not be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,6 +43,35 @@ pub enum ConfigError {
         key: &'static str,
         /// What is accepted.
         expected: String,
+    },
+    /// A setting of one connector can not be used.
+    #[error("[connector.{id}] {key}: {expected}")]
+    Connector {
+        /// The connector.
+        id: ConnectorId,
+        /// The setting.
+        key: &'static str,
+        /// What is accepted.
+        expected: String,
+    },
+    /// Tokens can not be told apart, or one can not be used.
+    #[error("[[token]] {name:?}: {expected}")]
+    Token {
+        /// Its name.
+        name: String,
+        /// What is accepted.
+        expected: String,
+    },
+    /// The file of private authorities can not be read.
+    #[error(
+        "ca-file: {path} can not be read: {source}; write the path of a file with certificates in PEM form",
+        path = .path.display()
+    )]
+    CaFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
     },
     /// A service map can not be verified without a key.
     #[error(

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use url::Url;
 
-use super::{ConfigError, NameStyle, Token};
-use crate::model::{LogFormat, LogLevel};
+use super::{ConfigError, FileConnector, NameStyle, Token};
+use crate::model::{ConnectorId, LogFormat, LogLevel};
 
 /// What the file says.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -17,8 +17,11 @@ use crate::model::{LogFormat, LogLevel};
 pub struct FileSettings {
     pub listen: Option<SocketAddr>,
     pub service_map_url: Option<Url>,
+    pub ca_file: Option<PathBuf>,
     pub names: Option<NameStyle>,
     pub name_length: Option<u64>,
+    pub tools_warn_above: Option<u64>,
+    pub tools_max: Option<u64>,
     pub shared_credential: Option<bool>,
     pub refresh_sync: Option<bool>,
     pub refresh_interval_ms: Option<u64>,
@@ -35,6 +38,8 @@ pub struct FileSettings {
     pub trace: FileTrace,
     #[serde(default)]
     pub registry: FileRegistry,
+    #[serde(default, rename = "connector")]
+    pub connectors: BTreeMap<ConnectorId, FileConnector>,
     #[serde(default, rename = "token")]
     pub tokens: Vec<Token>,
 }
@@ -146,6 +151,12 @@ mod tests {
             "policy = \"s3cr3t\"",
             "policy = { options = \"s3cr3t\" }",
             "[[token]]\nname = \"n\"\nsha256 = \"s3cr3t\"",
+            "[[token]]\nname = \"n\"\ntools = \"s3cr3t\"",
+            "[[token]]\nname = \"n\"\ncalls-per-minute = \"s3cr3t\"",
+            "[connector.wiki]\ncalls = \"s3cr3t\"",
+            "[connector.wiki]\nrename = { a = [\"s3cr3t\"] }",
+            "[connector.\"s3cr3t!\"]\ncalls = 1",
+            "tools-max = \"s3cr3t\"",
             "listen = s3cr3t",
             "listen = \"s3cr3t",
             "[[token]]\nname = \"n\"\nname = \"s3cr3t\"",

@@ -3,31 +3,39 @@
 //! An unknown key, or a value that does not parse, is an error that names it and says what is accepted. Secrets come
 //! from the environment only and are typed so that they can not be printed.
 
+mod connector;
 mod environment;
 mod error;
 mod file;
+pub mod limits;
 mod paths;
 mod settings;
+mod token;
 
+pub use connector::{CallLimits, ConnectorSettings, FileConnector, ToolFilter};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use file::FileSettings;
 pub use paths::Paths;
 pub use settings::{
-    Flags, NameStyle, PolicySettings, RefreshMode, RegistrySettings, Secrets, Settings, SignatureKeys, Token,
-    TraceFlag, TraceSettings, limits,
+    Flags, NameStyle, PolicySettings, RefreshMode, RegistrySettings, Secrets, Settings, SignatureKeys, TraceFlag,
+    TraceSettings,
 };
+pub use token::Token;
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn the_configuration_knows_no_other_room_than_the_model() {
         let sources = [
+            include_str!("connector.rs"),
             include_str!("environment.rs"),
             include_str!("error.rs"),
             include_str!("file.rs"),
+            include_str!("limits.rs"),
             include_str!("paths.rs"),
             include_str!("settings.rs"),
+            include_str!("token.rs"),
         ];
         for source in sources {
             // Tests may use more.

@@ -1,5 +1,6 @@
 //! The effective configuration: every setting with its meaning, its default and its range.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,46 +10,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::environment::bad;
-use super::{ConfigError, Environment, FileSettings, Paths};
-use crate::model::{LogFormat, LogLevel, milliseconds};
-
-/// Ranges and defaults.
-pub mod limits {
-    use std::time::Duration;
-
-    /// Where the gateway listens by default: loopback only.
-    pub const LISTEN_DEFAULT: &str = "127.0.0.1:8420";
-    /// T: the steady interval between refreshes.
-    pub const REFRESH_INTERVAL_DEFAULT: Duration = Duration::from_millis(300_000);
-    /// Shortest interval: below it a gateway polls.
-    pub const REFRESH_INTERVAL_MIN_MS: u64 = 1_000;
-    /// Longest interval: a day.
-    pub const REFRESH_INTERVAL_MAX_MS: u64 = 86_400_000;
-    /// Where the adaptive concurrency limit starts and its greatest value.
-    pub const CONCURRENCY_MAX: u32 = 32;
-    /// Greatest number that an operator may fix.
-    pub const CONCURRENCY_FIXED_MAX: u64 = 1_000;
-    /// How long past its freshness a list is served (reliability R7).
-    pub const MAX_STALE_DEFAULT: Duration = Duration::from_secs(86_400);
-    /// Longest staleness that can be configured: 30 days.
-    pub const MAX_STALE_MAX_MS: u64 = 2_592_000_000;
-    /// How long a tool call may take.
-    pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
-    /// Longest call.
-    pub const CALL_TIMEOUT_MAX_MS: u64 = 3_600_000;
-    /// Longest exposed tool name: 64 less what clients put before it (mcp-protocol 2.5).
-    pub const NAME_LENGTH_DEFAULT: usize = 46;
-    /// How much of the disk a gateway's trace takes: some days of a quiet gateway, hours of a busy one.
-    pub const TRACE_MIB_DEFAULT: u64 = 256;
-    /// Least and most that can be configured.
-    pub const TRACE_MIB_RANGE: std::ops::RangeInclusive<u64> = 1..=1_048_576;
-    /// How long changes of the registry are gathered before its file is written: what the old tools did.
-    pub const REGISTRY_BATCH_DEFAULT: Duration = Duration::from_millis(5_000);
-    /// Shortest and longest, in milliseconds: every change is durable at once however long this is.
-    pub const REGISTRY_BATCH_RANGE_MS: std::ops::RangeInclusive<u64> = 1..=600_000;
-    /// Shortest and longest that can be configured.
-    pub const NAME_LENGTH_RANGE: std::ops::RangeInclusive<u64> = 24..=128;
-}
+use super::{ConfigError, ConnectorSettings, Environment, FileSettings, Paths, Token, limits, token};
+use crate::model::{ConnectorId, LogFormat, LogLevel, milliseconds};
 
 /// Everything that is configured. Its debug form is the redacted one.
 #[derive(Clone)]
@@ -57,10 +20,17 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// `service-map-url`, `CONNECTORS_SERVICE_MAP_URL`, `--service-map-url`: https, or http on loopback.
     pub service_map_url: Option<Url>,
+    /// `ca-file`: certificates of private authorities in PEM form, trusted besides the platform's: for the map's server and
+    /// for connectors.
+    pub ca_file: Option<PathBuf>,
     /// `names`: how tools are named.
     pub names: NameStyle,
     /// `name-length`: the longest exposed tool name.
     pub name_length: usize,
+    /// `tools-warn-above`: more tools than so many are warned of.
+    pub tools_warn_above: usize,
+    /// `tools-max`: more tools than so many are not served; unset: all are.
+    pub tools_max: Option<usize>,
     /// `shared-credential`: whether `CONNECTORS_API_KEY` is sent to every connector that has no credential of its own.
     pub shared_credential: bool,
     /// `refresh-sync`, `MCP_CONNECTOR_REFRESH_SYNC`: true refreshes on demand only, one at a time.
@@ -89,6 +59,8 @@ pub struct Settings {
     pub trace: Option<TraceSettings>,
     /// `[registry]`: how its file is written, and whether its tools are served.
     pub registry: RegistrySettings,
+    /// `[connector.NAME]`: what is configured for one connector.
+    pub connectors: BTreeMap<ConnectorId, ConnectorSettings>,
     /// Where things are.
     pub paths: Paths,
     /// From the environment only.
@@ -106,6 +78,17 @@ pub enum NameStyle {
     Dotted,
     /// `<tool>`.
     Plain,
+}
+
+impl NameStyle {
+    /// What comes before the names of a connector's own.
+    pub fn prefix(self, id: &ConnectorId) -> String {
+        match self {
+            Self::Prefixed => format!("{id}__"),
+            Self::Dotted => format!("{id}."),
+            Self::Plain => String::new(),
+        }
+    }
 }
 
 /// When refreshes happen.
@@ -160,19 +143,6 @@ impl Default for RegistrySettings {
     fn default() -> Self {
         Self { tools: false, write_through: false, batch: limits::REGISTRY_BATCH_DEFAULT }
     }
-}
-
-/// Who may come in.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", deny_unknown_fields)]
-pub struct Token {
-    /// A name for logs.
-    pub name: String,
-    /// SHA-256 of the token, in hexadecimal.
-    pub sha256: crate::model::Digest,
-    /// Whether it may change the gateway: swap its policy.
-    #[serde(default)]
-    pub admin: bool,
 }
 
 /// The keys of the service map.
@@ -312,6 +282,12 @@ impl Settings {
         let max_stale = ranged("max-stale-ms", file.max_stale_ms, 0..=limits::MAX_STALE_MAX_MS)?;
         let call_timeout = ranged("call-timeout-ms", file.call_timeout_ms, 1..=limits::CALL_TIMEOUT_MAX_MS)?;
         let name_length = ranged("name-length", file.name_length, limits::NAME_LENGTH_RANGE)?;
+        let tools = |key, value| {
+            let number = ranged(key, value, limits::TOOLS_RANGE)?;
+            Ok::<_, ConfigError>(number.and_then(|number| usize::try_from(number).ok()))
+        };
+        let tools_warn_above = tools("tools-warn-above", file.tools_warn_above)?;
+        let tools_max = tools("tools-max", file.tools_max)?;
         let listen = match flags.listen.or(file.listen) {
             Some(address) => address,
             None => limits::LISTEN_DEFAULT
@@ -334,11 +310,19 @@ impl Settings {
         };
         let mebibytes = mebibytes.unwrap_or(limits::TRACE_MIB_DEFAULT);
         let trace = directory.map(|directory| TraceSettings { directory, mebibytes });
+        let connectors = file.connectors.into_iter().map(|(id, table)| {
+            let settings = ConnectorSettings::of(&id, table)?;
+            Ok((id, settings))
+        });
+        let connectors = connectors.collect::<Result<_, ConfigError>>()?;
         let settings = Self {
             listen,
             service_map_url,
+            ca_file: file.ca_file,
             names: file.names.unwrap_or_default(),
             name_length: name_length.and_then(|n| usize::try_from(n).ok()).unwrap_or(limits::NAME_LENGTH_DEFAULT),
+            tools_warn_above: tools_warn_above.unwrap_or(limits::TOOLS_WARN_ABOVE_DEFAULT),
+            tools_max,
             shared_credential: file.shared_credential.unwrap_or(false),
             refresh_mode,
             refresh_interval: refresh_interval.map_or(limits::REFRESH_INTERVAL_DEFAULT, Duration::from_millis),
@@ -360,6 +344,7 @@ impl Settings {
             },
             trace,
             registry,
+            connectors,
             paths,
             secrets,
         };
@@ -370,15 +355,32 @@ impl Settings {
     /// Whether the settings go together, wherever each of them came from: to be asked of whatever is to be in force.
     ///
     /// # Errors
-    /// [`ConfigError::MissingSignatureKey`] and [`ConfigError::TokensNeeded`].
+    /// [`ConfigError::MissingSignatureKey`], [`ConfigError::TokensNeeded`], and [`ConfigError::Connector`] for a new name
+    /// that can not stand, and [`ConfigError::Token`] for tokens that can not be told apart.
     pub fn validate(&self) -> Result<(), ConfigError> {
         if self.service_map_url.is_some() && self.secrets.signature_keys.is_none() {
             return Err(ConfigError::MissingSignatureKey);
+        }
+        token::check(&self.tokens)?;
+        for (id, connector) in &self.connectors {
+            connector.filter.check(id, self.names, self.name_length)?;
         }
         if !self.listen.ip().is_loopback() && self.tokens.is_empty() {
             return Err(ConfigError::TokensNeeded { address: self.listen });
         }
         Ok(())
+    }
+
+    /// Reads the certificates of private authorities, if `ca-file` names a file of them.
+    ///
+    /// # Errors
+    /// [`ConfigError::CaFile`].
+    pub fn private_roots(&self) -> Result<Vec<Vec<u8>>, ConfigError> {
+        let Some(path) = &self.ca_file else { return Ok(Vec::new()) };
+        match std::fs::read(path) {
+            Ok(roots) => Ok(vec![roots]),
+            Err(source) => Err(ConfigError::CaFile { path: path.clone(), source }),
+        }
     }
 
     /// The configuration as it is shown: without secrets, and without what could hide one: of the map's URL only the
@@ -395,8 +397,11 @@ impl Settings {
         serde_json::json!({
             "listen": self.listen.to_string(),
             "serviceMapUrl": url,
+            "caFile": self.ca_file,
             "names": self.names,
             "nameLength": self.name_length,
+            "toolsWarnAbove": self.tools_warn_above,
+            "toolsMax": self.tools_max,
             "sharedCredential": self.shared_credential,
             "refreshMode": self.refresh_mode,
             "refreshIntervalMs": milliseconds(self.refresh_interval),
@@ -405,7 +410,7 @@ impl Settings {
             "callTimeoutMs": milliseconds(self.call_timeout),
             "allowedHosts": self.allowed_hosts,
             "allowedOrigins": self.allowed_origins,
-            "tokens": self.tokens.iter().map(|token| &token.name).collect::<Vec<_>>(),
+            "tokens": self.tokens.iter().map(Token::shown).collect::<Vec<_>>(),
             "logLevel": self.log_level.as_str(),
             "logFormat": self.log_format.map(LogFormat::as_str),
             "policy": { "file": self.policy.file, "family": self.policy.family, "reuse": self.policy.reuse,
@@ -415,6 +420,8 @@ impl Settings {
             }),
             "registry": { "tools": self.registry.tools, "writeThrough": self.registry.write_through,
                           "batchMs": milliseconds(self.registry.batch) },
+            "connectors": self.connectors.iter().map(|(id, connector)| (id.to_string(), connector.shown()))
+                .collect::<serde_json::Map<_, _>>(),
             "home": self.paths.mcp(),
             "secrets": {
                 "signatureKeys": set(self.secrets.signature_keys.is_some()),

@@ -1,19 +1,21 @@
-//! One call through a connector: breaker, quotas, places, session, and one more try if nothing was done.
+//! One call through a connector: breaker, places, quotas, session, and one more try if nothing was done.
 //!
 //! Params go in and results come out as raw JSON; nothing here looks into them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-
+use super::breaker::Passage;
+use super::caller::Caller;
+use super::gate::Place;
 use super::handle::{Handle, Signal};
 use super::limits;
-use super::status::Contact;
+use super::patience::Patience;
 use crate::edge::clock::Clock;
 use crate::edge::http::HttpError;
-use crate::mcp::protocol::{INVALID_PARAMS, METHOD_NOT_FOUND};
-use crate::mcp::{Outcome, RpcError, WireError};
+use crate::mcp::protocol::{INVALID_PARAMS, METHOD_NOT_FOUND, PROMPTS_GET, TOOLS_CALL};
+use crate::mcp::{Era, Outcome, ProtocolFault, RpcError, WireError};
+use crate::model::Contact;
 use crate::model::raw::RawObject;
 use crate::model::{ConnectorId, Failure, FailureClass};
 
@@ -43,12 +45,20 @@ pub enum CallError {
         /// When a call is free.
         retry_after: Duration,
     },
-    /// All places for calls at once stay taken.
+    /// All places for calls at once stay taken, or too many calls wait for one.
     #[error("{connector} has no place free for another call; retry in {} ms", .retry_after.as_millis())]
     Busy {
         /// The connector.
         connector: ConnectorId,
-        /// How long this call waited.
+        /// As long as a call waits for a place.
+        retry_after: Duration,
+    },
+    /// The server asked for fewer calls (429), and its time is not over.
+    #[error("{connector} asks for fewer calls; retry in {} ms", .retry_after.as_millis())]
+    Throttled {
+        /// The connector.
+        connector: ConnectorId,
+        /// When its time is over.
         retry_after: Duration,
     },
     /// The server did not answer.
@@ -68,8 +78,22 @@ impl CallError {
             Self::NoTool(_) | Self::NoConnector(_) => None,
             Self::BreakerOpen { retry_after, .. }
             | Self::Quota { retry_after, .. }
-            | Self::Busy { retry_after, .. } => Some(*retry_after),
+            | Self::Busy { retry_after, .. }
+            | Self::Throttled { retry_after, .. } => Some(*retry_after),
             Self::Failed { failure, .. } => failure.retry_after,
+        }
+    }
+
+    /// The connector that it is about, if there is one.
+    pub fn connector(&self) -> Option<&ConnectorId> {
+        match self {
+            Self::NoTool(_) => None,
+            Self::NoConnector(connector)
+            | Self::BreakerOpen { connector, .. }
+            | Self::Quota { connector, .. }
+            | Self::Busy { connector, .. }
+            | Self::Throttled { connector, .. }
+            | Self::Failed { connector, .. } => Some(connector),
         }
     }
 
@@ -81,6 +105,7 @@ impl CallError {
             Self::BreakerOpen { .. } => "breaker-open",
             Self::Quota { .. } => "quota",
             Self::Busy { .. } => "busy",
+            Self::Throttled { .. } => "throttled",
             Self::Failed { failure, .. } => failure.class.as_str(),
         }
     }
@@ -97,37 +122,32 @@ impl Handle {
     pub(super) async fn call(
         self: &Arc<Self>,
         clock: &Arc<dyn Clock>,
+        caller: Caller<'_>,
         method: &str,
         params: RawObject,
         timeout: Duration,
     ) -> Result<Called, CallError> {
         let _in_flight = self.calls.token();
-        let connector = self.id.clone();
-        let passage = self.breaker.ask().map_err(|until| CallError::BreakerOpen {
-            connector: connector.clone(),
-            retry_after: until.since(clock.boot()),
-        })?;
         let limit = self.connector.load().timeouts.call.unwrap_or(timeout);
-        // Waiting for our own places says nothing about the server: the breaker hears of it as a call given up.
-        let busy = || CallError::Busy { connector: connector.clone(), retry_after: limit };
-        let _places = tokio::time::timeout(limit, self.places()).await.map_err(|_| busy())?;
-        self.quota.take().map_err(|retry_after| CallError::Quota { connector: connector.clone(), retry_after })?;
-        let calling = self.call_in_place(method, params);
-        let called = tokio::time::timeout(limit, calling).await.unwrap_or_else(|_| Err(HttpError::Timeout.into()));
-        match called {
+        let (_place, passage) = self.admit(clock, limit).await?;
+        let patience = Patience::new(caller.interim, &params, limit);
+        let caller = Caller { interim: &patience, ..caller };
+        let called = patience.with(self.call_in_place(caller, method, params)).await;
+        match called.unwrap_or_else(|| Err(HttpError::Timeout.into())) {
             Ok(called) => {
                 passage.succeeded();
                 self.note_contact(Contact::Up);
                 if let Outcome::Error(error) = &called.outcome
+                    && matches!(method, TOOLS_CALL | PROMPTS_GET)
                     && RpcError::parse(error).is_some_and(|error| denies_the_tool(&error))
                     && self.may_doubt_the_list(clock.boot())
                 {
-                    // The server may not have this tool any more.
+                    // The server may not have it any more.
                     self.signals.send(Signal::Changed);
                 }
                 Ok(called)
             }
-            Err(failure) => {
+            Err(mut failure) => {
                 if matches!(failure.class, FailureClass::Throttled | FailureClass::Auth) {
                     // The server is there; it does not want this call.
                     passage.succeeded();
@@ -135,28 +155,64 @@ impl Handle {
                     passage.failed();
                     self.note_contact(Contact::Down);
                 }
-                Err(CallError::Failed { connector, failure })
+                if failure.class == FailureClass::Throttled {
+                    failure.retry_after = Some(self.gate.hold(clock.boot(), failure.retry_after));
+                }
+                Err(CallError::Failed { connector: self.id.clone(), failure })
             }
         }
     }
 
-    /// A place at the origin, and one of the connector's own if they are limited.
-    async fn places(&self) -> (Option<OwnedSemaphorePermit>, Option<OwnedSemaphorePermit>) {
-        let own = match self.quota.places() {
-            Some(places) => place(&places).await,
-            None => None,
+    /// Lets a call pass everything that may keep it: the breaker, the server's own wish for time, the places, the quotas.
+    ///
+    /// Waiting for our own places says nothing about the server: the breaker hears of it as a call given up. Whoever waited
+    /// asks again, since the calls before it may have shown that the server is gone.
+    async fn admit(&self, clock: &Arc<dyn Clock>, limit: Duration) -> Result<(Place, Passage), CallError> {
+        let connector = || self.id.clone();
+        let ask = || {
+            if let Some(retry_after) = self.gate.held_for(clock.boot()) {
+                return Err(CallError::Throttled { connector: connector(), retry_after });
+            }
+            self.breaker.ask().map_err(|until| CallError::BreakerOpen {
+                connector: connector(),
+                retry_after: until.since(clock.boot()),
+            })
         };
-        (place(&self.origin_places).await, own)
+        let mut passage = ask()?;
+        let place = self.gate.enter(limit).await;
+        let place = place.map_err(|full| CallError::Busy { connector: connector(), retry_after: full.retry_after })?;
+        if place.waited {
+            drop(passage);
+            passage = ask()?;
+        }
+        self.quota.take().map_err(|retry_after| CallError::Quota { connector: connector(), retry_after })?;
+        Ok((place, passage))
     }
 
-    async fn call_in_place(&self, method: &str, params: RawObject) -> Result<Called, Failure> {
-        let slot = self.slot.clone()?;
+    async fn call_in_place(
+        self: &Arc<Self>,
+        caller: Caller<'_>,
+        method: &str,
+        params: RawObject,
+    ) -> Result<Called, Failure> {
+        let shared = self.slot.clone()?;
+        let own = caller.own.and_then(|own| own.slot(self));
+        let mut slot = own.unwrap_or_else(|| shared.clone());
         let mut attempts = limits::ATTEMPTS;
         loop {
             attempts -= 1;
-            let session = slot.session().await?;
+            let mut session = slot.session().await?;
+            if session.era() == Era::Modern && !Arc::ptr_eq(&slot, &shared) {
+                // It was a legacy server; now that it is a modern one, a session of one's own means nothing.
+                shared.forget_era();
+                slot = shared.clone();
+                session = slot.session().await?;
+            }
+            if let Some(own) = caller.own.filter(|_| !Arc::ptr_eq(&slot, &shared)) {
+                own.listen(&self.id, &session).await;
+            }
             let sent = tokio::time::Instant::now();
-            match session.request(method, params.clone()).await {
+            match session.request(method, params.clone(), caller.interim).await {
                 Ok(outcome) => {
                     if slot.take_lost() {
                         // A new session: the server may have been another one meanwhile.
@@ -168,12 +224,20 @@ impl Handle {
                     let session_is_over = matches!(error, WireError::SessionLost | WireError::WrongEra);
                     // A broken connection may mean another server behind the address; an answer that is too large or too
                     // late says nothing about the session.
-                    let connection_is_over = matches!(error, WireError::Http(HttpError::Connect | HttpError::Broken));
-                    if session_is_over || connection_is_over {
+                    let connection_is_over = matches!(
+                        error,
+                        WireError::Http(HttpError::Connect | HttpError::Broken)
+                            | WireError::Protocol(ProtocolFault::PipeEnded | ProtocolFault::NotWritten)
+                    );
+                    if session_is_over || connection_is_over || session.has_ended() {
                         slot.forget(&session, &error);
                     }
                     if attempts == 0 || !(session_is_over || error.was_not_sent()) {
                         return Err(error.failure());
+                    }
+                    if matches!(error, WireError::WrongEra) && !Arc::ptr_eq(&slot, &shared) {
+                        shared.forget_era();
+                        slot = shared.clone();
                     }
                 }
             }
@@ -192,9 +256,4 @@ fn denies_the_tool(error: &RpcError) -> bool {
         }
         _ => false,
     }
-}
-
-async fn place(places: &Arc<Semaphore>) -> Option<OwnedSemaphorePermit> {
-    // The semaphores are never closed.
-    places.clone().acquire_owned().await.ok()
 }

@@ -103,7 +103,7 @@ mod tests {
             name: "My server".into(),
             version: "1".into(),
             enabled: true,
-            endpoint: None,
+            reach: None,
             auth: Auth { kind, header_name: header_name.map(str::to_owned) },
             headers: [("X-Plan".to_owned(), "${HOME}".to_owned())].into(),
             scopes: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::{Digest, ToolList};
+use crate::model::{Digest, ItemList};
 
 /// A difference between two lists, by the tools' own names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -19,7 +19,7 @@ pub struct Drift {
 
 impl Drift {
     /// What changed from `before` to `after`.
-    pub fn between(before: &ToolList, after: &ToolList) -> Self {
+    pub fn between(before: &ItemList, after: &ItemList) -> Self {
         let (before, after) = (digests(before), digests(after));
         let missing_in = |other: &BTreeMap<&str, Digest>, these: &BTreeMap<&str, Digest>| -> Vec<String> {
             these.keys().filter(|name| !other.contains_key(*name)).map(|name| (*name).to_owned()).collect()
@@ -43,8 +43,8 @@ impl Drift {
     }
 }
 
-fn digests(list: &ToolList) -> BTreeMap<&str, Digest> {
-    list.tools().iter().map(|tool| (tool.name.as_str(), tool.digest)).collect()
+fn digests(list: &ItemList) -> BTreeMap<&str, Digest> {
+    list.items().iter().map(|tool| (tool.key.as_str(), tool.digest)).collect()
 }
 
 #[cfg(test)]
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn added_removed_and_changed_tools_are_told_apart() {
-        let list = |text: &str| ToolList::from_bytes(text.as_bytes()).unwrap();
+        let list = |text: &str| ItemList::from_bytes(crate::model::ListKind::Tools, text.as_bytes()).unwrap();
         let before = list(r#"[{"name":"a"},{"name":"b"}]"#);
         let after = list(r#"[{"name":"b","x":1},{"name":"c"}]"#);
         let drift = Drift::between(&before, &after);

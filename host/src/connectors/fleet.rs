@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -17,8 +17,12 @@ use tokio_util::task::TaskTracker;
 use super::admission::Admission;
 use super::breaker::Breaker;
 use super::call::CallError;
+use super::caller::Caller;
+use super::events::{Events, ServerEvent};
+use super::gate::CallGate;
 use super::handle::{Handle, Signal};
 use super::limits;
+use super::log_wishes::LogWishes;
 use super::origins::Origins;
 use super::publish::Publisher;
 use super::quota::QuotaGate;
@@ -27,13 +31,17 @@ use super::run::RunContext;
 use super::saved;
 use super::session_slot::SessionSlot;
 use super::settings::FleetSettings;
-use super::status::{ConnectorStatus, Contact};
+use super::status::ConnectorStatus;
 use super::supervisor::{Supervisor, Surroundings};
+use super::watch::Watcher;
+use super::wishes::ResourceWishes;
 use crate::config::limits as config_limits;
+use crate::edge::process::Processes;
 use crate::edge::state::{StateRecord, StateSink};
-use crate::mcp::{Outcome, Upstream};
+use crate::mcp::{Declared, Outcome, Upstream};
+use crate::model::Contact;
 use crate::model::raw::RawObject;
-use crate::model::{Connector, ConnectorId, Failure, ListState, Moment, milliseconds};
+use crate::model::{Connector, ConnectorId, Failure, ListState, Moment, Reach, milliseconds};
 use crate::policy::Policy;
 use crate::telemetry::{CallOutcome, Metrics};
 
@@ -57,6 +65,9 @@ pub struct Fleet {
     metrics: Arc<Metrics>,
     run: RunContext,
     origins: Origins,
+    processes: Arc<dyn Processes>,
+    events: Events,
+    logs: Arc<LogWishes>,
     saved: Mutex<BTreeMap<ConnectorId, StateRecord>>,
     members: ArcSwap<BTreeMap<ConnectorId, Arc<Member>>>,
     /// Everything that goes on after its connector left, and the admission.
@@ -68,6 +79,7 @@ struct Member {
     handle: Arc<Handle>,
     stop: CancellationToken,
     task: Mutex<Option<JoinHandle<Option<StateRecord>>>>,
+    watcher: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Fleet {
@@ -78,6 +90,7 @@ impl Fleet {
         publisher: Arc<dyn Publisher>,
         state: Arc<dyn StateSink>,
         metrics: Arc<Metrics>,
+        processes: Arc<dyn Processes>,
         records: Vec<(String, StateRecord)>,
     ) -> Self {
         let draining = TaskTracker::new();
@@ -96,6 +109,9 @@ impl Fleet {
             metrics,
             run,
             origins: Origins::default(),
+            processes,
+            events: Events::default(),
+            logs: Arc::default(),
             saved: Mutex::new(saved::of_records(records)),
             members: ArcSwap::default(),
             draining,
@@ -124,6 +140,8 @@ impl Fleet {
             }
         }
         for (id, connector) in wanted {
+            // What clients wish for outlives a rebuilt session.
+            let mut wishes = Arc::default();
             if let Some(member) = members.get(&id).cloned() {
                 let current = member.handle.connector.load_full();
                 if *current == connector {
@@ -138,10 +156,16 @@ impl Fleet {
                 }
                 tracing::info!(connector = %id, "its description changed: its session is rebuilt");
                 self.retire(&member, Leaving::ToReturn).await;
+                wishes = member.handle.wishes.clone();
             }
-            members.insert(id, Arc::new(self.start(connector)));
+            members.insert(id, Arc::new(self.start(connector, wishes)));
         }
         self.members.store(Arc::new(members));
+    }
+
+    /// What servers say from now on that belongs to no request.
+    pub fn events(&self) -> broadcast::Receiver<Arc<ServerEvent>> {
+        self.events.subscribe()
     }
 
     /// Both clocks, as its decisions read them.
@@ -209,11 +233,17 @@ impl Fleet {
     ///
     /// # Errors
     /// [`CallError`], if there is no answer from its server.
-    pub async fn call(&self, id: &ConnectorId, method: &str, params: RawObject) -> Result<Outcome, CallError> {
+    pub async fn call(
+        &self,
+        id: &ConnectorId,
+        caller: Caller<'_>,
+        method: &str,
+        params: RawObject,
+    ) -> Result<Outcome, CallError> {
         let member = self.members.load().get(id).cloned().ok_or_else(|| CallError::NoConnector(id.clone()))?;
         let started = Instant::now();
         let call_timeout = self.settings.borrow().call_timeout;
-        let called = member.handle.call(&self.run.clock, method, params, call_timeout).await;
+        let called = member.handle.call(&self.run.clock, caller, method, params, call_timeout).await;
         let (outcome, upstream) = match &called {
             Ok(called) => (outcome_of(&called.outcome), called.upstream),
             Err(error) => {
@@ -228,6 +258,21 @@ impl Fleet {
             self.metrics.overhead(started.elapsed().saturating_sub(upstream));
         }
         called.map(|called| called.outcome)
+    }
+
+    /// A connector, for others in this room.
+    pub(super) fn handle(&self, id: &ConnectorId) -> Option<Arc<Handle>> {
+        self.members.load().get(id).map(|member| member.handle.clone())
+    }
+
+    /// How long a call to a connector may take.
+    pub(super) fn call_timeout(&self, handle: &Handle) -> Duration {
+        handle.connector.load().timeouts.call.unwrap_or(self.settings.borrow().call_timeout)
+    }
+
+    /// What clients wish for of all logs.
+    pub(super) fn logs(&self) -> &Arc<LogWishes> {
+        &self.logs
     }
 
     /// Ends every connector: its calls in flight first, until `deadline`.
@@ -250,7 +295,7 @@ impl Fleet {
             tokio::time::timeout_at(deadline.max(Instant::now() + limits::CLOSE_TIMEOUT), self.draining.wait()).await;
     }
 
-    fn start(&self, connector: Connector) -> Member {
+    fn start(&self, connector: Connector, wishes: Arc<ResourceWishes>) -> Member {
         let id = connector.id.clone();
         let connector = Arc::new(connector);
         let saved = self.lock_saved().remove(&id);
@@ -260,26 +305,33 @@ impl Fleet {
         let in_force = settings.borrow_and_update().clone();
         let credential = in_force.credentials.headers(&connector);
         let fingerprint = credential.as_ref().map(|sent| sent.fingerprint.clone()).unwrap_or_default();
-        let connect_timeout = connector.timeouts.connect.unwrap_or(limits::CONNECT_TIMEOUT);
-        let slot = match (credential, &connector.endpoint) {
+        let patience = match connector.reach {
+            // Processes are started first.
+            Some(Reach::Stdio(_)) => limits::START_TIMEOUT,
+            _ => limits::CONNECT_TIMEOUT,
+        };
+        let connect_timeout = connector.timeouts.connect.unwrap_or(patience);
+        let slot = match (credential, &connector.reach) {
             (Err(error), _) => {
                 tracing::warn!(connector = %id, %error, "it can not be connected to");
                 Err(error.into())
             }
             (Ok(_), None) => Err(Failure::new(crate::model::FailureClass::Schema, "it has no endpoint")),
-            (Ok(sent), Some(endpoint)) => {
+            (Ok(sent), Some(reach)) => {
                 let http = self.policy.edge().http.clone();
-                let upstream = Upstream::new(http, endpoint.clone(), sent.headers);
-                Ok(Arc::new(SessionSlot::new(upstream, connect_timeout, era)))
+                let upstream = Upstream::reached(reach, sent.headers, http, self.processes.clone(), &id);
+                let slot = SessionSlot::new(upstream, connect_timeout, era, Declared::default());
+                slot.pin(in_force.era(&id));
+                Ok(Arc::new(slot))
             }
         };
-        let places = connector.endpoint.as_ref().map(|endpoint| self.origins.places(endpoint));
-        let places = places.unwrap_or_else(|| Arc::new(tokio::sync::Semaphore::new(limits::CALLS_PER_ORIGIN)));
+        let origin = connector.reach.as_ref().and_then(Reach::url).map(|url| self.origins.share(url));
         let (call_timeout, options) = in_force.calls(&connector);
         let breaker = Arc::new(Breaker::new(self.policy.clone(), &id, call_timeout, options));
         let quota = QuotaGate::new(&connector.quotas, self.run.clock.clone());
         let status = blank_status(&connector);
-        let handle = Arc::new(Handle::new(connector, slot, breaker, quota, places, status));
+        let gate = CallGate::new(in_force.call_limits(&id), quota.places(), origin);
+        let handle = Arc::new(Handle::new(connector, slot, breaker, quota, gate, wishes, status));
         let stop = CancellationToken::new();
         let boot_id = self.run.clock.boot_id().0;
         let surroundings = Surroundings {
@@ -292,13 +344,21 @@ impl Fleet {
             stop: stop.clone(),
         };
         let supervisor = Supervisor::new(handle.clone(), surroundings, saved);
+        let watcher = Watcher {
+            handle: handle.clone(),
+            edge: self.policy.edge().clone(),
+            events: self.events.clone(),
+            logs: self.logs.most(),
+            stop: stop.clone(),
+        };
+        let watcher = tokio::spawn(watcher.run());
         let ended = handle.ended.clone().drop_guard();
         let task = tokio::spawn(async move {
             // Dropped however the supervisor ends.
             let _ended = ended;
             supervisor.run().await
         });
-        Member { handle, stop, task: Mutex::new(Some(task)) }
+        Member { handle, stop, task: Mutex::new(Some(task)), watcher: Mutex::new(Some(watcher)) }
     }
 
     /// Stops a connector's supervisor and lets its calls end; its list leaves the catalog at once if it leaves for good.
@@ -328,6 +388,12 @@ impl Fleet {
 
     async fn stop(&self, member: &Member) -> Option<StateRecord> {
         member.stop.cancel();
+        let watcher = member.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(watcher) = watcher
+            && let Err(error) = watcher.await
+        {
+            tracing::error!(connector = %member.handle.id, %error, "its watcher did not end well");
+        }
         let task = member.task.lock().unwrap_or_else(PoisonError::into_inner).take();
         match task {
             Some(task) => task.await.unwrap_or_else(|error| {
@@ -399,7 +465,11 @@ fn blank_status(connector: &Connector) -> ConnectorStatus {
         era: None,
         state: ListState::Empty,
         reason: "no-value".into(),
+        transport: connector.reach.as_ref().map(Reach::transport),
         tools: 0,
+        prompts: 0,
+        resources: 0,
+        templates: 0,
         fetched_at: None,
         refreshing: false,
         next_attempt: None,

@@ -1,7 +1,7 @@
 //! A connector as everybody else holds it: its description, session, gates, signals and published status.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -9,11 +9,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::breaker::Breaker;
+use super::gate::CallGate;
 use super::limits;
 use super::quota::QuotaGate;
 use super::session_slot::SessionSlot;
-use super::status::{ConnectorStatus, Contact};
-use crate::model::{BootMs, Connector, ConnectorId, Failure};
+use super::status::ConnectorStatus;
+use super::wishes::ResourceWishes;
+use crate::model::Contact;
+use crate::model::{BootMs, Connector, ConnectorId, Failure, Reach};
 
 /// A connector.
 pub(super) struct Handle {
@@ -23,7 +26,11 @@ pub(super) struct Handle {
     pub(super) slot: Result<Arc<SessionSlot>, Failure>,
     pub(super) breaker: Arc<Breaker>,
     pub(super) quota: QuotaGate,
-    pub(super) origin_places: Arc<Semaphore>,
+    pub(super) gate: CallGate,
+    /// What clients wish to be told of its resources.
+    pub(super) wishes: Arc<ResourceWishes>,
+    /// Places for sessions that clients have of their own.
+    pub(super) own_places: Arc<Semaphore>,
     pub(super) signals: Signals,
     pub(super) calls: TaskTracker,
     pub(super) status: watch::Sender<Arc<ConnectorStatus>>,
@@ -32,6 +39,8 @@ pub(super) struct Handle {
     contact: AtomicU8,
     /// When a call last cast doubt on the list, by the boot clock; 0 for never.
     doubted_at: AtomicU64,
+    /// Announced changes in a row that changed nothing.
+    fruitless: AtomicU32,
 }
 
 impl Handle {
@@ -40,7 +49,8 @@ impl Handle {
         slot: Result<Arc<SessionSlot>, Failure>,
         breaker: Arc<Breaker>,
         quota: QuotaGate,
-        origin_places: Arc<Semaphore>,
+        gate: CallGate,
+        wishes: Arc<ResourceWishes>,
         status: ConnectorStatus,
     ) -> Self {
         Self {
@@ -49,14 +59,23 @@ impl Handle {
             slot,
             breaker,
             quota,
-            origin_places,
+            gate,
+            wishes,
+            own_places: Arc::new(Semaphore::new(limits::OWN_SESSIONS_MAX)),
             signals: Signals::default(),
             calls: TaskTracker::new(),
             status: watch::Sender::new(Arc::new(status)),
             ended: CancellationToken::new(),
             contact: AtomicU8::new(0),
             doubted_at: AtomicU64::new(0),
+            fruitless: AtomicU32::new(0),
         }
+    }
+
+    /// Whether a legacy client that can do something may have a session of its own. A child process is shared: another one
+    /// beside it might contend with it for what it works on.
+    pub(super) fn has_own_sessions(&self) -> bool {
+        matches!(self.connector.load().reach, Some(Reach::Http(_) | Reach::Sse { .. }))
     }
 
     /// Notes how the last contact ended.
@@ -77,6 +96,17 @@ impl Handle {
         let last = self.doubted_at.load(Ordering::Relaxed);
         let may = last == 0 || now.since(BootMs(last)) >= limits::REFRESH_FLOOR;
         may && self.doubted_at.compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    /// How many announced changes in a row changed nothing.
+    pub(super) fn fruitless(&self) -> u32 {
+        self.fruitless.load(Ordering::Relaxed)
+    }
+
+    /// A list was fetched because its server announced a change; whether there was one.
+    pub(super) fn note_announced(&self, changed: bool) {
+        let count = if changed { 0 } else { self.fruitless().saturating_add(1) };
+        self.fruitless.store(count, Ordering::Relaxed);
     }
 
     /// How the last contact ended.
@@ -102,6 +132,8 @@ pub(super) enum Signal {
     Observed = 8,
     /// The machine woke up.
     Resumed = 16,
+    /// The list may have changed while nobody would have heard of it.
+    MayHaveChanged = 32,
 }
 
 /// Signals that wait to be taken.

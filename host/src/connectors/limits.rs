@@ -5,6 +5,9 @@ use std::time::Duration;
 /// To open a session, where the connector does not say (design section 5).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// To start a process and open a session with it, where the connector does not say: package runners fetch first.
+pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// To list everything, where the connector does not say.
 pub const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -22,6 +25,75 @@ pub const ADMISSION_QUEUE: usize = 1_024;
 
 /// Calls to one origin at once (design section 5).
 pub const CALLS_PER_ORIGIN: usize = 10;
+
+/// Places of an origin that are kept free for connectors that hold none, at most: half of all.
+pub const KEPT_FREE_MAX: usize = CALLS_PER_ORIGIN / 2;
+
+/// Calls to one connector at once, where the configuration does not say.
+pub const CALLS_PER_CONNECTOR: usize = 10;
+
+/// Calls that may wait for a place of one connector, where the configuration does not say; one more is refused at once.
+pub const CALL_QUEUE: usize = 256;
+
+/// How long a call waits for a place, where the configuration does not say; never longer than it may take.
+pub const CALL_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a server is left alone that asks for fewer calls (429) and does not say for how long.
+pub const THROTTLE_DEFAULT: Duration = Duration::from_secs(1);
+
+/// The longest that a server may ask to be left alone; what it asks beyond is asked again then.
+pub const THROTTLE_MAX: Duration = Duration::from_secs(3_600);
+
+/// So many times its own deadline a call may take in all, however often its server shows progress or asks something
+/// (2026-07-28, `basic/utilities/progress` and "Timeouts": progress may renew a deadline, a maximum holds all the same).
+pub const CALL_TIMEOUT_STRETCH: u32 = 10;
+
+/// Least time between two signals that a server announced a change of its lists. With what the policy adds (at most half a
+/// second) a change is followed within a second.
+pub const LIST_CHANGED_PACE: Duration = Duration::from_millis(400);
+
+/// Announcements that brought nothing new double the pace, so many times at most: some servers announce a change whenever
+/// they are listed. Together with [`REFRESH_FLOOR`].
+pub const LIST_CHANGED_DOUBLINGS: u32 = 7;
+
+/// Backoff of a listening stream that ended: equal jitter, exponential.
+pub const LISTEN_BACKOFF_MIN: Duration = Duration::from_millis(500);
+
+/// See [`LISTEN_BACKOFF_MIN`].
+pub const LISTEN_BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// A stream that was open for so long is one that works: its end begins the backoff anew.
+pub const LISTEN_PROVEN: Duration = Duration::from_secs(60);
+
+/// A stream that opens later than this after its session may have missed what was announced after the first list.
+pub const LISTEN_LATE: Duration = Duration::from_secs(1);
+
+/// How long a run is given to learn what a remembered server has, before the listener asks by itself.
+pub const LEARN_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Wishes for resources that come within this time of one another are one change of what is listened to.
+pub const WISH_PACE: Duration = Duration::from_millis(10);
+
+/// How long a server is given to take a wish: a subscription, the end of one, a log level.
+pub const WISH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Resources of one connector that may be wished for at once.
+pub const RESOURCE_WISHES_MAX: usize = 1_024;
+
+/// Sessions that legacy clients have of their own with one connector, at once; whoever comes later shares one.
+pub const OWN_SESSIONS_MAX: usize = 64;
+
+/// How long the first call of such a session waits for its stream.
+pub const OWN_STREAM_PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long is waited before the stream of such a session is opened again.
+pub const OWN_STREAM_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often the stream of one such session is opened.
+pub const OWN_STREAM_ATTEMPTS: u32 = 100;
+
+/// Messages of servers that belong to no request and wait for a reader.
+pub const EVENTS_HELD: usize = 1_024;
 
 /// Attempts of one request: the second only if the first was certainly not acted upon.
 pub const ATTEMPTS: usize = 2;
@@ -46,6 +118,9 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(500);
 
 /// See [`BACKOFF_MIN`].
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// A process or stream that lasted so long is started again as if it were the first to end.
+pub const RESTART_STEADY: Duration = BACKOFF_MAX;
 
 /// Least time between two unforced fetches of what is served; never above the interval (design section 3).
 pub const REFRESH_FLOOR: Duration = Duration::from_secs(30);

@@ -8,12 +8,20 @@
 mod admission;
 mod breaker;
 mod call;
+mod caller;
+mod collect;
 mod credentials;
+mod deaths;
 mod drift;
+mod events;
 mod fleet;
+mod gate;
 mod handle;
 pub mod limits;
+mod log_wishes;
 mod origins;
+mod own_stream;
+mod patience;
 mod publish;
 mod quota;
 mod report;
@@ -23,13 +31,22 @@ mod session_slot;
 mod settings;
 mod status;
 mod supervisor;
+mod watch;
+mod wishes;
 
+pub use crate::model::Contact;
 pub use admission::Admission;
 pub use call::CallError;
+pub use caller::{Caller, OwnSessions};
 pub use credentials::{CredentialError, Credentials};
 pub use drift::Drift;
+pub use events::ServerEvent;
 pub use fleet::{Fleet, PassKind};
 pub use publish::{Published, Publisher};
 pub use report::{SyncReport, Synced};
 pub use settings::FleetSettings;
-pub use status::{ConnectorStatus, Contact, LastFailure};
+pub use status::{ConnectorStatus, LastFailure};
+pub use wishes::{LogWish, ResourceWish};
+
+#[cfg(test)]
+mod tests;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use crate::model::{Connector, ConnectorId, ListFacts, ToolList};
+use crate::model::{Connector, ConnectorId, ListFacts, Offer};
 
 /// What a connector publishes: the whole of it, each time.
 #[derive(Clone, Debug)]
 pub struct Published {
     /// Its description.
     pub connector: Arc<Connector>,
-    /// Its tools; none if there is no list that may be served.
-    pub tools: Option<ToolList>,
+    /// What it offers; none if there is nothing that may be served.
+    pub offer: Option<Offer>,
     /// How the list stands.
     pub facts: ListFacts,
 }
@@ -18,7 +18,7 @@ pub struct Published {
 impl Published {
     /// Whether nothing is new in `self` after `before`.
     pub(super) fn says_the_same_as(&self, before: &Self) -> bool {
-        let same_list = match (&self.tools, &before.tools) {
+        let same_list = match (&self.offer, &before.offer) {
             (Some(now), Some(before)) => now.is_same(before),
             (None, None) => true,
             _ => false,

@@ -1,26 +1,19 @@
 //! Quotas: how often a connector may be called. A refused call is told when to come back.
-//!
-//! Sliding windows, in slots of a sixtieth of the period: in no stretch of a period's length does more than the limit
-//! pass. (A leaky bucket of the same rate and burst lets up to twice as much through.)
 
-use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
 use crate::edge::clock::Clock;
-use crate::model::{BootMs, Quotas};
-
-/// Slots of a window. More are finer, and cost memory.
-const SLOTS: u64 = 60;
+use crate::model::{Quotas, SlidingWindow};
 
 /// What a connector whose `concurrent` is zero tells its callers: nothing will change soon.
 const NEVER: Duration = Duration::from_secs(60);
 
 /// The quotas of one connector.
 pub(super) struct QuotaGate {
-    windows: Mutex<Vec<Window>>,
+    windows: Mutex<Vec<SlidingWindow>>,
     places: Option<Arc<Semaphore>>,
     closed: bool,
     clock: Arc<dyn Clock>,
@@ -30,7 +23,9 @@ impl QuotaGate {
     /// A gate with nothing used up.
     pub(super) fn new(quotas: &Quotas, clock: Arc<dyn Clock>) -> Self {
         let limits = [(quotas.per_minute, 60), (quotas.per_hour, 3_600), (quotas.per_day, 86_400)];
-        let windows = limits.into_iter().filter_map(|(limit, seconds)| Some(Window::new(limit?, seconds * 1_000)));
+        let windows = limits
+            .into_iter()
+            .filter_map(|(limit, seconds)| Some(SlidingWindow::new(limit?, Duration::from_secs(seconds))));
         Self {
             windows: Mutex::new(windows.collect()),
             // With no places at all there is nothing to wait for: `take` refuses.
@@ -60,44 +55,6 @@ impl QuotaGate {
     /// The places for calls at once, if they are limited.
     pub(super) fn places(&self) -> Option<Arc<Semaphore>> {
         self.places.clone()
-    }
-}
-
-/// What passed within one period.
-struct Window {
-    limit: u64,
-    slot_ms: u64,
-    /// Slots in which calls passed, oldest first, with how many.
-    slots: VecDeque<(u64, u64)>,
-}
-
-impl Window {
-    fn new(limit: u32, period_ms: u64) -> Self {
-        Self { limit: limit.into(), slot_ms: period_ms / SLOTS, slots: VecDeque::new() }
-    }
-
-    /// How long until a call may pass; none: now.
-    fn wait(&mut self, now: BootMs) -> Option<Duration> {
-        let slot = now.0 / self.slot_ms;
-        // A slot counts until the whole of it is a period ago.
-        while self.slots.front().is_some_and(|(oldest, _)| oldest + SLOTS < slot) {
-            self.slots.pop_front();
-        }
-        let passed: u64 = self.slots.iter().map(|(_, count)| count).sum();
-        if passed < self.limit {
-            return None;
-        }
-        let oldest = self.slots.front().map_or(slot, |(oldest, _)| *oldest);
-        let free_at = (oldest + SLOTS + 1) * self.slot_ms;
-        Some(Duration::from_millis(free_at.saturating_sub(now.0).max(1)))
-    }
-
-    fn count(&mut self, now: BootMs) {
-        let slot = now.0 / self.slot_ms;
-        match self.slots.back_mut() {
-            Some((newest, count)) if *newest == slot => *count += 1,
-            _ => self.slots.push_back((slot, 1)),
-        }
     }
 }
 

@@ -1,30 +1,31 @@
-//! One run of a connector: wait for a place, open the session if need be, list everything.
+//! One run of a connector: wait for a place, open the session if need be, list everything that its server offers.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use super::admission::Admission;
+use super::collect::{Collected, collect};
 use super::handle::Handle;
 use super::limits;
 use super::session_slot::SessionSlot;
-use super::status::Contact;
 use crate::edge::clock::Clock;
 use crate::edge::http::HttpError;
-use crate::mcp::{Era, ListScope, Session, ToolList, WireError};
+use crate::mcp::protocol::PING;
+use crate::mcp::{Era, ListScope, Nobody, ProtocolFault, WireError};
+use crate::model::Contact;
 use crate::model::raw::RawObject;
-use crate::model::{Failure, FailureClass, Moment};
+use crate::model::{Failure, FailureClass, Moment, Offer};
 use crate::policy::contract::Candidate;
 use crate::telemetry::Metrics;
 
 /// What a run brought.
-pub(super) struct Listed {
-    pub(super) tools: Vec<Box<RawValue>>,
+pub(super) struct Brought {
+    pub(super) offer: Offer,
     pub(super) ttl_ms: Option<u64>,
     pub(super) scope: Option<ListScope>,
-    /// When the list was asked for.
+    /// When it was asked for.
     pub(super) requested: Moment,
     /// From the admission to the end.
     pub(super) duration: Duration,
@@ -38,13 +39,17 @@ pub(super) struct RunContext {
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// Lists a connector's tools.
-pub(super) async fn list(handle: Arc<Handle>, context: RunContext, candidate: Candidate) -> Result<Listed, Failure> {
+/// Lists what a connector offers.
+pub(super) async fn list(handle: Arc<Handle>, context: RunContext, candidate: Candidate) -> Result<Brought, Failure> {
     let Some(ticket) = context.admission.enter(candidate).await else {
         return Err(Failure::new(FailureClass::Refused, "the gateway is ending"));
     };
     let started = Instant::now();
     let listed = attempt(&handle, &context, started).await;
+    if let Err(Failure { class: FailureClass::Throttled, retry_after: Some(asked), .. }) = &listed {
+        // Calls are not what it has time for either.
+        handle.gate.hold(context.clock.boot(), Some(*asked));
+    }
     handle.note_contact(if listed.is_ok() { Contact::Up } else { Contact::Down });
     ticket.finish(listed.as_ref().map(|_| ()).map_err(|failure| failure.class)).await;
     listed
@@ -68,14 +73,17 @@ pub(super) async fn contact(handle: Arc<Handle>, context: RunContext, candidate:
 async fn reach(slot: &Arc<SessionSlot>) -> Result<(), Failure> {
     let session = slot.session().await?;
     // A remembered era opens a session without a word on the wire.
-    let method = match session.era() {
-        Era::Modern => "server/discover",
-        Era::Legacy => "ping",
+    let asking = async {
+        match session.era() {
+            Era::Modern => session.learn().await,
+            Era::Legacy => session.request(PING, RawObject::new(), &Nobody).await.map(drop),
+        }
     };
-    let asked = tokio::time::timeout(limits::CONNECT_TIMEOUT, session.request(method, RawObject::new())).await;
+    let asked = tokio::time::timeout(limits::CONNECT_TIMEOUT, asking).await;
+    slot.note_learned();
     match asked.unwrap_or(Err(WireError::Http(HttpError::Timeout))) {
         // Whatever it answered, it answered.
-        Ok(_) => Ok(()),
+        Ok(()) | Err(WireError::Rpc(_)) => Ok(()),
         Err(error) => {
             slot.forget(&session, &error);
             Err(error.failure())
@@ -83,7 +91,7 @@ async fn reach(slot: &Arc<SessionSlot>) -> Result<(), Failure> {
     }
 }
 
-async fn attempt(handle: &Handle, context: &RunContext, started: Instant) -> Result<Listed, Failure> {
+async fn attempt(handle: &Handle, context: &RunContext, started: Instant) -> Result<Brought, Failure> {
     let slot = handle.slot.clone()?;
     let limit = handle.connector.load().timeouts.list.unwrap_or(limits::LIST_TIMEOUT);
     let mut attempts = limits::ATTEMPTS;
@@ -94,14 +102,21 @@ async fn attempt(handle: &Handle, context: &RunContext, started: Instant) -> Res
         context.metrics.sync_phase("connect", connecting.elapsed());
         let requested = context.clock.now();
         let listing = Instant::now();
-        match list_within(&session, limit).await {
-            Ok(ToolList { tools, ttl_ms, scope, .. }) => {
+        let collected = collect(&session, slot.offer().as_ref(), &handle.id, limit).await;
+        // Whoever waits to know what the server has may know it now.
+        slot.note_learned();
+        match collected {
+            Ok(Collected { offer, ttl_ms, scope }) => {
                 context.metrics.sync_phase("list", listing.elapsed());
                 slot.take_lost();
-                return Ok(Listed { tools, ttl_ms, scope, requested, duration: started.elapsed() });
+                return Ok(Brought { offer, ttl_ms, scope, requested, duration: started.elapsed() });
             }
             Err(error) => {
-                let session_is_over = matches!(error, WireError::SessionLost | WireError::WrongEra);
+                // A process that had ended before it was asked anything is no reason to fail: it is started again, once.
+                let session_is_over = matches!(
+                    error,
+                    WireError::SessionLost | WireError::WrongEra | WireError::Protocol(ProtocolFault::NotWritten)
+                );
                 // A server that answers a list with an error, or with nonsense, may be another one than the one that
                 // opened this session: the next run opens its own.
                 if session_is_over || matches!(error, WireError::Http(_) | WireError::Rpc(_) | WireError::Protocol(_)) {
@@ -113,8 +128,4 @@ async fn attempt(handle: &Handle, context: &RunContext, started: Instant) -> Res
             }
         }
     }
-}
-
-async fn list_within(session: &Session, limit: Duration) -> Result<ToolList, WireError> {
-    tokio::time::timeout(limit, session.list_tools()).await.unwrap_or(Err(WireError::Http(HttpError::Timeout)))
 }

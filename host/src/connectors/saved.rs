@@ -1,4 +1,4 @@
-//! What is kept of a connector on disk: the list as received, the state of its cache, and the era that it speaks.
+//! What is kept of a connector on disk: its offer as received, the state of its cache, and the era that it speaks.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::edge::state::StateRecord;
 use crate::mcp::Era;
-use crate::model::{Connector, ConnectorId, Digest, ToolList, WallMs};
+use crate::model::{Connector, ConnectorId, Digest, Offer, WallMs};
 use crate::policy::Held;
 use crate::policy::contract::CacheState;
 
@@ -29,7 +29,7 @@ pub(super) struct SavedHeader {
 /// What was read back of a connector.
 pub(super) struct Saved {
     pub(super) header: SavedHeader,
-    pub(super) list: Option<ToolList>,
+    pub(super) offer: Option<Offer>,
 }
 
 /// The name of a connector's record.
@@ -46,25 +46,25 @@ pub(super) fn of_records(records: Vec<(String, StateRecord)>) -> BTreeMap<Connec
     of_connectors.collect()
 }
 
-/// Reads a record back for a connector: none if it is of another server, or of another form. The list must be the one
+/// Reads a record back for a connector: none if it is of another server, or of another form. The offer must be the one
 /// that the cache's state speaks of.
 pub(super) fn restore(record: &StateRecord, connector: &Connector) -> Option<Saved> {
     let header: SavedHeader = record.header().ok()?;
     if header.origin != connector.origin_digest() {
         return None;
     }
-    let list = ToolList::from_bytes(&record.body).ok();
+    let offer = Offer::from_bytes(&record.body).ok();
     let digest = header.cache.state.value.as_ref().map(|value| value.digest.as_str());
-    let list = list.filter(|list| digest == Some(list.digest().to_string().as_str()));
-    if digest.is_some() && list.is_none() {
+    let offer = offer.filter(|offer| digest == Some(offer.digest().to_string().as_str()));
+    if digest.is_some() && offer.is_none() {
         return None;
     }
-    Some(Saved { header, list })
+    Some(Saved { header, offer })
 }
 
 /// Makes a record.
-pub(super) fn record(header: &SavedHeader, list: Option<&ToolList>) -> Option<StateRecord> {
-    let body = list.map_or_else(Bytes::new, |list| Bytes::copy_from_slice(list.bytes()));
+pub(super) fn record(header: &SavedHeader, offer: Option<&Offer>) -> Option<StateRecord> {
+    let body = offer.map_or_else(Bytes::new, |offer| Bytes::from(offer.to_bytes()));
     StateRecord::new(header, body).ok()
 }
 

@@ -7,27 +7,39 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
+use tokio::sync::watch;
 
+use super::log_wishes::{self, Severity};
 use crate::edge::http::HttpError;
-use crate::mcp::{Era, Session, Upstream, WireError};
-use crate::model::{Failure, FailureClass, ToolList};
+use crate::mcp::{Declared, Era, Session, Upstream, WireError};
+use crate::model::{Failure, FailureClass, ListKind, Offer};
 
 /// A connector's session.
 pub(super) struct SessionSlot {
     upstream: Arc<Upstream>,
     connect_timeout: Duration,
+    declared: Declared,
     inner: Mutex<Slot>,
+    /// The session that is open, for whoever goes along with it.
+    current: watch::Sender<Option<Arc<Session>>>,
+    /// Touched when somebody learned what the session's server has.
+    learned: watch::Sender<()>,
 }
 
 struct Slot {
     state: SlotState,
+    /// What was found out.
     era: Option<Era>,
+    /// What the operator says; nothing is found out then.
+    pinned: Option<Era>,
     /// Whether a session was lost since the list was last fetched.
     lost: bool,
     /// Whether the connector has left: a session that opens now is closed at once.
     closed: bool,
-    /// The list in force: calls to a modern server mirror what its definitions annotate.
-    tools: Option<ToolList>,
+    /// The offer in force: calls to a modern server mirror what its tools' definitions annotate.
+    offer: Option<Offer>,
+    /// The least severe log messages that the session's client wants, for sessions that are opened from now on.
+    log_level: Option<Severity>,
 }
 
 enum SlotState {
@@ -39,20 +51,82 @@ enum SlotState {
 type Opening = Shared<BoxFuture<'static, Result<Arc<Session>, Failure>>>;
 
 impl SessionSlot {
-    /// No session yet; the era of the last one is remembered.
-    pub(super) fn new(upstream: Upstream, connect_timeout: Duration, era: Option<Era>) -> Self {
-        let inner = Mutex::new(Slot { state: SlotState::Closed, era, lost: false, closed: false, tools: None });
-        Self { upstream: Arc::new(upstream), connect_timeout, inner }
+    /// No session yet; the era of the last one is remembered. `declared` is what a legacy server is told about the client.
+    pub(super) fn new(upstream: Upstream, connect_timeout: Duration, era: Option<Era>, declared: Declared) -> Self {
+        Self::with(Arc::new(upstream), connect_timeout, era, None, declared)
     }
 
-    /// The era that the server was last found to speak.
+    /// Another session with the same server, of a client of its own.
+    pub(super) fn for_client(&self, declared: Declared) -> Self {
+        let (era, offer) = (self.era(), self.offer());
+        Self::with(self.upstream.clone(), self.connect_timeout, era, offer, declared)
+    }
+
+    fn with(
+        upstream: Arc<Upstream>,
+        connect_timeout: Duration,
+        era: Option<Era>,
+        offer: Option<Offer>,
+        declared: Declared,
+    ) -> Self {
+        let slot =
+            Slot { state: SlotState::Closed, era, pinned: None, lost: false, closed: false, offer, log_level: None };
+        let (current, learned) = (watch::Sender::new(None), watch::Sender::new(()));
+        Self { upstream, connect_timeout, declared, inner: Mutex::new(slot), current, learned }
+    }
+
+    /// The session that is open, and every one that takes its place.
+    pub(super) fn sessions(&self) -> watch::Receiver<Option<Arc<Session>>> {
+        self.current.subscribe()
+    }
+
+    /// The session that is open now.
+    pub(super) fn open_session(&self) -> Option<Arc<Session>> {
+        self.current.borrow().clone()
+    }
+
+    /// What the session's server has may be known from now on.
+    pub(super) fn note_learned(&self) {
+        self.learned.send_replace(());
+    }
+
+    /// Tells when [`Self::note_learned`] is called.
+    pub(super) fn learning(&self) -> watch::Receiver<()> {
+        self.learned.subscribe()
+    }
+
+    /// Sessions that are opened from now on are told which log messages are wanted.
+    pub(super) fn set_log_level(&self, level: Severity) {
+        self.lock().log_level = Some(level);
+    }
+
+    /// The era that the server was last found to speak, or is said to.
     pub(super) fn era(&self) -> Option<Era> {
-        self.lock().era
+        let slot = self.lock();
+        slot.pinned.or(slot.era)
     }
 
-    /// Notes the list in force, for sessions that are opened without listing.
-    pub(super) fn remember(&self, tools: Option<ToolList>) {
-        self.lock().tools = tools;
+    /// The operator says which era the server speaks, or nothing; for sessions that are opened from now on.
+    pub(super) fn pin(&self, era: Option<Era>) {
+        self.lock().pinned = era;
+    }
+
+    /// The server was found to be of another era by a session elsewhere: whatever is open here is over too.
+    pub(super) fn forget_era(&self) {
+        match self.open_session() {
+            Some(session) => self.forget(&session, &WireError::WrongEra),
+            None => self.lock().era = None,
+        }
+    }
+
+    /// Notes the offer in force, for sessions that are opened without listing.
+    pub(super) fn remember(&self, offer: Option<Offer>) {
+        self.lock().offer = offer;
+    }
+
+    /// The offer in force.
+    pub(super) fn offer(&self) -> Option<Offer> {
+        self.lock().offer.clone()
     }
 
     /// The session, opened if need be.
@@ -63,7 +137,7 @@ impl SessionSlot {
                 SlotState::Open(session) => return Ok(session.clone()),
                 SlotState::Opening(opening) => opening.clone(),
                 SlotState::Closed => {
-                    let opening = self.clone().open(slot.era);
+                    let opening = self.clone().open(slot.pinned.or(slot.era), slot.pinned.is_some());
                     slot.state = SlotState::Opening(opening.clone());
                     opening
                 }
@@ -81,6 +155,7 @@ impl SessionSlot {
             if matches!(error, WireError::WrongEra) {
                 slot.era = None;
             }
+            self.current.send_replace(None);
         }
     }
 
@@ -89,11 +164,18 @@ impl SessionSlot {
         std::mem::take(&mut self.lock().lost)
     }
 
-    /// Closes the session, if there is one.
+    /// Closes the session, if there is one, and waits for what runs on behind it: the connector leaves.
     pub(super) async fn close(&self) {
+        self.close_session().await;
+        self.upstream.close(super::limits::CLOSE_TIMEOUT).await;
+    }
+
+    /// Closes the session, if there is one; none is opened any more.
+    pub(super) async fn close_session(&self) {
         let state = {
             let mut slot = self.lock();
             slot.closed = true;
+            self.current.send_replace(None);
             std::mem::replace(&mut slot.state, SlotState::Closed)
         };
         if let SlotState::Opening(opening) = &state {
@@ -104,16 +186,15 @@ impl SessionSlot {
             // Closing is a courtesy to the server.
             let _ = tokio::time::timeout(super::limits::CLOSE_TIMEOUT, session.close()).await;
         }
-        self.upstream.close(super::limits::CLOSE_TIMEOUT).await;
     }
 
-    fn open(self: Arc<Self>, era: Option<Era>) -> Opening {
+    fn open(self: Arc<Self>, era: Option<Era>, pinned: bool) -> Opening {
         let slot = self.clone();
         // A task of its own: whoever asked first may go away, the others still wait for it. It ends by its deadline.
         let task = tokio::spawn(async move {
             let opened = match era {
                 Some(era) => match self.attempt(Some(era)).await {
-                    Err(WireError::WrongEra) => self.attempt(None).await,
+                    Err(WireError::WrongEra) if !pinned => self.attempt(None).await,
                     other => other,
                 },
                 None => self.attempt(None).await,
@@ -125,6 +206,7 @@ impl SessionSlot {
                     return Err(error.failure());
                 }
             };
+            self.say_log_level(&session).await;
             if self.put(&session) {
                 return Ok(session);
             }
@@ -147,14 +229,23 @@ impl SessionSlot {
             return false;
         }
         slot.era = Some(session.era());
-        let tools = slot.tools.iter().flat_map(ToolList::tools);
+        let tools = slot.offer.iter().flat_map(|offer| offer.list(ListKind::Tools).items());
         session.remember_tools(tools.map(|tool| &*tool.definition));
         slot.state = SlotState::Open(session.clone());
+        self.current.send_replace(Some(session.clone()));
         true
     }
 
+    /// What the client wants of the log is said before anything is asked. A server that does not take it serves all the same.
+    async fn say_log_level(&self, session: &Session) {
+        let level = self.lock().log_level;
+        if let Some(level) = level {
+            log_wishes::say(session, level).await;
+        }
+    }
+
     async fn attempt(&self, era: Option<Era>) -> Result<Session, WireError> {
-        let opening = self.upstream.open(era);
+        let opening = self.upstream.open(era, &self.declared);
         tokio::time::timeout(self.connect_timeout, opening).await.unwrap_or(Err(WireError::Http(HttpError::Timeout)))
     }
 

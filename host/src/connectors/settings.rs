@@ -1,11 +1,12 @@
 //! What binds the fleet: the configuration, as the policy and the calls are told it.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::credentials::Credentials;
 use super::limits;
-use crate::config::{RefreshMode, Settings};
-use crate::model::{Connector, milliseconds};
+use crate::config::{CallLimits, RefreshMode, Settings};
+use crate::model::{Connector, ConnectorId, Era, milliseconds};
 use crate::policy::UpkeepConfig;
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
 
@@ -19,6 +20,8 @@ pub struct FleetSettings {
     pub(super) concurrency: Option<u32>,
     pub(super) options: Vec<(String, String)>,
     pub(super) credentials: Credentials,
+    call_limits: HashMap<ConnectorId, CallLimits>,
+    eras: HashMap<ConnectorId, Era>,
 }
 
 impl FleetSettings {
@@ -32,7 +35,20 @@ impl FleetSettings {
             concurrency: settings.concurrency,
             options: settings.policy.options.clone(),
             credentials: Credentials::new(settings),
+            call_limits: settings.connectors.iter().map(|(id, connector)| (id.clone(), connector.limits)).collect(),
+            eras: settings.connectors.iter().filter_map(|(id, one)| Some((id.clone(), one.era?))).collect(),
         }
+    }
+
+    /// The era that a connector's server is known to speak; none if that is to be found out.
+    pub(super) fn era(&self, id: &ConnectorId) -> Option<Era> {
+        self.eras.get(id).copied()
+    }
+
+    /// How many calls a connector is given: what is configured for it. What is unset has the default of
+    /// [`limits`](super::limits).
+    pub(super) fn call_limits(&self, id: &ConnectorId) -> CallLimits {
+        self.call_limits.get(id).copied().unwrap_or_default()
     }
 
     /// What binds the breakers: the longest call, and the policy's options.
@@ -77,3 +93,20 @@ impl FleetSettings {
 
 /// A list without a hint is fresh for this many intervals: the longest jittered interval and some.
 const TTL_MARGIN: f64 = 1.5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{ConnectorSettings, Environment};
+
+    #[test]
+    fn a_connector_has_the_limits_that_are_configured_for_it_and_no_other_has() {
+        let mut settings = Settings::from_environment(&Environment::default()).unwrap();
+        let limits = CallLimits { calls: Some(3), queue: Some(0), queue_timeout: Some(Duration::from_millis(9)) };
+        let wiki: ConnectorId = "wiki".parse().unwrap();
+        settings.connectors.insert(wiki.clone(), ConnectorSettings { limits, ..ConnectorSettings::default() });
+        let fleet = FleetSettings::new(&settings);
+        assert_eq!(fleet.call_limits(&wiki), limits);
+        assert_eq!(fleet.call_limits(&"other".parse().unwrap()), CallLimits::default());
+    }
+}

@@ -4,20 +4,7 @@ use serde::Serialize;
 
 use super::drift::Drift;
 use crate::mcp::Era;
-use crate::model::{ConnectorId, FailureClass, ListState, Source, WallMs};
-
-/// Whether the last contact with a connector succeeded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Contact {
-    /// It was not contacted since the start.
-    #[default]
-    Unknown,
-    /// It answered.
-    Up,
-    /// It did not.
-    Down,
-}
+use crate::model::{ConnectorId, Contact, FailureClass, ListState, Source, WallMs};
 
 /// The last failure of a connector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -48,8 +35,16 @@ pub struct ConnectorStatus {
     pub state: ListState,
     /// Why.
     pub reason: String,
-    /// How many tools are served of it.
+    /// Over which transport it is reached: `http`, `sse` or `stdio`; none if its description has no endpoint.
+    pub transport: Option<&'static str>,
+    /// How many tools it has that may be served, before filters.
     pub tools: usize,
+    /// How many prompts are served of it.
+    pub prompts: usize,
+    /// How many resources are served of it.
+    pub resources: usize,
+    /// How many resource templates are served of it.
+    pub templates: usize,
     /// When its list was fetched or last confirmed.
     pub fetched_at: Option<String>,
     /// Whether a run is under way.

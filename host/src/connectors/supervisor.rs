@@ -7,16 +7,21 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::deaths::{self, Death, Deaths};
 use super::drift::Drift;
 use super::handle::{Handle, Signal, Taken};
 use super::publish::{Published, Publisher};
-use super::run::{self, Listed, RunContext};
+use super::run::{self, Brought, RunContext};
 use super::saved::{self, Saved, SavedHeader};
 use super::settings::FleetSettings;
 use super::status::{ConnectorStatus, LastFailure};
+use crate::edge::entropy::Draws;
 use crate::edge::state::{StateRecord, StateSink};
-use crate::mcp::ListScope;
-use crate::model::{BootMs, Failure, FailureClass, ListFacts, ListState, Scope, ToolList, WallMs, milliseconds};
+use crate::mcp::{ListScope, ProtocolFault, WireError};
+use crate::model::Contact;
+use crate::model::{
+    BootMs, Failure, FailureClass, ListFacts, ListKind, ListState, Offer, Reach, Scope, WallMs, milliseconds,
+};
 use crate::policy::contract::{
     AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted, case_name,
 };
@@ -40,24 +45,28 @@ pub(super) struct Supervisor {
     handle: Arc<Handle>,
     with: Surroundings,
     upkeep: Upkeep,
-    list: Option<ToolList>,
-    running: Option<(Run, JoinHandle<Result<Listed, Failure>>)>,
+    offer: Option<Offer>,
+    running: Option<(Run, JoinHandle<Result<Brought, Failure>>)>,
     contacting: Option<JoinHandle<Result<(), Failure>>>,
     last_failure: Option<LastFailure>,
     last_duration_ms: Option<u64>,
     drift: Option<Drift>,
     wanted: bool,
+    /// Whether the run under way follows an announced change.
+    announced: bool,
     runs: u64,
     forces: u64,
     published: Option<Published>,
+    /// When a server that ended by itself is started again.
+    restart: Option<BootMs>,
 }
 
 impl Supervisor {
     /// Starts a connector's upkeep and publishes what was saved of it, before the first packet leaves.
     pub(super) fn new(handle: Arc<Handle>, with: Surroundings, saved: Option<Saved>) -> Self {
         let name = format!("connector/{}", handle.id);
-        let (restored, list, last_duration_ms) = match saved {
-            Some(Saved { header, list }) => (Some(header.cache), list, header.last_duration_ms),
+        let (restored, offer, last_duration_ms) = match saved {
+            Some(Saved { header, offer }) => (Some(header.cache), offer, header.last_duration_ms),
             None => (None, None, None),
         };
         let upkeep = Upkeep::start(with.policy.clone(), &name, with.upkeep.clone(), restored);
@@ -65,18 +74,20 @@ impl Supervisor {
             handle,
             with,
             upkeep,
-            list,
+            offer,
             running: None,
             contacting: None,
             last_failure: None,
             last_duration_ms,
             drift: None,
             wanted: false,
+            announced: false,
             runs: 0,
             forces: 0,
             published: None,
+            restart: None,
         };
-        supervisor.remember_list();
+        supervisor.remember_offer();
         supervisor.publish();
         supervisor
     }
@@ -85,13 +96,14 @@ impl Supervisor {
     pub(super) async fn run(mut self) -> Option<StateRecord> {
         let clock = self.with.run.clock.clone();
         let due_now = self.upkeep.due().is_some_and(|due| due <= clock.boot());
-        if self.list.is_some() && !due_now {
+        if self.offer.is_some() && !due_now {
             // After a warm start sessions are opened at once (design section 5).
             let (handle, context) = (self.handle.clone(), self.with.run.clone());
             self.contacting = Some(tokio::spawn(run::contact(handle, context, self.candidate())));
         }
         let mut swaps = self.with.policy.swaps();
         let mut settings = self.with.settings.clone();
+        let mut deaths = Deaths::of(self.handle.slot.as_ref().ok().map(|slot| slot.sessions()));
         loop {
             let stop = self.with.stop.clone();
             let handle = self.handle.clone();
@@ -107,6 +119,8 @@ impl Supervisor {
                 signals = handle.signals.take() => self.signalled(signals),
                 (run, ended) = ended(&mut self.running) => self.ended(run, ended),
                 reached = contacted(&mut self.contacting) => self.contacted(reached),
+                death = deaths.next() => self.died(&death),
+                () = clock.sleep_until_some(self.restart) => self.start_again(),
                 () = clock.sleep_until_some(self.upkeep.due()) => self.begin(),
                 () = clock.sleep_until_some(self.upkeep.verdict_until()) => self.upkeep.judge(),
             }
@@ -136,6 +150,10 @@ impl Supervisor {
         self.upkeep.reconfigure(upkeep);
         let (call_timeout, options) = settings.calls(&self.handle.connector.load());
         self.handle.breaker.reconfigure(call_timeout, options);
+        self.handle.gate.reconfigure(settings.call_limits(&self.handle.id));
+        if let Ok(slot) = &self.handle.slot {
+            slot.pin(settings.era(&self.handle.id));
+        }
     }
 
     fn signalled(&mut self, signals: Taken) {
@@ -144,6 +162,9 @@ impl Supervisor {
         }
         if signals.has(Signal::Changed) {
             self.upkeep.changed();
+        }
+        if signals.has(Signal::MayHaveChanged) {
+            self.upkeep.may_have_changed();
         }
         if signals.has(Signal::Wanted) && self.upkeep.verdict().wanted != Wanted::None {
             self.wanted = true;
@@ -163,15 +184,17 @@ impl Supervisor {
             failures,
             last_class,
             last_duration_ms: self.last_duration_ms,
-            serving: self.list.is_some() && self.upkeep.verdict().serve == ServeVerdict::Serve,
+            serving: self.offer.is_some() && self.upkeep.verdict().serve == ServeVerdict::Serve,
             wanted: self.wanted,
         }
     }
 
     fn begin(&mut self) {
         let candidate = self.candidate();
+        let announced = self.upkeep.reason() == RefreshReason::Changed;
         if let Some(run) = self.upkeep.begin() {
             self.wanted = false;
+            self.announced = announced;
             let task = tokio::spawn(run::list(self.handle.clone(), self.with.run.clone(), candidate));
             self.running = Some((run, task));
         }
@@ -191,11 +214,30 @@ impl Supervisor {
         }
     }
 
-    fn ended(&mut self, run: Run, result: Result<Listed, Failure>) {
+    /// The server's process or stream has ended by itself. What it served stays; it is started again soon.
+    fn died(&mut self, death: &Death) {
+        let error = WireError::Protocol(ProtocolFault::PipeEnded);
+        if let Ok(slot) = &self.handle.slot {
+            slot.forget(&death.session, &error);
+        }
+        self.note_failure(&error.failure());
+        self.handle.note_contact(Contact::Down);
+        let draw = Draws::from_seed(self.with.policy.edge().entropy.seed()).next_u32();
+        self.restart = Some(self.with.run.clock.boot().plus(deaths::wait_after(death.count, draw)));
+    }
+
+    /// The policy says when: the next run starts the server, unless a call did that meanwhile, and shows whether it is
+    /// the same.
+    fn start_again(&mut self) {
+        self.restart = None;
+        self.upkeep.may_have_changed();
+    }
+
+    fn ended(&mut self, run: Run, result: Result<Brought, Failure>) {
         self.running = None;
         self.runs += 1;
         let outcome = match result {
-            Ok(listed) => self.take(run, listed),
+            Ok(brought) => self.take(run, brought),
             Err(failure) => {
                 self.note_failure(&failure);
                 self.upkeep.failed(run, &failure);
@@ -222,38 +264,34 @@ impl Supervisor {
         }
     }
 
-    fn take(&mut self, run: Run, listed: Listed) -> RefreshOutcome {
-        let list = match ToolList::new(listed.tools) {
-            Ok(list) => list,
-            Err(error) => {
-                let failure = Failure::new(FailureClass::Decode, error.to_string());
-                self.note_failure(&failure);
-                self.upkeep.failed(run, &failure);
-                return RefreshOutcome::Failed;
-            }
-        };
+    fn take(&mut self, run: Run, brought: Brought) -> RefreshOutcome {
+        let digest = brought.offer.digest();
+        if std::mem::take(&mut self.announced) {
+            let is_new = self.offer.as_ref().is_none_or(|offer| offer.digest() != digest);
+            self.handle.note_announced(is_new);
+        }
         let event = FetchedEvent {
-            digest: list.digest().to_string(),
+            digest: digest.to_string(),
             etag: None,
             key_id: None,
             version: None,
             signed_expiry_wall_ms: None,
-            ttl_ms: listed.ttl_ms,
-            scope: match listed.scope {
+            ttl_ms: brought.ttl_ms,
+            scope: match brought.scope {
                 Some(ListScope::Public) => CacheScope::Public,
                 Some(ListScope::Private) | None => CacheScope::Private,
             },
             credential: self.upkeep.config().cache.credential.clone(),
-            requested: listed.requested.into(),
+            requested: brought.requested.into(),
             key_set: Vec::new(),
         };
-        let duration_ms = milliseconds(listed.duration);
+        let duration_ms = milliseconds(brought.duration);
         match self.upkeep.fetched(run, event) {
             Ok((outcome @ (AdvanceOutcome::Stored | AdvanceOutcome::Kept), _)) => {
                 self.last_failure = None;
                 self.last_duration_ms = Some(duration_ms);
                 if outcome == AdvanceOutcome::Stored {
-                    self.replace_list(list);
+                    self.replace_offer(brought.offer);
                 }
                 RefreshOutcome::Succeeded
             }
@@ -261,7 +299,7 @@ impl Supervisor {
                 let message = format!("the policy {} the list: {}", case_name(&outcome), case_name(&reason));
                 self.note_failure(&Failure::new(FailureClass::Rollback, message));
                 if outcome == AdvanceOutcome::Dropped {
-                    self.list = None;
+                    self.offer = None;
                 }
                 RefreshOutcome::Failed
             }
@@ -272,9 +310,9 @@ impl Supervisor {
         }
     }
 
-    fn replace_list(&mut self, list: ToolList) {
-        if let Some(before) = &self.list {
-            let drift = Drift::between(before, &list);
+    fn replace_offer(&mut self, offer: Offer) {
+        if let Some(before) = &self.offer {
+            let drift = Drift::between(before.list(ListKind::Tools), offer.list(ListKind::Tools));
             if !drift.is_empty() {
                 tracing::info!(
                     connector = %self.handle.id, added = drift.added.len(), removed = drift.removed.len(),
@@ -284,14 +322,14 @@ impl Supervisor {
                 self.drift = Some(drift);
             }
         }
-        self.list = Some(list);
-        self.remember_list();
+        self.offer = Some(offer);
+        self.remember_offer();
     }
 
-    /// Sessions that are opened without listing know the list that is in force.
-    fn remember_list(&self) {
+    /// Sessions that are opened without listing know the offer that is in force.
+    fn remember_offer(&self) {
         if let Ok(slot) = &self.handle.slot {
-            slot.remember(self.list.clone());
+            slot.remember(self.offer.clone());
         }
     }
 
@@ -318,8 +356,8 @@ impl Supervisor {
             fetched_at: value.map(|value| WallMs(value.requested.wall_ms)),
             last_duration_ms: self.last_duration_ms,
         };
-        let list = self.list.as_ref().filter(|_| value.is_some());
-        saved::record(&header, list)
+        let offer = self.offer.as_ref().filter(|_| value.is_some());
+        saved::record(&header, offer)
     }
 
     /// Publishes list and status, if they changed.
@@ -328,6 +366,8 @@ impl Supervisor {
         let fetched_wall = self.upkeep.value().map(|value| WallMs(value.requested.wall_ms));
         let serving = verdict.serve == ServeVerdict::Serve;
         let state = list_state(verdict.state);
+        let served = self.offer.as_ref().filter(|_| serving);
+        let count = |kind| served.map_or(0, |offer| offer.list(kind).items().len());
         let status = ConnectorStatus {
             id: self.handle.id.clone(),
             name: self.handle.connector.load().name.clone(),
@@ -336,7 +376,11 @@ impl Supervisor {
             era: self.handle.slot.as_ref().ok().and_then(|slot| slot.era()),
             state,
             reason: case_name(&verdict.reason),
-            tools: self.list.as_ref().filter(|_| serving).map_or(0, |list| list.tools().len()),
+            transport: self.handle.connector.load().reach.as_ref().map(Reach::transport),
+            tools: count(ListKind::Tools),
+            prompts: count(ListKind::Prompts),
+            resources: count(ListKind::Resources),
+            templates: count(ListKind::Templates),
             fetched_at: fetched_wall.map(|time| time.to_string()),
             refreshing: self.upkeep.is_running(),
             next_attempt: self.upkeep.due().map(|due| self.wall_of(due).to_string()),
@@ -352,7 +396,7 @@ impl Supervisor {
         };
         let published = Published {
             connector: self.handle.connector.load_full(),
-            tools: self.list.clone().filter(|_| serving),
+            offer: self.offer.clone().filter(|_| serving),
             facts: ListFacts {
                 state,
                 reason: status.reason.clone(),
@@ -363,6 +407,7 @@ impl Supervisor {
                     Some(CacheScope::Public) => Scope::Public,
                     Some(CacheScope::Private) | None => Scope::Private,
                 },
+                contact: status.contact,
             },
         };
         let is_news = self.published.as_ref().is_none_or(|before| !published.says_the_same_as(before));
@@ -416,7 +461,7 @@ fn reason_name(reason: RefreshReason) -> String {
 }
 
 /// Waits for the run under way; for ever if there is none. Cancelling it loses nothing.
-async fn ended(running: &mut Option<(Run, JoinHandle<Result<Listed, Failure>>)>) -> (Run, Result<Listed, Failure>) {
+async fn ended(running: &mut Option<(Run, JoinHandle<Result<Brought, Failure>>)>) -> (Run, Result<Brought, Failure>) {
     match running {
         Some((run, task)) => {
             let run = *run;

@@ -118,6 +118,11 @@ impl Stage {
         &self.token
     }
 
+    /// The healthy server of that number, from 1.
+    pub fn server(&self, number: usize) -> Option<&Arc<McpServer>> {
+        self.servers.get(number.checked_sub(1)?).map(|(_, _, server)| server)
+    }
+
     /// The most requests in sequence that any server of an era saw until its list was complete.
     pub fn round_trips(&self, era: Era) -> u64 {
         let of_era = self.servers.iter().filter(|(_, its, _)| *its == era);

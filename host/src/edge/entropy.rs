@@ -1,11 +1,19 @@
-//! Where seeds come from. A seed is drawn once for each decision, recorded with it, and never used for secrets.
+//! Where chance comes from: seeds, one for each decision and recorded with it, and names that nobody can guess.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::model::Digest;
+
 /// A source of seeds.
 pub trait Entropy: Send + Sync + 'static {
-    /// A seed below 2^53, so that every language's numbers hold it.
+    /// A seed below 2^53, so that every language's numbers hold it. Seeds are recorded: never use one as a secret.
     fn seed(&self) -> u64;
+
+    /// A name that nobody can guess: 128 bits, as 32 hexadecimal digits. They are made of draws of their own.
+    fn unguessable(&self) -> String {
+        let drawn: Vec<u8> = (0..3).flat_map(|_| self.seed().to_le_bytes()).collect();
+        Digest::of(&drawn).short(32)
+    }
 }
 
 /// Seeds from the operating system.
@@ -19,6 +27,19 @@ impl Entropy for SystemEntropy {
         // make jitter predictable, never a decision wrong.
         let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
         u64::from_le_bytes(bytes) & SEED_MASK
+    }
+}
+
+/// 256 bits that nobody can guess: for a token. There are no virtual ones.
+///
+/// # Errors
+/// If the kernel's generator does not give them all.
+pub fn secret() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    // It answers short requests whole once it is initialised, and waits until then.
+    match rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())? {
+        32 => Ok(bytes),
+        _ => Err(std::io::ErrorKind::UnexpectedEof.into()),
     }
 }
 
@@ -75,6 +96,11 @@ mod tests {
     fn draws_are_the_published_sequence() {
         // The reference implementation's first output for seed 1234567 is 6457827717110365317.
         assert_eq!(Draws::from_seed(1_234_567).next_u32(), (6_457_827_717_110_365_317_u64 >> 32) as u32);
+    }
+
+    #[test]
+    fn no_two_secrets_are_the_same() {
+        assert_ne!(secret().unwrap(), secret().unwrap());
     }
 
     #[test]

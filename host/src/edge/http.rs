@@ -18,8 +18,18 @@ use crate::model::{Failure, FailureClass};
 /// How many redirects within one origin are followed.
 pub const MAX_REDIRECTS: usize = 3;
 
+/// The longest wait that is read out of `Retry-After`: whoever waits has a bound of its own, and no sum overflows.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
+
 /// How long an idle connection is kept for the next request.
 const POOL_IDLE: Duration = Duration::from_secs(90);
+
+/// How often an HTTP/2 connection with open streams is asked whether it still stands: nothing else notices that the
+/// other side of a silent stream has gone.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long the answer may take.
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// A request. Bodies are small and whole.
 #[derive(Clone)]
@@ -45,10 +55,25 @@ pub struct Response {
 }
 
 impl Response {
-    /// What `Retry-After` says in seconds; other forms are not read.
+    /// How long `Retry-After` asks to wait, in either of its forms (RFC 9110, 10.2.3): at most [`RETRY_AFTER_MAX`]. A date
+    /// is measured from the `Date` of the same answer, so that it means the same however the two clocks differ; without
+    /// one it is not read.
     pub fn retry_after(&self) -> Option<Duration> {
-        let text = self.headers.get(header::RETRY_AFTER)?.to_str().ok()?;
-        text.trim().parse().ok().map(Duration::from_secs)
+        let text = self.text_of(&header::RETRY_AFTER)?;
+        let wait = if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            // More seconds than a number can hold are many.
+            text.parse().map_or(RETRY_AFTER_MAX, Duration::from_secs)
+        } else {
+            let until = httpdate::parse_http_date(text).ok()?;
+            let now = httpdate::parse_http_date(self.text_of(&header::DATE)?).ok()?;
+            // A date that has passed asks for no wait.
+            until.duration_since(now).unwrap_or_default()
+        };
+        Some(wait.min(RETRY_AFTER_MAX))
+    }
+
+    fn text_of(&self, name: &header::HeaderName) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok().map(str::trim)
     }
 
     /// Whether the content type, without parameters, is `kind`.
@@ -100,6 +125,12 @@ pub enum HttpError {
     /// The name did not resolve; nothing was sent.
     #[error("the name does not resolve")]
     Dns,
+    /// The server's certificate is not trusted; nothing was sent.
+    #[error(
+        "the server's certificate is not trusted: if it is of a private authority, name the file of that authority's \
+         certificate in ca-file"
+    )]
+    Certificate,
     /// The connection broke after the request was sent.
     #[error("the connection broke before the answer was whole")]
     Broken,
@@ -120,14 +151,14 @@ pub enum HttpError {
 impl HttpError {
     /// Whether it is certain that the origin saw nothing of the request.
     pub fn was_not_sent(self) -> bool {
-        matches!(self, Self::Connect | Self::Dns)
+        matches!(self, Self::Connect | Self::Dns | Self::Certificate)
     }
 }
 
 impl From<HttpError> for Failure {
     fn from(error: HttpError) -> Self {
         let class = match error {
-            HttpError::Connect | HttpError::Broken => FailureClass::Refused,
+            HttpError::Connect | HttpError::Certificate | HttpError::Broken => FailureClass::Refused,
             HttpError::Dns => FailureClass::Dns,
             HttpError::Timeout => FailureClass::Timeout,
             HttpError::Oversize { .. } => FailureClass::Oversize,
@@ -175,8 +206,16 @@ pub async fn within<T, E: From<HttpError>>(limit: Duration, work: impl Future<Ou
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(HttpError::Timeout.into()))
 }
 
-/// The real network: one pooled client with rustls, the platform's roots and the system's proxies. It has no deadline of
-/// its own, not for connecting either: every caller has one, and some are long.
+/// How the real network is set up.
+#[derive(Clone, Debug, Default)]
+pub struct HttpOptions {
+    /// Certificates of private authorities, trusted besides the platform's: PEM, each with one or more of them.
+    pub roots: Vec<Vec<u8>>,
+}
+
+/// The real network: one pooled client with rustls, the platform's roots and private ones, and the system's proxies. HTTP/2
+/// is spoken where a server offers it (ALPN). It has no deadline of its own, not for connecting either: every caller has
+/// one, and some are long.
 #[derive(Clone, Debug)]
 pub struct ReqwestHttp {
     client: reqwest::Client,
@@ -186,23 +225,42 @@ impl ReqwestHttp {
     /// Builds the client.
     ///
     /// # Errors
-    /// A sentence, if the platform's certificate verifier can not be set up.
-    pub fn new() -> Result<Self, HttpSetupError> {
-        let client = reqwest::Client::builder()
+    /// [`HttpSetupError`], if the platform's certificate verifier can not be set up, or private roots are none.
+    pub fn new(options: &HttpOptions) -> Result<Self, HttpSetupError> {
+        let mut roots = Vec::new();
+        for bundle in &options.roots {
+            let found = reqwest::Certificate::from_pem_bundle(bundle).map_err(|_| HttpSetupError::Roots)?;
+            if found.is_empty() {
+                return Err(HttpSetupError::Roots);
+            }
+            roots.extend(found);
+        }
+        let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .pool_idle_timeout(POOL_IDLE)
             .tcp_nodelay(true)
-            .user_agent(concat!("cortex-mcp/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| HttpSetupError(error.to_string()))?;
+            .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
+            .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+            .user_agent(concat!("cortex-mcp/", env!("CARGO_PKG_VERSION")));
+        if !roots.is_empty() {
+            builder = builder.tls_certs_merge(roots);
+        }
+        let client = builder.build().map_err(|error| HttpSetupError::Client(error.to_string()))?;
         Ok(Self { client })
     }
 }
 
 /// The HTTP client can not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("the HTTP client can not be set up: {0}; check the system's certificates and proxy settings")]
-pub struct HttpSetupError(String);
+#[non_exhaustive]
+pub enum HttpSetupError {
+    /// The client.
+    #[error("the HTTP client can not be set up: {0}; check the system's certificates and proxy settings")]
+    Client(String),
+    /// The private authorities.
+    #[error("no certificate can be read in the file of private authorities (ca-file); write certificates in PEM form")]
+    Roots,
+}
 
 impl Http for ReqwestHttp {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, HttpError>> {
@@ -225,11 +283,15 @@ fn classify(error: &reqwest::Error) -> HttpError {
         return HttpError::Timeout;
     }
     if error.is_connect() {
-        // A resolver failure is only recognisable by its source's text.
+        // What failed is only recognisable by the text of a source.
         let mut source = std::error::Error::source(error);
         while let Some(cause) = source {
-            if cause.to_string().contains("dns error") {
+            let text = cause.to_string();
+            if text.contains("dns error") {
                 return HttpError::Dns;
+            }
+            if text.contains("invalid peer certificate") {
+                return HttpError::Certificate;
             }
             source = cause.source();
         }
@@ -242,6 +304,47 @@ fn classify(error: &reqwest::Error) -> HttpError {
 mod tests {
     use super::*;
 
+    fn waits(headers: &[(header::HeaderName, &'static str)]) -> Option<Duration> {
+        let headers = headers.iter().map(|(name, value)| (name.clone(), header::HeaderValue::from_static(value)));
+        let body = Body::new(futures_util::stream::empty());
+        Response { status: StatusCode::SERVICE_UNAVAILABLE, headers: headers.collect(), body }.retry_after()
+    }
+
+    #[test]
+    fn the_wish_for_a_pause_is_read_in_seconds_and_as_a_date_of_the_servers_own_clock() {
+        let date = (header::DATE, "Fri, 31 Dec 1999 23:59:30 GMT");
+        for (wish, seconds) in [
+            ("120", Some(120)),
+            ("  0 ", Some(0)),
+            ("86401", Some(86_400)),
+            ("99999999999999999999999", Some(86_400)),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", Some(29)),
+            ("Friday, 31-Dec-99 23:59:59 GMT", Some(29)),
+            ("Fri Dec 31 23:59:59 1999", Some(29)),
+            ("Fri, 31 Dec 1999 23:00:00 GMT", Some(0)),
+            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(86_400)),
+            ("-1", None),
+            ("1.5", None),
+            ("", None),
+            ("soon", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(waits(&[date.clone(), (header::RETRY_AFTER, wish)]), expected, "{wish:?}");
+        }
+        let dated = (header::RETRY_AFTER, "Fri, 31 Dec 1999 23:59:59 GMT");
+        assert_eq!(waits(std::slice::from_ref(&dated)), None);
+        assert_eq!(waits(&[(header::DATE, "yesterday"), dated]), None);
+        assert_eq!(waits(&[date]), None);
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_no_private_authority() {
+        for bundle in [b"".as_slice(), b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
+            let made = ReqwestHttp::new(&HttpOptions { roots: vec![bundle.to_vec()] });
+            assert!(made.is_err(), "{bundle:?}");
+        }
+    }
+
     /// A server that accepts connections and never says a word, so that no TLS handshake ends.
     fn silent() -> (std::net::TcpListener, Url) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -253,7 +356,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn connecting_may_take_as_long_as_the_caller_allows() {
         let (_listener, url) = silent();
-        let http = ReqwestHttp::new().unwrap();
+        let http = ReqwestHttp::new(&HttpOptions::default()).unwrap();
         let request = Request { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new() };
         let began = tokio::time::Instant::now();
         let limit = Duration::from_secs(60);

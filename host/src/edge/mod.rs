@@ -1,4 +1,4 @@
-//! The outside world as four small traits, each with a real and a virtual implementation: clock, entropy, HTTP, files.
+//! The outside world as small traits, each with a real and a virtual implementation: clock, entropy, HTTP, files, processes.
 //!
 //! Everything that a control loop learns from outside, or does to it, passes through here, so that the same loops run
 //! under virtual time against an in-memory network. Nothing here decides anything.
@@ -8,8 +8,10 @@ pub mod disk;
 pub mod entropy;
 pub mod files;
 pub mod http;
+pub mod process;
 pub mod state;
 pub mod virtual_network;
+pub mod virtual_processes;
 
 use std::sync::Arc;
 

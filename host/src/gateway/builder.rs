@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::assembly;
 use super::embed::{Gateway, Parts};
 use super::limits;
-use super::publish::Publishing;
+use super::publish::{Publishing, obey};
 use super::registry_tools;
 use super::state_writer;
 use crate::catalog::{Catalog, NameRule};
@@ -20,7 +20,8 @@ use crate::edge::clock::SystemClock;
 use crate::edge::disk::Disk;
 use crate::edge::entropy::SystemEntropy;
 use crate::edge::files::{Directory, SystemDirectory};
-use crate::edge::http::{HttpSetupError, ReqwestHttp};
+use crate::edge::http::{HttpOptions, HttpSetupError, ReqwestHttp};
+use crate::edge::process::{Processes, SystemProcesses};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::edge::virtual_network::VirtualNetwork;
 use crate::model::milliseconds;
@@ -38,6 +39,7 @@ pub struct GatewayBuilder {
     state: Option<Arc<dyn Directory>>,
     registry: Option<Arc<dyn Disk>>,
     trace: Option<Arc<dyn Directory>>,
+    processes: Option<Arc<dyn Processes>>,
     sinks: Vec<Arc<dyn DecisionSink>>,
     policy: Option<Arc<PolicyComponent>>,
     shadow: Option<Arc<PolicyComponent>>,
@@ -86,6 +88,7 @@ impl GatewayBuilder {
             state: None,
             registry: None,
             trace: None,
+            processes: None,
             sinks: Vec::new(),
             policy: None,
             shadow: None,
@@ -120,6 +123,13 @@ impl GatewayBuilder {
         self
     }
 
+    /// Other processes than this machine's.
+    #[must_use]
+    pub fn processes(mut self, processes: Arc<dyn Processes>) -> Self {
+        self.processes = Some(processes);
+        self
+    }
+
     /// One more place where a record of each decision is handed, besides the trace.
     #[must_use]
     pub fn decisions(mut self, sink: Arc<dyn DecisionSink>) -> Self {
@@ -146,7 +156,7 @@ impl GatewayBuilder {
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Gateway, StartError> {
-        let Self { settings, edge, state, registry, trace, mut sinks, policy: policy_given, shadow } = self;
+        let Self { settings, edge, state, registry, trace, processes, mut sinks, policy: policy_given, shadow } = self;
         settings.validate()?;
         let Components { default, deployed, shadow } =
             load_components(settings.clone(), policy_given.clone(), shadow).await?;
@@ -155,9 +165,10 @@ impl GatewayBuilder {
             None => Edge {
                 clock: Arc::new(SystemClock::new()),
                 entropy: Arc::new(SystemEntropy),
-                http: Arc::new(ReqwestHttp::new()?),
+                http: Arc::new(ReqwestHttp::new(&HttpOptions { roots: settings.private_roots()? })?),
             },
         };
+        let processes = processes.unwrap_or_else(|| Arc::new(SystemProcesses));
         let map = service_map_of(&settings)?;
         let state = directory(state, &settings.paths.state())?;
         let (registry_disk, registry_file) = registry_disk(registry, &settings)?;
@@ -191,6 +202,8 @@ impl GatewayBuilder {
             saved.into_iter().partition(|(name, _)| name == service_map::RECORD_NAME);
         let names = NameRule { style: settings.names, longest: settings.name_length };
         let catalog = Arc::new(Catalog::new(names));
+        // Nothing is in it yet whose names could be recorded.
+        let _ = obey(&catalog, &settings);
         catalog.serve_first(registry_tools::served(&settings.registry));
         let fleet_settings = FleetSettings::new(&settings);
         let publishing = Publishing { catalog: catalog.clone(), trace: trace.clone(), clock: edge.clock.clone() };
@@ -200,6 +213,7 @@ impl GatewayBuilder {
             Arc::new(publishing),
             sink.clone(),
             metrics.clone(),
+            processes,
             records,
         ));
         let stop = CancellationToken::new();

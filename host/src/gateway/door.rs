@@ -2,7 +2,9 @@
 //!
 //! `Host` and `Origin` are checked against allow-lists, which is what stops a web page from reaching a gateway on its
 //! visitor's machine (DNS rebinding, RUSTSEC-2026-0189). Once tokens are configured, everybody needs one; they are
-//! compared as hashes, in constant time, and never logged: their names are.
+//! compared as hashes, all of them in constant time, and never logged: their names are. A token may show a part of the
+//! gateway only ([`View`]); what tells of the whole (`/status`, `/metrics`, `/sync`) is then refused, except to an admin: how
+//! the connectors that it sees stand is told with every list.
 //!
 //! Who changes the gateway must show more: a token with `admin = true`; where there are no tokens, a connection from this
 //! very machine, which no proxy passed on and no web page made. A reverse proxy on this machine connects from it for
@@ -17,9 +19,12 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::header::{AUTHORIZATION, HOST, ORIGIN, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 use url::Url;
 
 use super::embed::Gateway;
+use super::visitor::Visitor;
+use crate::catalog::{View, ViewRules};
 use crate::config::{Settings, Token};
 use crate::model::Digest;
 
@@ -36,7 +41,15 @@ pub(super) struct Door {
 struct Rules {
     hosts: Vec<String>,
     origins: Vec<String>,
-    tokens: Vec<Token>,
+    tokens: Vec<Known>,
+}
+
+/// A token, and what it shows.
+#[derive(Debug)]
+struct Known {
+    token: Token,
+    name: Arc<str>,
+    view: View,
 }
 
 /// Why somebody may not.
@@ -46,6 +59,7 @@ enum Refused {
     Origin,
     Token,
     NoAdmin,
+    Part,
     NotLocal,
     Proxied,
     Page,
@@ -70,6 +84,13 @@ impl Refused {
                 StatusCode::FORBIDDEN,
                 "admin",
                 "this token may not change the gateway; give it admin = true in gateway.toml",
+            ),
+            Self::Part => (
+                StatusCode::FORBIDDEN,
+                "part",
+                "this token sees a part of the gateway only, and this tells of all of it; how the connectors that it sees \
+                 stand is told with every list. Use a token without connectors, tools and deny-tools, or one with \
+                 admin = true",
             ),
             Self::NotLocal => (
                 StatusCode::FORBIDDEN,
@@ -97,6 +118,11 @@ impl Refused {
 pub(super) struct MayChange(Result<(), Refused>);
 
 impl MayChange {
+    /// Whoever started the process, and speaks to it on its pipes.
+    pub(super) fn owner() -> Self {
+        Self(Ok(()))
+    }
+
     /// Why not, if so: the class of the reason, and what to do.
     pub(super) fn refusal(self) -> Option<(&'static str, &'static str)> {
         let (_, reason, message) = self.0.err()?.told();
@@ -117,6 +143,18 @@ impl Door {
         let settings = gateway.settings();
         let rules = ArcSwap::from_pointee((settings.clone(), Rules::new(&settings, listen)));
         Self { gateway, listen, rules }
+    }
+
+    /// Turns somebody away.
+    fn refuse(&self, refused: Refused, token: Option<&str>, request: &Request) -> Response {
+        let (status, reason, message) = refused.told();
+        self.gateway.inner.parts.metrics.request_refused(reason);
+        tracing::warn!(reason, token, path = request.uri().path(), "request refused at the door");
+        let mut response = (status, message).into_response();
+        if refused == Refused::Token {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
     }
 
     /// The rules of the configuration in force.
@@ -142,10 +180,10 @@ impl Rules {
             IpAddr::V6(ip) => format!("[{ip}]"),
         });
         let origins = settings.allowed_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect();
-        Self { hosts, origins, tokens: settings.tokens.clone() }
+        Self { hosts, origins, tokens: known(&settings.tokens) }
     }
 
-    fn judge(&self, headers: &HeaderMap) -> Result<Option<&Token>, Refused> {
+    fn judge(&self, headers: &HeaderMap) -> Result<Option<&Known>, Refused> {
         if !self.knows_host(text(headers.get(HOST)).unwrap_or_default()) {
             return Err(Refused::Host);
         }
@@ -162,15 +200,28 @@ impl Rules {
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
         let shown = Digest::of(shown.ok_or(Refused::Token)?.as_bytes());
-        // Comparing digests of what was shown tells nothing about the tokens, however long it takes.
-        self.tokens.iter().find(|token| token.sha256 == shown).map(Some).ok_or(Refused::Token)
+        self.token_of(&shown).map(Some).ok_or(Refused::Token)
     }
 
-    /// Whether somebody may change the gateway.
-    fn judge_admin(&self, headers: &HeaderMap, peer: Option<SocketAddr>) -> Result<Option<&Token>, Refused> {
-        let token = self.judge(headers)?;
-        may_change(token, headers, peer)?;
-        Ok(token)
+    /// The token of that hash. All of them are compared, each in the same time, whichever it is.
+    fn token_of(&self, shown: &Digest) -> Option<&Known> {
+        let mut found = 0u64;
+        for (number, known) in (1..).zip(&self.tokens) {
+            found.conditional_assign(&number, known.token.sha256.bytes().ct_eq(shown.bytes()));
+        }
+        usize::try_from(found).ok()?.checked_sub(1).and_then(|position| self.tokens.get(position))
+    }
+
+    /// Who makes a request, if that may come in.
+    fn visitor(&self, request: &Request) -> Result<Visitor, Refused> {
+        let known = self.judge(request.headers())?;
+        let right = may_change(known.map(|known| &known.token), request.headers(), peer(request));
+        Ok(Visitor {
+            token: known.map(|known| known.name.clone()),
+            calls_per_minute: known.and_then(|known| known.token.calls_per_minute),
+            right: MayChange(right),
+            view: known.map_or_else(View::everything, |known| known.view.clone()),
+        })
     }
 
     fn knows_host(&self, host: &str) -> bool {
@@ -185,6 +236,26 @@ impl Rules {
             .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(is_loopback));
         loopback || self.origins.contains(&origin)
     }
+}
+
+/// The tokens with what they show. Where one of them shows less than everything, what the others are served is private.
+fn known(tokens: &[Token]) -> Vec<Known> {
+    let views: Vec<View> = tokens.iter().map(view_of).collect();
+    let mixed = views.iter().any(|view| !view.sees_everything());
+    let known = tokens.iter().zip(views).map(|(token, view)| Known {
+        token: token.clone(),
+        name: token.name.as_str().into(),
+        view: if mixed { view.among_others() } else { view },
+    });
+    known.collect()
+}
+
+fn view_of(token: &Token) -> View {
+    View::of(ViewRules {
+        connectors: token.connectors.clone(),
+        tools: token.tools.clone(),
+        deny_tools: token.deny_tools.clone(),
+    })
 }
 
 /// Whether who came in may also change the gateway.
@@ -204,43 +275,43 @@ fn peer(request: &Request) -> Option<SocketAddr> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0)
 }
 
-/// The middleware of routes that serve. What they do may depend on [`MayChange`].
-pub(super) async fn guard(State(door): State<Arc<Door>>, mut request: Request, next: Next) -> Response {
+/// The middleware of routes that serve. What they do may depend on the [`Visitor`].
+pub(super) async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let rules = door.rules();
-    let judged = rules.1.judge(request.headers());
-    if let Ok(token) = judged {
-        let right = MayChange(may_change(token, request.headers(), peer(&request)));
-        request.extensions_mut().insert(right);
+    match rules.1.visitor(&request) {
+        Ok(visitor) => enter(visitor, request, next).await,
+        Err(refused) => door.refuse(refused, None, &request),
     }
-    enter(&door, judged, request, next).await
+}
+
+/// The middleware of routes that tell of everything.
+pub(super) async fn guard_whole(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let rules = door.rules();
+    match rules.1.visitor(&request) {
+        Ok(visitor) if visitor.view.sees_everything() || visitor.right.0.is_ok() => enter(visitor, request, next).await,
+        Ok(visitor) => door.refuse(Refused::Part, visitor.token.as_deref(), &request),
+        Err(refused) => door.refuse(refused, None, &request),
+    }
 }
 
 /// The middleware of routes that change the gateway.
 pub(super) async fn guard_admin(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let rules = door.rules();
-    let judged = rules.1.judge_admin(request.headers(), peer(&request));
-    enter(&door, judged, request, next).await
+    match rules.1.visitor(&request) {
+        Ok(visitor) => match visitor.right.0 {
+            Ok(()) => enter(visitor, request, next).await,
+            Err(refused) => door.refuse(refused, visitor.token.as_deref(), &request),
+        },
+        Err(refused) => door.refuse(refused, None, &request),
+    }
 }
 
-async fn enter(door: &Door, judged: Result<Option<&Token>, Refused>, request: Request, next: Next) -> Response {
-    match judged {
-        Ok(token) => {
-            if let Some(token) = token {
-                tracing::debug!(token = token.name, path = request.uri().path(), "request");
-            }
-            next.run(request).await
-        }
-        Err(refused) => {
-            let (status, reason, message) = refused.told();
-            door.gateway.inner.parts.metrics.request_refused(reason);
-            tracing::warn!(reason, path = request.uri().path(), "request refused at the door");
-            let mut response = (status, message).into_response();
-            if refused == Refused::Token {
-                response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-            }
-            response
-        }
+async fn enter(visitor: Visitor, mut request: Request, next: Next) -> Response {
+    if let Some(token) = &visitor.token {
+        tracing::debug!(token = &**token, path = request.uri().path(), "request");
     }
+    request.extensions_mut().insert(visitor);
+    next.run(request).await
 }
 
 fn is_proxied(headers: &HeaderMap) -> bool {
@@ -264,128 +335,4 @@ fn is_loopback(host: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Environment;
-
-    fn door(change: impl FnOnce(&mut Settings)) -> Rules {
-        let mut settings = Settings::from_environment(&Environment::default()).unwrap();
-        change(&mut settings);
-        Rules::new(&settings, "192.0.2.7:8420".parse().unwrap())
-    }
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
-    }
-
-    #[test]
-    fn only_known_hosts_are_served() {
-        let door = door(|settings| settings.allowed_hosts = vec!["Gateway.example".into()]);
-        for host in [
-            "localhost",
-            "LOCALHOST:1",
-            "127.0.0.1:8420",
-            "127.9.9.9",
-            "[::1]:80",
-            "192.0.2.7:8420",
-            "192.0.2.7",
-            "gateway.example",
-            "gateway.example:443",
-        ] {
-            assert_eq!(door.judge(&headers(&[("host", host)])), Ok(None), "{host}");
-        }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::2]"] {
-            assert_eq!(door.judge(&headers(&[("host", host)])), Err(Refused::Host), "{host}");
-        }
-        assert_eq!(door.judge(&HeaderMap::new()), Err(Refused::Host));
-    }
-
-    #[test]
-    fn a_listen_address_is_known_with_every_port_in_both_families() {
-        let settings = Settings::from_environment(&Environment::default()).unwrap();
-        for (listen, hosts) in [
-            ("192.0.2.7:8420", ["192.0.2.7", "192.0.2.7:8420", "192.0.2.7:9000"]),
-            ("[fd00::1]:8420", ["[fd00::1]", "[fd00::1]:8420", "[fd00::1]:9000"]),
-        ] {
-            let rules = Rules::new(&settings, listen.parse().unwrap());
-            for host in hosts {
-                assert_eq!(rules.judge(&headers(&[("host", host)])), Ok(None), "{host} on {listen}");
-            }
-        }
-    }
-
-    #[test]
-    fn only_known_origins_are_served() {
-        let door = door(|settings| settings.allowed_origins = vec!["https://app.example".into()]);
-        for origin in ["http://localhost:3000", "https://127.0.0.1", "http://[::1]:1", "https://APP.example"] {
-            assert_eq!(door.judge(&headers(&[("host", "localhost"), ("origin", origin)])), Ok(None), "{origin}");
-        }
-        for origin in ["https://evil.example", "null", "https://app.example.evil", "file://localhost"] {
-            let judged = door.judge(&headers(&[("host", "localhost"), ("origin", origin)]));
-            assert_eq!(judged, Err(Refused::Origin), "{origin}");
-        }
-    }
-
-    #[test]
-    fn once_tokens_are_configured_everybody_needs_one() {
-        let token = Token { name: "agent".into(), sha256: Digest::of(b"secret"), admin: false };
-        let door = door(|settings| settings.tokens = vec![token.clone()]);
-        for (authorization, expected) in [
-            ("Bearer secret", Ok(Some(&token))),
-            ("bearer secret", Ok(Some(&token))),
-            ("Bearer other", Err(Refused::Token)),
-            ("Basic secret", Err(Refused::Token)),
-            ("secret", Err(Refused::Token)),
-        ] {
-            let headers = headers(&[("host", "localhost"), ("authorization", authorization)]);
-            assert_eq!(door.judge(&headers), expected, "{authorization}");
-        }
-        assert_eq!(door.judge(&headers(&[("host", "localhost")])), Err(Refused::Token));
-    }
-
-    #[test]
-    fn who_changes_the_gateway_is_an_admin_or_on_this_machine() {
-        let token = |name: &str, admin| Token { name: name.into(), sha256: Digest::of(name.as_bytes()), admin };
-        let (agent, admin) = (token("agent", false), token("admin", true));
-        let with_tokens = door(|settings| settings.tokens = vec![agent, admin.clone()]);
-        let peer = |text: &str| Some(text.parse::<SocketAddr>().unwrap());
-        let shown = |token: &str| headers(&[("host", "localhost"), ("authorization", &format!("Bearer {token}"))]);
-        for peer in [None, peer("127.0.0.1:1"), peer("192.0.2.9:1")] {
-            assert_eq!(with_tokens.judge_admin(&shown("admin"), peer), Ok(Some(&admin)));
-            assert_eq!(with_tokens.judge_admin(&shown("agent"), peer), Err(Refused::NoAdmin));
-            assert_eq!(with_tokens.judge_admin(&shown("other"), peer), Err(Refused::Token));
-        }
-        let without = door(|_| {});
-        let nobody = headers(&[("host", "localhost")]);
-        for local in ["127.0.0.1:1", "[::1]:1"] {
-            assert_eq!(without.judge_admin(&nobody, peer(local)), Ok(None));
-        }
-        for elsewhere in [None, peer("192.0.2.9:1")] {
-            assert_eq!(without.judge_admin(&nobody, elsewhere), Err(Refused::NotLocal));
-        }
-        assert_eq!(without.judge_admin(&headers(&[("host", "evil.example")]), peer("127.0.0.1:1")), Err(Refused::Host));
-    }
-
-    #[test]
-    fn without_tokens_neither_a_proxy_nor_a_page_of_this_machine_changes_the_gateway() {
-        let admin = Token { name: "admin".into(), sha256: Digest::of(b"admin"), admin: true };
-        let (without, with) = (door(|_| {}), door(|settings| settings.tokens = vec![admin.clone()]));
-        let local = Some("127.0.0.1:1".parse::<SocketAddr>().unwrap());
-        for (name, value, refused) in [
-            ("forwarded", "for=192.0.2.60", Refused::Proxied),
-            ("x-forwarded-for", "192.0.2.60", Refused::Proxied),
-            ("x-forwarded-proto", "https", Refused::Proxied),
-            ("x-real-ip", "127.0.0.1", Refused::Proxied),
-            ("via", "1.1 proxy", Refused::Proxied),
-            ("cf-connecting-ip", "192.0.2.60", Refused::Proxied),
-            ("origin", "http://localhost:3000", Refused::Page),
-            ("origin", "http://127.0.0.1:8420", Refused::Page),
-        ] {
-            let plain = headers(&[("host", "localhost"), (name, value)]);
-            assert_eq!(without.judge_admin(&plain, local), Err(refused), "{name}: {value}");
-            assert_eq!(without.judge(&plain), Ok(None), "what does not change it is not concerned: {name}");
-            let shown = headers(&[("host", "localhost"), (name, value), ("authorization", "Bearer admin")]);
-            assert_eq!(with.judge_admin(&shown, local), Ok(Some(&admin)), "a token is worth more: {name}");
-        }
-    }
-}
+mod tests;

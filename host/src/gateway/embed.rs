@@ -14,14 +14,18 @@ use tokio_util::sync::CancellationToken;
 use super::assembly::Applied;
 use super::builder::GatewayBuilder;
 use super::limits;
+use super::northbound::Northbound;
+use super::rate::TokenRates;
 use super::state_writer::StateWriter;
-use super::status::{GatewayStatus, gauges, records, registry};
+use super::status::{BoundsStatus, GatewayStatus, gauges, records, registry, warnings};
 use super::swap::Former;
 use crate::catalog::{Catalog, CatalogSnapshot, Route};
 use crate::config::Settings;
-use crate::connectors::{CallError, Fleet, PassKind, SyncReport, Synced};
+use crate::connectors::{CallError, Caller, Fleet, PassKind, SyncReport, Synced};
 use crate::edge::Edge;
 use crate::mcp::Outcome;
+use crate::mcp::protocol::TOOLS_CALL;
+use crate::model::ConnectorId;
 use crate::model::raw::{self, RawObject};
 use crate::policy::{Policy, PolicyComponent};
 use crate::registry::{RegistryView, Store};
@@ -63,8 +67,12 @@ pub(super) struct Inner {
     warm: AtomicBool,
     /// Calls of legacy clients: they go on when the client's connection does not.
     pub(super) calls: tokio_util::task::TaskTracker,
+    /// What clients hold open: sessions, streams, subscriptions.
+    pub(super) northbound: Northbound,
     /// Who works with the registry's disk for a client: so many at once.
     pub(super) registry_turns: Arc<tokio::sync::Semaphore>,
+    /// How often each token asked.
+    pub(super) rates: TokenRates,
     /// Held by whoever changes policy or settings: one at a time.
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     /// The policies that decided before.
@@ -101,7 +109,9 @@ impl Gateway {
             started: Instant::now(),
             warm: AtomicBool::new(false),
             calls: tokio_util::task::TaskTracker::new(),
+            northbound: Northbound::new(),
             registry_turns: Arc::new(tokio::sync::Semaphore::new(limits::REGISTRY_TURNS)),
+            rates: TokenRates::default(),
             changing: Arc::default(),
             former: std::sync::Mutex::default(),
             tasks: std::sync::Mutex::new(None),
@@ -116,6 +126,7 @@ impl Gateway {
             }
         }));
         tasks.push(tokio::spawn(gateway.clone().watch_for_resume()));
+        tasks.push(tokio::spawn(gateway.clone().end_idle_sessions()));
         *inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Some(Tasks { loops: tasks, state: state_task });
         gateway
@@ -200,13 +211,23 @@ impl Gateway {
         if let Some(arguments) = arguments {
             params.set("arguments", arguments);
         }
-        self.forward(route, params).await
+        self.forward(route, Caller::default(), TOOLS_CALL, "name", params).await
     }
 
-    /// Sends a call on under the connector's own name for the tool; everything else in `params` stays as it is.
-    pub(super) async fn forward(&self, route: &Route, mut params: RawObject) -> Result<Outcome, CallError> {
-        params.set("name", raw::string(&route.tool));
-        self.inner.parts.fleet.call(&route.connector, crate::mcp::protocol::TOOLS_CALL, params).await
+    /// Sends a request on under the connector's own name for what it is about, which stands in `member`; everything else in
+    /// `params` stays as it is.
+    pub(super) async fn forward(
+        &self,
+        route: &Route,
+        caller: Caller<'_>,
+        method: &str,
+        member: &str,
+        mut params: RawObject,
+    ) -> Result<Outcome, CallError> {
+        if params.get_str(member).as_deref() != Some(route.original.as_str()) {
+            params.set(member, raw::string(&route.original));
+        }
+        self.inner.parts.fleet.call(&route.connector, caller, method, params).await
     }
 
     /// How everything stands.
@@ -214,6 +235,14 @@ impl Gateway {
         let parts = &self.inner.parts;
         let snapshot = self.snapshot();
         let applied = parts.applied.borrow().clone();
+        let settings = parts.settings.load();
+        let connectors = parts.fleet.statuses();
+        let (tool_bounds, filters) = (BoundsStatus::of(&snapshot, &settings), snapshot.filter_effects());
+        // Before the first descriptions came, nobody knows who is missing.
+        let is_known = |id: &ConnectorId| {
+            !applied.settled || applied.disabled.contains(id) || connectors.iter().any(|status| status.id == *id)
+        };
+        let warnings = warnings(&settings, &tool_bounds, &filters, is_known);
         GatewayStatus {
             version: env!("CARGO_PKG_VERSION"),
             ready: self.is_ready(),
@@ -222,14 +251,17 @@ impl Gateway {
             former_policies: self.former_policies(),
             service_map: parts.map.as_ref().map(|map| map.view().borrow().status.clone()),
             registry: parts.registry.borrow().status.clone(),
-            connectors: parts.fleet.statuses(),
+            connectors,
+            tool_bounds,
+            filters,
+            warnings,
             disabled: applied.disabled.clone(),
             collisions: snapshot.collisions().to_vec(),
             conflicts: applied.conflicts.clone(),
             state: parts.state.role(),
             trace: parts.trace.as_ref().map(TraceWriter::status),
             shadow: parts.shadow.as_ref().map(Shadow::status),
-            configuration: parts.settings.load().redacted(),
+            configuration: settings.redacted(),
         }
     }
 
@@ -245,13 +277,14 @@ impl Gateway {
         let gauges = gauges(&self.snapshot(), &parts.fleet.statuses(), &disabled, parts.edge.clock.wall());
         let records = records(parts.trace.as_ref().map(TraceWriter::status), parts.shadow.as_ref().map(Shadow::status));
         let registry = registry(&parts.registry.borrow().status);
-        parts.metrics.render() + &gauges + &records + &registry
+        parts.metrics.render() + &gauges + &records + &registry + &self.inner.northbound.gauges()
     }
 
     /// Ends it, in order: calls in flight end or are cut off, sessions are closed, state is written, tasks are awaited.
     pub async fn shut_down(&self) {
         let parts = &self.inner.parts;
         let deadline = Instant::now() + limits::DRAIN_TIMEOUT;
+        self.inner.northbound.end_streams();
         self.inner.calls.close();
         // Whatever has not ended by then is cut off below.
         let _ = tokio::time::timeout_at(deadline, self.inner.calls.wait()).await;
@@ -259,6 +292,7 @@ impl Gateway {
         let tasks = self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
         let Some(Tasks { loops, state }) = tasks else { return };
         end(loops).await;
+        self.inner.northbound.close().await;
         parts.fleet.shut_down(deadline).await;
         parts.state.close().await;
         end(vec![state]).await;
@@ -280,13 +314,30 @@ impl Gateway {
         }
     }
 
-    /// Right after a cold start, lets the first connectors come before a list is answered.
+    /// Right after a cold start, lets the first connectors come before a list is answered: all of them, or those that take no
+    /// longer than twice as long as the last one that came. One that is hung holds up nobody's list.
     pub(super) async fn wait_for_first_lists(&self) {
         let mut first_pass = self.inner.parts.first_pass.subscribe();
-        if !self.inner.warm.load(Ordering::Relaxed) && first_pass.borrow().is_none() {
-            let deadline = self.inner.started + limits::COLD_LIST_WAIT;
-            // At the deadline the list is what there is.
-            let _ = tokio::time::timeout_at(deadline, first_pass.wait_for(Option::is_some)).await;
+        if self.inner.warm.load(Ordering::Relaxed) || first_pass.borrow().is_some() {
+            return;
+        }
+        let started = self.inner.started;
+        let deadline = started + limits::COLD_LIST_WAIT;
+        let mut changes = self.inner.parts.catalog.changes();
+        let mut patience = deadline;
+        loop {
+            changes.borrow_and_update();
+            if self.snapshot().parts().values().any(|part| part.offer.is_some()) {
+                let now = Instant::now();
+                patience = deadline.min(now + now.duration_since(started).max(limits::COLD_LIST_QUIET));
+            }
+            tokio::select! {
+                biased;
+                // Its sender is this gateway.
+                _ = first_pass.wait_for(Option::is_some) => return,
+                Ok(()) = changes.changed() => {}
+                () = tokio::time::sleep_until(patience) => return,
+            }
         }
     }
 

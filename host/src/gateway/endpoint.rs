@@ -1,26 +1,49 @@
-//! `/mcp`: Streamable HTTP, both eras on one endpoint, without sessions.
+//! `/mcp`: Streamable HTTP, both eras on one endpoint, legacy clients with sessions or without.
+//!
+//! A request is answered as JSON, or as an event stream as soon as there is a message before the answer. A closed
+//! connection takes a modern request back; a legacy one goes on, and is taken back by a notification (design section 6).
+
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
-use http::header::{ALLOW, CONTENT_TYPE};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use tokio::time::Instant;
+use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
-use super::door::MayChange;
+use super::connections::Ending;
 use super::embed::Gateway;
-use super::northbound::{self, VERSIONS};
+use super::northbound::event_stream::EventStream;
+use super::northbound::outlet::{self, Inbox, Outlet};
+use super::northbound::{Answer, Asked, Resumable, Session, VERSIONS, answer, cancelled_id, is_passed_on, resume};
+use super::visitor::Visitor;
+use crate::mcp::RequestId;
 use crate::mcp::envelope::{self, Message};
-use crate::mcp::protocol::{Era, INITIALIZE, INVALID_REQUEST, JSON_TYPE};
-use crate::mcp::server::{Refusal, era_of, judge_legacy, judge_modern};
-use crate::mcp::{Outcome, RequestId};
+use crate::mcp::protocol::{
+    CANCELLED, EVENT_STREAM_TYPE, Era, INITIALIZE, INVALID_REQUEST, JSON_TYPE, LAST_EVENT_ID_HEADER,
+    PROTOCOL_VERSION_HEADER, ROOTS_CHANGED, SESSION_HEADER, SESSION_NOT_FOUND, TOOLS_CALL, VERSION_2026_07_28,
+};
+use crate::mcp::server::{Refusal, era_of, judge_legacy, judge_modern, judge_parameters};
+use crate::model::ListKind;
 use crate::model::raw::RawObject;
-use crate::telemetry::CallOutcome;
+
+/// What a client can read (RFC 9110, section 12.5.1). Weights matter only where they are 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Accepts {
+    json: bool,
+    stream: bool,
+}
 
 /// Answers one POSTed message.
 pub(super) async fn post(
     State(gateway): State<Gateway>,
-    Extension(right): Extension<MayChange>,
+    Extension(visitor): Extension<Visitor>,
+    ending: Option<Extension<Ending>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -31,71 +54,317 @@ pub(super) async fn post(
     if !is_json {
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, "send application/json").into_response();
     }
+    let accepts = accepts(&headers);
+    if !accepts.json && !accepts.stream {
+        return not_acceptable("accept application/json, text/event-stream");
+    }
     match Message::parse(&body) {
         Ok(Message::Request { id, method, params }) => {
             let params = params.map(|params| RawObject::parse(&params)).transpose();
             match params {
-                Ok(params) => request(&gateway, right, &headers, &id, &method, params).await,
+                Ok(params) => {
+                    let client = Client { visitor, accepts, ending: ending_of(&gateway, ending) };
+                    request(&gateway, client, &headers, (id, method, params)).await
+                }
                 // The envelope has checked that they are an object.
                 Err(_) => refused(Some(&id), StatusCode::BAD_REQUEST, INVALID_REQUEST, "unreadable params", None),
             }
         }
-        // Nothing that a client may tell changes anything here. A legacy client's `notifications/cancelled` names an id that
-        // other clients use as well: without sessions it can not be told whose call it means, so calls run to their end.
-        Ok(Message::Notification { .. } | Message::Response { .. }) => StatusCode::ACCEPTED.into_response(),
+        Ok(Message::Notification { method, params }) => match session(&gateway, &visitor, &headers) {
+            Ok(session) => {
+                if let Some(session) = session {
+                    told(&gateway, &session, &method, params);
+                }
+                StatusCode::ACCEPTED.into_response()
+            }
+            Err(refused) => *refused,
+        },
+        Ok(Message::Response { id, outcome }) => match session(&gateway, &visitor, &headers) {
+            Ok(session) => {
+                if let (Some(session), Some(id)) = (session, id) {
+                    session.answered(&id, outcome);
+                }
+                StatusCode::ACCEPTED.into_response()
+            }
+            Err(refused) => *refused,
+        },
         Err(error) => refused(error.id(), StatusCode::BAD_REQUEST, error.code(), &error.to_string(), None),
     }
 }
 
-/// There is no stream to listen on.
-pub(super) async fn get() -> Response {
-    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, HeaderValue::from_static("POST, DELETE"))]).into_response()
+/// Takes a notification of a session's client.
+fn told(gateway: &Gateway, session: &Arc<Session>, method: &str, params: Option<Box<RawValue>>) {
+    match method {
+        CANCELLED => {
+            if let Some(id) = params.and_then(|params| cancelled_id(&params)) {
+                session.in_flight.cancel(&id);
+            }
+        }
+        ROOTS_CHANGED => {
+            let session = session.clone();
+            gateway.inner.northbound.tasks.spawn(async move { session.roots_changed(params.as_deref()).await });
+        }
+        _ => {}
+    }
 }
 
-/// There is no session to end, and ending none is fine.
-pub(super) async fn delete() -> StatusCode {
-    StatusCode::OK
+/// Opens a stream of news for a legacy session. Nobody else has one: modern clients listen by a request.
+pub(super) async fn get(
+    State(gateway): State<Gateway>,
+    Extension(visitor): Extension<Visitor>,
+    ending: Option<Extension<Ending>>,
+    headers: HeaderMap,
+) -> Response {
+    let session = match session(&gateway, &visitor, &headers) {
+        Ok(Some(session)) => session,
+        Ok(None) => return not_allowed(&headers),
+        Err(refused) => return *refused,
+    };
+    if !accepts(&headers).stream {
+        return not_acceptable("accept text/event-stream");
+    }
+    if let Some(last) = headers.get(LAST_EVENT_ID_HEADER) {
+        let now = gateway.inner.parts.edge.clock.boot();
+        let rest = last.to_str().ok().and_then(|last| resume(&session, last, now));
+        let unknown = || (StatusCode::BAD_REQUEST, "there is nothing to resume after this event").into_response();
+        return rest.map_or_else(unknown, EventStream::into_response);
+    }
+    let (outlet, inbox) = outlet::bounded(&gateway.inner.parts.metrics);
+    let Some(open) = session.open_stream(&gateway, outlet.clone()) else {
+        return (StatusCode::CONFLICT, "this session has too many streams: close one").into_response();
+    };
+    // It ends with its session, its listener or the gateway.
+    let ending = ending_of(&gateway, ending);
+    let ends = gateway.inner.northbound.tasks.spawn(async move {
+        tokio::select! {
+            () = session.ended() => {}
+            () = ending.cancelled() => {}
+        }
+        drop((open, outlet));
+    });
+    EventStream::new(None, inbox, AbortOnDropHandle::new(ends)).into_response()
+}
+
+/// Ends a legacy session. There is none to end without an id, and ending none is fine.
+pub(super) async fn delete(
+    State(gateway): State<Gateway>,
+    Extension(visitor): Extension<Visitor>,
+    headers: HeaderMap,
+) -> Response {
+    if is_modern(&headers) {
+        return not_allowed(&headers);
+    }
+    match session(&gateway, &visitor, &headers) {
+        Ok(Some(session)) => {
+            gateway.inner.northbound.sessions.remove(&session);
+            session.close().await;
+            StatusCode::OK.into_response()
+        }
+        Ok(None) => StatusCode::OK.into_response(),
+        Err(refused) => *refused,
+    }
+}
+
+/// Who makes a request.
+struct Client {
+    visitor: Visitor,
+    accepts: Accepts,
+    ending: CancellationToken,
 }
 
 async fn request(
     gateway: &Gateway,
-    right: MayChange,
+    Client { visitor, accepts, ending }: Client,
     headers: &HeaderMap,
-    id: &RequestId,
-    method: &str,
-    params: Option<RawObject>,
+    (id, method, params): (RequestId, String, Option<RawObject>),
 ) -> Response {
-    let started = Instant::now();
-    let era = era_of(headers, params.as_ref());
+    let era = era_of(headers, &method, params.as_ref());
     let params = params.unwrap_or_default();
     let judged = match era {
-        Era::Modern => judge_modern(headers, method, &params, &VERSIONS),
+        Era::Modern => judge_modern(headers, &method, &params, &VERSIONS)
+            .and_then(|()| parameters(gateway, &visitor, headers, &method, &params)),
         Era::Legacy if method == INITIALIZE => Ok(()),
         Era::Legacy => judge_legacy(headers),
     };
     if let Err(Refusal { status, code, message, data }) = judged {
-        return refused(Some(id), status, code, message, data.as_deref());
+        return refused(Some(&id), status, code, message, data.as_deref());
     }
-    let answer = northbound::answer(gateway, era, right, method, params).await;
-    let (body, outcome) = match &answer.outcome {
-        Outcome::Result(result) => (envelope::response_bytes(id, result), CallOutcome::Result),
-        Outcome::Error(error) => (envelope::raw_error_bytes(Some(id), error), CallOutcome::Failed),
+    let session = match era {
+        Era::Legacy if method != INITIALIZE => match session(gateway, &visitor, headers) {
+            Ok(session) => session,
+            Err(refused) => return *refused,
+        },
+        // A handshake opens another one.
+        _ => None,
     };
-    gateway.inner.parts.metrics.served(northbound::known_method(method), started.elapsed(), outcome);
-    let status = match (answer.unknown_method, era) {
-        (true, Era::Modern) => StatusCode::NOT_FOUND,
-        _ => StatusCode::OK,
+    let (outlet, inbox) = outlet::bounded(&gateway.inner.parts.metrics);
+    let in_flight = session.as_ref().map(|session| session.in_flight.clone());
+    let goes_on = era == Era::Legacy && is_passed_on(&method);
+    let resumes = session.clone().filter(|session| goes_on && session.resumes);
+    let outlet = if resumes.is_some() { outlet.resumable() } else { outlet };
+    let asked = Asked {
+        id: id.clone(),
+        era,
+        visitor,
+        method,
+        params,
+        session,
+        outlet: accepts.stream.then(|| outlet.clone()),
+        in_flight,
+        ending,
     };
-    json(status, body)
+    let answering = answer(gateway.clone(), asked).boxed();
+    let answering = match goes_on {
+        // A legacy client's connection may end and come back; its request goes on to its deadline.
+        true => {
+            let task = gateway.inner.calls.spawn(answering);
+            async move { task.await.unwrap_or_else(|_| Answer::cut_off()) }.boxed()
+        }
+        false => answering,
+    };
+    respond(gateway, Exchange { id, era, accepts, resumes }, answering, (outlet, inbox)).await
 }
 
-fn refused(
-    id: Option<&RequestId>,
-    status: StatusCode,
-    code: i64,
-    message: &str,
-    data: Option<&serde_json::value::RawValue>,
+/// What an answer depends on besides itself.
+struct Exchange {
+    id: RequestId,
+    era: Era,
+    accepts: Accepts,
+    /// The session whose client may come back for the rest of the answer.
+    resumes: Option<Arc<Session>>,
+}
+
+/// Waits for the answer or for a message before it, and answers in the form that fits.
+async fn respond(
+    gateway: &Gateway,
+    mut exchange: Exchange,
+    mut answering: BoxFuture<'static, Answer>,
+    (outlet, mut inbox): (Outlet, Inbox),
 ) -> Response {
+    let first = tokio::select! {
+        biased;
+        first = inbox.next() => first,
+        answer = &mut answering => {
+            let first = inbox.take();
+            let Accepts { json, stream } = exchange.accepts;
+            if first.is_none() && (!stream || (json && answer.outcome.is_some())) {
+                return whole(gateway, &exchange, answer);
+            }
+            if answer.outcome.is_none() {
+                // Nobody comes back for what was taken back.
+                exchange.resumes = None;
+            }
+            answering = futures_util::future::ready(answer).boxed();
+            first
+        }
+    };
+    let Exchange { id, resumes, .. } = exchange;
+    // Whoever streams an answer waits for its client in a task of its own: a deadline must not depend on whether the
+    // client reads. It ends with the answer, by the deadline of that, or when the response is dropped for good.
+    let task = gateway.inner.northbound.tasks.spawn(async move {
+        if let Some(outcome) = answering.await.outcome {
+            // A client that is gone needs no answer.
+            drop(outlet.send(envelope::outcome_bytes(&id, &outcome)).await);
+        }
+    });
+    match resumes {
+        Some(session) => {
+            let resumable = Resumable::new(&session, &gateway.inner.parts.edge.clock);
+            EventStream::resumable(first, inbox, resumable).into_response()
+        }
+        None => EventStream::new(first, inbox, AbortOnDropHandle::new(task)).into_response(),
+    }
+}
+
+/// An answer before which nothing was said.
+fn whole(gateway: &Gateway, exchange: &Exchange, answer: Answer) -> Response {
+    let Some(outcome) = &answer.outcome else {
+        // The client does not wait for it any more (2025-11-25, `basic/utilities/cancellation`).
+        return StatusCode::NO_CONTENT.into_response();
+    };
+    let mut response = json(answer.status(exchange.era), envelope::outcome_bytes(&exchange.id, outcome));
+    if let Some(wait) = answer.retry_after {
+        let seconds = wait.as_millis().div_ceil(1_000).max(1);
+        if let Ok(seconds) = HeaderValue::try_from(seconds.to_string()) {
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+    }
+    if let Some(session) = answer.opened
+        && gateway.admit(&session)
+        && let Ok(id) = HeaderValue::try_from(&session.id)
+    {
+        response.headers_mut().insert(SESSION_HEADER, id);
+    }
+    response
+}
+
+/// The session that a legacy message is of, if it is of one.
+fn session(gateway: &Gateway, visitor: &Visitor, headers: &HeaderMap) -> Result<Option<Arc<Session>>, Box<Response>> {
+    let Some(id) = headers.get(SESSION_HEADER).filter(|_| !is_modern(headers)) else { return Ok(None) };
+    let now = gateway.inner.parts.edge.clock.boot();
+    let found = id.to_str().ok().and_then(|id| gateway.inner.northbound.sessions.find(id, visitor, now));
+    let unknown = || {
+        let message = "there is no such session, or it has ended: send initialize again";
+        Box::new(refused(None, StatusCode::NOT_FOUND, SESSION_NOT_FOUND, message, None))
+    };
+    found.map(Some).ok_or_else(unknown)
+}
+
+/// Whether the `Mcp-Param-*` headers of a call say what its arguments say.
+fn parameters(
+    gateway: &Gateway,
+    visitor: &Visitor,
+    headers: &HeaderMap,
+    method: &str,
+    params: &RawObject,
+) -> Result<(), Refusal> {
+    let Some(name) = params.get_str("name").filter(|_| method == TOOLS_CALL) else { return Ok(()) };
+    let snapshot = gateway.snapshot();
+    let served = snapshot.served(&visitor.view);
+    let Some(route) = served.tool(&name) else { return Ok(()) };
+    let offer = snapshot.parts().get(&route.connector).and_then(|part| part.offer.as_ref());
+    let tools = offer.into_iter().flat_map(|offer| offer.list(ListKind::Tools).items());
+    match tools.into_iter().find(|tool| tool.key == route.original) {
+        Some(tool) => judge_parameters(headers, &tool.definition, params),
+        None => Ok(()),
+    }
+}
+
+fn accepts(headers: &HeaderMap) -> Accepts {
+    // Whoever says nothing is not surprised with a stream.
+    if !headers.contains_key(ACCEPT) {
+        return Accepts { json: true, stream: false };
+    }
+    let listed = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let ranges: Vec<String> = listed
+        .flat_map(|value| value.split(','))
+        .filter(|range| !range.split(';').skip(1).any(|weight| matches!(weight.trim(), "q=0" | "q=0.0")))
+        .map(|range| range.split(';').next().unwrap_or_default().trim().to_ascii_lowercase())
+        .collect();
+    let has = |kind: &str, any: &str| ranges.iter().any(|range| range == kind || range == any || range == "*/*");
+    Accepts { json: has(JSON_TYPE, "application/*"), stream: has(EVENT_STREAM_TYPE, "text/*") }
+}
+
+fn is_modern(headers: &HeaderMap) -> bool {
+    headers.get(PROTOCOL_VERSION_HEADER).is_some_and(|version| version == VERSION_2026_07_28)
+}
+
+/// When streams without an end of their own end: with the listener that they came in by, or with the gateway.
+fn ending_of(gateway: &Gateway, ending: Option<Extension<Ending>>) -> CancellationToken {
+    ending.map_or_else(|| gateway.inner.northbound.closing.clone(), |Extension(Ending(ending))| ending)
+}
+
+/// There is no such thing here, for such a client.
+fn not_allowed(headers: &HeaderMap) -> Response {
+    let allowed = if is_modern(headers) { "POST" } else { "POST, DELETE" };
+    (StatusCode::METHOD_NOT_ALLOWED, [(ALLOW, HeaderValue::from_static(allowed))]).into_response()
+}
+
+fn not_acceptable(message: &'static str) -> Response {
+    (StatusCode::NOT_ACCEPTABLE, message).into_response()
+}
+
+fn refused(id: Option<&RequestId>, status: StatusCode, code: i64, message: &str, data: Option<&RawValue>) -> Response {
     json(status, envelope::error_bytes(id, code, message, data))
 }
 

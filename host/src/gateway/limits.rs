@@ -17,6 +17,9 @@ pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// How long after a cold start a list waits for the first connectors, so that a client that lists once sees them.
 pub const COLD_LIST_WAIT: Duration = Duration::from_secs(2);
 
+/// How long it waits at least for the next connector after one came; longer, if that one took longer.
+pub const COLD_LIST_QUIET: Duration = Duration::from_millis(100);
+
 /// How long calls in flight may go on after a shutdown began.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -38,9 +41,90 @@ pub const MAP_TTL_MAX: Duration = Duration::from_secs(86_400);
 /// First backoff of a service map that was never fetched (design section 3).
 pub const MAP_BACKOFF_MIN: Duration = Duration::from_secs(1);
 
+/// The period of `calls-per-minute`.
+pub const RATE_PERIOD: Duration = Duration::from_secs(60);
+
 /// How long a tool of the registry may wait for its disk, and for the locks of other writers: longer than those are waited
 /// for.
 pub const REGISTRY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How many tools of the registry work with its disk at once.
 pub const REGISTRY_TURNS: usize = 16;
+
+/// Items of one page of a list that is served: well above what clients without paging are ever served.
+pub const LIST_PAGE_ITEMS: usize = 1_000;
+
+/// Longest part of a server's instructions that is passed on, in bytes.
+pub const INSTRUCTIONS_OF_ONE_MAX: usize = 2 << 10;
+
+/// Longest instructions altogether, in bytes.
+pub const INSTRUCTIONS_MAX: usize = 16 << 10;
+
+/// What a discovery says is good for at most this long, in milliseconds: connectors come and go.
+pub const DISCOVER_TTL_MAX_MS: u64 = 300_000;
+
+/// Messages that wait for a slow client, on each of its streams.
+pub const OUTBOX_MESSAGES: usize = 64;
+
+/// How large they may be together, in KiB; a message that is larger by itself waits alone.
+pub const OUTBOX_KIBIBYTES: u32 = 1 << 10;
+
+/// How long a client may take nothing of what waits for it. Then it is cut off.
+pub const CLIENT_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// How long a client may take to answer a question of a server. The call that it belongs to often ends earlier.
+pub const QUESTION_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Questions to one client that wait for an answer.
+pub const QUESTIONS_MAX: usize = 64;
+
+/// A legacy session that was not used for so long is ended.
+pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(1_800);
+
+/// Legacy sessions at once; for one more, the one that was idle for longest is ended.
+pub const SESSIONS_MAX: usize = 4_096;
+
+/// How often idle sessions are looked for.
+pub const SESSION_SWEEP: Duration = Duration::from_secs(60);
+
+/// How long the sessions that a legacy client has of its own may take to end, at a shutdown.
+pub const SESSION_CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Streams that one legacy session may hold open with GET.
+pub const SESSION_STREAMS_MAX: usize = 4;
+
+/// Streams of one legacy session whose client is gone and may come back.
+pub const RESUMABLE_STREAMS_MAX: usize = 4;
+
+/// How long it may take for that.
+pub const RESUME_WITHIN: Duration = Duration::from_secs(60);
+
+/// How much of what was sent on a stream can be had again, in bytes.
+pub const REPLAY_BYTES_MAX: usize = 128 << 10;
+
+/// Resources that one client may be subscribed to.
+pub const SUBSCRIPTIONS_MAX: usize = 256;
+
+/// Streams of `subscriptions/listen` at once.
+pub const LISTENS_MAX: usize = 1_024;
+
+/// Least time between two notices that a list has changed. The first is told at once, the last always.
+pub const LIST_CHANGED_PACE: Duration = Duration::from_millis(500);
+
+/// A stream that has nothing to say says so this often, so that nobody in between takes it for dead.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Connections at once; whoever comes later is hung up on.
+pub const CONNECTIONS_MAX: usize = 4_096;
+
+/// How long the head of a request may take to arrive; a connection on which nothing is asked is closed then, too.
+pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How long is waited before another connection is accepted, after none could be: of file descriptors, mostly.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
+
+/// Requests of a client on stdio that are answered at once; one more is refused.
+pub const STDIO_REQUESTS_MAX: usize = 256;
+
+/// How long requests in flight may go on after the end of a client's input.
+pub const STDIO_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);

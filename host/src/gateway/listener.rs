@@ -12,15 +12,15 @@ use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::serve::ListenerExt;
 use http::StatusCode;
 use http_body_util::LengthLimitError;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-use super::door::{Door, guard, guard_admin};
+use super::connections::Connections;
+use super::door::{Door, guard, guard_admin, guard_whole};
 use super::embed::Gateway;
-use super::{admin, endpoint, limits};
+use super::{admin, endpoint, limits, rate};
 use crate::telemetry::Metrics;
 
 /// How long the body of a request may take to arrive.
@@ -36,14 +36,24 @@ impl Gateway {
         let door = Arc::new(Door::new(self.clone(), listen));
         let bodies = |longest| from_fn_with_state((metrics.clone(), longest), with_whole_body);
         let guarded = Router::new()
-            .route("/mcp", post(endpoint::post).get(endpoint::get).delete(endpoint::delete))
-            .route("/metrics", get(admin::metrics))
-            .route("/status", get(admin::status))
-            .route("/sync", post(admin::sync))
+            .route(
+                "/mcp",
+                post(endpoint::post)
+                    .get(endpoint::get)
+                    .delete(endpoint::delete)
+                    .layer(from_fn_with_state(self.clone(), rate::limit)),
+            )
             .layer(DefaultBodyLimit::max(limits::REQUEST_BYTES_MAX))
             // Whoever is turned away at the door is not listened to at all.
             .layer(bodies(limits::REQUEST_BYTES_MAX))
             .layer(from_fn_with_state(door.clone(), guard));
+        let whole = Router::new()
+            .route("/metrics", get(admin::metrics))
+            .route("/status", get(admin::status))
+            .route("/sync", post(admin::sync))
+            .layer(DefaultBodyLimit::max(limits::REQUEST_BYTES_MAX))
+            .layer(bodies(limits::REQUEST_BYTES_MAX))
+            .layer(from_fn_with_state(door.clone(), guard_whole));
         let changing = Router::new()
             .route("/policy", post(admin::swap_policy))
             .route("/policy/back", post(admin::swap_back))
@@ -51,7 +61,7 @@ impl Gateway {
             .layer(bodies(limits::POLICY_BYTES_MAX))
             .layer(from_fn_with_state(door, guard_admin));
         let open = Router::new().route("/healthz", get(admin::healthz)).route("/readyz", get(admin::readyz));
-        guarded.merge(changing).merge(open).with_state(self.clone())
+        guarded.merge(whole).merge(changing).merge(open).with_state(self.clone())
     }
 
     /// Serves the routes until `stop`; requests in flight then have [`limits::DRAIN_TIMEOUT`] to end.
@@ -59,22 +69,13 @@ impl Gateway {
     /// # Errors
     /// If the listener has no address.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
-        let router = self.router(listener.local_addr()?);
-        let listener = listener.tap_io(|stream| {
-            // Answers are small: waiting to fill a packet costs tens of milliseconds (mcp-protocol 0).
-            let _ = stream.set_nodelay(true);
-        });
-        let stopping = stop.clone();
-        let router = router.into_make_service_with_connect_info::<SocketAddr>();
-        let serving = axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await });
-        let deadline = async {
-            stop.cancelled().await;
-            tokio::time::sleep(limits::DRAIN_TIMEOUT).await;
+        let connections = Connections {
+            router: self.router(listener.local_addr()?),
+            metrics: self.inner.parts.metrics.clone(),
+            ending: self.inner.northbound.closing.child_token(),
         };
-        tokio::select! {
-            served = serving.into_future() => served,
-            () = deadline => Ok(()),
-        }
+        connections.serve(listener, stop).await;
+        Ok(())
     }
 }
 

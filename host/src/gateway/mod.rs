@@ -60,6 +60,7 @@
 mod admin;
 mod assembly;
 mod builder;
+mod connections;
 mod door;
 mod embed;
 mod endpoint;
@@ -67,15 +68,18 @@ pub mod limits;
 mod listener;
 mod northbound;
 mod publish;
+mod rate;
 mod registry_tools;
 mod reload;
 mod state_writer;
 mod status;
+mod stdio;
 mod swap;
+mod visitor;
 
 pub use builder::{GatewayBuilder, StartError, policy_for_commands};
 pub use embed::{Gateway, SyncKind};
 pub use reload::ReloadReport;
 pub use state_writer::StateRole;
-pub use status::{Conflict, GatewayStatus};
+pub use status::{BoundsStatus, Conflict, GatewayStatus};
 pub use swap::{SwapError, SwapReport};

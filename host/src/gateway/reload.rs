@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::builder::{configured_policy, map_upkeep, warn_of_recorded_options};
 use super::embed::Gateway;
+use super::publish::{note, obey};
 use super::registry_tools;
 use super::swap::{SwapError, SwapReport, check, off_the_workers};
 use crate::config::{RegistrySettings, Settings};
@@ -26,9 +27,10 @@ pub struct ReloadReport {
 }
 
 /// Settings that can not change while a gateway runs.
-const FIXED: [&str; 11] = [
+const FIXED: [&str; 12] = [
     "listen",
     "serviceMapUrl",
+    "caFile",
     "names",
     "nameLength",
     "sharedCredential",
@@ -78,6 +80,10 @@ impl Gateway {
             warn_of_recorded_options(&settings);
         }
         parts.catalog.serve_first(registry_tools::served(&settings.registry));
+        for (id, names) in obey(&parts.catalog, &settings) {
+            note(parts.trace.as_ref(), parts.edge.clock.as_ref(), &id, names);
+        }
+        self.inner.rates.keep(&settings.tokens);
         parts.settings.store(Arc::new(settings));
         let swap = checked.map(|(component, dry_run)| self.swap_checked(component, dry_run));
         tracing::info!(?changed, ?needs_restart, swapped = swap.is_some(), "configuration reloaded");
@@ -111,6 +117,7 @@ impl Wanted {
 fn with_what_is_fixed(before: &Settings, mut settings: Settings) -> Settings {
     settings.listen = before.listen;
     settings.service_map_url.clone_from(&before.service_map_url);
+    settings.ca_file.clone_from(&before.ca_file);
     settings.names = before.names;
     settings.name_length = before.name_length;
     settings.shared_credential = before.shared_credential;

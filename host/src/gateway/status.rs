@@ -1,14 +1,16 @@
 //! What the gateway tells about itself: `/status`, and the gauges of `/metrics`.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::state_writer::StateRole;
-use crate::catalog::{CatalogSnapshot, Collision};
+use crate::catalog::{CatalogSnapshot, Collision, FilterEffect, View};
+use crate::config::Settings;
 use crate::connectors::{ConnectorStatus, Contact};
-use crate::model::{ConnectorId, WallMs};
+use crate::model::{ConnectorId, ListKind, WallMs};
 use crate::policy::PolicyStatus;
 use crate::registry::RegistryStatus;
 use crate::service_map::MapStatus;
@@ -36,7 +38,13 @@ pub struct GatewayStatus {
     pub connectors: Vec<Arc<ConnectorStatus>>,
     /// Connectors of the map that are disabled.
     pub disabled: Vec<ConnectorId>,
-    /// Tool names that two tools claim.
+    /// How many tools there are, and how many there may be.
+    pub tool_bounds: BoundsStatus,
+    /// What the filters of the configuration do, by connector; those that have none are left out.
+    pub filters: BTreeMap<ConnectorId, FilterEffect>,
+    /// What an operator should look at, in sentences.
+    pub warnings: Vec<String>,
+    /// Names that two tools or prompts claim, and addresses that two connectors' resources or templates claim.
     pub collisions: Vec<Collision>,
     /// Connectors that two documents name.
     pub conflicts: Vec<Conflict>,
@@ -48,6 +56,65 @@ pub struct GatewayStatus {
     pub shadow: Option<ShadowStatus>,
     /// The effective configuration, redacted.
     pub configuration: serde_json::Value,
+}
+
+/// How many tools there are, and how many there may be.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BoundsStatus {
+    /// How many are listed for who sees everything, with the gateway's own.
+    pub listed: usize,
+    /// More than so many are warned of.
+    pub warn_above: usize,
+    /// More than so many are not served; none: all are.
+    pub most: Option<usize>,
+    /// How many are not served for that reason.
+    pub cut: usize,
+    /// The first of those.
+    pub cut_first: Vec<String>,
+}
+
+impl BoundsStatus {
+    pub(super) fn of(snapshot: &CatalogSnapshot, settings: &Settings) -> Self {
+        let served = snapshot.served(&View::everything());
+        Self {
+            listed: served.list(ListKind::Tools).len(),
+            warn_above: settings.tools_warn_above,
+            most: settings.tools_max,
+            cut: served.cut().count,
+            cut_first: served.cut().first.clone(),
+        }
+    }
+}
+
+/// What an operator should look at: settings that do nothing, and lists that are too long. `known` tells whether there is such
+/// a connector.
+pub(super) fn warnings(
+    settings: &Settings,
+    bounds: &BoundsStatus,
+    filters: &BTreeMap<ConnectorId, FilterEffect>,
+    known: impl Fn(&ConnectorId) -> bool,
+) -> Vec<String> {
+    let strangers = settings.connectors.keys().filter(|id| !known(id));
+    let mut warnings: Vec<String> =
+        strangers.map(|id| format!("[connector.{id}] is configured, and there is no connector of that id")).collect();
+    for (id, effect) in filters.iter().filter(|(_, effect)| !effect.unknown.is_empty()) {
+        let names = effect.unknown.join(", ");
+        warnings.push(format!("[connector.{id}] rename names tools that the server does not have: {names}"));
+    }
+    if bounds.listed > bounds.warn_above {
+        warnings.push(format!(
+            "{} tools are listed, and common clients accept {}: serve fewer with allow-tools, deny-tools or tools-max, show \
+             fewer to each token, or raise tools-warn-above",
+            bounds.listed, bounds.warn_above
+        ));
+    }
+    if bounds.cut > 0 {
+        let names = bounds.cut_first.join(", ");
+        let more = if bounds.cut > bounds.cut_first.len() { ", ..." } else { "" };
+        warnings.push(format!("{} tools are not served because of tools-max: {names}{more}", bounds.cut));
+    }
+    warnings
 }
 
 /// A connector id that two entries claim; the first is served.

@@ -66,7 +66,8 @@ impl RequestId {
         &self.0
     }
 
-    fn read(raw: &RawValue) -> Option<Self> {
+    /// Reads an id; none if it is neither a string nor a number.
+    pub(crate) fn read(raw: &RawValue) -> Option<Self> {
         let text = raw.get();
         text.starts_with(|first: char| first == '"' || first == '-' || first.is_ascii_digit())
             .then(|| Self(text.into()))
@@ -209,6 +210,14 @@ pub fn notification_bytes(method: &str, params: Option<&RawValue>) -> Bytes {
 /// Writes a result.
 pub fn response_bytes(id: &RequestId, result: &RawValue) -> Bytes {
     write(&[("id", id.as_json()), ("result", result.get())])
+}
+
+/// Writes the answer to a request.
+pub fn outcome_bytes(id: &RequestId, outcome: &Outcome) -> Bytes {
+    match outcome {
+        Outcome::Result(result) => response_bytes(id, result),
+        Outcome::Error(error) => raw_error_bytes(Some(id), error),
+    }
 }
 
 /// Writes an error; without an id, the id is `null`.

@@ -7,9 +7,12 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::envelope::{EnvelopeError, RpcError};
-use super::limits::{MAX_LIST_BYTES, MAX_PAGES, MAX_SERVER_REQUESTS, MAX_TOOLS};
+use super::limits::{
+    LISTEN_WINDOW, MAX_ITEMS, MAX_LIST_BYTES, MAX_LISTEN_EVENTS, MAX_PAGES, MAX_SERVER_REQUESTS, MAX_STREAM_BYTES,
+};
 use crate::edge::http::HttpError;
-use crate::model::{Failure, FailureClass};
+use crate::edge::process::SpawnFault;
+use crate::model::{Failure, FailureClass, ListKind};
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -54,6 +57,9 @@ pub enum ProtocolFault {
     /// The answer's content type is neither JSON nor an event stream.
     #[error("the answer is neither JSON nor an event stream")]
     ContentType,
+    /// The answer is compressed, which nobody asked for.
+    #[error("the answer is compressed, which was not asked for")]
+    ContentEncoding,
     /// The server took a request as if it wanted no answer.
     #[error("the server gave no answer to a request")]
     NoAnswer,
@@ -61,35 +67,59 @@ pub enum ProtocolFault {
     #[error("the event stream ended before the answer")]
     StreamEnded,
     /// The server asked too many questions of its own.
-    #[error("the server sent more than {MAX_SERVER_REQUESTS} requests while it answered one")]
+    #[error("the server sent more than {MAX_SERVER_REQUESTS} requests of its own")]
     TooManyServerRequests,
+    /// A stream that is listened to brings more than a server can have to say.
+    #[error(
+        "the event stream brings more than {MAX_LISTEN_EVENTS} events or {MAX_STREAM_BYTES} bytes in {} s",
+        LISTEN_WINDOW.as_secs()
+    )]
+    EventFlood,
+    /// The server forgot the session while it worked on a request of it: whether that was carried out is not known.
+    #[error("the server forgot the session before it had answered")]
+    AnswerLost,
     /// The server speaks none of our versions.
     #[error("the server speaks no protocol version that this gateway speaks")]
     UnsupportedVersion,
     /// The result of `initialize` or `server/discover` can not be read.
     #[error("the server's description of itself can not be read")]
     Handshake,
-    /// A list has no `tools`, or its other members can not be read.
-    #[error("the tool list can not be read")]
-    List,
-    /// A tool is no object with one `name`.
-    #[error("a tool of the list has no name")]
-    ToolWithoutName,
+    /// A list has no items, or its other members can not be read.
+    #[error("the list of {} can not be read", .0.member())]
+    List(ListKind),
+    /// An item is no object with one name, URI or URI template.
+    #[error("an item of the list of {} has no {}", .0.member(), .0.key())]
+    NamelessItem(ListKind),
     /// The list is of a type that a list can not be.
-    #[error("the tool list's result type is not complete")]
-    ListResultType,
+    #[error("the result type of the list of {} is not complete", .0.member())]
+    ListResultType(ListKind),
     /// The server gave the same cursor twice.
-    #[error("the tool list repeats a cursor")]
-    RepeatedCursor,
+    #[error("the list of {} repeats a cursor", .0.member())]
+    RepeatedCursor(ListKind),
     /// The list has too many pages.
-    #[error("the tool list has more than {MAX_PAGES} pages")]
-    TooManyPages,
-    /// The list has too many tools.
-    #[error("the tool list has more than {MAX_TOOLS} tools")]
-    TooManyTools,
+    #[error("the list of {} has more than {MAX_PAGES} pages", .0.member())]
+    TooManyPages(ListKind),
+    /// The list has too many items.
+    #[error("the list of {} has more than {MAX_ITEMS} items", .0.member())]
+    TooManyItems(ListKind),
     /// The list's pages are too large together.
-    #[error("the tool list is larger than {MAX_LIST_BYTES} bytes")]
-    ListTooLarge,
+    #[error("the list of {} is larger than {MAX_LIST_BYTES} bytes", .0.member())]
+    ListTooLarge(ListKind),
+    /// The server's process, or its stream, has ended.
+    #[error("the server's process or stream has ended")]
+    PipeEnded,
+    /// The server's process, or its stream, had ended before the request was written.
+    #[error("the server's process or stream had ended before the request was sent")]
+    NotWritten,
+    /// Somebody listens to the session already.
+    #[error("the session is listened to already")]
+    TooManyListeners,
+    /// The server's process can not be started.
+    #[error("the server's process can not be started: {0}")]
+    NotStarted(SpawnFault),
+    /// The stream of 2024-11-05 did not say where to post to, or named another origin.
+    #[error("the event stream does not name an endpoint of its own origin to post to")]
+    NoPostEndpoint,
 }
 
 impl WireError {
@@ -99,6 +129,7 @@ impl WireError {
         match self {
             Self::Http(error) => error.was_not_sent(),
             Self::SessionLost | Self::WrongEra => true,
+            Self::Protocol(ProtocolFault::NotStarted(_) | ProtocolFault::NotWritten) => true,
             Self::Status { .. } | Self::Rpc(_) | Self::Protocol(_) => false,
         }
     }
@@ -110,8 +141,11 @@ impl WireError {
             Self::Status { status, retry_after } => {
                 return Failure { class: class_of(*status), message: self.to_string(), retry_after: *retry_after };
             }
-            Self::SessionLost | Self::Rpc(_) => FailureClass::Server,
-            Self::Protocol(ProtocolFault::ListTooLarge) => FailureClass::Oversize,
+            Self::SessionLost | Self::Rpc(_) | Self::Protocol(ProtocolFault::AnswerLost) => FailureClass::Server,
+            Self::Protocol(ProtocolFault::ListTooLarge(_) | ProtocolFault::EventFlood) => FailureClass::Oversize,
+            Self::Protocol(ProtocolFault::PipeEnded | ProtocolFault::NotWritten | ProtocolFault::NotStarted(_)) => {
+                FailureClass::Refused
+            }
             Self::WrongEra | Self::Protocol(_) => FailureClass::Decode,
         };
         Failure::new(class, self.to_string())

@@ -7,13 +7,15 @@
 pub mod client;
 pub mod envelope;
 mod error;
+pub mod interim;
 pub mod limits;
 pub mod protocol;
 pub mod server;
 pub mod sse;
 
 pub use crate::model::raw::{self, RawError, RawObject};
-pub use client::{ListScope, Session, ToolList, Upstream};
+pub use client::{Declared, ListScope, Listed, ServerFacts, Session, Upstream};
 pub use envelope::{EnvelopeError, Message, Outcome, RequestId, RpcError};
 pub use error::{ProtocolFault, WireError};
+pub use interim::{Interim, Nobody, Notice, Question};
 pub use protocol::Era;

@@ -4,38 +4,11 @@
 //! Constants and pure functions only. Sources: MCP specification 2026-07-28 (`basic/versioning`,
 //! `basic/transports/streamable-http`, `basic/index`) and 2025-11-25 (`basic/transports`, `basic/lifecycle`).
 
-use std::fmt;
-
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
-use serde::{Deserialize, Serialize};
 
-/// Which of the two ways of speaking MCP a server understands (2026-07-28, `basic/versioning`, Terminology).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Era {
-    /// 2026-07-28 and later: stateless, everything about the caller in every request.
-    Modern,
-    /// 2025-11-25 and earlier: an `initialize` handshake, mostly with a session.
-    Legacy,
-}
-
-impl Era {
-    /// The era as people and machines read it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Modern => "modern",
-            Self::Legacy => "legacy",
-        }
-    }
-}
-
-impl fmt::Display for Era {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
+pub use crate::model::Era;
 
 /// The modern version that this crate speaks.
 pub const VERSION_2026_07_28: &str = "2026-07-28";
@@ -46,8 +19,14 @@ pub const VERSION_2025_06_18: &str = "2025-06-18";
 /// The oldest version of Streamable HTTP; it has no version header.
 pub const VERSION_2025_03_26: &str = "2025-03-26";
 
-/// The legacy versions that are accepted, newest first.
+/// The oldest version, of HTTP+SSE and of many servers on standard input and output.
+pub const VERSION_2024_11_05: &str = "2024-11-05";
+
+/// The legacy versions that are accepted over Streamable HTTP, newest first.
 pub const LEGACY_VERSIONS: [&str; 3] = [VERSION_2025_11_25, VERSION_2025_06_18, VERSION_2025_03_26];
+
+/// The legacy versions that a server on a pipe may answer with, newest first.
+pub const PIPE_VERSIONS: [&str; 4] = [VERSION_2025_11_25, VERSION_2025_06_18, VERSION_2025_03_26, VERSION_2024_11_05];
 
 /// The name that the gateway gives as its own.
 pub const CLIENT_NAME: &str = "cortex-mcp";
@@ -62,6 +41,8 @@ pub const METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
 pub const NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
 /// The session; legacy.
 pub const SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
+/// The event that a broken stream is resumed after; legacy.
+pub const LAST_EVENT_ID_HEADER: HeaderName = HeaderName::from_static("last-event-id");
 /// What the name of a header that mirrors an argument begins with; modern.
 pub const PARAMETER_HEADER_PREFIX: &str = "mcp-param-";
 /// The key of an input schema that asks for such a header.
@@ -82,6 +63,10 @@ pub const META_PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion
 pub const META_CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// `_meta`: who the client is.
 pub const META_CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
+/// `_meta`: the least severe log messages that the client wants about a request.
+pub const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+/// `_meta` of notifications and results of a subscription: the id of the request that opened it.
+pub const META_SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 /// `_meta` of results: who the server is.
 pub const META_SERVER_INFO: &str = "io.modelcontextprotocol/serverInfo";
 
@@ -103,6 +88,36 @@ pub const TOOLS_CALL: &str = "tools/call";
 pub const PROMPTS_GET: &str = "prompts/get";
 /// Reads a resource.
 pub const RESOURCES_READ: &str = "resources/read";
+
+/// Completes an argument of a prompt or of a resource template.
+pub const COMPLETION_COMPLETE: &str = "completion/complete";
+/// Opens a stream of notifications; modern.
+pub const SUBSCRIPTIONS_LISTEN: &str = "subscriptions/listen";
+/// The first message of such a stream: what it will carry.
+pub const SUBSCRIPTIONS_ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+/// Subscribes to a resource; legacy.
+pub const RESOURCES_SUBSCRIBE: &str = "resources/subscribe";
+/// Ends that subscription; legacy.
+pub const RESOURCES_UNSUBSCRIBE: &str = "resources/unsubscribe";
+/// A resource that is subscribed to was updated.
+pub const RESOURCES_UPDATED: &str = "notifications/resources/updated";
+/// Sets the least severe log messages that a client wants; legacy.
+pub const LOGGING_SET_LEVEL: &str = "logging/setLevel";
+/// The notifications that a list has changed.
+pub const LISTS_CHANGED: [&str; 3] =
+    ["notifications/tools/list_changed", "notifications/prompts/list_changed", "notifications/resources/list_changed"];
+/// A log message.
+pub const LOG_MESSAGE: &str = "notifications/message";
+/// How far a request has come.
+pub const PROGRESS: &str = "notifications/progress";
+/// Asks a client to have its model say something; legacy, and in multi-round results.
+pub const SAMPLING_CREATE: &str = "sampling/createMessage";
+/// Asks a client's user something; legacy, and in multi-round results.
+pub const ELICITATION_CREATE: &str = "elicitation/create";
+/// Asks a client which folders it works in; legacy, and in multi-round results.
+pub const ROOTS_LIST: &str = "roots/list";
+/// A legacy client's roots have changed.
+pub const ROOTS_CHANGED: &str = "notifications/roots/list_changed";
 
 /// JSON-RPC: the text is no JSON.
 pub const PARSE_ERROR: i64 = -32700;

@@ -3,9 +3,10 @@
 //!
 //! Pure functions of headers and body. Nothing here answers a method.
 
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
 
+use super::client::{mirrors_of, mismatched};
 use super::protocol::{
     Era, HEADER_MISMATCH, INITIALIZE, INVALID_PARAMS, LEGACY_VERSIONS, META_CLIENT_CAPABILITIES, META_PROTOCOL_VERSION,
     METHOD_HEADER, NAME_HEADER, PROTOCOL_VERSION_HEADER, UNSUPPORTED_PROTOCOL_VERSION, VERSION_2026_07_28,
@@ -32,10 +33,16 @@ impl Refusal {
     }
 }
 
-/// Which era a request is of: the modern one if its `_meta` names a protocol version, or its header the modern version.
-pub fn era_of(headers: &HeaderMap, params: Option<&RawObject>) -> Era {
-    let in_body = params.is_some_and(|params| meta_of(params).get(META_PROTOCOL_VERSION).is_some());
-    if in_body || version_header(headers) == Some(VERSION_2026_07_28) { Era::Modern } else { Era::Legacy }
+/// Which era a request is of: the modern one if its `_meta` names a protocol version, or its header the modern version. A
+/// handshake is legacy unless its `_meta` says otherwise: whoever can not negotiate sends the version that it hopes for.
+pub fn era_of(headers: &HeaderMap, method: &str, params: Option<&RawObject>) -> Era {
+    let by_header = method != INITIALIZE && version_header(headers) == Some(VERSION_2026_07_28);
+    if by_header || names_version(params) { Era::Modern } else { Era::Legacy }
+}
+
+/// Whether the `_meta` of a request names a protocol version, which only modern requests do.
+pub fn names_version(params: Option<&RawObject>) -> bool {
+    params.is_some_and(|params| meta_of(params).get(META_PROTOCOL_VERSION).is_some())
 }
 
 /// Whether a legacy request names a version that is spoken; naming none is fine.
@@ -56,31 +63,66 @@ pub fn judge_legacy(headers: &HeaderMap) -> Result<(), Refusal> {
 /// # Errors
 /// [`Refusal`], for the first rule that it breaks. `spoken` is what the error for an unknown version offers.
 pub fn judge_modern(headers: &HeaderMap, method: &str, params: &RawObject, spoken: &[&str]) -> Result<(), Refusal> {
-    if method == INITIALIZE {
+    if method == INITIALIZE && !names_version(Some(params)) {
         return Err(unsupported(spoken, ""));
     }
     let mismatch = |message| Refusal::bad_request(HEADER_MISMATCH, message);
-    let invalid = |message| Refusal::bad_request(INVALID_PARAMS, message);
     let header = version_header(headers).ok_or_else(|| mismatch("the MCP-Protocol-Version header is missing"))?;
+    let version = described(params)?;
+    if header != version {
+        return Err(mismatch("the MCP-Protocol-Version header does not match the body"));
+    }
+    judge_version(&version, spoken)?;
+    if headers.get(&METHOD_HEADER).and_then(trimmed).as_ref().and_then(|value| value.to_str().ok()) != Some(method) {
+        return Err(mismatch("the Mcp-Method header does not match the body"));
+    }
+    let name = name_member(method).and_then(|member| params.get_str(member));
+    let said = headers.get(&NAME_HEADER).and_then(trimmed);
+    if name.is_some() && said.as_ref().and_then(decode_header_value) != name {
+        return Err(mismatch("the Mcp-Name header does not match the body"));
+    }
+    Ok(())
+}
+
+/// Whether a modern request has the `_meta` that it must have, over a transport without headers.
+///
+/// # Errors
+/// [`Refusal`], for the first rule that it breaks.
+pub fn judge_modern_body(params: &RawObject, spoken: &[&str]) -> Result<(), Refusal> {
+    judge_version(&described(params)?, spoken)
+}
+
+/// Whether the `Mcp-Param-*` headers of a call say what its arguments say, where the tool's `definition` asks for them. A
+/// definition that misuses the annotation asks for none.
+///
+/// # Errors
+/// [`Refusal`], if one of them is missing, broken or different.
+pub fn judge_parameters(headers: &HeaderMap, definition: &RawValue, params: &RawObject) -> Result<(), Refusal> {
+    let mirrors = mirrors_of(definition).unwrap_or_default();
+    match mismatched(&mirrors, params.get("arguments"), headers) {
+        false => Ok(()),
+        true => Err(Refusal::bad_request(HEADER_MISMATCH, "an Mcp-Param header does not match the arguments")),
+    }
+}
+
+/// The version in a modern request's `_meta`, which must hold capabilities too.
+fn described(params: &RawObject) -> Result<String, Refusal> {
+    let invalid = |message| Refusal::bad_request(INVALID_PARAMS, message);
     let meta = meta_of(params);
     let version = meta.get_str(META_PROTOCOL_VERSION).ok_or_else(|| invalid("_meta has no protocol version"))?;
     if !meta.get(META_CLIENT_CAPABILITIES).is_some_and(raw::is_object) {
         return Err(invalid("_meta has no client capabilities"));
     }
-    if header != version {
-        return Err(mismatch("the MCP-Protocol-Version header does not match the body"));
-    }
-    if version != VERSION_2026_07_28 {
-        return Err(unsupported(spoken, &version));
-    }
-    if headers.get(&METHOD_HEADER).and_then(|value| value.to_str().ok()) != Some(method) {
-        return Err(mismatch("the Mcp-Method header does not match the body"));
-    }
-    let name = name_member(method).and_then(|member| params.get_str(member));
-    if name.is_some() && headers.get(&NAME_HEADER).and_then(decode_header_value) != name {
-        return Err(mismatch("the Mcp-Name header does not match the body"));
-    }
-    Ok(())
+    Ok(version)
+}
+
+fn judge_version(version: &str, spoken: &[&str]) -> Result<(), Refusal> {
+    if version == VERSION_2026_07_28 { Ok(()) } else { Err(unsupported(spoken, version)) }
+}
+
+/// A header's value without the blanks around it, which belong to the line and not to the value (RFC 9110, section 5.5).
+fn trimmed(value: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(value.as_bytes().trim_ascii()).ok()
 }
 
 /// A request's `_meta`; empty if it has none.

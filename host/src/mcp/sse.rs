@@ -38,6 +38,7 @@ pub struct SseParser {
     data: Vec<u8>,
     has_data: bool,
     id: Option<String>,
+    last_id: Option<String>,
     retry: Option<Duration>,
 }
 
@@ -53,8 +54,20 @@ impl SseParser {
             data: Vec::new(),
             has_data: false,
             id: None,
+            last_id: None,
             retry: None,
         }
+    }
+
+    /// The id of the last whole event that named one, whether it had data or not: where a stream that breaks off now is
+    /// resumed ("last event ID string"). An empty one takes back those before it.
+    pub fn last_id(&self) -> Option<&str> {
+        self.last_id.as_deref()
+    }
+
+    /// How long the server wants a client to wait before it reconnects, where it said so: said last counts.
+    pub fn retry(&self) -> Option<Duration> {
+        self.retry
     }
 
     /// Takes the next bytes and returns the events that they complete. An event that the end of the stream cuts off
@@ -136,6 +149,9 @@ impl SseParser {
     fn dispatch(&mut self) -> Option<SseEvent> {
         let event = std::mem::take(&mut self.event);
         let data = std::mem::take(&mut self.data);
+        if self.last_id != self.id {
+            self.last_id.clone_from(&self.id);
+        }
         if !std::mem::take(&mut self.has_data) {
             return None;
         }
@@ -216,6 +232,22 @@ mod tests {
                 },
             ]
         );
+    }
+
+    #[test]
+    fn a_stream_is_resumed_after_its_last_whole_event_even_one_without_data() {
+        let mut parser = SseParser::new(CAP);
+        for (bytes, last_id, retry) in [
+            (b"data: a\n\n".as_slice(), None, None),
+            (b"id: 1\nretry: 500\n\n", Some("1"), Some(500)),
+            (b"id: 2\ndata: b\n", Some("1"), Some(500)),
+            (b"\n", Some("2"), Some(500)),
+            (b"data: c\n\n", Some("2"), Some(500)),
+            (b"id\nretry: 7\n\n", Some(""), Some(7)),
+        ] {
+            parser.push(bytes).unwrap();
+            assert_eq!((parser.last_id(), parser.retry()), (last_id, retry.map(Duration::from_millis)), "{bytes:?}");
+        }
     }
 
     #[test]

@@ -5,9 +5,8 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use url::Url;
 
-use super::{ConnectorId, Digest, WallMs};
+use super::{ConnectorId, Digest, Reach, WallMs};
 
 /// One MCP server that the gateway is to connect to.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,8 +19,8 @@ pub struct Connector {
     pub version: String,
     /// Whether it is to be served.
     pub enabled: bool,
-    /// Where it listens; present whenever it is enabled.
-    pub endpoint: Option<Url>,
+    /// How it is reached; present whenever it is enabled.
+    pub reach: Option<Reach>,
     /// How it is authenticated to.
     pub auth: Auth,
     /// Headers from the document, sent as they stand: nothing in them is expanded from the environment.
@@ -48,13 +47,13 @@ impl Connector {
 
     /// A digest of everything whose change makes it another server: a list of one is no list of the other.
     pub fn origin_digest(&self) -> Digest {
-        digest_of(&(&self.endpoint, &self.auth, &self.headers, self.source))
+        digest_of(&(&self.reach, &self.auth, &self.headers, self.source))
     }
 }
 
 impl fmt::Debug for Connector {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Header values may be secrets, and so may an endpoint's query.
+        // Header values may be secrets, and so may an address's query.
         formatter
             .debug_struct("Connector")
             .field("id", &self.id)

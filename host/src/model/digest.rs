@@ -17,6 +17,11 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// The bytes, to be compared where the time that takes must tell nothing.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The first `characters` of the hexadecimal text, for names that must be short. At most 64.
     pub fn short(&self, characters: usize) -> String {
         let mut text = self.to_string();

@@ -173,6 +173,28 @@ pub fn is_null(raw: &RawValue) -> bool {
     raw.get() == "null"
 }
 
+/// Whether objects and arrays nest deeper than `most` levels. It takes no stack, however deep they nest.
+pub fn is_deeper_than(raw: &RawValue, most: usize) -> bool {
+    let (mut depth, mut in_string, mut escaped) = (0, false, false);
+    for byte in raw.get().bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > most {
+                    return true;
+                }
+            }
+            b'}' | b']' => depth -= 1,
+            _ => {}
+        }
+    }
+    false
+}
+
 /// Makes raw JSON of a text that this crate put together from raw JSON.
 pub(crate) fn trusted(text: String) -> Box<RawValue> {
     // What is put together from valid parts is valid; should that ever be wrong, nothing is better than nonsense.
@@ -292,6 +314,21 @@ mod tests {
         }
         for text in ["", "{", "{\"a\":}", "{} {}", "{\"a\":1,}", "nonsense"] {
             assert_eq!(RawObject::from_str(text).unwrap_err(), RawError::NotJson, "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_is_counted_outside_of_strings() {
+        for (text, depth) in [
+            ("7", 0),
+            (r#""[[[""#, 0),
+            (r#"{"\"[{":["]",{}]}"#, 3),
+            (r#"["\\",[1],[2],{"a":[]}]"#, 3),
+            ("[[],[],[]]", 2),
+        ] {
+            let raw = RawValue::from_string(text.to_owned()).unwrap();
+            assert!(!is_deeper_than(&raw, depth), "{text}");
+            assert!(depth == 0 || is_deeper_than(&raw, depth - 1), "{text}");
         }
     }
 

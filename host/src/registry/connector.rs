@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 
-use crate::model::{Auth, Connector, ConnectorId, Digest, Quotas, Source, Timeouts};
+use crate::model::{Auth, CommandLine, Connector, ConnectorId, Digest, Quotas, Reach, Source, Timeouts};
 
 use super::entry::{RegistryEntry, Transport};
 
@@ -22,15 +22,22 @@ pub fn connector_id(name: &str) -> ConnectorId {
 
 /// The connector of an entry; none if its transport is not served.
 pub fn connector(entry: &RegistryEntry) -> Option<Connector> {
-    let Ok(Transport::Http { endpoint, headers }) = &entry.transport else { return None };
-    let headers: BTreeMap<_, _> =
-        headers.iter().map(|(name, value)| (name.clone(), value.expose_secret().to_owned())).collect();
+    let (reach, headers) = match entry.transport.as_ref().ok()? {
+        Transport::Http { endpoint, headers } => (Reach::Http(endpoint.clone()), exposed(headers)),
+        Transport::Sse { endpoint, headers } => (Reach::Sse { sse: endpoint.clone() }, exposed(headers)),
+        Transport::Stdio { command, arguments, environment } => {
+            let (program, arguments) = (command.clone(), arguments.clone());
+            let command = CommandLine { program, arguments, environment: exposed(environment) };
+            (Reach::Stdio(command), BTreeMap::new())
+        }
+        Transport::WebSocket => return None,
+    };
     Some(Connector {
         id: connector_id(&entry.name),
         name: entry.name.clone(),
         version: String::new(),
         enabled: true,
-        endpoint: Some(endpoint.clone()),
+        reach: Some(reach),
         auth: Auth::default(),
         headers,
         scopes: Vec::new(),
@@ -40,6 +47,10 @@ pub fn connector(entry: &RegistryEntry) -> Option<Connector> {
         expires: None,
         source: Source::Registry,
     })
+}
+
+fn exposed(secrets: &BTreeMap<String, SecretString>) -> BTreeMap<String, String> {
+    secrets.iter().map(|(name, value)| (name.clone(), value.expose_secret().to_owned())).collect()
 }
 
 /// How many hexadecimal characters tell altered names apart.
@@ -99,18 +110,24 @@ mod tests {
     }
 
     #[test]
-    fn only_http_entries_become_connectors() {
+    fn entries_of_every_transport_of_the_protocol_become_connectors() {
         let document = read(
-            br#"{"servers":[{"name":"files","transport":"stdio","command":"run"},{"name":"Wiki","transport":"http",
-            "endpoint":"http://10.0.0.1/mcp","headers":{"X-Key":"k"}}]}"#,
+            br#"{"servers":[{"name":"files","transport":"stdio","command":"run","args":["x"],"env":{"K":"v"}},
+            {"name":"Wiki","transport":"http","endpoint":"http://10.0.0.1/mcp","headers":{"X-Key":"k"}},
+            {"name":"old","transport":"sse","endpoint":"http://10.0.0.1/sse"},
+            {"name":"socket","transport":"ws","endpoint":"ws://10.0.0.1/"}]}"#,
         )
         .unwrap();
         let connectors: Vec<_> = document.servers.iter().filter_map(|server| connector(&server.entry)).collect();
-        assert_eq!(connectors.len(), 1);
-        let wiki = &connectors[0];
+        let [files, wiki, old] = &connectors[..] else { panic!("{connectors:?}") };
         assert_eq!((wiki.name.as_str(), wiki.source, wiki.enabled), ("Wiki", Source::Registry, true));
         assert_eq!((wiki.headers["X-Key"].as_str(), &wiki.auth), ("k", &Auth::default()));
-        assert_eq!(wiki.endpoint.as_ref().map(|url| url.as_str()), Some("http://10.0.0.1/mcp"));
+        let url = |text: &str| text.parse().unwrap();
+        assert_eq!(wiki.reach, Some(Reach::Http(url("http://10.0.0.1/mcp"))));
+        assert_eq!(old.reach, Some(Reach::Sse { sse: url("http://10.0.0.1/sse") }));
+        let Some(Reach::Stdio(command)) = &files.reach else { panic!("stdio") };
+        assert_eq!((command.program.as_str(), &command.arguments[..]), ("run", &["x".to_owned()][..]));
+        assert_eq!(command.environment["K"], "v");
     }
 
     proptest! {

@@ -16,7 +16,6 @@ use serde::Serialize;
 
 use super::bases;
 use super::document::{self, RegistryDocument, RegistryError};
-use super::entry::Transport;
 use super::limits::{MAX_REGISTRY_BYTES, TEMPORARY_KEPT};
 use super::lock::is_forgotten;
 use super::names::{FileKind, FileNames};
@@ -237,10 +236,12 @@ impl Examining<'_> {
             self.found(Finding::warning("leftovers", message, "correct or remove them in the file").of(name));
         }
         for server in &document.servers {
-            if let Ok(Transport::Unsupported { kind }) = &server.entry.transport {
+            if let Ok(transport) = &server.entry.transport
+                && !transport.is_served()
+            {
                 let message =
-                    format!("{} uses the transport {}, which is not served", server.entry.name, kind.as_str());
-                let remedy = "give it an endpoint that speaks streamable HTTP, or leave it to the programs that use it";
+                    format!("{} uses the transport {}, which is not served", server.entry.name, transport.as_str());
+                let remedy = "give it an http, sse or stdio transport, or leave it to the programs that use it";
                 self.found(Finding::warning("transport", message, remedy).of(name));
             }
         }

@@ -113,45 +113,56 @@ pub enum Transport {
         /// Header fields to send, by name; their values are secrets.
         headers: BTreeMap<String, SecretString>,
     },
-    /// In a way that this gateway does not know yet; the entry is kept and reported.
-    Unsupported {
-        /// Which.
-        kind: UnsupportedTransport,
+    /// HTTP with server-sent events, of 2024-11-05.
+    Sse {
+        /// Where the stream is.
+        endpoint: Url,
+        /// Header fields to send, by name; their values are secrets.
+        headers: BTreeMap<String, SecretString>,
     },
+    /// A child process.
+    Stdio {
+        /// The program.
+        command: String,
+        /// Its arguments; they may hold secrets.
+        arguments: Vec<String>,
+        /// Variables of its environment, by name; their values are secrets.
+        environment: BTreeMap<String, SecretString>,
+    },
+    /// A web socket: no transport of the protocol, and not served. The entry is kept and reported.
+    WebSocket,
+}
+
+impl Transport {
+    /// The transport's name in the registry.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Http { .. } => "http",
+            Self::Sse { .. } => "sse",
+            Self::Stdio { .. } => "stdio",
+            Self::WebSocket => "ws",
+        }
+    }
+
+    /// Whether this gateway serves it.
+    pub fn is_served(&self) -> bool {
+        !matches!(self, Self::WebSocket)
+    }
 }
 
 impl fmt::Debug for Transport {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct(self.as_str());
         match self {
-            // Paths and queries of such URLs may hold keys.
-            Self::Http { endpoint, headers } => formatter
-                .debug_struct("Http")
+            // Paths and queries of such URLs may hold keys, and so may arguments.
+            Self::Http { endpoint, headers } | Self::Sse { endpoint, headers } => shown
                 .field("origin", &endpoint.origin().ascii_serialization())
                 .field("headers", &headers.keys())
                 .finish(),
-            Self::Unsupported { kind } => formatter.debug_tuple("Unsupported").field(kind).finish(),
-        }
-    }
-}
-
-/// A transport that the registry knows and this gateway does not serve yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum UnsupportedTransport {
-    /// A child process.
-    Stdio,
-    /// HTTP with server-sent events, of 2024-11-05.
-    Sse,
-    /// A web socket.
-    Ws,
-}
-
-impl UnsupportedTransport {
-    /// The transport's name in the registry.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stdio => "stdio",
-            Self::Sse => "sse",
-            Self::Ws => "ws",
+            Self::Stdio { command, environment, .. } => {
+                shown.field("command", command).field("environment", &environment.keys()).finish_non_exhaustive()
+            }
+            Self::WebSocket => shown.finish(),
         }
     }
 }
@@ -251,28 +262,19 @@ pub(super) fn rev(object: &Object) -> Result<Option<Rev>, EntryRule> {
 /// # Errors
 /// The first [`EntryRule`] that is broken.
 pub(super) fn transport(object: &Object) -> Result<Transport, EntryRule> {
-    let kind = match object.get("transport").and_then(Value::as_text) {
+    match object.get("transport").and_then(Value::as_text) {
         Some("http" | "streamableHttp" | "streamable-http") => {
-            let (endpoint, headers) = (endpoint(object)?, header_fields(object)?);
-            return Ok(Transport::Http { endpoint, headers });
+            Ok(Transport::Http { endpoint: endpoint(object)?, headers: header_fields(object)? })
         }
-        Some("stdio") => {
-            command(object)?;
-            UnsupportedTransport::Stdio
-        }
-        Some("sse") => {
-            endpoint(object)?;
-            header_fields(object)?;
-            UnsupportedTransport::Sse
-        }
+        Some("sse") => Ok(Transport::Sse { endpoint: endpoint(object)?, headers: header_fields(object)? }),
+        Some("stdio") => command(object),
         Some("ws") => {
             socket(object)?;
             header_fields(object)?;
-            UnsupportedTransport::Ws
+            Ok(Transport::WebSocket)
         }
-        _ => return Err(EntryRule::Transport),
-    };
-    Ok(Transport::Unsupported { kind })
+        _ => Err(EntryRule::Transport),
+    }
 }
 
 /// The digest of an entry's content: of everything in it but [`REV`].
@@ -294,25 +296,31 @@ fn socket(object: &Object) -> Result<(), EntryRule> {
     if well_formed { Ok(()) } else { Err(EntryRule::SocketEndpoint) }
 }
 
-fn command(object: &Object) -> Result<(), EntryRule> {
-    let argument = |text: &str| !text.contains('\0');
+fn command(object: &Object) -> Result<Transport, EntryRule> {
+    let argument = |text: &&str| !text.contains('\0');
     let command = object.get("command").and_then(Value::as_text);
-    if !command.is_some_and(|command| !command.is_empty() && argument(command)) {
-        return Err(EntryRule::NoCommand);
-    }
-    match object.get("args") {
-        None => {}
-        Some(Value::List(list)) if list.iter().all(|one| one.as_text().is_some_and(argument)) => {}
+    let command = command.filter(|command| !command.is_empty()).filter(argument).ok_or(EntryRule::NoCommand)?;
+    let arguments = match object.get("args") {
+        None => Vec::new(),
+        Some(Value::List(list)) => {
+            let texts = list.iter().map(|one| one.as_text().filter(argument).map(str::to_owned));
+            texts.collect::<Option<_>>().ok_or(EntryRule::Args)?
+        }
         Some(_) => return Err(EntryRule::Args),
-    }
-    let variable = |(name, value): &(String, Value)| {
-        !name.is_empty() && !name.contains('=') && argument(name) && value.as_text().is_some_and(argument)
     };
-    match object.get("env") {
-        None => Ok(()),
-        Some(Value::Object(variables)) if variables.members().iter().all(variable) => Ok(()),
-        Some(_) => Err(EntryRule::Env),
-    }
+    let variable = |(name, value): &(String, Value)| {
+        let well_formed = !name.is_empty() && !name.contains(['=', '\0']);
+        let value = value.as_text().filter(argument).filter(|_| well_formed)?;
+        Some((name.clone(), SecretString::from(value)))
+    };
+    let environment = match object.get("env") {
+        None => BTreeMap::new(),
+        Some(Value::Object(variables)) => {
+            variables.members().iter().map(variable).collect::<Option<_>>().ok_or(EntryRule::Env)?
+        }
+        Some(_) => return Err(EntryRule::Env),
+    };
+    Ok(Transport::Stdio { command: command.to_owned(), arguments, environment })
 }
 
 fn header_fields(object: &Object) -> Result<BTreeMap<String, SecretString>, EntryRule> {
@@ -368,17 +376,22 @@ mod tests {
             let text = format!(r#"{{"transport":"{kind}","endpoint":"http://10.0.0.1/mcp"}}"#);
             assert!(matches!(transport(&object(&text)), Ok(Transport::Http { .. })), "{kind}");
         }
-        for (text, kind) in [
-            ("stdio", UnsupportedTransport::Stdio),
-            ("sse", UnsupportedTransport::Sse),
-            ("ws", UnsupportedTransport::Ws),
-        ] {
-            assert_eq!(kind.as_str(), text);
+        for (text, served) in [("stdio", true), ("sse", true), ("ws", false)] {
             let more = r#""command":"run","endpoint":"#;
             let address = if text == "ws" { "wss://a/mcp" } else { "https://a/sse" };
-            let read = transport(&object(&format!(r#"{{"transport":"{text}",{more}"{address}"}}"#)));
-            assert!(matches!(read, Ok(Transport::Unsupported { kind: own }) if own == kind));
+            let read = transport(&object(&format!(r#"{{"transport":"{text}",{more}"{address}"}}"#))).unwrap();
+            assert_eq!((read.as_str(), read.is_served()), (text, served));
         }
+    }
+
+    #[test]
+    fn a_command_is_an_argument_vector_and_its_secrets_are_not_printed() {
+        let text = r#"{"transport":"stdio","command":"run","args":["--key","canary"],"env":{"KEY":"canary"}}"#;
+        let read = transport(&object(text)).unwrap();
+        let shown = format!("{read:?}");
+        assert!(shown.contains("run") && !shown.contains("canary"), "{shown}");
+        let Transport::Stdio { arguments, environment, .. } = read else { panic!("stdio") };
+        assert_eq!((arguments.len(), environment.len()), (2, 1));
     }
 
     #[test]

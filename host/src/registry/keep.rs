@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::connector::connector;
-use super::entry::{RegistryEntry, Transport};
+use super::entry::RegistryEntry;
 use super::names::FileKind;
 use super::snapshot::RegistrySnapshot;
 use super::standing::Standing;
@@ -160,10 +160,6 @@ fn status(snapshot: &RegistrySnapshot, counts: StoreCounts) -> RegistryStatus {
 
 /// Why an entry is not served, if it is well-formed all the same.
 fn unserved(entry: &RegistryEntry) -> Option<String> {
-    match &entry.transport {
-        Ok(Transport::Unsupported { kind }) => {
-            Some(format!("{} uses the transport {}, which is not served", entry.name, kind.as_str()))
-        }
-        Ok(Transport::Http { .. }) | Err(_) => None,
-    }
+    let transport = entry.transport.as_ref().ok().filter(|transport| !transport.is_served())?;
+    Some(format!("{} uses the transport {}, which is not served", entry.name, transport.as_str()))
 }

@@ -44,7 +44,7 @@ pub use change::{Acknowledged, Change, Outcome};
 pub use connector::{connector, connector_id};
 pub use doctor::{Examination, Finding, Severity, examine};
 pub use document::{EntryProblem, FoundServer, Place, RegistryDocument, RegistryError, Tombstone, read};
-pub use entry::{EntryRule, RegistryEntry, Rev, Transport, UnsupportedTransport, is_name};
+pub use entry::{EntryRule, RegistryEntry, Rev, Transport, is_name};
 pub use inspect::{RecordReport, SegmentReport, journals};
 pub use keep::{RegistryStatus, RegistryView, keep};
 pub use limits::{MAX_REGISTRY_BYTES, MAX_SERVERS};

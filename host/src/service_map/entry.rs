@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use crate::model::{Auth, AuthKind, Connector, Quotas, Source, Timeouts, WallMs};
+use crate::model::{Auth, AuthKind, Connector, Quotas, Reach, Source, Timeouts, WallMs};
 
 use super::dialect::{self, Dialect};
 use super::error::{MapError, SchemaRule};
@@ -50,7 +50,7 @@ pub(super) fn read(fields: &Fields<'_>, dialect: Dialect) -> Result<Connector, M
         name,
         version,
         enabled,
-        endpoint,
+        reach: endpoint.map(Reach::Http),
         auth: auth(fields, dialect)?,
         headers: header_fields(fields)?,
         scopes,
@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn a_disabled_connector_needs_no_address_but_none_may_be_wrong() {
         let disabled = G2.replace("\"enabled\":true", "\"enabled\":false");
-        assert_eq!(reading(&disabled.replace("\"endpoint\"", "\"x\""), Dialect::G2).unwrap().endpoint, None);
+        assert_eq!(reading(&disabled.replace("\"endpoint\"", "\"x\""), Dialect::G2).unwrap().reach, None);
         assert!(reading(&disabled.replace("https:", "ftp:"), Dialect::G2).is_err());
     }
 

@@ -1,7 +1,7 @@
 //! How entries are shown: as they stand in the file, without their secrets unless those are asked for.
 
+use cortex_mcp::registry::RegistryEntry;
 use cortex_mcp::registry::formats::{ExportFormat, Secrets, export};
-use cortex_mcp::registry::{RegistryEntry, Transport};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
@@ -55,10 +55,8 @@ pub(super) fn target(entry: &Map<String, Value>) -> String {
 /// How an entry stands, in a word for machines and a sentence for people.
 pub(super) fn state(entry: &RegistryEntry) -> (&'static str, Option<String>) {
     match &entry.transport {
-        Ok(Transport::Http { .. }) => ("served", None),
-        Ok(Transport::Unsupported { kind }) => {
-            ("not-served", Some(format!("the transport {} is not served", kind.as_str())))
-        }
+        Ok(transport) if transport.is_served() => ("served", None),
+        Ok(transport) => ("not-served", Some(format!("the transport {} is not served", transport.as_str()))),
         Err(rule) => ("invalid", Some(format!("it {rule}"))),
     }
 }

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use super::*;
+use crate::config::{CallLimits, ToolFilter};
+use crate::model::{Era, Glob};
 
 fn resolve(file: &str, variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
     let mut environment = Environment::default();
@@ -53,12 +55,15 @@ fn every_key_of_the_file_changes_the_settings() {
         "listen = \"0.0.0.0:1\"\nnames = \"dotted\"\nname-length = 64\nshared-credential = true\n\
          refresh-sync = true\nrefresh-interval-ms = 1000\nmax-stale-ms = 0\ncall-timeout-ms = 7\n\
          allowed-hosts = [\"h\"]\nallowed-origins = [\"https://o\"]\nlog-level = \"off\"\nlog-format = \"json\"\n\
-         service-map-url = \"https://m/\"\n\
+         service-map-url = \"https://m/\"\ntools-warn-above = 11\ntools-max = 12\n\
          [policy]\nfile = \"p.wasm\"\nfamily = \"f\"\nreuse = true\noptions = {{ a = \"b\" }}\n\
          shadow = \"s.wasm\"\nshadow-family = \"sf\"\n\
          [trace]\ndirectory = \"/t\"\nmax-mib = 9\n\
          [registry]\ntools = true\nwrite-through = true\nbatch-ms = 70\n\
-         [[token]]\nname = \"n\"\nsha256 = \"{digest}\"\nadmin = true\n"
+         [connector.wiki]\nallow-tools = [\"get_*\"]\ndeny-tools = [\"*_admin\"]\nrename = {{ old = \"new\" }}\n\
+         calls = 3\nqueue = 0\nqueue-timeout-ms = 9\nera = \"modern\"\n\
+         [[token]]\nname = \"n\"\nsha256 = \"{digest}\"\nadmin = true\nconnectors = [\"c*\"]\ntools = [\"t*\"]\n\
+         deny-tools = [\"d*\"]\ncalls-per-minute = 7\n"
     );
     let settings = resolve(&file, &[("CONNECTORS_SIGNATURE_KEY", "k")]).unwrap();
     assert_eq!(settings.listen.to_string(), "0.0.0.0:1");
@@ -70,7 +75,27 @@ fn every_key_of_the_file_changes_the_settings() {
     assert_eq!((settings.allowed_hosts.len(), settings.allowed_origins.len()), (1, 1));
     assert_eq!((settings.log_level, settings.log_format), (LogLevel::Off, Some(LogFormat::Json)));
     assert_eq!(settings.service_map_url.map(|url| url.to_string()).as_deref(), Some("https://m/"));
-    assert_eq!(settings.tokens, [Token { name: "n".into(), sha256: digest, admin: true }]);
+    let globs = |text: &str| vec![text.parse::<Glob>().unwrap()];
+    let token = Token {
+        admin: true,
+        connectors: Some(globs("c*")),
+        tools: Some(globs("t*")),
+        deny_tools: globs("d*"),
+        calls_per_minute: Some(7),
+        ..Token::new("n", digest)
+    };
+    assert_eq!(settings.tokens, [token]);
+    assert_eq!((settings.tools_warn_above, settings.tools_max), (11, Some(12)));
+    let filter = ToolFilter {
+        allow: Some(globs("get_*")),
+        deny: globs("*_admin"),
+        rename: BTreeMap::from([("old".to_owned(), "new".to_owned())]),
+    };
+    let limits = CallLimits { calls: Some(3), queue: Some(0), queue_timeout: Some(Duration::from_millis(9)) };
+    assert_eq!(
+        settings.connectors,
+        BTreeMap::from([("wiki".parse().unwrap(), ConnectorSettings { filter, limits, era: Some(Era::Modern) })])
+    );
     assert_eq!(settings.policy.options, [("a".to_owned(), "b".to_owned())]);
     assert_eq!((settings.policy.family.as_deref(), settings.policy.reuse), (Some("f"), true));
     assert_eq!(settings.policy.shadow.as_deref(), Some(Path::new("s.wasm")));
@@ -119,6 +144,8 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("concurrency = 0", "1 to 1000"),
         ("name-length = 3", "24"),
         ("call-timeout-ms = 0", "1 to"),
+        ("tools-max = 0", "tools-max: write a number from 1 to 1000000"),
+        ("tools-warn-above = 0", "tools-warn-above: write a number from 1 to 1000000"),
         ("[registry]\nbatch-ms = 0", "1 to 600000"),
         ("[registry]\nbatch-ms = 600001", "1 to 600000"),
     ] {
@@ -159,4 +186,69 @@ fn the_shown_configuration_holds_no_secret() {
         assert!(shown.contains(part), "{part} in {shown}");
     }
     assert!(!format!("{settings:?}").contains("canary"));
+}
+
+#[test]
+fn what_is_said_of_a_connector_must_be_usable() {
+    let long = "x".repeat(41);
+    for (table, part) in [
+        ("calls = 0", "[connector.wiki] calls: write a number from 1 to 10000"),
+        ("queue = 100001", "[connector.wiki] queue: write a number from 0 to 100000"),
+        ("queue-timeout-ms = 3600001", "[connector.wiki] queue-timeout-ms"),
+        ("rename = { old = \"\" }", "[connector.wiki] rename: write new names of 1 to 40 characters"),
+        ("rename = { old = \"two words\" }", "A-Z, a-z, 0-9, _ and -"),
+        (&format!("rename = {{ old = \"{long}\" }}"), "name-length is 46, of which 6 are the prefix"),
+        ("call = 1", "unknown field `call`"),
+        ("allow-tools = [\"\"]", "a pattern is 1 to 256 bytes"),
+        ("allow-tools = \"*\"", "expected a sequence"),
+    ] {
+        let error = resolve(&format!("[connector.wiki]\n{table}"), &[]).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    let error = resolve("[connector.Wiki]\ncalls = 1", &[]).unwrap_err().to_string();
+    assert!(error.contains("a connector id is 2 to 63 characters"), "{error}");
+    let longest = "x".repeat(40);
+    assert!(resolve(&format!("[connector.wiki]\nrename = {{ old = \"{longest}\" }}"), &[]).is_ok());
+    assert!(
+        resolve(&format!("names = \"plain\"\n[connector.wiki]\nrename = {{ old = \"{longest}xxxxxx\" }}"), &[]).is_ok()
+    );
+}
+
+#[test]
+fn tokens_that_nobody_could_tell_apart_are_refused() {
+    let (one, two) = (crate::model::Digest::of(b"one"), crate::model::Digest::of(b"two"));
+    let token = |name: &str, hash| format!("[[token]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n");
+    for (file, part) in [
+        (token("a", one) + &token("a", two), "two tokens have this name"),
+        (token("a", one) + &token("b", one), "another token has the same sha256"),
+        (token("", one), "a name of 1 to 64 characters"),
+        (token(&"x".repeat(65), one), "a name of 1 to 64 characters"),
+        (token("a", one) + "calls-per-minute = 0", "calls-per-minute: write a number from 1 to 1000000"),
+        (token("a", one) + "connector = [\"x\"]", "unknown field `connector`"),
+    ] {
+        let error = resolve(&file, &[]).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+    assert!(resolve(&(token("a", one) + &token("b", two)), &[]).is_ok());
+}
+
+#[test]
+fn filters_bounds_and_tokens_are_shown_without_hashes() {
+    let hash = crate::model::Digest::of(b"one");
+    let file = format!(
+        "tools-max = 5\n[connector.wiki]\nallow-tools = [\"get_*\"]\nrename = {{ a = \"b\" }}\nqueue-timeout-ms = 9\n\
+         [[token]]\nname = \"agent\"\nsha256 = \"{hash}\"\ntools = [\"x\"]\ncalls-per-minute = 3"
+    );
+    let shown = resolve(&file, &[]).unwrap().redacted();
+    let wiki = serde_json::json!({
+        "allowTools": ["get_*"], "denyTools": [], "rename": { "a": "b" }, "calls": null, "queue": null, "queueTimeoutMs": 9,
+        "era": null
+    });
+    assert_eq!(shown["connectors"], serde_json::json!({ "wiki": wiki }));
+    let agent = serde_json::json!({
+        "name": "agent", "admin": false, "connectors": null, "tools": ["x"], "denyTools": [], "callsPerMinute": 3
+    });
+    assert_eq!(shown["tokens"], serde_json::json!([agent]));
+    assert_eq!((&shown["toolsWarnAbove"], &shown["toolsMax"]), (&serde_json::json!(128), &serde_json::json!(5)));
+    assert!(!shown.to_string().contains(&hash.to_string()));
 }

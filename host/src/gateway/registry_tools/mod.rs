@@ -8,7 +8,6 @@
 
 mod answer;
 mod arguments;
-mod glob;
 mod read;
 mod register;
 mod schemas;

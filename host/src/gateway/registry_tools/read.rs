@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::answer::Failure;
 use super::arguments::Arguments;
-use super::{glob, show};
+use super::show;
 use crate::connectors::ConnectorStatus;
+use crate::model::glob::matches_in_any_case;
 use crate::model::{Source, WallMs};
 use crate::registry::{RegistryEntry, RegistrySnapshot, RegistryStatus};
 
@@ -49,7 +50,7 @@ impl ListQuery {
     }
 
     fn wants(&self, entry: &RegistryEntry) -> bool {
-        self.pattern.as_ref().is_none_or(|pattern| glob::matches(pattern, &entry.name))
+        self.pattern.as_ref().is_none_or(|pattern| matches_in_any_case(pattern, &entry.name))
             && self.transport.as_ref().is_none_or(|wanted| show::transport(entry) == Some(wanted))
             && (self.tags.is_empty() || {
                 let tags = show::tags(entry);

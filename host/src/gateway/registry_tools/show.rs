@@ -46,9 +46,9 @@ pub(super) fn entry(entry: &RegistryEntry) -> Value {
 /// What else is to be known about an entry: whether it is served, and if not, why.
 pub(super) fn standing(entry: &RegistryEntry) -> (bool, Option<String>) {
     match &entry.transport {
-        Ok(Transport::Http { .. }) => (true, None),
-        Ok(Transport::Unsupported { kind }) => {
-            let kind = kind.as_str();
+        Ok(transport) if transport.is_served() => (true, None),
+        Ok(transport) => {
+            let kind = transport.as_str();
             (false, Some(format!("the transport {kind} is kept in the registry, and not served by this gateway")))
         }
         Err(rule) => (false, Some(format!("the entry {rule}"))),
@@ -57,11 +57,7 @@ pub(super) fn standing(entry: &RegistryEntry) -> (bool, Option<String>) {
 
 /// The transport under its one name; none if it is not usable.
 pub(super) fn transport(entry: &RegistryEntry) -> Option<&'static str> {
-    match &entry.transport {
-        Ok(Transport::Http { .. }) => Some("http"),
-        Ok(Transport::Unsupported { kind }) => Some(kind.as_str()),
-        Err(_) => None,
-    }
+    entry.transport.as_ref().ok().map(Transport::as_str)
 }
 
 /// The entry's tags: the texts of its `tags`.

@@ -1,11 +1,11 @@
 //! Which era an unknown server speaks, found out without a round trip more than its own era needs.
 //!
-//! Both questions are asked at once, `server/discover` and `initialize`: asking one after the other would cost a round
-//! trip, or a whole probe timeout where a server never answers what it does not know. The modern era wins if the server
-//! has it (2026-07-28, `basic/versioning`, Backward Compatibility). A legacy session that was opened on the way is
-//! closed in the background.
+//! Both questions are asked, `server/discover` and, a moment later, `initialize`: waiting for the first answer would cost a
+//! round trip, or a whole probe timeout where a server never answers what it does not know. The moment spares servers that
+//! are near, and modern, a handshake that means nothing to them. The modern era wins if the server has it (2026-07-28,
+//! `basic/versioning`, Backward Compatibility). A legacy session that was opened on the way is closed in the background.
 
-use std::sync::Arc;
+use std::pin::pin;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, StatusCode};
@@ -13,13 +13,16 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout};
 
-use super::exchange::ask;
-use super::handshake::{Initialized, initialize, rpc_error};
+use super::facts::ServerFacts;
+use super::handshake::{Declared, Initialized, initialize, rpc_error};
+use super::link::Link;
 use super::meta;
-use super::transport::Transport;
+use super::session::RequestIds;
+use super::stream::{Purpose, Way};
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
-use crate::mcp::limits::LEAST_DISCOVERY_GRACE;
+use crate::mcp::interim::Nobody;
+use crate::mcp::limits::{DISCOVERY_HEAD_START, LEAST_DISCOVERY_GRACE};
 use crate::mcp::protocol::{
     METHOD_HEADER, PROTOCOL_VERSION_HEADER, SERVER_DISCOVER, UNSUPPORTED_PROTOCOL_VERSION, VERSION_2026_07_28,
     is_modern_error,
@@ -29,34 +32,37 @@ use crate::model::raw::RawObject;
 /// What an unknown server turned out to be.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// It speaks the modern era.
-    Modern {
-        /// Who it says it is.
-        server_info: Option<Box<RawValue>>,
-    },
+    /// It speaks the modern era, and said this of itself, if it said anything.
+    Modern(Option<ServerFacts>),
     /// It speaks the legacy era; the handshake is still to be confirmed.
     Legacy(Initialized),
 }
 
-/// Asks both questions and decides.
+/// Asks both questions, the modern one with a small head start, and decides.
 ///
 /// # Errors
 /// If neither era works: what `initialize` failed with, unless the other failure says more.
-pub(super) async fn discover_era(
-    transport: &Arc<Transport>,
-    discover_id: RequestId,
-    initialize_id: RequestId,
-) -> Result<Found, WireError> {
+pub(super) async fn discover_era(link: &Link, ids: &RequestIds, declared: &Declared) -> Result<Found, WireError> {
+    let mut discovering = pin!(discover(link, ids));
+    match timeout(DISCOVERY_HEAD_START, &mut discovering).await {
+        Ok(Ok(facts)) => return Ok(Found::Modern(facts)),
+        // Nobody is there, or nobody may be asked now: that is no question of era.
+        Ok(Err(modern)) if modern.was_not_sent() || is_throttled(&modern) => return Err(modern),
+        Ok(Err(modern)) => {
+            let initialized = initialize(link.clone(), ids.next(), declared).await;
+            return initialized.map(Found::Legacy).map_err(|legacy| more_telling(modern, legacy));
+        }
+        Err(_) => {}
+    }
     let asked = Instant::now();
-    let mut discovering = Box::pin(discover(transport.clone(), discover_id));
-    let mut initializing = Box::pin(initialize(transport.clone(), initialize_id));
+    let mut initializing = Box::pin(initialize_owned(link.clone(), ids.next(), declared.clone()));
     tokio::select! {
         biased;
         modern = &mut discovering => match modern {
-            Ok(server_info) => {
+            Ok(facts) => {
                 // If this opens a session, dropping it closes it.
-                transport.in_background(initializing);
-                Ok(Found::Modern { server_info })
+                link.in_background(initializing);
+                Ok(Found::Modern(facts))
             }
             Err(modern) => match initializing.await {
                 Ok(legacy) => Ok(Found::Legacy(legacy)),
@@ -65,11 +71,11 @@ pub(super) async fn discover_era(
         },
         legacy = &mut initializing => match legacy {
             Ok(legacy) => match timeout(grace(asked.elapsed()), discovering).await {
-                Ok(Ok(server_info)) => Ok(Found::Modern { server_info }),
+                Ok(Ok(facts)) => Ok(Found::Modern(facts)),
                 Ok(Err(_)) | Err(_) => Ok(Found::Legacy(legacy)),
             },
             Err(legacy) => match discovering.await {
-                Ok(server_info) => Ok(Found::Modern { server_info }),
+                Ok(facts) => Ok(Found::Modern(facts)),
                 Err(modern) => Err(more_telling(modern, legacy)),
             },
         },
@@ -87,6 +93,17 @@ pub(super) fn modern_headers(method: &str) -> HeaderMap {
 
 /// Whether an error says that the server is modern and just does not speak our version.
 pub(super) fn speaks_other_versions(error: &RawValue) -> bool {
+    supported_versions(error).is_some_and(|supported| !supported.iter().any(|version| version == VERSION_2026_07_28))
+}
+
+/// Whether an error refuses our version and offers that very version: then the request is made again, since a client goes
+/// on with a version that the server names (2026-07-28, `basic/versioning`). It was refused before it was carried out.
+pub(super) fn offers_our_version(error: &RawValue) -> bool {
+    supported_versions(error).is_some_and(|supported| supported.iter().any(|version| version == VERSION_2026_07_28))
+}
+
+/// What a server says it speaks when it refuses a version.
+fn supported_versions(error: &RawValue) -> Option<Vec<String>> {
     #[derive(Deserialize)]
     struct Refusal {
         code: i64,
@@ -96,28 +113,33 @@ pub(super) fn speaks_other_versions(error: &RawValue) -> bool {
     struct Data {
         supported: Vec<String>,
     }
-    serde_json::from_str::<Refusal>(error.get()).is_ok_and(|refusal| {
-        refusal.code == UNSUPPORTED_PROTOCOL_VERSION
-            && !refusal.data.supported.iter().any(|version| version == VERSION_2026_07_28)
-    })
+    let refusal: Refusal = serde_json::from_str(error.get()).ok()?;
+    (refusal.code == UNSUPPORTED_PROTOCOL_VERSION).then_some(refusal.data.supported)
 }
 
-/// Succeeds if the server is modern.
-async fn discover(transport: Arc<Transport>, id: RequestId) -> Result<Option<Box<RawValue>>, WireError> {
-    let params = meta::modern(RawObject::new());
-    let body = request_bytes(&id, SERVER_DISCOVER, Some(&params));
-    let reply = ask(&transport, &modern_headers(SERVER_DISCOVER), None, &id, body).await?;
-    match reply.outcome {
+async fn initialize_owned(link: Link, id: RequestId, declared: Declared) -> Result<Initialized, WireError> {
+    initialize(link, id, &declared).await
+}
+
+/// Succeeds if the server is modern; with nothing, if it shows that without a description of itself.
+///
+/// # Errors
+/// [`WireError`], whatever it answered otherwise. A result without versions is none of this method: some servers answer
+/// anything with an empty object.
+pub(super) async fn discover(link: &Link, ids: &RequestIds) -> Result<Option<ServerFacts>, WireError> {
+    let mut outcome = ask_to_discover(link, ids.next()).await?;
+    if matches!(&outcome, Outcome::Error(error) if offers_our_version(error)) {
+        outcome = ask_to_discover(link, ids.next()).await?;
+    }
+    match outcome {
         Outcome::Result(result) => {
             let result = RawObject::parse(&result).map_err(|_| ProtocolFault::Handshake)?;
-            if let Some(versions) = result.get("supportedVersions") {
-                let versions: Vec<String> =
-                    serde_json::from_str(versions.get()).map_err(|_| ProtocolFault::Handshake)?;
-                if !versions.iter().any(|version| version == VERSION_2026_07_28) {
-                    return Err(ProtocolFault::UnsupportedVersion.into());
-                }
+            let versions = result.get("supportedVersions").ok_or(ProtocolFault::Handshake)?;
+            let versions: Vec<String> = serde_json::from_str(versions.get()).map_err(|_| ProtocolFault::Handshake)?;
+            if !versions.iter().any(|version| version == VERSION_2026_07_28) {
+                return Err(ProtocolFault::UnsupportedVersion.into());
             }
-            Ok(meta::server_info(&result))
+            Ok(Some(ServerFacts::of_discover(&result)))
         }
         Outcome::Error(error) if speaks_other_versions(&error) => Err(ProtocolFault::UnsupportedVersion.into()),
         Outcome::Error(error) => match RpcError::parse(&error) {
@@ -125,6 +147,17 @@ async fn discover(transport: Arc<Transport>, id: RequestId) -> Result<Option<Box
             _ => Err(rpc_error(&error)),
         },
     }
+}
+
+async fn ask_to_discover(link: &Link, id: RequestId) -> Result<Outcome, WireError> {
+    let params = meta::modern(RawObject::new());
+    let body = request_bytes(&id, SERVER_DISCOVER, Some(&params));
+    let way = Way { interim: &Nobody, back: None, purpose: Purpose::Answer };
+    Ok(link.ask(&modern_headers(SERVER_DISCOVER), way, &id, body).await?.outcome)
+}
+
+fn is_throttled(error: &WireError) -> bool {
+    matches!(error, WireError::Status { status: StatusCode::TOO_MANY_REQUESTS, .. })
 }
 
 /// A server that is slow to answer one question is given as long again for the other.

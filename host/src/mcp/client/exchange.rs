@@ -1,25 +1,21 @@
-//! One request and its answer, whichever form the answer takes: one JSON message, or an event stream that holds it.
+//! One request over Streamable HTTP and its answer, whichever form the answer takes: one JSON message, or an event stream
+//! that holds it.
 //!
-//! Everything is read under a cap. What the answer means for the session (lost, wrong era) is decided elsewhere.
-//! Sources: 2026-07-28 and 2025-11-25, Streamable HTTP, "Sending Messages" and "Receiving Messages".
+//! Everything is read under a cap, and nothing is unpacked. What the answer means for the session (lost, wrong era) is
+//! decided elsewhere. Sources: 2026-07-28 and 2025-11-25, Streamable HTTP, "Sending Messages", "Receiving Messages".
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode, header};
 
+use super::stream::{self, Way};
 use super::transport::Transport;
-use crate::edge::http::{Body, HttpError, Response};
-use crate::mcp::envelope::{self, Message, Outcome, RequestId};
+use crate::edge::http::Response;
+use crate::mcp::envelope::{Message, Outcome, RequestId, RpcError};
 use crate::mcp::error::{ProtocolFault, WireError};
-use crate::mcp::limits::{
-    DRAIN_DEADLINE, MAX_ANSWER_BYTES, MAX_DRAIN_BYTES, MAX_ERROR_BODY_BYTES, MAX_EVENT_BYTES, MAX_SERVER_REQUESTS,
-    MAX_STREAM_BYTES,
-};
-use crate::mcp::protocol::{EVENT_STREAM_TYPE, JSON_TYPE, METHOD_NOT_FOUND, PING};
-use crate::mcp::sse::SseParser;
-use crate::model::raw;
+use crate::mcp::limits::{MAX_ANSWER_BYTES, MAX_ERROR_BODY_BYTES};
+use crate::mcp::protocol::{EVENT_STREAM_TYPE, JSON_TYPE, SESSION_NOT_FOUND};
 
 /// A JSON-RPC answer and the HTTP answer that it came in.
 #[derive(Debug)]
@@ -29,8 +25,7 @@ pub(super) struct Reply {
     pub(super) outcome: Outcome,
 }
 
-/// Sends a request and reads its answer. With `back`, requests of the server on the stream are answered under those
-/// headers: `ping` with an empty result, anything else as an unknown method.
+/// Sends a request and reads its answer.
 ///
 /// A JSON-RPC error is an answer at any HTTP status except those that say more themselves: 401, 403, 429 and 503.
 ///
@@ -39,7 +34,7 @@ pub(super) struct Reply {
 pub(super) async fn ask(
     transport: &Arc<Transport>,
     headers: &HeaderMap,
-    back: Option<&HeaderMap>,
+    way: Way<'_>,
     id: &RequestId,
     body: Bytes,
 ) -> Result<Reply, WireError> {
@@ -51,11 +46,12 @@ pub(super) async fn ask(
     if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
         return Err(ProtocolFault::NoAnswer.into());
     }
+    judge_encoding(&response)?;
     let headers = response.headers.clone();
     let outcome = if response.content_type_is(JSON_TYPE) {
         single(&response.body.collect(MAX_ANSWER_BYTES).await?, id)?
     } else if response.content_type_is(EVENT_STREAM_TYPE) {
-        streamed(transport, response.body, back, id).await?
+        stream::answer(transport, response.body, way, id).await?
     } else {
         return Err(ProtocolFault::ContentType.into());
     };
@@ -71,6 +67,48 @@ pub(super) async fn tell(transport: &Transport, headers: &HeaderMap, body: Bytes
     if response.status.is_success() { Ok(()) } else { Err(status_error(&response)) }
 }
 
+/// Opens the stream of a legacy session that carries messages only, and passes them on until it ends; then it is opened
+/// anew, by whoever wants to go on.
+///
+/// # Errors
+/// [`WireError::Status`] if there is no such stream (405, and often 404), [`WireError::SessionLost`] if the server says that
+/// it knows no such session, or what the network failed with.
+pub(super) async fn listen(transport: &Arc<Transport>, headers: &HeaderMap, way: Way<'_>) -> Result<(), WireError> {
+    let response = transport.get(headers).await?;
+    if response.status == StatusCode::NOT_FOUND {
+        return Err(judge_missing(response).await);
+    }
+    if !response.status.is_success() {
+        return Err(status_error(&response));
+    }
+    judge_encoding(&response)?;
+    if !response.content_type_is(EVENT_STREAM_TYPE) {
+        return Err(ProtocolFault::ContentType.into());
+    }
+    stream::listen(transport, response.body, way).await
+}
+
+/// A server that has no stream to listen to may say 404 for that alone: only its words tell that the session is lost.
+async fn judge_missing(response: Response) -> WireError {
+    let error = status_error(&response);
+    let Some(body) = error_body(response).await else { return error };
+    match Message::parse(&body) {
+        Ok(Message::Response { outcome: Outcome::Error(found), .. })
+            if RpcError::parse(&found).is_some_and(|rpc| rpc.code == SESSION_NOT_FOUND) =>
+        {
+            WireError::SessionLost
+        }
+        _ => error,
+    }
+}
+
+/// Nobody asked for a compressed answer, so nobody unpacks one: what a server packs unasked is refused as that.
+pub(super) fn judge_encoding(response: &Response) -> Result<(), ProtocolFault> {
+    let mut encodings = response.headers.get_all(header::CONTENT_ENCODING).iter();
+    let unpacked = encodings.all(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if unpacked { Ok(()) } else { Err(ProtocolFault::ContentEncoding) }
+}
+
 async fn refusal(response: Response, id: &RequestId) -> Result<Reply, WireError> {
     let error = status_error(&response);
     let status = response.status;
@@ -81,15 +119,11 @@ async fn refusal(response: Response, id: &RequestId) -> Result<Reply, WireError>
             | StatusCode::TOO_MANY_REQUESTS
             | StatusCode::SERVICE_UNAVAILABLE
     );
-    // Error pages in HTML are not waited for.
-    let may_be_json = !response.headers.contains_key(header::CONTENT_TYPE)
-        || response.content_type_is(JSON_TYPE)
-        || response.content_type_is("text/plain");
-    if says_more || !may_be_json {
+    let headers = response.headers.clone();
+    if says_more {
         return Err(error);
     }
-    let headers = response.headers.clone();
-    let Ok(body) = response.body.collect(MAX_ERROR_BODY_BYTES).await else { return Err(error) };
+    let Some(body) = error_body(response).await else { return Err(error) };
     match Message::parse(&body) {
         Ok(Message::Response { id: found, outcome: outcome @ Outcome::Error(_) })
             if found.as_ref().is_none_or(|found| found == id) =>
@@ -100,7 +134,18 @@ async fn refusal(response: Response, id: &RequestId) -> Result<Reply, WireError>
     }
 }
 
-fn status_error(response: &Response) -> WireError {
+/// The body of an answer with an error status, if it may be a message. Error pages in HTML are not waited for.
+async fn error_body(response: Response) -> Option<Bytes> {
+    let may_be_json = !response.headers.contains_key(header::CONTENT_TYPE)
+        || response.content_type_is(JSON_TYPE)
+        || response.content_type_is("text/plain");
+    if !may_be_json || judge_encoding(&response).is_err() {
+        return None;
+    }
+    response.body.collect(MAX_ERROR_BODY_BYTES).await.ok()
+}
+
+pub(super) fn status_error(response: &Response) -> WireError {
     WireError::Status { status: response.status, retry_after: response.retry_after() }
 }
 
@@ -110,70 +155,4 @@ fn single(body: &[u8], id: &RequestId) -> Result<Outcome, WireError> {
         Message::Response { .. } => Err(ProtocolFault::WrongId.into()),
         Message::Request { .. } | Message::Notification { .. } => Err(ProtocolFault::NotAResponse.into()),
     }
-}
-
-async fn streamed(
-    transport: &Arc<Transport>,
-    mut body: Body,
-    back: Option<&HeaderMap>,
-    id: &RequestId,
-) -> Result<Outcome, WireError> {
-    let mut parser = SseParser::new(MAX_EVENT_BYTES);
-    let mut read = 0;
-    let mut asked = 0;
-    while let Some(chunk) = body.chunk().await? {
-        read += chunk.len();
-        if read > MAX_STREAM_BYTES {
-            return Err(HttpError::Oversize { cap: MAX_STREAM_BYTES }.into());
-        }
-        let events = parser.push(&chunk).map_err(|error| HttpError::Oversize { cap: error.cap })?;
-        // An event without data only names a place to resume at (2025-11-25).
-        for event in events.into_iter().filter(|event| event.event == "message" && !event.data.is_empty()) {
-            match Message::parse(&event.data).map_err(ProtocolFault::from)? {
-                Message::Response { id: found, outcome } if found.as_ref().is_none_or(|found| found == id) => {
-                    finish(transport, body);
-                    return Ok(outcome);
-                }
-                Message::Request { id: question, method, .. } => {
-                    asked += 1;
-                    if asked > MAX_SERVER_REQUESTS {
-                        return Err(ProtocolFault::TooManyServerRequests.into());
-                    }
-                    if let Some(back) = back {
-                        answer_server(transport, back, &question, &method);
-                    }
-                }
-                Message::Response { .. } | Message::Notification { .. } => {}
-            }
-        }
-    }
-    Err(ProtocolFault::StreamEnded.into())
-}
-
-/// Answers a request of the server without holding up what it answers itself.
-fn answer_server(transport: &Arc<Transport>, back: &HeaderMap, id: &RequestId, method: &str) {
-    let body = if method == PING {
-        envelope::response_bytes(id, &raw::empty_object())
-    } else {
-        envelope::error_bytes(Some(id), METHOD_NOT_FOUND, "this client serves no requests", None)
-    };
-    let back = back.clone();
-    let telling = transport.clone();
-    transport.in_background(async move { tell(&telling, &back, body).await });
-}
-
-/// Reads the rest of an answered stream, which is nearly always its end, so that the connection can be used again.
-fn finish(transport: &Transport, mut body: Body) {
-    if body.chunk().now_or_never().is_some_and(|end| !matches!(end, Ok(Some(_)))) {
-        return;
-    }
-    transport.in_background(tokio::time::timeout(DRAIN_DEADLINE, async move {
-        let mut read = 0;
-        while let Ok(Some(chunk)) = body.chunk().await {
-            read += chunk.len();
-            if read > MAX_DRAIN_BYTES {
-                return;
-            }
-        }
-    }));
 }

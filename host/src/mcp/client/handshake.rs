@@ -1,31 +1,32 @@
 //! The legacy handshake and the session that it opens (2025-11-25, `basic/lifecycle` and `basic/transports`).
 //!
 //! A session that was opened is closed again, whatever becomes of the future that opened it: by
-//! [`LegacySession::close`], else in the background when it is dropped. Capabilities are declared as `{}`, always,
-//! because legacy lists depend on them.
+//! [`LegacySession::close`], else in the background when it is dropped. What is declared is the caller's to say: a session
+//! that many clients share declares nothing, because legacy lists depend on it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::{HeaderMap, HeaderValue};
 use serde_json::value::RawValue;
 
-use super::exchange::{ask, tell};
+use super::facts::ServerFacts;
+use super::link::Link;
 use super::meta;
-use super::transport::Transport;
+use super::stream::{Purpose, Way};
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, notification_bytes, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
+use crate::mcp::interim::Nobody;
 use crate::mcp::limits::TIDYING_DEADLINE;
 use crate::mcp::protocol::{
-    CANCELLED, INITIALIZE, INITIALIZED, LEGACY_VERSIONS, PROTOCOL_VERSION_HEADER, SESSION_HEADER, VERSION_2025_03_26,
-    VERSION_2025_11_25,
+    CANCELLED, INITIALIZE, INITIALIZED, LEGACY_VERSIONS, PIPE_VERSIONS, PROTOCOL_VERSION_HEADER, SESSION_HEADER,
+    VERSION_2025_03_26, VERSION_2025_11_25,
 };
 use crate::model::raw::{self, RawObject};
 
 /// A legacy session: the version and the id that every request of it carries.
 #[derive(Debug)]
 pub(super) struct LegacySession {
-    transport: Arc<Transport>,
+    link: Link,
     headers: HeaderMap,
     version: &'static str,
     open: AtomicBool,
@@ -35,26 +36,46 @@ pub(super) struct LegacySession {
 #[derive(Debug)]
 pub(super) struct Initialized {
     pub(super) session: LegacySession,
-    pub(super) server_info: Option<Box<RawValue>>,
+    pub(super) facts: ServerFacts,
+}
+
+/// What a client says of itself when it opens a legacy session.
+#[derive(Clone, Debug)]
+pub struct Declared {
+    /// What it can do: an object.
+    pub capabilities: Box<RawValue>,
+    /// Who it is; none: this gateway.
+    pub info: Option<Box<RawValue>>,
+}
+
+impl Default for Declared {
+    /// Nothing, for a session that many clients share.
+    fn default() -> Self {
+        Self { capabilities: raw::empty_object(), info: None }
+    }
+}
+
+impl Declared {
+    /// Whether the client can do nothing that a server could ask of it.
+    pub(super) fn is_nothing(&self) -> bool {
+        RawObject::parse(&self.capabilities).is_ok_and(|capabilities| capabilities.is_empty())
+    }
 }
 
 /// Sends `initialize`. The notification that must follow is [`LegacySession::confirm`].
 ///
 /// # Errors
 /// [`WireError`]; a version that we do not speak is [`ProtocolFault::UnsupportedVersion`].
-pub(super) async fn initialize(transport: Arc<Transport>, id: RequestId) -> Result<Initialized, WireError> {
+pub(super) async fn initialize(link: Link, id: RequestId, declared: &Declared) -> Result<Initialized, WireError> {
     let mut params = RawObject::new();
     params.set("protocolVersion", raw::string(VERSION_2025_11_25));
-    params.set("capabilities", raw::empty_object());
-    params.set("clientInfo", meta::client_info());
+    params.set("capabilities", declared.capabilities.clone());
+    params.set("clientInfo", declared.info.clone().unwrap_or_else(meta::client_info));
     let body = request_bytes(&id, INITIALIZE, Some(&params.to_raw()));
-    let reply = ask(&transport, &HeaderMap::new(), None, &id, body).await?;
-    let mut session = LegacySession {
-        transport,
-        headers: HeaderMap::new(),
-        version: VERSION_2025_11_25,
-        open: AtomicBool::new(true),
-    };
+    let way = Way { interim: &Nobody, back: None, purpose: Purpose::Answer };
+    let reply = link.ask(&HeaderMap::new(), way, &id, body).await?;
+    let mut session =
+        LegacySession { link, headers: HeaderMap::new(), version: VERSION_2025_11_25, open: AtomicBool::new(true) };
     // From here on, dropping `session` closes it.
     if let Some(session_id) = reply.headers.get(SESSION_HEADER) {
         session.headers.insert(SESSION_HEADER, session_id.clone());
@@ -64,14 +85,17 @@ pub(super) async fn initialize(transport: Arc<Transport>, id: RequestId) -> Resu
         Outcome::Error(error) => return Err(rpc_error(&error)),
     };
     let version = result.get_str("protocolVersion").ok_or(ProtocolFault::Handshake)?;
-    let version = LEGACY_VERSIONS.into_iter().find(|known| *known == version);
+    let mut known = match session.link.is_shared_stream() {
+        true => PIPE_VERSIONS.iter(),
+        false => LEGACY_VERSIONS.iter(),
+    };
+    let version = known.find(|known| **known == version).copied();
     session.version = version.ok_or(ProtocolFault::UnsupportedVersion)?;
     // 2025-03-26 has no version header, and its servers take its absence for that version.
     if session.version != VERSION_2025_03_26 {
         session.headers.insert(PROTOCOL_VERSION_HEADER, HeaderValue::from_static(session.version));
     }
-    let server_info = result.get("serverInfo").filter(|info| raw::is_object(info)).map(ToOwned::to_owned);
-    Ok(Initialized { session, server_info })
+    Ok(Initialized { session, facts: ServerFacts::of_initialize(&result) })
 }
 
 /// The error that an error object stands for.
@@ -96,12 +120,17 @@ impl LegacySession {
         self.headers.contains_key(SESSION_HEADER)
     }
 
+    /// Whether there is anything to end: an id at the server, or a pipe.
+    fn holds_something(&self) -> bool {
+        self.has_id() || self.link.is_shared_stream()
+    }
+
     /// Ends the handshake; nothing else may be asked before this returns.
     ///
     /// # Errors
     /// [`WireError`] if the server refuses.
     pub(super) async fn confirm(&self) -> Result<(), WireError> {
-        tell(&self.transport, &self.headers, notification_bytes(INITIALIZED, None)).await
+        self.link.tell(&self.headers, notification_bytes(INITIALIZED, None)).await
     }
 
     /// Notes that the server forgot the session, so that nobody closes it.
@@ -111,24 +140,24 @@ impl LegacySession {
 
     /// Deletes the session, best effort, once.
     pub(super) async fn close(&self) {
-        if self.open.swap(false, Ordering::Relaxed) && self.has_id() {
-            let deleting = self.transport.delete(&self.headers);
-            drop(tokio::time::timeout(TIDYING_DEADLINE, deleting).await);
+        if self.open.swap(false, Ordering::Relaxed) && self.holds_something() {
+            drop(tokio::time::timeout(TIDYING_DEADLINE, self.link.end(&self.headers)).await);
         }
     }
 
-    /// Tells the server that a request is no longer wanted, unless the guard is disarmed before it is dropped.
+    /// Tells the server that a request is no longer wanted, unless the guard is disarmed before it is dropped. A pipe tells it
+    /// by itself.
     pub(super) fn cancel_on_drop<'a>(&'a self, id: &'a RequestId) -> CancelOnDrop<'a> {
-        CancelOnDrop { session: self, id, armed: true }
+        CancelOnDrop { session: self, id, armed: !self.link.is_shared_stream() }
     }
 }
 
 impl Drop for LegacySession {
     fn drop(&mut self) {
-        if *self.open.get_mut() && self.has_id() {
-            let (transport, headers) = (self.transport.clone(), std::mem::take(&mut self.headers));
-            let background = transport.clone();
-            background.in_background(async move { transport.delete(&headers).await.map(drop) });
+        if *self.open.get_mut() && self.holds_something() {
+            let (link, headers) = (self.link.clone(), std::mem::take(&mut self.headers));
+            let background = link.clone();
+            background.in_background(async move { link.end(&headers).await });
         }
     }
 }
@@ -152,10 +181,10 @@ impl Drop for CancelOnDrop<'_> {
     fn drop(&mut self) {
         if self.armed {
             let params = raw::trusted(format!("{{\"requestId\":{}}}", self.id.as_json()));
-            let (transport, headers) = (self.session.transport.clone(), self.session.headers.clone());
+            let (link, headers) = (self.session.link.clone(), self.session.headers.clone());
             let body = notification_bytes(CANCELLED, Some(&params));
-            let background = transport.clone();
-            background.in_background(async move { tell(&transport, &headers, body).await });
+            let background = link.clone();
+            background.in_background(async move { link.tell(&headers, body).await });
         }
     }
 }

@@ -1,25 +1,25 @@
-//! Reading tool lists, page by page, under caps and without losing a byte of any tool.
+//! Reading lists, page by page, under caps and without losing a byte of any item.
 //!
-//! Only what paging and caching need is understood: `tools[].name`, `nextCursor`, `ttlMs`, `cacheScope`, `resultType`
-//! (2026-07-28, `server/tools`, `server/utilities/pagination` and `server/utilities/caching`).
+//! Only what paging and caching need is understood: the items and their names, `nextCursor`, `ttlMs`, `cacheScope`,
+//! `resultType` (2026-07-28, `server/utilities/pagination` and `server/utilities/caching`). The four lists differ in names.
 
 use std::collections::HashSet;
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::meta;
 use crate::mcp::envelope::present;
 use crate::mcp::error::ProtocolFault;
-use crate::mcp::limits::{MAX_LIST_BYTES, MAX_PAGES, MAX_TOOLS};
+use crate::mcp::limits::{MAX_ITEM_DEPTH, MAX_ITEMS, MAX_LIST_BYTES, MAX_PAGES};
+use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
 
-/// All tools of a server.
+/// A whole list of a server.
 #[derive(Clone, Debug)]
-pub struct ToolList {
-    /// The tools, in the server's order, exactly as it wrote them. Each is an object with a string `name`.
-    pub tools: Vec<Box<RawValue>>,
+pub struct Listed {
+    /// The items, in the server's order, exactly as it wrote them. Each is an object with a text as its key.
+    pub items: Vec<Box<RawValue>>,
     /// How long the list is fresh, in milliseconds: the least of all pages that say; none if none does.
     pub ttl_ms: Option<u64>,
     /// Who may be served the list; none if no page says.
@@ -38,28 +38,40 @@ pub enum ListScope {
 }
 
 /// A list as its pages come in.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Listing {
-    tools: Vec<(String, Box<RawValue>)>,
+    kind: ListKind,
+    items: Vec<(String, Box<RawValue>)>,
     bytes: usize,
     pages: usize,
     cursors: HashSet<String>,
     ttl_ms: Option<u64>,
     scopes: Scopes,
-    server_info: Option<Box<RawValue>>,
 }
 
 /// A whole list, before tools that must not be offered are taken out.
 #[derive(Debug)]
-pub(super) struct Listed {
-    pub(super) tools: Vec<(String, Box<RawValue>)>,
+pub(super) struct Unsifted {
+    pub(super) items: Vec<(String, Box<RawValue>)>,
     pub(super) ttl_ms: Option<u64>,
     pub(super) scope: Option<ListScope>,
     pub(super) pages: usize,
-    pub(super) server_info: Option<Box<RawValue>>,
 }
 
 impl Listing {
+    /// A list of which nothing has come in.
+    pub(super) fn new(kind: ListKind) -> Self {
+        Self {
+            kind,
+            items: Vec::new(),
+            bytes: 0,
+            pages: 0,
+            cursors: HashSet::new(),
+            ttl_ms: None,
+            scopes: Scopes::default(),
+        }
+    }
+
     /// Takes a page and returns the parameters for the next one; none after the last.
     ///
     /// # Errors
@@ -68,34 +80,38 @@ impl Listing {
         self.pages += 1;
         self.bytes += result.get().len();
         if self.bytes > MAX_LIST_BYTES {
-            return Err(ProtocolFault::ListTooLarge);
+            return Err(ProtocolFault::ListTooLarge(self.kind));
         }
         let page: Page<'_> = raw::is_object(result)
             .then(|| serde_json::from_str(result.get()).ok())
             .flatten()
-            .ok_or(ProtocolFault::List)?;
+            .ok_or(ProtocolFault::List(self.kind))?;
         if page.result_type.is_some_and(|kind| raw::as_text(kind).as_deref() != Some("complete")) {
-            return Err(ProtocolFault::ListResultType);
+            return Err(ProtocolFault::ListResultType(self.kind));
         }
-        if self.tools.len() + page.tools.0.len() > MAX_TOOLS {
-            return Err(ProtocolFault::TooManyTools);
+        let items = page.items(self.kind).ok_or(ProtocolFault::List(self.kind))?;
+        if self.items.len() + items.0.len() > MAX_ITEMS {
+            return Err(ProtocolFault::TooManyItems(self.kind));
         }
-        for tool in page.tools.0 {
-            self.tools.push((name_of(tool).ok_or(ProtocolFault::ToolWithoutName)?, tool.to_owned()));
+        for item in &items.0 {
+            let key = key_of(self.kind, item).ok_or(ProtocolFault::NamelessItem(self.kind))?;
+            if raw::is_deeper_than(item, MAX_ITEM_DEPTH) {
+                let list = self.kind.member();
+                tracing::warn!(component = "mcp", list, item = %key, "an item of a list is dropped: it nests too deep");
+                continue;
+            }
+            self.items.push((key, (*item).to_owned()));
         }
         self.ttl_ms = self.ttl_ms.into_iter().chain(page.ttl_ms.and_then(milliseconds)).min();
         self.scopes.add(page.cache_scope);
-        if self.server_info.is_none() {
-            self.server_info = page.meta.and_then(meta::server_info_in);
-        }
         let Some(cursor) = page.next_cursor.filter(|cursor| !raw::is_null(cursor)) else { return Ok(None) };
         // An empty cursor is a cursor.
-        let text = raw::as_text(cursor).ok_or(ProtocolFault::List)?;
+        let text = raw::as_text(cursor).ok_or(ProtocolFault::List(self.kind))?;
         if !self.cursors.insert(text) {
-            return Err(ProtocolFault::RepeatedCursor);
+            return Err(ProtocolFault::RepeatedCursor(self.kind));
         }
         if self.pages == MAX_PAGES {
-            return Err(ProtocolFault::TooManyPages);
+            return Err(ProtocolFault::TooManyPages(self.kind));
         }
         let mut params = RawObject::new();
         params.set("cursor", cursor.to_owned());
@@ -103,25 +119,39 @@ impl Listing {
     }
 
     /// The list, after its last page.
-    pub(super) fn finish(self) -> Listed {
-        Listed {
-            tools: self.tools,
-            ttl_ms: self.ttl_ms,
-            scope: self.scopes.verdict(),
-            pages: self.pages,
-            server_info: self.server_info,
-        }
+    pub(super) fn finish(self) -> Unsifted {
+        Unsifted { items: self.items, ttl_ms: self.ttl_ms, scope: self.scopes.verdict(), pages: self.pages }
     }
 }
 
-/// The name of a tool; none if it is no object with exactly one `name` that is a string.
-pub(super) fn name_of(tool: &RawValue) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Named {
-        name: String,
+/// What an item is asked for by; none if it is no object with exactly one such member that is a string.
+pub(super) fn key_of(kind: ListKind, item: &RawValue) -> Option<String> {
+    let text = raw::is_object(item).then(|| item.get())?;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    reader.deserialize_map(OnlyText(kind.key())).ok()?
+}
+
+/// Reads the one member of that name. The names of the others may be anything that JSON can write: a lone surrogate too.
+struct OnlyText<'k>(&'k str);
+
+impl<'de> Visitor<'de> for OnlyText<'_> {
+    type Value = Option<String>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "an object with a {}", self.0)
     }
-    let named: Named = raw::is_object(tool).then(|| serde_json::from_str(tool.get()).ok())??;
-    Some(named.name)
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Option<String>, A::Error> {
+        let mut found = None;
+        let mut count = 0;
+        while let Some((key, value)) = map.next_entry::<&RawValue, &RawValue>()? {
+            if raw::as_text(key).as_deref() == Some(self.0) {
+                count += 1;
+                found = raw::as_text(value);
+            }
+        }
+        Ok(found.filter(|_| count == 1))
+    }
 }
 
 /// Whole milliseconds; negative ones count as none, and what is no number as absent.
@@ -165,8 +195,14 @@ impl Scopes {
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Page<'a> {
-    #[serde(borrow)]
-    tools: BoundedTools<'a>,
+    #[serde(borrow, default)]
+    tools: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    prompts: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    resources: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    resource_templates: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     next_cursor: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
@@ -175,38 +211,48 @@ struct Page<'a> {
     cache_scope: Option<&'a RawValue>,
     #[serde(borrow, default, deserialize_with = "present")]
     result_type: Option<&'a RawValue>,
-    #[serde(rename = "_meta", borrow, default, deserialize_with = "present")]
-    meta: Option<&'a RawValue>,
 }
 
-/// At most one tool more than the cap is held.
-struct BoundedTools<'a>(Vec<&'a RawValue>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for BoundedTools<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(ToolsVisitor)
+impl<'a> Page<'a> {
+    fn items(&self, kind: ListKind) -> Option<BoundedItems<'a>> {
+        let items = match kind {
+            ListKind::Tools => self.tools,
+            ListKind::Prompts => self.prompts,
+            ListKind::Resources => self.resources,
+            ListKind::Templates => self.resource_templates,
+        };
+        serde_json::from_str(items?.get()).ok()
     }
 }
 
-struct ToolsVisitor;
+/// At most one item more than the cap is held.
+struct BoundedItems<'a>(Vec<&'a RawValue>);
 
-impl<'de> Visitor<'de> for ToolsVisitor {
-    type Value = BoundedTools<'de>;
+impl<'de: 'a, 'a> Deserialize<'de> for BoundedItems<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(ItemsVisitor)
+    }
+}
+
+struct ItemsVisitor;
+
+impl<'de> Visitor<'de> for ItemsVisitor {
+    type Value = BoundedItems<'de>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an array of tools")
+        formatter.write_str("an array of items")
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut tools: A) -> Result<Self::Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Self::Value, A::Error> {
         let mut held = Vec::new();
-        while held.len() <= MAX_TOOLS {
-            match tools.next_element()? {
-                Some(tool) => held.push(tool),
-                None => return Ok(BoundedTools(held)),
+        while held.len() <= MAX_ITEMS {
+            match items.next_element()? {
+                Some(item) => held.push(item),
+                None => return Ok(BoundedItems(held)),
             }
         }
-        while tools.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(BoundedTools(held))
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(BoundedItems(held))
     }
 }
 
@@ -219,8 +265,8 @@ mod tests {
         Ok(next.map(|params| params.to_raw().get().to_owned()))
     }
 
-    fn list(pages: &[&str]) -> Listed {
-        let mut listing = Listing::default();
+    fn list(pages: &[&str]) -> Unsifted {
+        let mut listing = Listing::new(ListKind::Tools);
         for page in pages {
             add(&mut listing, page).unwrap();
         }
@@ -234,20 +280,23 @@ mod tests {
             &format!(r#"{{"tools":[{odd}],"nextCursor":""}}"#),
             r#"{"tools":[{"name":"a"}],"nextCursor":null}"#,
         ]);
-        let tools: Vec<_> = listed.tools.iter().map(|(name, tool)| (name.as_str(), tool.get())).collect();
+        let tools: Vec<_> = listed.items.iter().map(|(name, tool)| (name.as_str(), tool.get())).collect();
         assert_eq!(tools, [("ba", odd), ("a", r#"{"name":"a"}"#)]);
         assert_eq!(listed.pages, 2);
     }
 
     #[test]
     fn an_empty_cursor_is_a_cursor_and_goes_back_as_it_came() {
-        let mut listing = Listing::default();
+        let mut listing = Listing::new(ListKind::Tools);
         assert_eq!(add(&mut listing, r#"{"tools":[],"nextCursor":""}"#), Ok(Some(r#"{"cursor":""}"#.into())));
         assert_eq!(
             add(&mut listing, r#"{"tools":[],"nextCursor":"\u0061"}"#),
             Ok(Some(r#"{"cursor":"\u0061"}"#.into()))
         );
-        assert_eq!(add(&mut listing, r#"{"tools":[],"nextCursor":"a"}"#), Err(ProtocolFault::RepeatedCursor));
+        assert_eq!(
+            add(&mut listing, r#"{"tools":[],"nextCursor":"a"}"#),
+            Err(ProtocolFault::RepeatedCursor(ListKind::Tools))
+        );
     }
 
     #[test]
@@ -280,33 +329,64 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_is_refused() {
-        for (page, fault) in [
-            ("[]", ProtocolFault::List),
-            ("{}", ProtocolFault::List),
-            (r#"{"tools":{}}"#, ProtocolFault::List),
-            (r#"{"tools":[],"nextCursor":7}"#, ProtocolFault::List),
-            (r#"{"tools":[["name"]]}"#, ProtocolFault::ToolWithoutName),
-            (r#"{"tools":[{"title":"x"}]}"#, ProtocolFault::ToolWithoutName),
-            (r#"{"tools":[{"name":7}]}"#, ProtocolFault::ToolWithoutName),
-            (r#"{"tools":[],"resultType":"input_required"}"#, ProtocolFault::ListResultType),
+    fn each_kind_of_list_has_its_own_member_and_key() {
+        for (kind, page, key) in [
+            (ListKind::Prompts, r#"{"prompts":[{"name":"p"}],"tools":[]}"#, "p"),
+            (ListKind::Resources, r#"{"resources":[{"uri":"x:1","name":"n"}]}"#, "x:1"),
+            (ListKind::Templates, r#"{"resourceTemplates":[{"uriTemplate":"x:{1}","name":"n"}]}"#, "x:{1}"),
         ] {
-            assert_eq!(add(&mut Listing::default(), page), Err(fault), "{page}");
+            let mut listing = Listing::new(kind);
+            add(&mut listing, page).unwrap();
+            assert_eq!(listing.finish().items[0].0, key);
+            assert_eq!(add(&mut Listing::new(ListKind::Tools), page).is_ok(), kind == ListKind::Prompts);
         }
     }
 
     #[test]
+    fn what_is_no_list_is_refused() {
+        for (page, fault) in [
+            ("[]", ProtocolFault::List(ListKind::Tools)),
+            ("{}", ProtocolFault::List(ListKind::Tools)),
+            (r#"{"tools":{}}"#, ProtocolFault::List(ListKind::Tools)),
+            (r#"{"tools":[],"nextCursor":7}"#, ProtocolFault::List(ListKind::Tools)),
+            (r#"{"tools":[["name"]]}"#, ProtocolFault::NamelessItem(ListKind::Tools)),
+            (r#"{"tools":[{"title":"x"}]}"#, ProtocolFault::NamelessItem(ListKind::Tools)),
+            (r#"{"tools":[{"name":7}]}"#, ProtocolFault::NamelessItem(ListKind::Tools)),
+            (r#"{"tools":[],"resultType":"input_required"}"#, ProtocolFault::ListResultType(ListKind::Tools)),
+        ] {
+            assert_eq!(add(&mut Listing::new(ListKind::Tools), page), Err(fault), "{page}");
+        }
+    }
+
+    #[test]
+    fn an_item_that_nests_deeper_than_readers_go_is_left_out_and_costs_no_other() {
+        let nested = |name: &str, depth: usize| {
+            let (open, close) = ("{\"not\":".repeat(depth - 2), "}".repeat(depth - 2));
+            format!(r#"{{"name":"{name}","inputSchema":{open}{{}}{close}}}"#)
+        };
+        let items =
+            [nested("a", MAX_ITEM_DEPTH), nested("b", MAX_ITEM_DEPTH + 1), nested("c", 100_000), nested("d", 2)];
+        let listed = list(&[&format!(r#"{{"tools":[{}]}}"#, items.join(","))]);
+        assert_eq!(listed.items.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a", "d"]);
+        // The whole answer is still no deeper than the least that readers take.
+        const { assert!(MAX_ITEM_DEPTH + 4 < 128) };
+    }
+
+    #[test]
     fn a_list_ends_at_its_caps() {
-        let mut listing = Listing::default();
+        let mut listing = Listing::new(ListKind::Tools);
         for page in 1..MAX_PAGES {
             add(&mut listing, &format!(r#"{{"tools":[],"nextCursor":"{page}"}}"#)).unwrap();
         }
-        assert_eq!(add(&mut listing, r#"{"tools":[],"nextCursor":"last"}"#), Err(ProtocolFault::TooManyPages));
+        assert_eq!(
+            add(&mut listing, r#"{"tools":[],"nextCursor":"last"}"#),
+            Err(ProtocolFault::TooManyPages(ListKind::Tools))
+        );
 
-        let many = format!(r#"{{"tools":[{}1]}}"#, r#"{"name":"x"},"#.repeat(MAX_TOOLS));
-        assert_eq!(add(&mut Listing::default(), &many), Err(ProtocolFault::TooManyTools));
+        let many = format!(r#"{{"tools":[{}1]}}"#, r#"{"name":"x"},"#.repeat(MAX_ITEMS));
+        assert_eq!(add(&mut Listing::new(ListKind::Tools), &many), Err(ProtocolFault::TooManyItems(ListKind::Tools)));
 
         let large = format!(r#"{{"tools":[],"x":"{}"}}"#, "x".repeat(MAX_LIST_BYTES));
-        assert_eq!(add(&mut Listing::default(), &large), Err(ProtocolFault::ListTooLarge));
+        assert_eq!(add(&mut Listing::new(ListKind::Tools), &large), Err(ProtocolFault::ListTooLarge(ListKind::Tools)));
     }
 }

@@ -8,6 +8,7 @@ use crate::mcp::protocol::{
     CLIENT_NAME, CLIENT_VERSION, META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_PREFIX, META_PROTOCOL_VERSION,
     META_SERVER_INFO, VERSION_2026_07_28,
 };
+use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
 
 /// The member of parameters and results that holds metadata.
@@ -50,6 +51,27 @@ pub(super) fn legacy(mut params: RawObject) -> Box<RawValue> {
         params.set(META, meta.to_raw());
     }
     params.to_raw()
+}
+
+/// The parameters of `subscriptions/listen`: what the stream is to carry.
+pub(super) fn listen_params(changes: &[ListKind], resources: &[String]) -> RawObject {
+    let mut filter = RawObject::new();
+    for (kind, member) in [
+        (ListKind::Tools, "toolsListChanged"),
+        (ListKind::Prompts, "promptsListChanged"),
+        (ListKind::Resources, "resourcesListChanged"),
+    ] {
+        if changes.contains(&kind) {
+            filter.set(member, raw::trusted("true".to_owned()));
+        }
+    }
+    if !resources.is_empty() {
+        let uris: Vec<String> = resources.iter().map(|uri| raw::string(uri).get().to_owned()).collect();
+        filter.set("resourceSubscriptions", raw::trusted(format!("[{}]", uris.join(","))));
+    }
+    let mut params = RawObject::new();
+    params.set("notifications", filter.to_raw());
+    params
 }
 
 /// Who we are: `{"name","version"}`.

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::mcp::limits::{MAX_MIRRORED_ARGUMENTS, MAX_MIRRORING_TOOLS, MAX_SCHEMA_DEPTH};
-use crate::mcp::protocol::{PARAMETER_ANNOTATION, PARAMETER_HEADER_PREFIX, encode_header_value};
+use crate::mcp::protocol::{PARAMETER_ANNOTATION, PARAMETER_HEADER_PREFIX, decode_header_value, encode_header_value};
 use crate::model::raw::{self, RawObject};
 
 /// One argument and its header.
@@ -105,6 +105,21 @@ pub(crate) fn add_headers(mirrors: &[Mirror], arguments: Option<&RawValue>, head
             headers.insert(mirror.header.clone(), encode_header_value(&text));
         }
     }
+}
+
+/// Whether a header does not say what its argument says: it is missing, broken, different, or there without one.
+pub(crate) fn mismatched(mirrors: &[Mirror], arguments: Option<&RawValue>, headers: &HeaderMap) -> bool {
+    mirrors.iter().any(|mirror| {
+        let value = arguments.and_then(|arguments| value_at(arguments, &mirror.path));
+        let is_text = value.as_deref().is_some_and(|value| value.get().starts_with('"'));
+        match (value.as_deref().and_then(header_text), headers.get(&mirror.header)) {
+            (None, None) => false,
+            (Some(text), Some(said)) => {
+                decode_header_value(said).is_none_or(|said| said != text && (is_text || decimal(&said) != text))
+            }
+            _ => true,
+        }
+    })
 }
 
 fn value_at(arguments: &RawValue, path: &[String]) -> Option<Box<RawValue>> {

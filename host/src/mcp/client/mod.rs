@@ -1,23 +1,32 @@
-//! The client side: opening a session with a server of either era, listing its tools, passing requests on.
+//! The client side: opening a session with a server of either era over any transport, listing what it offers, passing
+//! requests on.
 //!
-//! One request is one POST. Nothing here retries, caches or waits on its own account, with one exception each: a
-//! header mismatch is repaired once, as the specification asks, and tidying runs in the background under a bound.
+//! One request is one POST, or one message on a pipe. Nothing here retries, caches or waits on its own account, with one
+//! exception each: a header mismatch is repaired once, as the specification asks, and tidying runs in the background under
+//! a bound.
 
 mod discovery;
 mod exchange;
+mod facts;
 mod handshake;
+mod link;
 mod listing;
 mod meta;
 mod mirror;
+mod pipe;
 mod session;
+mod stream;
+mod tidying;
 mod transport;
 mod upstream;
 
 #[cfg(test)]
 mod tests;
 
-pub(crate) use mirror::{add_headers, mirrors_of};
+pub(crate) use mirror::{add_headers, mirrors_of, mismatched};
 
-pub use listing::{ListScope, ToolList};
+pub use facts::ServerFacts;
+pub use handshake::Declared;
+pub use listing::{ListScope, Listed};
 pub use session::Session;
 pub use upstream::Upstream;

@@ -4,34 +4,40 @@
 //! requests made again are calls that a modern server refused because its header annotations had changed.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
 
-use super::discovery::{modern_headers, speaks_other_versions};
-use super::exchange::{Reply, ask};
+use super::discovery::{discover, modern_headers, offers_our_version, speaks_other_versions};
+use super::exchange::Reply;
+use super::facts::ServerFacts;
 use super::handshake::{LegacySession, rpc_error};
-use super::listing::{Listing, ToolList, name_of};
+use super::link::Link;
+use super::listing::{Listed, Listing, key_of};
 use super::meta;
 use super::mirror::{self, Mirrors};
-use super::transport::Transport;
-use crate::mcp::envelope::{Outcome, RequestId, RpcError, request_bytes};
-use crate::mcp::error::WireError;
+use super::stream::{Purpose, Way};
+use crate::edge::http::HttpError;
+use crate::mcp::envelope::{Outcome, RequestId, RpcError, notification_bytes, request_bytes};
+use crate::mcp::error::{ProtocolFault, WireError};
+use crate::mcp::interim::{Interim, Nobody};
+use crate::mcp::limits::TIDYING_DEADLINE;
 use crate::mcp::protocol::{
     Era, HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, NAME_HEADER, SESSION_NOT_FOUND,
-    TOOLS_CALL, TOOLS_LIST, VERSION_2026_07_28, encode_header_value, is_modern_error, name_member,
+    SUBSCRIPTIONS_LISTEN, TOOLS_CALL, VERSION_2026_07_28, encode_header_value, is_modern_error, name_member,
 };
+use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
 
 /// A session with one server. Dropping it closes a legacy session in the background; [`Self::close`] waits for that.
 #[derive(Debug)]
 pub struct Session {
-    transport: Arc<Transport>,
+    link: Link,
     ids: RequestIds,
     kind: Kind,
-    server_info: OnceLock<Box<RawValue>>,
+    facts: OnceLock<ServerFacts>,
     mirrors: Mirrors,
 }
 
@@ -55,27 +61,17 @@ impl RequestIds {
 }
 
 impl Session {
-    pub(super) fn modern(
-        transport: Arc<Transport>,
-        ids: RequestIds,
-        proven: bool,
-        server_info: Option<Box<RawValue>>,
-    ) -> Self {
-        Self::new(transport, ids, Kind::Modern { proven: AtomicBool::new(proven) }, server_info)
+    pub(super) fn modern(link: Link, ids: RequestIds, proven: bool, facts: Option<ServerFacts>) -> Self {
+        Self::new(link, ids, Kind::Modern { proven: AtomicBool::new(proven) }, facts)
     }
 
-    pub(super) fn legacy(
-        transport: Arc<Transport>,
-        ids: RequestIds,
-        session: LegacySession,
-        server_info: Option<Box<RawValue>>,
-    ) -> Self {
-        Self::new(transport, ids, Kind::Legacy(session), server_info)
+    pub(super) fn legacy(link: Link, ids: RequestIds, session: LegacySession, facts: ServerFacts) -> Self {
+        Self::new(link, ids, Kind::Legacy(session), Some(facts))
     }
 
-    fn new(transport: Arc<Transport>, ids: RequestIds, kind: Kind, server_info: Option<Box<RawValue>>) -> Self {
-        let server_info = server_info.map_or_else(OnceLock::new, OnceLock::from);
-        Self { transport, ids, kind, server_info, mirrors: Mirrors::default() }
+    fn new(link: Link, ids: RequestIds, kind: Kind, facts: Option<ServerFacts>) -> Self {
+        let facts = facts.map_or_else(OnceLock::new, OnceLock::from);
+        Self { link, ids, kind, facts, mirrors: Mirrors::default() }
     }
 
     /// Which era the session is of.
@@ -94,61 +90,91 @@ impl Session {
         }
     }
 
-    /// Who the server says it is, once it said so. A remembered modern server says it with its first list.
-    pub fn server_info(&self) -> Option<&RawValue> {
-        self.server_info.get().map(|info| &**info)
+    /// What the server said of itself, once it said so. A remembered modern server has not been asked.
+    pub fn facts(&self) -> Option<&ServerFacts> {
+        self.facts.get()
     }
 
-    /// Lists all tools, page by page. In the modern era, tools that misuse `x-mcp-header` are left out and logged, as
-    /// the specification demands.
+    /// Asks a modern server what it says of itself, unless that is known. A server that refuses to say may still serve
+    /// everything else: that it is not modern, only other requests show.
+    ///
+    /// # Errors
+    /// [`WireError`]; never [`WireError::WrongEra`].
+    pub async fn learn(&self) -> Result<(), WireError> {
+        let Kind::Modern { proven } = &self.kind else { return Ok(()) };
+        if self.facts.get().is_some() {
+            return Ok(());
+        }
+        let facts = discover(&self.link, &self.ids).await?;
+        proven.store(true, Ordering::Relaxed);
+        // Who was first is as good as who is next.
+        drop(self.facts.set(facts.unwrap_or_default()));
+        Ok(())
+    }
+
+    /// Whether everything that the server sends comes on one stream: then what tells requests apart must be unique on it.
+    pub fn is_shared_stream(&self) -> bool {
+        self.link.is_shared_stream()
+    }
+
+    /// Returns when the session can not be used any more because its process or its stream has ended. One over Streamable HTTP
+    /// never ends like that.
+    pub async fn ended(&self) {
+        self.link.ended().await;
+    }
+
+    /// Whether it has.
+    pub fn has_ended(&self) -> bool {
+        self.link.has_ended()
+    }
+
+    /// Lists everything of a kind, page by page. In the modern era, tools that misuse `x-mcp-header` are left out and
+    /// logged, as the specification demands.
     ///
     /// # Errors
     /// [`WireError`]; a JSON-RPC error is [`WireError::Rpc`].
-    pub async fn list_tools(&self) -> Result<ToolList, WireError> {
-        let mut listing = Listing::default();
+    pub async fn list(&self, kind: ListKind) -> Result<Listed, WireError> {
+        let mut listing = Listing::new(kind);
         let mut next = Some(RawObject::new());
         while let Some(params) = next {
-            match self.ask(TOOLS_LIST, &self.prepare(params)).await? {
+            match self.ask(kind.method(), &self.prepare(params), &Nobody, Purpose::Answer).await? {
                 Outcome::Result(page) => next = listing.add(&page)?,
                 Outcome::Error(error) => return Err(rpc_error(&error)),
             }
         }
         let listed = listing.finish();
-        if let Some(info) = listed.server_info {
-            // Who was first is as good as who is next.
-            drop(self.server_info.set(info));
-        }
-        let tools = match self.kind {
-            Kind::Modern { .. } => {
+        let items = match (&self.kind, kind) {
+            (Kind::Modern { .. }, ListKind::Tools) => {
                 let mut found = HashMap::new();
-                let tools = mirror::sift(listed.tools, &mut found);
+                let tools = mirror::sift(listed.items, &mut found);
                 self.mirrors.replace(found);
                 tools
             }
-            Kind::Legacy(_) => listed.tools.into_iter().map(|(_, tool)| tool).collect(),
+            _ => listed.items.into_iter().map(|(_, item)| item).collect(),
         };
-        Ok(ToolList { tools, ttl_ms: listed.ttl_ms, scope: listed.scope, pages: listed.pages })
+        Ok(Listed { items, ttl_ms: listed.ttl_ms, scope: listed.scope, pages: listed.pages })
     }
 
     /// Tells the session about tools that were listed before, by another session or another process, so that calls
     /// mirror their arguments into headers without a list of their own. What can not be read is skipped.
     pub fn remember_tools<'a>(&self, tools: impl IntoIterator<Item = &'a RawValue>) {
         if self.era() == Era::Modern {
-            let tools = tools.into_iter().filter_map(|tool| Some((name_of(tool)?, tool.to_owned()))).collect();
+            let tools =
+                tools.into_iter().filter_map(|tool| Some((key_of(ListKind::Tools, tool)?, tool.to_owned()))).collect();
             let mut found = HashMap::new();
             mirror::sift(tools, &mut found);
             self.mirrors.replace(found);
         }
     }
 
-    /// Makes one request and returns its result or its JSON-RPC error as they came. `_meta` and headers are completed
-    /// for the era; everything else in `params` goes out as it is.
+    /// Makes one request and returns its result or its JSON-RPC error as they came; what the server says and asks on the way
+    /// goes to `interim`. `_meta` and headers are completed for the era; everything else in `params` goes out as it is.
     ///
     /// # Errors
     /// [`WireError`] if there is neither; never [`WireError::Rpc`].
-    pub async fn request(&self, method: &str, params: RawObject) -> Result<Outcome, WireError> {
+    pub async fn request(&self, method: &str, params: RawObject, interim: &dyn Interim) -> Result<Outcome, WireError> {
         let params = self.prepare(params);
-        let outcome = self.ask(method, &params).await?;
+        let outcome = self.ask(method, &params, interim, Purpose::Answer).await?;
         if method != TOOLS_CALL || self.era() == Era::Legacy || code_of(&outcome) != Some(HEADER_MISMATCH) {
             return Ok(outcome);
         }
@@ -156,16 +182,63 @@ impl Session {
         // before it was carried out, so made again, if there is anything to make differently.
         let tool = member_text(&params, "name").unwrap_or_default();
         let before = self.mirrors.of(&tool);
-        if self.list_tools().await.is_err() || self.mirrors.of(&tool) == before {
+        if self.list(ListKind::Tools).await.is_err() || self.mirrors.of(&tool) == before {
             return Ok(outcome);
         }
-        self.ask(method, &params).await
+        self.ask(method, &params, interim, Purpose::Answer).await
     }
 
-    /// Ends the session: a legacy one with an id is deleted, best effort and bounded; a modern one needs nothing.
+    /// Passes on what the server sends that belongs to no request, until it ends the stream: changes of its lists, and
+    /// updates of `resources`. A legacy server sends what it likes on its session's own stream; a modern one is asked for
+    /// what `changes` and `resources` name.
+    ///
+    /// # Errors
+    /// [`WireError`], if the server has no such stream, or the stream breaks.
+    pub async fn listen(
+        &self,
+        changes: &[ListKind],
+        resources: &[String],
+        interim: &dyn Interim,
+    ) -> Result<(), WireError> {
+        match &self.kind {
+            Kind::Legacy(session) => {
+                let listened = self.link.listen(session.headers(), interim).await;
+                if matches!(listened, Err(WireError::SessionLost)) {
+                    session.lost();
+                }
+                listened
+            }
+            Kind::Modern { .. } => {
+                let params = self.prepare(meta::listen_params(changes, resources));
+                match self.ask(SUBSCRIPTIONS_LISTEN, &params, interim, Purpose::Listening).await? {
+                    Outcome::Result(_) => Ok(()),
+                    Outcome::Error(error) => Err(rpc_error(&error)),
+                }
+            }
+        }
+    }
+
+    /// Sends a notification to a legacy server, as it is; a modern one takes none.
+    ///
+    /// # Errors
+    /// [`WireError`], if it can not be delivered.
+    pub async fn tell(&self, method: &str, params: Option<&RawValue>) -> Result<(), WireError> {
+        match &self.kind {
+            Kind::Legacy(session) => self.link.tell(session.headers(), notification_bytes(method, params)).await,
+            Kind::Modern { .. } => Ok(()),
+        }
+    }
+
+    /// Ends the session, best effort and bounded: a legacy one with an id is deleted, a pipe is closed with everything behind
+    /// it; a modern one over HTTP needs nothing.
     pub async fn close(&self) {
-        if let Kind::Legacy(session) = &self.kind {
-            session.close().await;
+        match &self.kind {
+            Kind::Legacy(session) => session.close().await,
+            Kind::Modern { .. } if self.link.is_shared_stream() => {
+                let none = HeaderMap::new();
+                drop(tokio::time::timeout(TIDYING_DEADLINE, self.link.end(&none)).await);
+            }
+            Kind::Modern { .. } => {}
         }
     }
 
@@ -176,23 +249,46 @@ impl Session {
         }
     }
 
-    async fn ask(&self, method: &str, params: &RawValue) -> Result<Outcome, WireError> {
-        let id = self.ids.next();
-        let body = request_bytes(&id, method, Some(params));
+    async fn ask(
+        &self,
+        method: &str,
+        params: &RawValue,
+        interim: &dyn Interim,
+        purpose: Purpose,
+    ) -> Result<Outcome, WireError> {
         match &self.kind {
             Kind::Modern { proven } => {
                 let headers = self.headers(method, params);
-                let reply = ask(&self.transport, &headers, None, &id, body).await;
+                let way = Way { interim, back: None, purpose };
+                let mut reply = self.ask_once(&headers, way, method, params).await;
+                if matches!(&reply, Ok(Reply { outcome: Outcome::Error(error), .. }) if offers_our_version(error)) {
+                    reply = self.ask_once(&headers, way, method, params).await;
+                }
                 judge_modern(proven, method, reply)
             }
             Kind::Legacy(session) => {
+                let id = self.ids.next();
+                let body = request_bytes(&id, method, Some(params));
                 let guard = session.cancel_on_drop(&id);
                 let headers = session.headers();
-                let reply = ask(&self.transport, headers, Some(headers), &id, body).await;
-                guard.disarm();
+                let reply = self.link.ask(headers, Way { interim, back: Some(headers), purpose }, &id, body).await;
+                if !reply.as_ref().is_err_and(may_work_on) {
+                    guard.disarm();
+                }
                 judge_legacy(session, reply)
             }
         }
+    }
+
+    async fn ask_once(
+        &self,
+        headers: &HeaderMap,
+        way: Way<'_>,
+        method: &str,
+        params: &RawValue,
+    ) -> Result<Reply, WireError> {
+        let id = self.ids.next();
+        self.link.ask(headers, way, &id, request_bytes(&id, method, Some(params))).await
     }
 
     fn headers(&self, method: &str, params: &RawValue) -> HeaderMap {
@@ -230,6 +326,10 @@ fn judge_modern(proven: &AtomicBool, method: &str, reply: Result<Reply, WireErro
             Ok(reply.outcome)
         }
         Err(WireError::Status { status, .. }) if may_be_legacy && speaks_of_the_request(status) => {
+            Err(WireError::WrongEra)
+        }
+        // Some legacy processes end when they are asked anything before `initialize`. Only what may be asked twice counts.
+        Err(WireError::Protocol(ProtocolFault::PipeEnded)) if may_be_legacy && name_member(method).is_none() => {
             Err(WireError::WrongEra)
         }
         Err(error) => Err(error),
@@ -271,7 +371,23 @@ fn judge_legacy(session: &LegacySession, reply: Result<Reply, WireError>) -> Res
             session.lost();
             Err(WireError::SessionLost)
         }
+        Err(WireError::Protocol(ProtocolFault::AnswerLost)) => {
+            session.lost();
+            Err(ProtocolFault::AnswerLost.into())
+        }
         Err(error) => Err(error),
+    }
+}
+
+/// Whether a legacy server may still work on a request whose answer is given up: a stream that is closed cancels nothing
+/// there (2025-11-25, Streamable HTTP, "Sending Messages").
+fn may_work_on(error: &WireError) -> bool {
+    match error {
+        WireError::Http(error) => matches!(error, HttpError::Broken | HttpError::Timeout | HttpError::Oversize { .. }),
+        WireError::Protocol(fault) => {
+            !matches!(fault, ProtocolFault::AnswerLost | ProtocolFault::NoAnswer | ProtocolFault::PipeEnded)
+        }
+        WireError::Status { .. } | WireError::SessionLost | WireError::WrongEra | WireError::Rpc(_) => false,
     }
 }
 

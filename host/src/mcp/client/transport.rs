@@ -1,22 +1,22 @@
-//! One server's endpoint: POST and DELETE with the headers that every request has.
+//! One server's endpoint: POST, GET and DELETE with the headers that every request has.
 //!
 //! Nothing of the protocol is understood here. Redirects are followed within the origin only, so that the connector's
 //! headers never reach another one.
 
 use std::fmt;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, header};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use url::Url;
 
+use super::tidying::Tidying;
 use crate::edge::http::{Http, HttpError, Request, Response, send_within_origin};
-use crate::mcp::limits::TIDYING_DEADLINE;
-use crate::mcp::protocol::{ACCEPT_BOTH, JSON_TYPE};
+use crate::mcp::protocol::{ACCEPT_BOTH, EVENT_STREAM_TYPE, JSON_TYPE};
+
+/// Without this header a server may pack its answers as it likes (RFC 9110, 12.5.3).
+const AS_IT_IS: HeaderValue = HeaderValue::from_static("identity");
 
 /// Where a server is, and how it is reached.
 #[derive(Clone)]
@@ -24,38 +24,27 @@ pub(super) struct Transport {
     http: Arc<dyn Http>,
     endpoint: Url,
     headers: HeaderMap,
-    /// Work that no request waits for: whoever closes the upstream does.
-    tidying: TaskTracker,
-    given_up: CancellationToken,
+    tidying: Tidying,
 }
 
 impl Transport {
     pub(super) fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap) -> Self {
-        Self { http, endpoint, headers, tidying: TaskTracker::new(), given_up: CancellationToken::new() }
+        Self { http, endpoint, headers, tidying: Tidying::default() }
     }
 
-    /// Lets work that nobody waits for now run for at most [`TIDYING_DEADLINE`]. Outside of a runtime it is not done.
+    /// Lets work that nobody waits for now run, under a bound.
     pub(super) fn in_background<T>(&self, work: impl Future<Output = T> + Send + 'static) {
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let given_up = self.given_up.clone();
-            let bounded = async move {
-                tokio::select! {
-                    biased;
-                    () = given_up.cancelled() => {}
-                    _ = tokio::time::timeout(TIDYING_DEADLINE, work) => {}
-                }
-            };
-            self.tidying.spawn_on(bounded, &runtime);
-        }
+        self.tidying.in_background(work);
     }
 
     /// Waits for what runs in the background, for so long; the rest is given up, and so is what would come later.
     pub(super) async fn tidied(&self, limit: Duration) {
-        self.tidying.close();
-        // What is late is given up below.
-        let _ = tokio::time::timeout(limit, self.tidying.wait()).await;
-        self.given_up.cancel();
-        self.tidying.wait().await;
+        self.tidying.tidied(limit).await;
+    }
+
+    /// Where the server is.
+    pub(super) fn endpoint(&self) -> &Url {
+        &self.endpoint
     }
 
     /// Posts one message. The protocol's headers win over the connector's.
@@ -63,19 +52,37 @@ impl Transport {
         let mut headers = self.headers.clone();
         replace(&mut headers, more);
         headers.insert(header::ACCEPT, ACCEPT_BOTH);
+        headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
-        self.send(Method::POST, headers, body).await
+        self.send(Method::POST, self.endpoint.clone(), headers, body).await
+    }
+
+    /// Posts one message to where the server's stream said (2024-11-05), which must be of the endpoint's origin.
+    pub(super) async fn post_to(&self, target: &Url, body: Bytes) -> Result<Response, HttpError> {
+        let mut headers = self.headers.clone();
+        headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
+        self.send(Method::POST, target.clone(), headers, body).await
+    }
+
+    /// Asks for a stream of events.
+    pub(super) async fn get(&self, more: &HeaderMap) -> Result<Response, HttpError> {
+        let mut headers = self.headers.clone();
+        replace(&mut headers, more);
+        headers.insert(header::ACCEPT, HeaderValue::from_static(EVENT_STREAM_TYPE));
+        headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
+        self.send(Method::GET, self.endpoint.clone(), headers, Bytes::new()).await
     }
 
     /// Deletes what `more` names.
     pub(super) async fn delete(&self, more: &HeaderMap) -> Result<Response, HttpError> {
         let mut headers = self.headers.clone();
         replace(&mut headers, more);
-        self.send(Method::DELETE, headers, Bytes::new()).await
+        self.send(Method::DELETE, self.endpoint.clone(), headers, Bytes::new()).await
     }
 
-    async fn send(&self, method: Method, headers: HeaderMap, body: Bytes) -> Result<Response, HttpError> {
-        let request = Request { method, url: self.endpoint.clone(), headers, body };
+    async fn send(&self, method: Method, url: Url, headers: HeaderMap, body: Bytes) -> Result<Response, HttpError> {
+        let request = Request { method, url, headers, body };
         send_within_origin(&*self.http, request).await
     }
 }

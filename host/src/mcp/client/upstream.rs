@@ -3,64 +3,228 @@
 //! What was learned about the server's era is the caller's to keep. Deadlines are too: drop the future, and whatever
 //! was opened is closed.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
-use super::discovery::{Found, discover_era};
-use super::handshake::{Initialized, initialize};
+use super::discovery::{Found, discover, discover_era};
+use super::facts::ServerFacts;
+use super::handshake::{Declared, Initialized, initialize};
+use super::link::Link;
+use super::pipe::{Audience, GivesUp, Pipe, PipePlace};
 use super::session::{RequestIds, Session};
 use super::transport::Transport;
 use crate::edge::http::Http;
-use crate::mcp::error::WireError;
+use crate::edge::process::Processes;
+use crate::mcp::error::{ProtocolFault, WireError};
+use crate::mcp::limits::{PIPE_PROBE_TIMEOUT, SSE_PROBE_TIMEOUT};
 use crate::mcp::protocol::{Era, INVALID_PARAMS, METHOD_NOT_FOUND, is_modern_error};
+use crate::model::{ConnectorId, Reach};
 
 /// A server: how it is reached, where it is, and the headers that every request to it carries. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Upstream {
+    road: Road,
+}
+
+#[derive(Clone, Debug)]
+enum Road {
+    /// Every session goes over one and the same transport.
+    Http(Arc<HttpRoad>),
+    /// Every session has a pipe of its own.
+    Pipes(Arc<PipePlace>),
+}
+
+/// The way to a server that speaks HTTP: Streamable HTTP, or the transport that was there before it.
+#[derive(Debug)]
+struct HttpRoad {
     transport: Arc<Transport>,
+    /// The same address, as a stream of 2024-11-05.
+    old: PipePlace,
+    /// Whether the server was last found to speak nothing newer. Nothing but a hint where to begin.
+    is_old: AtomicBool,
 }
 
 impl Upstream {
-    /// A server at `endpoint`. `headers` (credentials, mostly) never leave its origin; the protocol's own headers win
-    /// over them.
+    /// A server that speaks HTTP at `endpoint`. `headers` (credentials, mostly) never leave its origin; the protocol's
+    /// own headers win over them.
     pub fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap) -> Self {
-        Self { transport: Arc::new(Transport::new(http, endpoint, headers)) }
+        let transport = Arc::new(Transport::new(http, endpoint, headers));
+        let old = PipePlace::sse(transport.clone());
+        Self { road: Road::Http(Arc::new(HttpRoad { transport, old, is_old: AtomicBool::new(false) })) }
     }
 
-    /// Waits, for so long, for what runs on behind answered requests: ended sessions, cancelled requests, the rest of
-    /// streams. What is late is given up. For the upstream's owner, after its sessions were closed.
+    /// A server that is reached in any of the ways. `id` names it in logs.
+    pub fn reached(
+        reach: &Reach,
+        headers: HeaderMap,
+        http: Arc<dyn Http>,
+        processes: Arc<dyn Processes>,
+        id: &ConnectorId,
+    ) -> Self {
+        let place = match reach {
+            Reach::Http(url) => return Self::new(http, url.clone(), headers),
+            Reach::Sse { sse } => PipePlace::sse(Arc::new(Transport::new(http, sse.clone(), headers))),
+            Reach::Stdio(command) => PipePlace::stdio(processes, command.clone(), id.clone()),
+        };
+        Self { road: Road::Pipes(Arc::new(place)) }
+    }
+
+    /// Waits, for so long, for what runs on behind answered requests: ended sessions and processes, cancelled requests,
+    /// the rest of streams. What is late is given up, and processes are killed. For the upstream's owner, after its
+    /// sessions were closed.
     pub async fn close(&self, limit: Duration) {
-        self.transport.tidied(limit).await;
+        match &self.road {
+            Road::Http(road) => road.old.tidied(limit).await,
+            Road::Pipes(place) => place.tidied(limit).await,
+        }
     }
 
     /// Opens a session. With a remembered era, nothing else is tried: a modern session needs no request at all, so its
     /// first one may turn out to be [`WireError::WrongEra`]; a legacy one needs the handshake. Without, both are asked.
+    /// `declared` is what a legacy server is told about the client.
     ///
     /// # Errors
     /// [`WireError`]; [`WireError::WrongEra`] only with a remembered era.
-    pub async fn open(&self, remembered: Option<Era>) -> Result<Session, WireError> {
-        let ids = RequestIds::default();
-        let initialized = match remembered {
-            Some(Era::Modern) => return Ok(Session::modern(self.transport.clone(), ids, false, None)),
-            Some(Era::Legacy) => {
-                let initializing = initialize(self.transport.clone(), ids.next());
-                initializing
-                    .await
-                    .map_err(|error| if refused_as_modern(&error) { WireError::WrongEra } else { error })?
+    pub async fn open(&self, remembered: Option<Era>, declared: &Declared) -> Result<Session, WireError> {
+        match &self.road {
+            Road::Http(road) => road.open(remembered, declared).await,
+            Road::Pipes(place) if place.is_legacy_by_definition() => {
+                let link = pipe(place, declared).await?;
+                open_legacy(link, RequestIds::default(), declared).await
             }
-            None => match discover_era(&self.transport, ids.next(), ids.next()).await? {
-                Found::Modern { server_info } => {
-                    return Ok(Session::modern(self.transport.clone(), ids, true, server_info));
-                }
-                Found::Legacy(initialized) => initialized,
+            Road::Pipes(place) => open_process(place, remembered, declared).await,
+        }
+    }
+}
+
+impl HttpRoad {
+    async fn open(&self, remembered: Option<Era>, declared: &Declared) -> Result<Session, WireError> {
+        if remembered != Some(Era::Modern) && self.is_old.load(Ordering::Relaxed) {
+            match self.open_old(declared).await {
+                // It may be a newer one by now.
+                Err(error) if speaks_of_another_transport(&error) => self.is_old.store(false, Ordering::Relaxed),
+                other => return other,
+            }
+        }
+        let (link, ids) = (Link::Http(self.transport.clone()), RequestIds::default());
+        let opened = match remembered {
+            Some(Era::Modern) => return Ok(Session::modern(link, ids, false, None)),
+            Some(Era::Legacy) => open_legacy(link, ids, declared).await,
+            None => match discover_era(&link, &ids, declared).await {
+                Ok(Found::Modern(facts)) => return Ok(Session::modern(link, ids, true, facts)),
+                Ok(Found::Legacy(initialized)) => confirm(link, ids, initialized).await,
+                Err(error) => Err(error),
             },
         };
-        let Initialized { session, server_info } = initialized;
-        session.confirm().await?;
-        Ok(Session::legacy(self.transport.clone(), ids, session, server_info))
+        let error = match opened {
+            Err(error) => error,
+            opened => return opened,
+        };
+        // 2025-11-25, `basic/transports`, Backwards Compatibility: these say that a server may be an older one.
+        if speaks_of_another_transport(&error)
+            && let Ok(session) = self.open_old(declared).await
+        {
+            self.is_old.store(true, Ordering::Relaxed);
+            return Ok(session);
+        }
+        Err(if remembered.is_some() && refused_as_modern(&error) { WireError::WrongEra } else { error })
+    }
+
+    async fn open_old(&self, declared: &Declared) -> Result<Session, WireError> {
+        // A newer server may have a stream here that never says anything.
+        let opening = tokio::time::timeout(SSE_PROBE_TIMEOUT, pipe(&self.old, declared));
+        let link = opening.await.unwrap_or(Err(ProtocolFault::NoPostEndpoint.into()))?;
+        open_legacy(link, RequestIds::default(), declared).await
+    }
+}
+
+/// Opens a session with a process. A server picks its era by the first question, so they are asked one after the other.
+async fn open_process(place: &PipePlace, remembered: Option<Era>, declared: &Declared) -> Result<Session, WireError> {
+    let (link, ids) = (pipe(place, declared).await?, RequestIds::default());
+    match remembered {
+        Some(Era::Modern) => return Ok(Session::modern(link, ids, false, None)),
+        Some(Era::Legacy) => {
+            let opened = open_legacy(link, ids, declared).await;
+            return opened.map_err(|error| if refused_as_modern(&error) { WireError::WrongEra } else { error });
+        }
+        None if place.gives_up_on_discovery() => {
+            let opened = open_legacy(link, ids, declared).await;
+            if opened.is_err() {
+                // It was something else, or it is another server by now.
+                place.note_discovery(GivesUp::No);
+            }
+            return opened;
+        }
+        None => {}
+    }
+    let answered = {
+        let mut discovering = pin!(discover(&link, &ids));
+        match tokio::time::timeout(PIPE_PROBE_TIMEOUT, &mut discovering).await {
+            Ok(found) => Answered::Discovery(found),
+            // Silence means a legacy server, or one that takes long to start: whichever question it answers first.
+            Err(_) => tokio::select! {
+                biased;
+                Ok(facts) = &mut discovering => Answered::DiscoveryLate(facts),
+                initialized = initialize(link.clone(), ids.next(), declared) => Answered::Initialize(initialized),
+            },
+        }
+    };
+    match answered {
+        Answered::Discovery(Ok(facts)) => Ok(Session::modern(link, ids, true, facts)),
+        Answered::Discovery(Err(error @ WireError::Protocol(ProtocolFault::UnsupportedVersion))) => Err(error),
+        // Some legacy servers give up on a question that they do not know. The next time they are not asked it.
+        Answered::Discovery(Err(WireError::Protocol(ProtocolFault::PipeEnded))) => {
+            place.note_discovery(GivesUp::Yes);
+            drop(link);
+            open_legacy(pipe(place, declared).await?, RequestIds::default(), declared).await
+        }
+        // Any other error means a legacy server (2026-07-28, `basic/transports/stdio`, Backward Compatibility).
+        Answered::Discovery(Err(_)) => open_legacy(link, ids, declared).await,
+        // It was told of the other era too, and may have believed that. Another process is not.
+        Answered::DiscoveryLate(facts) => {
+            drop(link);
+            Ok(Session::modern(pipe(place, declared).await?, RequestIds::default(), true, facts))
+        }
+        Answered::Initialize(initialized) => confirm(link, ids, initialized?).await,
+    }
+}
+
+/// Which question a process has answered.
+enum Answered {
+    Discovery(Result<Option<ServerFacts>, WireError>),
+    DiscoveryLate(Option<ServerFacts>),
+    Initialize(Result<Initialized, WireError>),
+}
+
+async fn open_legacy(link: Link, ids: RequestIds, declared: &Declared) -> Result<Session, WireError> {
+    let initialized = initialize(link.clone(), ids.next(), declared).await?;
+    confirm(link, ids, initialized).await
+}
+
+async fn confirm(link: Link, ids: RequestIds, initialized: Initialized) -> Result<Session, WireError> {
+    let Initialized { session, facts } = initialized;
+    session.confirm().await?;
+    Ok(Session::legacy(link, ids, session, facts))
+}
+
+async fn pipe(place: &PipePlace, declared: &Declared) -> Result<Link, WireError> {
+    let audience = if declared.is_nothing() { Audience::Shared } else { Audience::OneClient };
+    Ok(Link::Pipe(Pipe::open(place, audience).await?))
+}
+
+/// Whether a server that speaks another transport at this address refuses like this.
+fn speaks_of_another_transport(error: &WireError) -> bool {
+    match error {
+        WireError::Status { status, .. } => {
+            matches!(*status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
+        }
+        WireError::Protocol(ProtocolFault::ContentType | ProtocolFault::NoPostEndpoint) => true,
+        _ => false,
     }
 }
 

@@ -8,6 +8,7 @@ use http::header::AUTHORIZATION;
 use super::*;
 use crate::demo::mcp_server::{AnswerStyle, ServerEra};
 use crate::edge::http::within;
+use crate::mcp::limits::DISCOVERY_HEAD_START;
 use crate::mcp::protocol::{VERSION_2025_03_26, VERSION_2025_06_18, VERSION_2025_11_25, VERSION_2026_07_28};
 use crate::mcp::{Era, ListScope, ProtocolFault, WireError};
 use crate::model::FailureClass;
@@ -19,7 +20,7 @@ fn slow(era: ServerEra) -> ServerOptions {
 }
 
 async fn failure_of(rig: &Rig, remembered: Option<Era>) -> WireError {
-    rig.upstream.open(remembered).await.map(|session| session.era()).unwrap_err()
+    rig.upstream.open(remembered, &Declared::default()).await.map(|session| session.era()).unwrap_err()
 }
 
 #[tokio::test(start_paused = true)]
@@ -35,21 +36,27 @@ async fn servers_of_both_eras_are_listed_and_called_in_every_form() {
                     let options =
                         ServerOptions { era: server_era, answers, page_size, tools: 5, ..ServerOptions::default() };
                     let rig = rig(ServerOptions { ttl_ms: Some(60_000), ..options });
-                    let session = rig.upstream.open(remembered).await.unwrap();
+                    let session = rig.upstream.open(remembered, &Declared::default()).await.unwrap();
                     assert_eq!((session.era(), session.protocol_version()), (era, version));
-                    let list = session.list_tools().await.unwrap();
-                    assert_eq!((list.tools.len(), list.pages), (5, pages));
+                    session.learn().await.unwrap();
+                    let list = session.list(ListKind::Tools).await.unwrap();
+                    assert_eq!((list.items.len(), list.pages), (5, pages));
                     let hints = (era == Era::Modern).then_some((60_000, ListScope::Public));
                     assert_eq!(list.ttl_ms.zip(list.scope), hints);
-                    assert_eq!(object(session.server_info().unwrap().get()).get_str("name").as_deref(), Some("demo"));
-                    let called = session.request("tools/call", object(r#"{"name":"add","arguments":{"a":1,"b":2}}"#));
+                    assert_eq!(
+                        object(session.facts().unwrap().info.as_ref().unwrap().get()).get_str("name").as_deref(),
+                        Some("demo")
+                    );
+                    let called =
+                        session.request("tools/call", object(r#"{"name":"add","arguments":{"a":1,"b":2}}"#), &Nobody);
                     assert_eq!(result(called.await.unwrap()).get("structuredContent").unwrap().get(), r#"{"sum":3}"#);
-                    let without_arguments = session.request("tools/call", object(r#"{"name":"echo"}"#)).await.unwrap();
+                    let without_arguments =
+                        session.request("tools/call", object(r#"{"name":"echo"}"#), &Nobody).await.unwrap();
                     assert_eq!(result(without_arguments).get("structuredContent").unwrap().get(), "{}");
                     for (method, params, code) in
                         [("tools/call", r#"{"name":"no"}"#, "-32602"), ("prompts/list", "{}", "-32601")]
                     {
-                        assert_eq!(error_code(session.request(method, object(params)).await.unwrap()), code);
+                        assert_eq!(error_code(session.request(method, object(params), &Nobody).await.unwrap()), code);
                     }
                     session.close().await;
                     settle().await;
@@ -71,8 +78,8 @@ async fn no_server_costs_a_round_trip_more_than_its_era_needs() {
         (ServerEra::Dual, Some(Era::Modern), 1),
     ] {
         let rig = rig(slow(server_era));
-        let session = rig.upstream.open(remembered).await.unwrap();
-        session.list_tools().await.unwrap();
+        let session = rig.upstream.open(remembered, &Declared::default()).await.unwrap();
+        session.list(ListKind::Tools).await.unwrap();
         assert_eq!(rig.server.round_trips_until_listed(), Some(round_trips), "{server_era:?} {remembered:?}");
     }
 }
@@ -80,8 +87,9 @@ async fn no_server_costs_a_round_trip_more_than_its_era_needs() {
 #[tokio::test(start_paused = true)]
 async fn the_legacy_session_of_a_server_that_turns_out_modern_is_closed_in_the_background() {
     let rig = rig(slow(ServerEra::Dual));
-    rig.server.set_latency_of("server/discover", Duration::ZERO);
-    let session = rig.upstream.open(None).await.unwrap();
+    // Later than its head start, and sooner than the handshake is answered.
+    rig.server.set_latency_of("server/discover", DISCOVERY_HEAD_START * 4);
+    let session = rig.upstream.open(None, &Declared::default()).await.unwrap();
     assert_eq!((session.era(), rig.server.counts().deletes), (Era::Modern, 0));
     settle().await;
     let counts = rig.server.counts();
@@ -97,8 +105,8 @@ async fn a_server_that_never_answers_what_it_does_not_know_is_opened_all_the_sam
     ] {
         let rig = rig(slow(server_era));
         rig.server.be_silent_on(&[silent]);
-        let session = rig.upstream.open(None).await.unwrap();
-        assert_eq!((session.era(), session.list_tools().await.unwrap().tools.len()), (era, 3));
+        let session = rig.upstream.open(None, &Declared::default()).await.unwrap();
+        assert_eq!((session.era(), session.list(ListKind::Tools).await.unwrap().items.len()), (era, 3));
     }
 }
 
@@ -107,7 +115,7 @@ async fn a_server_of_both_eras_has_as_long_again_to_show_the_modern_one() {
     for (discover_takes, era) in [(900, Era::Modern), (1_100, Era::Legacy)] {
         let rig = rig(slow(ServerEra::Dual));
         rig.server.set_latency_of("server/discover", Duration::from_millis(discover_takes));
-        assert_eq!(rig.upstream.open(None).await.unwrap().era(), era);
+        assert_eq!(rig.upstream.open(None, &Declared::default()).await.unwrap().era(), era);
         settle().await;
         assert_eq!(rig.server.open_sessions(), 0);
     }
@@ -121,7 +129,7 @@ async fn an_unreachable_server_is_reported_as_such_and_may_be_asked_again() {
             network.set(&endpoint(), host);
         }
         let upstream = Upstream::new(network, endpoint(), HeaderMap::new());
-        let error = upstream.open(None).await.map(drop).unwrap_err();
+        let error = upstream.open(None, &Declared::default()).await.map(drop).unwrap_err();
         assert_eq!((error.failure().class, error.was_not_sent()), (class, true));
     }
 }
@@ -130,7 +138,8 @@ async fn an_unreachable_server_is_reported_as_such_and_may_be_asked_again() {
 async fn the_callers_deadline_ends_an_attempt_at_a_server_that_hangs() {
     let rig = rig(ServerOptions::default());
     rig.network.set(&endpoint(), Host::Hang);
-    let error = within(Duration::from_secs(5), rig.upstream.open(None)).await.map(drop).unwrap_err();
+    let error =
+        within(Duration::from_secs(5), rig.upstream.open(None, &Declared::default())).await.map(drop).unwrap_err();
     assert_eq!(error, WireError::Http(HttpError::Timeout));
 }
 
@@ -142,13 +151,16 @@ async fn a_refused_credential_is_an_auth_failure_in_every_era() {
         for remembered in [None, Some(Era::Legacy)] {
             assert_eq!(failure_of(&rig, remembered).await.failure().class, FailureClass::Auth);
         }
-        let session = rig.upstream.open(Some(Era::Modern)).await.unwrap();
-        assert_eq!(session.list_tools().await.unwrap_err().failure().class, FailureClass::Auth);
+        let session = rig.upstream.open(Some(Era::Modern), &Declared::default()).await.unwrap();
+        assert_eq!(session.list(ListKind::Tools).await.unwrap_err().failure().class, FailureClass::Auth);
 
         let mut headers = HeaderMap::new();
         headers.insert(AUTHORIZATION, HeaderValue::from_static("Bearer key"));
         let upstream = Upstream::new(rig.network.clone(), endpoint(), headers);
-        assert_eq!(upstream.open(None).await.unwrap().list_tools().await.unwrap().tools.len(), 3);
+        assert_eq!(
+            upstream.open(None, &Declared::default()).await.unwrap().list(ListKind::Tools).await.unwrap().items.len(),
+            3
+        );
     }
 }
 
@@ -161,7 +173,7 @@ async fn a_throttling_server_is_heard_with_its_wish() {
         assert_eq!((failure.class, failure.retry_after), (FailureClass::Throttled, Some(Duration::from_secs(30))));
     }
     rig.server.recover();
-    assert!(rig.upstream.open(None).await.is_ok());
+    assert!(rig.upstream.open(None, &Declared::default()).await.is_ok());
 }
 
 #[tokio::test(start_paused = true)]
@@ -170,31 +182,31 @@ async fn a_failing_server_is_no_wrong_era() {
     for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE] {
         rig.server.fail_with(status);
         assert_eq!(failure_of(&rig, None).await, WireError::Status { status, retry_after: None });
-        let session = rig.upstream.open(Some(Era::Modern)).await.unwrap();
-        assert_eq!(session.list_tools().await.unwrap_err(), WireError::Status { status, retry_after: None });
+        let session = rig.upstream.open(Some(Era::Modern), &Declared::default()).await.unwrap();
+        assert_eq!(session.list(ListKind::Tools).await.unwrap_err(), WireError::Status { status, retry_after: None });
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_remembered_era_that_does_not_hold_any_more_is_said_so_and_asking_again_helps() {
     let legacy = rig(slow(ServerEra::Legacy));
-    let session = legacy.upstream.open(Some(Era::Modern)).await.unwrap();
+    let session = legacy.upstream.open(Some(Era::Modern), &Declared::default()).await.unwrap();
     assert_eq!(legacy.server.counts().requests, 0);
-    assert_eq!(session.list_tools().await.unwrap_err(), WireError::WrongEra);
-    let call = session.request("tools/call", object(r#"{"name":"echo"}"#));
+    assert_eq!(session.list(ListKind::Tools).await.unwrap_err(), WireError::WrongEra);
+    let call = session.request("tools/call", object(r#"{"name":"echo"}"#), &Nobody);
     assert_eq!(call.await.unwrap_err(), WireError::WrongEra);
-    assert_eq!(legacy.upstream.open(None).await.unwrap().era(), Era::Legacy);
+    assert_eq!(legacy.upstream.open(None, &Declared::default()).await.unwrap().era(), Era::Legacy);
 
     let modern = rig(slow(ServerEra::Modern));
     assert_eq!(failure_of(&modern, Some(Era::Legacy)).await, WireError::WrongEra);
-    assert_eq!(modern.upstream.open(None).await.unwrap().era(), Era::Modern);
+    assert_eq!(modern.upstream.open(None, &Declared::default()).await.unwrap().era(), Era::Modern);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_remembered_modern_server_without_the_tool_is_not_taken_for_a_legacy_one() {
     let rig = rig(slow(ServerEra::Modern));
-    let session = rig.upstream.open(Some(Era::Modern)).await.unwrap();
-    let outcome = session.request("tools/call", object(r#"{"name":"gone"}"#)).await.unwrap();
+    let session = rig.upstream.open(Some(Era::Modern), &Declared::default()).await.unwrap();
+    let outcome = session.request("tools/call", object(r#"{"name":"gone"}"#), &Nobody).await.unwrap();
     assert_eq!(error_code(outcome), "-32602");
 }
 
@@ -202,8 +214,11 @@ async fn a_remembered_modern_server_without_the_tool_is_not_taken_for_a_legacy_o
 async fn the_legacy_version_is_negotiated_down_to_the_oldest_that_is_spoken() {
     for version in [VERSION_2025_11_25, VERSION_2025_06_18, VERSION_2025_03_26] {
         let options = ServerOptions { legacy_version: version, ..slow(ServerEra::Legacy) };
-        let session = rig(options).upstream.open(None).await.unwrap();
-        assert_eq!((session.protocol_version(), session.list_tools().await.unwrap().tools.len()), (version, 3));
+        let session = rig(options).upstream.open(None, &Declared::default()).await.unwrap();
+        assert_eq!(
+            (session.protocol_version(), session.list(ListKind::Tools).await.unwrap().items.len()),
+            (version, 3)
+        );
     }
     let rig = rig(ServerOptions { legacy_version: "2024-11-05", ..slow(ServerEra::Legacy) });
     assert_eq!(failure_of(&rig, None).await, ProtocolFault::UnsupportedVersion.into());
@@ -226,5 +241,5 @@ async fn a_modern_server_of_another_version_is_used_through_its_legacy_side() {
         }
         Ok(json(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-11-25"}}}}"#)))
     });
-    assert_eq!(network.upstream().open(None).await.unwrap().era(), Era::Legacy);
+    assert_eq!(network.upstream().open(None, &Declared::default()).await.unwrap().era(), Era::Legacy);
 }

@@ -2,6 +2,10 @@
 
 mod eras;
 mod faults;
+mod hostile;
+mod listening;
+mod probing;
+mod resumption;
 mod sessions;
 
 use std::sync::{Arc, Mutex};
@@ -10,14 +14,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::value::RawValue;
 use url::Url;
 
 use crate::demo::mcp_server::{McpServer, ServerOptions};
 use crate::edge::http::{Body, Http, HttpError, Request, Response};
 use crate::edge::virtual_network::{Host, VirtualNetwork};
-use crate::mcp::{Message, Outcome, RawObject, Upstream};
+use crate::mcp::{Declared, Era, Message, Nobody, Outcome, RawObject, Session, Upstream};
+use crate::model::ListKind;
 
 /// A demo server on a virtual network.
 struct Rig {
@@ -93,6 +98,25 @@ impl Http for Scripted {
         self.asked.lock().unwrap().push(request);
         Box::pin(async move { answer })
     }
+}
+
+/// A session with a server of an era that shakes hands as it should and answers everything else by `script`.
+async fn session(era: Era, script: impl Fn(&Request) -> Response + Send + Sync + 'static) -> (Session, Arc<Scripted>) {
+    let network = Scripted::new(move |request| match Message::parse(&request.body) {
+        Ok(Message::Request { id, method, .. }) if method == "initialize" => {
+            let mut opened = json(response_of(id.as_json(), r#"{"protocolVersion":"2025-11-25"}"#));
+            opened.headers.insert("mcp-session-id", HeaderValue::from_static("s"));
+            Ok(opened)
+        }
+        Ok(Message::Notification { .. } | Message::Response { .. }) => Ok(answer(202, "text/plain", vec![])),
+        _ if request.method == Method::DELETE => Ok(answer(200, "text/plain", vec![])),
+        _ => Ok(script(request)),
+    });
+    (network.upstream().open(Some(era), &Declared::default()).await.unwrap(), network)
+}
+
+fn response_of(id: &str, result: &str) -> String {
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{result}}}"#)
 }
 
 /// The id of a posted request, as JSON.

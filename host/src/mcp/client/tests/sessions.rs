@@ -22,7 +22,7 @@ fn legacy() -> ServerOptions {
 }
 
 async fn call(session: &Session, params: &str) -> Result<Outcome, WireError> {
-    session.request("tools/call", object(params)).await
+    session.request("tools/call", object(params), &Nobody).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -31,9 +31,9 @@ async fn definitions_arguments_and_results_pass_through_to_the_byte() {
         for answers in [AnswerStyle::Json, AnswerStyle::Sse] {
             let rig = rig(ServerOptions { era, answers, page_size: Some(1), ..ServerOptions::default() });
             rig.server.set_tools(odd_tools());
-            let session = rig.upstream.open(None).await.unwrap();
-            let list = session.list_tools().await.unwrap();
-            assert_eq!(list.tools.iter().map(|tool| tool.get()).collect::<Vec<_>>(), TOOLS);
+            let session = rig.upstream.open(None, &Declared::default()).await.unwrap();
+            let list = session.list(ListKind::Tools).await.unwrap();
+            assert_eq!(list.items.iter().map(|tool| tool.get()).collect::<Vec<_>>(), TOOLS);
 
             let arguments = r#"{"z":98765432109876543210,"a":[ 1.0,2e400 ],"a":"\u00e9\/"}"#;
             let called = call(&session, &format!(r#"{{"name":"echo","arguments":{arguments}}}"#)).await.unwrap();
@@ -45,17 +45,28 @@ async fn definitions_arguments_and_results_pass_through_to_the_byte() {
 #[tokio::test(start_paused = true)]
 async fn a_forgotten_session_is_lost_and_not_closed_again() {
     let rig = rig(legacy());
-    let session = rig.upstream.open(None).await.unwrap();
-    session.list_tools().await.unwrap();
+    let session = rig.upstream.open(None, &Declared::default()).await.unwrap();
+    session.list(ListKind::Tools).await.unwrap();
     rig.server.forget_sessions();
     let error = call(&session, r#"{"name":"echo"}"#).await.unwrap_err();
     assert_eq!((error.was_not_sent(), error), (true, WireError::SessionLost));
-    assert_eq!(session.list_tools().await.unwrap_err(), WireError::SessionLost);
+    assert_eq!(session.list(ListKind::Tools).await.unwrap_err(), WireError::SessionLost);
     session.close().await;
     drop(session);
     settle().await;
     assert_eq!(rig.server.counts().deletes, 0);
-    assert_eq!(rig.upstream.open(Some(Era::Legacy)).await.unwrap().list_tools().await.unwrap().tools.len(), 3);
+    assert_eq!(
+        rig.upstream
+            .open(Some(Era::Legacy), &Declared::default())
+            .await
+            .unwrap()
+            .list(ListKind::Tools)
+            .await
+            .unwrap()
+            .items
+            .len(),
+        3
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -83,22 +94,22 @@ async fn every_way_in_which_servers_say_that_a_session_is_gone_is_understood() {
             response.headers.insert("mcp-session-id", HeaderValue::from_static("s"));
             Ok(response)
         });
-        let session = network.upstream().open(Some(Era::Legacy)).await.unwrap();
-        assert_eq!(session.list_tools().await.unwrap_err(), WireError::SessionLost, "{body}");
+        let session = network.upstream().open(Some(Era::Legacy), &Declared::default()).await.unwrap();
+        assert_eq!(session.list(ListKind::Tools).await.unwrap_err(), WireError::SessionLost, "{body}");
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_session_is_closed_once_by_hand_or_when_it_is_dropped() {
     let rig = rig(legacy());
-    let session = rig.upstream.open(None).await.unwrap();
+    let session = rig.upstream.open(None, &Declared::default()).await.unwrap();
     session.close().await;
     session.close().await;
     drop(session);
     settle().await;
     assert_eq!(rig.server.counts().deletes, 1);
 
-    drop(rig.upstream.open(None).await.unwrap());
+    drop(rig.upstream.open(None, &Declared::default()).await.unwrap());
     settle().await;
     assert_eq!((rig.server.counts().deletes, rig.server.open_sessions()), (2, 0));
 }
@@ -106,8 +117,8 @@ async fn a_session_is_closed_once_by_hand_or_when_it_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn a_server_without_session_ids_is_served_too_and_never_asked_to_delete() {
     let rig = rig(ServerOptions { sessions: false, ..legacy() });
-    let session = rig.upstream.open(None).await.unwrap();
-    assert_eq!(session.list_tools().await.unwrap().tools.len(), 3);
+    let session = rig.upstream.open(None, &Declared::default()).await.unwrap();
+    assert_eq!(session.list(ListKind::Tools).await.unwrap().items.len(), 3);
     session.close().await;
     assert_eq!(rig.server.counts().deletes, 0);
 }
@@ -116,13 +127,13 @@ async fn a_server_without_session_ids_is_served_too_and_never_asked_to_delete() 
 async fn a_legacy_server_hears_that_a_dropped_request_is_no_longer_wanted() {
     for (era, notifications) in [(ServerEra::Legacy, 2), (ServerEra::Modern, 0)] {
         let rig = rig(ServerOptions { era, ..ServerOptions::default() });
-        let session = rig.upstream.open(None).await.unwrap();
+        let session = rig.upstream.open(None, &Declared::default()).await.unwrap();
         rig.server.be_silent_on(&["tools/call"]);
         let calling = within(Duration::from_secs(1), call(&session, r#"{"name":"echo"}"#)).await;
         assert_eq!(calling.unwrap_err(), WireError::Http(HttpError::Timeout));
         settle().await;
         assert_eq!(rig.server.counts().notifications, notifications);
-        assert_eq!(session.list_tools().await.unwrap().tools.len(), 3);
+        assert_eq!(session.list(ListKind::Tools).await.unwrap().items.len(), 3);
     }
 }
 
@@ -130,7 +141,7 @@ async fn a_legacy_server_hears_that_a_dropped_request_is_no_longer_wanted() {
 async fn a_handshake_that_is_given_up_leaves_no_session_behind() {
     let rig = rig(legacy());
     rig.server.be_silent_on(&["notifications/initialized"]);
-    let opening = within(Duration::from_secs(1), rig.upstream.open(None)).await;
+    let opening = within(Duration::from_secs(1), rig.upstream.open(None, &Declared::default())).await;
     assert_eq!(opening.map(drop).unwrap_err(), WireError::Http(HttpError::Timeout));
     settle().await;
     assert_eq!((rig.server.counts().deletes, rig.server.open_sessions()), (1, 0));
@@ -139,7 +150,7 @@ async fn a_handshake_that_is_given_up_leaves_no_session_behind() {
 #[tokio::test(start_paused = true)]
 async fn what_a_legacy_server_asks_on_the_way_is_answered() {
     let rig = rig(ServerOptions { asks_back: true, answers: AnswerStyle::Sse, ..legacy() });
-    let session = rig.upstream.open(None).await.unwrap();
+    let session = rig.upstream.open(None, &Declared::default()).await.unwrap();
     result(call(&session, r#"{"name":"echo"}"#).await.unwrap());
     settle().await;
     assert_eq!(rig.server.counts().responses, 2);
@@ -149,7 +160,7 @@ async fn what_a_legacy_server_asks_on_the_way_is_answered() {
 async fn requests_of_one_session_run_side_by_side() {
     for era in [ServerEra::Modern, ServerEra::Legacy] {
         let rig = rig(ServerOptions { era, latency: Duration::from_millis(500), ..ServerOptions::default() });
-        let session = rig.upstream.open(None).await.unwrap();
+        let session = rig.upstream.open(None, &Declared::default()).await.unwrap();
         settle().await;
         let calls = (0..50).map(|number| {
             let params = format!(r#"{{"name":"add","arguments":{{"a":{number},"b":0}}}}"#);
@@ -174,13 +185,14 @@ async fn a_modern_request_mirrors_its_body_in_its_headers_and_the_connectors_hea
         own.insert(name, HeaderValue::from_static(value));
     }
     own.insert(AUTHORIZATION, HeaderValue::from_static("Bearer key"));
-    let session = Upstream::new(network.clone(), endpoint(), own).open(Some(Era::Modern)).await.unwrap();
+    let session =
+        Upstream::new(network.clone(), endpoint(), own).open(Some(Era::Modern), &Declared::default()).await.unwrap();
     for (method, params, name) in [
         ("tools/call", r#"{"name":"wörk"}"#, Some("=?base64?d8O2cms=?=")),
         ("resources/read", r#"{"uri":"file:///a"}"#, Some("file:///a")),
         ("tools/list", r#"{"name":"no"}"#, None),
     ] {
-        session.request(method, object(params)).await.unwrap();
+        session.request(method, object(params), &Nobody).await.unwrap();
         let asked = network.asked().pop().unwrap();
         let header = |name: &str| asked.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(header("mcp-method").as_deref(), Some(method));
@@ -205,11 +217,11 @@ const ROUTED: &str = r#"{"name":"route","arguments":{"region":"Zürich"}}"#;
 async fn annotated_arguments_are_mirrored_after_a_list_or_a_remembered_list() {
     let rig = rig(ServerOptions::default());
     rig.server.set_tools(routed("Region"));
-    let listed = rig.upstream.open(None).await.unwrap();
-    let tools = listed.list_tools().await.unwrap().tools;
+    let listed = rig.upstream.open(None, &Declared::default()).await.unwrap();
+    let tools = listed.list(ListKind::Tools).await.unwrap().items;
     result(call(&listed, ROUTED).await.unwrap());
 
-    let remembering = rig.upstream.open(Some(Era::Modern)).await.unwrap();
+    let remembering = rig.upstream.open(Some(Era::Modern), &Declared::default()).await.unwrap();
     remembering.remember_tools(tools.iter().map(|tool| &**tool));
     result(call(&remembering, ROUTED).await.unwrap());
     assert_eq!((rig.server.counts().lists, rig.server.counts().calls), (1, 2));
@@ -219,8 +231,8 @@ async fn annotated_arguments_are_mirrored_after_a_list_or_a_remembered_list() {
 async fn a_call_that_is_refused_because_annotations_changed_is_repaired_once() {
     let rig = rig(ServerOptions::default());
     rig.server.set_tools(routed("Region"));
-    let session = rig.upstream.open(None).await.unwrap();
-    session.list_tools().await.unwrap();
+    let session = rig.upstream.open(None, &Declared::default()).await.unwrap();
+    session.list(ListKind::Tools).await.unwrap();
     rig.server.set_tools(routed("Zone"));
     result(call(&session, ROUTED).await.unwrap());
     assert_eq!((rig.server.counts().lists, rig.server.counts().calls), (2, 2));
@@ -236,7 +248,7 @@ async fn a_header_mismatch_that_a_new_list_does_not_explain_is_passed_on() {
         let error = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32020,"message":"no"}}}}"#);
         Ok(answer(400, "application/json", vec![error.into()]))
     });
-    let session = network.upstream().open(Some(Era::Modern)).await.unwrap();
+    let session = network.upstream().open(Some(Era::Modern), &Declared::default()).await.unwrap();
     assert_eq!(error_code(call(&session, ROUTED).await.unwrap()), "-32020");
     assert_eq!(network.asked().len(), 2);
 }
@@ -246,7 +258,7 @@ async fn a_tool_that_misuses_annotations_is_left_out_in_the_modern_era_only() {
     for (era, count) in [(ServerEra::Modern, 1), (ServerEra::Legacy, 2)] {
         let rig = rig(ServerOptions { era, ..ServerOptions::default() });
         rig.server.set_tools([routed("not a token"), odd_tools()[1..2].to_vec()].concat());
-        let session = rig.upstream.open(None).await.unwrap();
-        assert_eq!(session.list_tools().await.unwrap().tools.len(), count);
+        let session = rig.upstream.open(None, &Declared::default()).await.unwrap();
+        assert_eq!(session.list(ListKind::Tools).await.unwrap().items.len(), count);
     }
 }

@@ -1,0 +1,14 @@
+//! Bounds of this room.
+
+/// How many views a snapshot remembers the lists of. Views come from configured tokens: there are few. Whoever has more of
+/// them pays for joining lists again now and then, not with memory.
+pub const VIEWS_MAX: usize = 64;
+
+/// How many connectors are asked, one after another, for a resource that nobody lists: each may take its time.
+pub const RESOURCE_ROUTES_MAX: usize = 16;
+
+/// Longest URI that is compared with templates, in bytes; a longer one is found by its list entry or its qualified form.
+pub const TEMPLATE_URI_BYTES_MAX: usize = 8 << 10;
+
+/// How many names of tools that were cut off are told.
+pub const CUT_NAMES_TOLD: usize = 10;

@@ -1,0 +1,157 @@
+//! `[connector.NAME]`: what an operator says about one connector. Which of its tools are served, under which names, and how
+//! many calls it is given at once.
+//!
+//! Patterns and names are the server's own: the prefix of the exposed names is not part of them. Nothing here knows whether
+//! there is such a connector.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ConfigError, NameStyle, limits};
+use crate::model::{ConnectorId, Era, Glob, milliseconds};
+
+/// The table as the file has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[allow(missing_docs, reason = "each is the key of that name, documented at `ConnectorSettings`")]
+pub struct FileConnector {
+    pub allow_tools: Option<Vec<Glob>>,
+    #[serde(default)]
+    pub deny_tools: Vec<Glob>,
+    #[serde(default)]
+    pub rename: BTreeMap<String, String>,
+    pub calls: Option<u64>,
+    pub queue: Option<u64>,
+    pub queue_timeout_ms: Option<u64>,
+    pub era: Option<Era>,
+}
+
+/// What is configured for one connector.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectorSettings {
+    /// Which of its tools are served, and under which names.
+    pub filter: ToolFilter,
+    /// How many calls it is given.
+    pub limits: CallLimits,
+    /// `era`: the one that its server speaks; unset: it is found out. A server whose era is known is asked no question of the
+    /// other one.
+    pub era: Option<Era>,
+}
+
+/// Which tools of a connector are served, and under which names.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ToolFilter {
+    /// `allow-tools`: only tools whose own names match one of these; unset: all.
+    #[serde(rename = "allowTools")]
+    pub allow: Option<Vec<Glob>>,
+    /// `deny-tools`: none of those whose own names match one of these, allowed or not.
+    #[serde(rename = "denyTools")]
+    pub deny: Vec<Glob>,
+    /// `rename`: the server's own name, and what stands in its place. The prefix still comes before it.
+    pub rename: BTreeMap<String, String>,
+}
+
+/// How many calls a connector is given. What is unset has the default of the room that enforces it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallLimits {
+    /// `calls`: so many at once.
+    pub calls: Option<usize>,
+    /// `queue`: so many more may wait for a place.
+    pub queue: Option<usize>,
+    /// `queue-timeout-ms`: for so long.
+    pub queue_timeout: Option<Duration>,
+}
+
+impl ToolFilter {
+    /// Whether a tool of that name is served.
+    pub fn admits(&self, tool: &str) -> bool {
+        let allowed = self.allow.as_ref().is_none_or(|allow| allow.iter().any(|glob| glob.matches(tool)));
+        allowed && !self.deny.iter().any(|glob| glob.matches(tool))
+    }
+
+    /// What stands in the place of a tool's own name; nothing, if that is left alone.
+    pub fn renamed(&self, tool: &str) -> Option<&str> {
+        self.rename.get(tool).map(String::as_str)
+    }
+
+    /// Whether a new name can stand as it is: one that would have to be altered is none that somebody chose.
+    pub(super) fn check(&self, id: &ConnectorId, names: NameStyle, longest: usize) -> Result<(), ConfigError> {
+        let prefix = names.prefix(id).len();
+        let most = longest.saturating_sub(prefix);
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');
+        match self.rename.values().find(|new| !(1..=most).contains(&new.len()) || !new.bytes().all(plain)) {
+            None => Ok(()),
+            Some(_) => Err(ConfigError::Connector {
+                id: id.clone(),
+                key: "rename",
+                expected: format!(
+                    "write new names of 1 to {most} characters of A-Z, a-z, 0-9, _ and - (name-length is {longest}, \
+                     of which {prefix} are the prefix)"
+                ),
+            }),
+        }
+    }
+}
+
+impl ConnectorSettings {
+    /// Reads a table.
+    pub(super) fn of(id: &ConnectorId, file: FileConnector) -> Result<Self, ConfigError> {
+        let ranged = |key, value: Option<u64>, range: std::ops::RangeInclusive<u64>| match value {
+            Some(value) if !range.contains(&value) => Err(ConfigError::Connector {
+                id: id.clone(),
+                key,
+                expected: format!("write a number from {} to {}", range.start(), range.end()),
+            }),
+            value => Ok(value),
+        };
+        let count = |value: Option<u64>| value.and_then(|value| usize::try_from(value).ok());
+        let calls = ranged("calls", file.calls, limits::CONNECTOR_CALLS_RANGE)?;
+        let queue = ranged("queue", file.queue, limits::CONNECTOR_QUEUE_RANGE)?;
+        let queue_timeout = ranged("queue-timeout-ms", file.queue_timeout_ms, 0..=limits::CALL_TIMEOUT_MAX_MS)?;
+        let filter = ToolFilter { allow: file.allow_tools, deny: file.deny_tools, rename: file.rename };
+        let queue_timeout = queue_timeout.map(Duration::from_millis);
+        let limits = CallLimits { calls: count(calls), queue: count(queue), queue_timeout };
+        Ok(Self { filter, limits, era: file.era })
+    }
+
+    /// As it is shown.
+    pub(super) fn shown(&self) -> serde_json::Value {
+        serde_json::json!({
+            "allowTools": self.filter.allow,
+            "denyTools": self.filter.deny,
+            "rename": self.filter.rename,
+            "calls": self.limits.calls,
+            "queue": self.limits.queue,
+            "queueTimeoutMs": self.limits.queue_timeout.map(milliseconds),
+            "era": self.era,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(allow: Option<&[&str]>, deny: &[&str]) -> ToolFilter {
+        let globs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+        ToolFilter { allow: allow.map(globs), deny: globs(deny), rename: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_tool_is_served_if_it_is_allowed_and_not_denied() {
+        for (allow, deny, served) in [
+            (None, &[][..], true),
+            (None, &["*_admin"], false),
+            (Some(&["get_*"][..]), &[], true),
+            (Some(&["get_*"]), &["get_*"], false),
+            (Some(&["put_*"]), &[], false),
+            (Some(&[]), &[], false),
+            (None, &["GET_*"], true),
+        ] {
+            assert_eq!(filter(allow, deny).admits("get_admin"), served, "{allow:?} {deny:?}");
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Processes and streams that end by themselves: noticed at once, and followed by a restart that is paced.
+//!
+//! The supervisor asks for a run after each death, which starts the server again; here is when. A server that dies
+//! again and again waits longer and longer, whatever its runs bring meanwhile: only one that has lived for a while is
+//! forgiven. A call that needs the server sooner starts it itself, once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::limits;
+use crate::mcp::Session;
+use crate::model::milliseconds;
+
+/// Follows the sessions of a connector.
+pub(super) struct Deaths {
+    sessions: Option<watch::Receiver<Option<Arc<Session>>>>,
+    living: Option<(Arc<Session>, Instant)>,
+    /// In a row, each soon after its start.
+    count: u32,
+}
+
+/// A session that ended by itself.
+pub(super) struct Death {
+    pub(super) session: Arc<Session>,
+    /// How many there were in a row.
+    pub(super) count: u32,
+}
+
+impl Deaths {
+    /// Of the sessions that come; none: there never are any.
+    pub(super) fn of(sessions: Option<watch::Receiver<Option<Arc<Session>>>>) -> Self {
+        let mut sessions = sessions;
+        // One may be open already.
+        sessions.iter_mut().for_each(watch::Receiver::mark_changed);
+        Self { sessions, living: None, count: 0 }
+    }
+
+    /// Waits for the next one. Dropping the future loses none.
+    pub(super) async fn next(&mut self) -> Death {
+        let Some(sessions) = &mut self.sessions else { return std::future::pending().await };
+        loop {
+            let ended = async {
+                match &self.living {
+                    Some((session, _)) => session.ended().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                // Before the change: whoever noticed first may have forgotten the session already.
+                () = ended => {
+                    if let Some((session, since)) = self.living.take() {
+                        let lived = since.elapsed() >= limits::RESTART_STEADY;
+                        self.count = if lived { 1 } else { self.count.saturating_add(1) };
+                        return Death { session, count: self.count };
+                    }
+                }
+                changed = sessions.changed() => {
+                    if changed.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                    self.living = sessions.borrow_and_update().clone().map(|session| (session, Instant::now()));
+                }
+            }
+        }
+    }
+}
+
+/// How long to wait after so many deaths in a row: equal jitter, exponential, as a connector's backoff. `draw` is
+/// random.
+pub(super) fn wait_after(deaths: u32, draw: u32) -> Duration {
+    let ceiling = limits::BACKOFF_MIN * 2u32.pow(deaths.saturating_sub(1).min(16));
+    let half = milliseconds(ceiling.min(limits::BACKOFF_MAX)) / 2;
+    Duration::from_millis(half + ((u64::from(draw) * half) >> 32))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_death_in_a_row_waits_longer_up_to_the_cap() {
+        for (deaths, least, most) in
+            [(1, 250, 500), (2, 500, 1_000), (4, 2_000, 4_000), (8, 30_000, 60_000), (99, 30_000, 60_000)]
+        {
+            assert_eq!(wait_after(deaths, 0), Duration::from_millis(least));
+            let longest = wait_after(deaths, u32::MAX);
+            assert!(longest < Duration::from_millis(most) && longest >= Duration::from_millis(most - 1), "{deaths}");
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! A connector's places for calls, and the bounded room in which calls wait for one.
+//!
+//! A call first takes a place of its connector and then one of the origin, so that whoever waits for the origin holds
+//! nothing that another connector could use. What does not fit in the room is refused at once, and whoever waits gives up
+//! after the queue timeout. A server that asked for time (429) is given it before anybody queues. It never looks at calls.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::limits;
+use super::origins::{OriginPlace, OriginShare};
+use crate::config::CallLimits;
+use crate::model::{BootMs, milliseconds};
+
+/// The places of one connector.
+pub(super) struct CallGate {
+    bounds: RwLock<Bounds>,
+    /// How many calls wait.
+    waiting: AtomicUsize,
+    /// Its share of the places of its origin; a process has none.
+    origin: Option<Arc<OriginShare>>,
+    /// The places that its description allows, where it limits them.
+    described: Option<Arc<Semaphore>>,
+    /// Until when the server wants no calls, by the boot clock.
+    held_until: AtomicU64,
+}
+
+#[derive(Clone)]
+struct Bounds {
+    calls: usize,
+    queue: usize,
+    queue_timeout: Duration,
+    places: Arc<Semaphore>,
+}
+
+/// What a call holds while it is under way.
+pub(super) struct Place {
+    _own: Option<OwnedSemaphorePermit>,
+    _described: Option<OwnedSemaphorePermit>,
+    _origin: Option<OriginPlace>,
+    /// Whether it had to be waited for: then things may stand differently now.
+    pub(super) waited: bool,
+}
+
+/// There is no place; when to come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Full {
+    pub(super) retry_after: Duration,
+}
+
+impl CallGate {
+    /// A gate with every place free.
+    pub(super) fn new(
+        configured: CallLimits,
+        described: Option<Arc<Semaphore>>,
+        origin: Option<Arc<OriginShare>>,
+    ) -> Self {
+        Self {
+            bounds: RwLock::new(Bounds::of(configured)),
+            waiting: AtomicUsize::new(0),
+            origin,
+            described,
+            held_until: AtomicU64::new(0),
+        }
+    }
+
+    /// Other limits are in force from now on. Calls under way keep the places of before: until they end there may be as
+    /// many more.
+    pub(super) fn reconfigure(&self, configured: CallLimits) {
+        let fresh = Bounds::of(configured);
+        let mut bounds = self.bounds.write().unwrap_or_else(PoisonError::into_inner);
+        let places = if bounds.calls == fresh.calls { bounds.places.clone() } else { fresh.places };
+        *bounds = Bounds { places, ..fresh };
+    }
+
+    /// Takes a place, waits for one in the room, or refuses. Nobody waits for longer than a call may take.
+    pub(super) async fn enter(&self, call_limit: Duration) -> Result<Place, Full> {
+        let bounds = self.bounds.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(place) = self.at_once(&bounds) {
+            return Ok(place);
+        }
+        let limit = bounds.queue_timeout.min(call_limit);
+        let full = Full { retry_after: limit };
+        let _seat = self.seat(bounds.queue).ok_or(full)?;
+        tokio::time::timeout(limit, self.in_turn(&bounds)).await.map_err(|_| full)
+    }
+
+    /// How many calls wait.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// The server asked for fewer calls: none passes for so long, within [`limits::THROTTLE_MAX`]. Tells for how long.
+    pub(super) fn hold(&self, now: BootMs, asked: Option<Duration>) -> Duration {
+        let wait = asked.unwrap_or(limits::THROTTLE_DEFAULT).min(limits::THROTTLE_MAX);
+        self.held_until.fetch_max(now.0.saturating_add(milliseconds(wait)), Ordering::Relaxed);
+        wait
+    }
+
+    /// How long the server still wants no calls.
+    pub(super) fn held_for(&self, now: BootMs) -> Option<Duration> {
+        let left = BootMs(self.held_until.load(Ordering::Relaxed)).since(now);
+        (!left.is_zero()).then_some(left)
+    }
+
+    fn at_once(&self, bounds: &Bounds) -> Option<Place> {
+        let own = bounds.places.clone().try_acquire_owned().ok()?;
+        let described = match &self.described {
+            Some(places) => Some(places.clone().try_acquire_owned().ok()?),
+            None => None,
+        };
+        let origin = match &self.origin {
+            Some(share) => Some(share.try_acquire()?),
+            None => None,
+        };
+        Some(Place { _own: Some(own), _described: described, _origin: origin, waited: false })
+    }
+
+    async fn in_turn(&self, bounds: &Bounds) -> Place {
+        // The semaphores are never closed.
+        let own = bounds.places.clone().acquire_owned().await.ok();
+        let described = match &self.described {
+            Some(places) => places.clone().acquire_owned().await.ok(),
+            None => None,
+        };
+        let origin = match &self.origin {
+            Some(share) => Some(share.acquire().await),
+            None => None,
+        };
+        Place { _own: own, _described: described, _origin: origin, waited: true }
+    }
+
+    fn seat(&self, seats: usize) -> Option<Seat<'_>> {
+        let free = |taken: usize| (taken < seats).then_some(taken + 1);
+        let taken = self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, free);
+        taken.ok().map(|_| Seat(&self.waiting))
+    }
+}
+
+impl Bounds {
+    fn of(configured: CallLimits) -> Self {
+        let calls = configured.calls.unwrap_or(limits::CALLS_PER_CONNECTOR).clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            calls,
+            queue: configured.queue.unwrap_or(limits::CALL_QUEUE),
+            queue_timeout: configured.queue_timeout.unwrap_or(limits::CALL_QUEUE_TIMEOUT),
+            places: Arc::new(Semaphore::new(calls)),
+        }
+    }
+}
+
+/// A seat in the room; dropping it leaves.
+struct Seat<'a>(&'a AtomicUsize);
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gate(calls: usize, queue: usize) -> Arc<CallGate> {
+        let configured = CallLimits { calls: Some(calls), queue: Some(queue), queue_timeout: None };
+        Arc::new(CallGate::new(configured, None, None))
+    }
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test(start_paused = true)]
+    async fn the_room_is_bounded_and_whoever_waits_too_long_gives_up() {
+        let gate = gate(1, 2);
+        let first = gate.enter(LONG).await.unwrap_or_else(|_| panic!("there is a place"));
+        let waiting: Vec<_> = (0..2)
+            .map(|_| {
+                let gate = gate.clone();
+                tokio::spawn(async move { gate.enter(LONG).await.map(|place| place.waited) })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        assert_eq!(gate.waiting(), 2);
+        let began = tokio::time::Instant::now();
+        let full = Full { retry_after: limits::CALL_QUEUE_TIMEOUT };
+        assert_eq!((gate.enter(LONG).await.err(), began.elapsed()), (Some(full), Duration::ZERO));
+        for one in waiting {
+            assert_eq!(one.await.unwrap(), Err(full));
+        }
+        assert_eq!((gate.waiting(), began.elapsed()), (0, limits::CALL_QUEUE_TIMEOUT));
+        drop(first);
+        assert!(gate.enter(LONG).await.is_ok_and(|place| !place.waited));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_goes_away_leaves_its_seat_and_its_turn() {
+        let gate = gate(1, 1);
+        let held = gate.enter(LONG).await;
+        assert!(tokio::time::timeout(Duration::from_secs(1), gate.enter(LONG)).await.is_err());
+        assert_eq!(gate.waiting(), 0);
+        drop(held);
+        assert!(gate.enter(LONG).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_limits_bind_those_who_come_after_them() {
+        let gate = gate(1, 0);
+        let _held = gate.enter(LONG).await;
+        assert!(gate.enter(LONG).await.is_err());
+        gate.reconfigure(CallLimits { calls: Some(2), queue: Some(0), queue_timeout: None });
+        let _more = [gate.enter(LONG).await, gate.enter(LONG).await].map(|place| place.is_ok());
+        assert_eq!(_more, [true, true]);
+    }
+
+    #[test]
+    fn a_server_that_asks_for_time_is_given_it_within_a_bound() {
+        let gate = gate(1, 1);
+        let at = |milliseconds: u64| BootMs(milliseconds);
+        assert_eq!(gate.held_for(at(0)), None);
+        assert_eq!(gate.hold(at(1_000), None), limits::THROTTLE_DEFAULT);
+        assert_eq!(gate.held_for(at(1_400)), Some(Duration::from_millis(600)));
+        gate.hold(at(1_000), Some(Duration::from_millis(10)));
+        assert_eq!(gate.held_for(at(1_999)), Some(Duration::from_millis(1)), "a shorter wish takes nothing back");
+        assert_eq!(gate.held_for(at(2_000)), None);
+        assert_eq!(gate.hold(at(2_000), Some(Duration::from_secs(1 << 40))), limits::THROTTLE_MAX);
+    }
+}

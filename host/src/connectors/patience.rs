@@ -1,0 +1,212 @@
+//! How long a call may still take: counted anew with each sign of progress, standing still while its client is asked
+//! something, and never beyond a multiple of it in all.
+//!
+//! It wraps what takes the server's messages, and changes none of them.
+
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::limits::CALL_TIMEOUT_STRETCH;
+use crate::mcp::protocol::PROGRESS;
+use crate::mcp::{Interim, Notice, Outcome, Question};
+use crate::model::raw::RawObject;
+
+/// The patience with one call.
+pub(super) struct Patience<'a> {
+    inner: &'a dyn Interim,
+    /// What the caller named to be told progress by; none: what comes is not about this call.
+    token: Option<Box<RawValue>>,
+    limit: Duration,
+    ends: Instant,
+    sign: watch::Sender<Sign>,
+}
+
+#[derive(Clone, Copy)]
+struct Sign {
+    last: Instant,
+    asking: usize,
+}
+
+impl<'a> Patience<'a> {
+    /// With a call that begins now, and goes out with `params`.
+    pub(super) fn new(inner: &'a dyn Interim, params: &RawObject, limit: Duration) -> Self {
+        let now = Instant::now();
+        let sign = watch::Sender::new(Sign { last: now, asking: 0 });
+        Self { inner, token: token_in(params.get("_meta")), limit, ends: now + limit * CALL_TIMEOUT_STRETCH, sign }
+    }
+
+    /// Does the call, which takes its messages through this; none if it took too long.
+    pub(super) async fn with<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = call => Some(done),
+            () = self.over() => None,
+        }
+    }
+
+    async fn over(&self) {
+        let mut signs = self.sign.subscribe();
+        loop {
+            let Sign { last, asking } = *signs.borrow_and_update();
+            let until = if asking > 0 { self.ends } else { self.ends.min(last + self.limit) };
+            tokio::select! {
+                // Its sender is `self`, which outlives this.
+                Ok(()) = signs.changed() => {}
+                () = tokio::time::sleep_until(until) => return,
+            }
+        }
+    }
+
+    fn is_progress_of_the_call(&self, notice: &Notice) -> bool {
+        let named = notice.params.as_ref().and_then(|params| RawObject::parse(params).ok());
+        let named = named.as_ref().and_then(|params| params.get("progressToken"));
+        notice.method == PROGRESS
+            && matches!((&self.token, named), (Some(own), Some(named)) if own.get() == named.get())
+    }
+
+    fn count_anew(&self, asking: impl Fn(usize) -> usize) {
+        self.sign.send_modify(|sign| *sign = Sign { last: Instant::now(), asking: asking(sign.asking) });
+    }
+}
+
+impl Interim for Patience<'_> {
+    fn opened(&self) {
+        self.inner.opened();
+    }
+
+    fn paused(&self, wait: Duration) {
+        self.inner.paused(wait);
+    }
+
+    fn notify(&self, notice: Notice) -> BoxFuture<'_, ()> {
+        if self.is_progress_of_the_call(&notice) {
+            self.count_anew(|asking| asking);
+        }
+        self.inner.notify(notice)
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'_, Outcome> {
+        let asking = Asking::begin(self);
+        async move {
+            let outcome = self.inner.ask(question).await;
+            drop(asking);
+            outcome
+        }
+        .boxed()
+    }
+}
+
+/// A question that its client has not answered.
+struct Asking<'a, 'b>(&'a Patience<'b>);
+
+impl<'a, 'b> Asking<'a, 'b> {
+    fn begin(patience: &'a Patience<'b>) -> Self {
+        patience.count_anew(|asking| asking + 1);
+        Self(patience)
+    }
+}
+
+impl Drop for Asking<'_, '_> {
+    fn drop(&mut self) {
+        self.0.count_anew(|asking| asking.saturating_sub(1));
+    }
+}
+
+fn token_in(meta: Option<&RawValue>) -> Option<Box<RawValue>> {
+    RawObject::parse(meta?).ok()?.get("progressToken").map(ToOwned::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::mcp::Nobody;
+    use crate::model::raw;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+
+    fn params() -> RawObject {
+        RawObject::from_str(r#"{"name":"t","_meta":{"progressToken":"p 1"}}"#).unwrap()
+    }
+
+    fn progress(token: &str) -> Notice {
+        let params = raw::trusted(format!(r#"{{"progressToken":{token},"progress":1}}"#));
+        Notice { method: PROGRESS.to_owned(), params: Some(params) }
+    }
+
+    /// Waits for `gap` before each of so many signs; the time after which patience was over.
+    async fn given_up(token: &str, gap: u64, signs: u32) -> u64 {
+        let patience = Patience::new(&Nobody, &params(), LIMIT);
+        let began = Instant::now();
+        let call = async {
+            for _ in 0..signs {
+                tokio::time::sleep(Duration::from_secs(gap)).await;
+                patience.notify(progress(token)).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        assert!(patience.with(call).await.is_none());
+        began.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_of_the_call_counts_its_deadline_anew_but_not_for_ever() {
+        assert_eq!(given_up("\"p 1\"", 9, 0).await, 10);
+        assert_eq!(given_up("\"p 1\"", 9, 3).await, 37);
+        assert_eq!(given_up("\"p 1\"", 9, 1_000).await, 100);
+        assert_eq!(given_up("\"p 1\"", 11, 3).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn progress_of_another_call_counts_nothing() {
+        assert_eq!(given_up("\"p 2\"", 9, 3).await, 10);
+        assert_eq!(given_up("1", 9, 3).await, 10);
+    }
+
+    /// A client that takes a while to answer.
+    struct Slow(Mutex<u32>);
+
+    impl Interim for Slow {
+        fn notify(&self, _: Notice) -> BoxFuture<'_, ()> {
+            futures_util::future::ready(()).boxed()
+        }
+
+        fn ask(&self, _: Question) -> BoxFuture<'_, Outcome> {
+            *self.0.lock().unwrap() += 1;
+            async {
+                tokio::time::sleep(Duration::from_secs(45)).await;
+                Outcome::Result(raw::empty_object())
+            }
+            .boxed()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_stands_still_while_the_client_is_asked() {
+        let slow = Slow(Mutex::new(0));
+        let patience = Patience::new(&slow, &params(), LIMIT);
+        let question = || Question { method: "elicitation/create".to_owned(), params: None };
+        let began = Instant::now();
+        let answered = patience.with(async {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            drop(patience.ask(question()).await);
+            tokio::time::sleep(Duration::from_secs(9)).await;
+        });
+        assert_eq!((answered.await.is_some(), began.elapsed().as_secs()), (true, 63));
+        let patience = Patience::new(&slow, &params(), LIMIT);
+        let began = Instant::now();
+        let endless = patience.with(async {
+            for _ in 0..4 {
+                drop(patience.ask(question()).await);
+            }
+        });
+        assert_eq!((endless.await.is_none(), began.elapsed().as_secs()), (true, 100));
+        assert_eq!(*slow.0.lock().unwrap(), 4);
+    }
+}

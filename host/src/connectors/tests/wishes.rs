@@ -1,0 +1,175 @@
+use serde_json::json;
+
+use super::live::Live;
+use super::*;
+use crate::connectors::{CallError, ResourceWish, ServerEvent};
+use crate::mcp::envelope::RpcError;
+use crate::model::raw::{self, RawObject};
+
+type Wished = Result<Result<ResourceWish, RpcError>, CallError>;
+
+async fn wish(rig: &Rig, uri: &str) -> Wished {
+    let mut params = RawObject::new();
+    params.set("uri", raw::string(uri));
+    let wished = rig.fleet.wish_for_resource(&id(), params).await;
+    wished.map(|answer| answer.map_err(|error| RpcError::parse(&error).unwrap()))
+}
+
+fn subscribed(server: &Live, method: &str) -> Vec<String> {
+    server.params(method).iter().map(|params| params["uri"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The URIs of every update that was told.
+fn updates(events: &mut tokio::sync::broadcast::Receiver<Arc<ServerEvent>>) -> Vec<String> {
+    let told = std::iter::from_fn(|| events.try_recv().ok());
+    let params = told.filter_map(|event| RawObject::parse(event.notice.params.as_ref()?).ok());
+    params.filter_map(|params| params.get_str("uri")).collect()
+}
+
+async fn update(server: &Live, uri: &str) {
+    server.say("notifications/resources/updated", json!({ "uri": uri }));
+    tokio::time::sleep(Duration::from_millis(1)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_legacy_server_is_subscribed_to_once_for_all_and_unsubscribed_from_after_the_last() {
+    let rig = Rig::new(false).await;
+    let mut events = rig.fleet.events();
+    let (one, other) = tokio::join!(wish(&rig, "x:1"), wish(&rig, "x:1"));
+    let (one, other) = (one.unwrap().unwrap(), other.unwrap().unwrap());
+    assert_eq!(subscribed(&rig.server, "resources/subscribe"), ["x:1"]);
+    update(&rig.server, "x:1").await;
+    assert_eq!(updates(&mut events), ["x:1"]);
+    drop(one);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.server.count("resources/unsubscribe"), 0, "somebody wishes for it still");
+    drop(other);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(subscribed(&rig.server, "resources/unsubscribe"), ["x:1"]);
+    let _again = wish(&rig, "x:1").await.unwrap().unwrap();
+    assert_eq!(subscribed(&rig.server, "resources/subscribe"), ["x:1", "x:1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wished_for_is_subscribed_to_in_the_next_session_and_after_a_rebuild() {
+    let rig = Rig::new(false).await;
+    let _wishes = (wish(&rig, "x:1").await.unwrap().unwrap(), wish(&rig, "x:2").await.unwrap().unwrap());
+    rig.server.restart(2);
+    rig.until("the new session", || rig.server.count("resources/subscribe") == 4).await;
+    assert_eq!(rig.server.count("initialize"), 2);
+    rig.fleet.apply(vec![described("2")]).await;
+    rig.until("the rebuilt session", || rig.server.count("resources/subscribe") == 6).await;
+    let mut events = rig.fleet.events();
+    rig.until("it listens", || rig.server.streams() == 1).await;
+    update(&rig.server, "x:2").await;
+    assert_eq!(updates(&mut events), ["x:2"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_servers_own_refusal_is_handed_on_and_the_next_wish_asks_again() {
+    let rig = Rig::new(false).await;
+    rig.server.refuse_subscriptions();
+    for asked in 1..=2 {
+        assert_eq!(wish(&rig, "x:1").await.unwrap().unwrap_err().code, -32002);
+        assert_eq!(rig.server.count("resources/subscribe"), asked);
+    }
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.server.count("resources/unsubscribe"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_forgot_its_session_is_subscribed_to_in_the_next_one() {
+    let rig = Rig::new(false).await;
+    // Its stream stays open, so that nobody has noticed.
+    rig.server.forget();
+    let _wish = wish(&rig, "x:1").await.unwrap().unwrap();
+    assert_eq!((rig.server.count("initialize"), rig.server.count("resources/subscribe")), (2, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_modern_server_is_listened_to_for_what_is_wished_and_nothing_is_missed_meanwhile() {
+    let rig = Rig::new(true).await;
+    let mut events = rig.fleet.events();
+    assert_eq!(rig.server.count("subscriptions/listen"), 1);
+    let first = wish(&rig, "x:1").await.unwrap().unwrap();
+    update(&rig.server, "x:1").await;
+    update(&rig.server, "x:2").await;
+    assert_eq!(updates(&mut events), ["x:1"]);
+    let (second, third) = tokio::join!(wish(&rig, "x:2"), wish(&rig, "x:3"));
+    let others = (second.unwrap().unwrap(), third.unwrap().unwrap());
+    assert_eq!(rig.server.count("subscriptions/listen"), 3, "two wishes at once are one new stream");
+    for uri in ["x:1", "x:2", "x:3"] {
+        update(&rig.server, uri).await;
+    }
+    assert_eq!(updates(&mut events), ["x:1", "x:2", "x:3"]);
+    assert_eq!(rig.server.streams(), 1, "the former stream is left");
+    drop((first, others));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    update(&rig.server, "x:1").await;
+    assert_eq!((updates(&mut events).len(), rig.server.streams()), (0, 1));
+    let asked = rig.server.params("subscriptions/listen").pop().unwrap();
+    assert_eq!(asked["notifications"], json!({ "toolsListChanged": true, "resourcesListChanged": true }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_goes_on_with_the_stream_that_takes_the_place_of_a_broken_one() {
+    let rig = Rig::new(true).await;
+    let _wish = wish(&rig, "x:1").await.unwrap().unwrap();
+    rig.server.break_streams();
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    rig.until("the next stream", || rig.server.streams() == 1).await;
+    let mut events = rig.fleet.events();
+    update(&rig.server, "x:1").await;
+    assert_eq!(updates(&mut events), ["x:1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_modern_server_without_subscriptions_is_not_asked_for_one() {
+    let rig = Rig::new(true).await;
+    rig.server.set_capabilities(json!({ "tools": { "listChanged": true }, "resources": {} }));
+    rig.fleet.apply(vec![described("2")]).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let asked = rig.server.count("subscriptions/listen");
+    assert_eq!(wish(&rig, "x:1").await.unwrap().unwrap_err().code, -32601);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!((rig.server.count("subscriptions/listen"), rig.server.streams()), (asked, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_gone_and_a_connector_that_never_was_are_typed_errors() {
+    let rig = Rig::new(false).await;
+    let nobody = rig.fleet.wish_for_resource(&"nobody".parse().unwrap(), RawObject::new()).await;
+    assert!(matches!(nobody, Err(CallError::NoConnector(_))));
+    rig.network.set(&url(), Host::Refuse);
+    rig.server.restart(1);
+    assert!(matches!(wish(&rig, "x:1").await, Err(CallError::Failed { .. })));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_most_verbose_wish_is_the_level_of_every_session() {
+    let rig = Rig::new(false).await;
+    let levels = || {
+        let asked = rig.server.params("logging/setLevel");
+        asked.iter().map(|params| params["level"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let wait = || tokio::time::sleep(Duration::from_millis(100));
+    let warning = rig.fleet.wish_for_logs("warning");
+    wait().await;
+    let debug = rig.fleet.wish_for_logs("debug");
+    let unknown = rig.fleet.wish_for_logs("whatever");
+    wait().await;
+    assert_eq!(levels(), ["warning", "debug"]);
+    drop(debug);
+    wait().await;
+    assert_eq!(levels(), ["warning", "debug", "warning"]);
+    rig.server.restart(1);
+    rig.until("the new session", || rig.server.count("initialize") == 2 && levels().len() == 4).await;
+    let mut events = rig.fleet.events();
+    rig.until("it listens", || rig.server.streams() == 1).await;
+    rig.server.say("notifications/message", json!({ "level": "error", "data": 1 }));
+    wait().await;
+    assert_eq!(events.try_recv().unwrap().notice.method, "notifications/message");
+    drop((warning, unknown));
+    wait().await;
+    assert_eq!(levels().len(), 4);
+}

@@ -1,0 +1,52 @@
+//! What hears a listening stream.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, watch};
+
+use crate::connectors::events::Events;
+use crate::connectors::handle::Handle;
+use crate::mcp::interim::refusal;
+use crate::mcp::protocol::{LOG_MESSAGE, RESOURCES_UPDATED, SUBSCRIPTIONS_ACKNOWLEDGED};
+use crate::mcp::{Interim, Notice, Outcome, Question};
+
+/// The ear at one stream.
+pub(super) struct Ear {
+    pub(super) handle: Arc<Handle>,
+    pub(super) events: Events,
+    pub(super) announced: Arc<Notify>,
+    pub(super) opened: watch::Sender<bool>,
+}
+
+/// Whether a method announces another list.
+fn announces_a_list(method: &str) -> bool {
+    matches!(
+        method,
+        "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed"
+    )
+}
+
+impl Interim for Ear {
+    fn opened(&self) {
+        self.opened.send_replace(true);
+    }
+
+    fn notify(&self, notice: Notice) -> BoxFuture<'_, ()> {
+        match notice.method.as_str() {
+            SUBSCRIPTIONS_ACKNOWLEDGED => self.opened(),
+            method if announces_a_list(method) => self.announced.notify_one(),
+            RESOURCES_UPDATED | LOG_MESSAGE => self.events.tell(&self.handle.id, notice),
+            // Nothing else is said outside of requests.
+            _ => {}
+        }
+        futures_util::future::ready(()).boxed()
+    }
+
+    fn ask(&self, _: Question) -> BoxFuture<'_, Outcome> {
+        futures_util::future::ready(refusal()).boxed()
+    }
+}

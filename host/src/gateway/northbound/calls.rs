@@ -1,0 +1,159 @@
+//! Requests that a connector answers. Parameters go out and results come back as they are: only the name under which
+//! something is known here gives way to the name that its server gave it.
+
+use serde_json::value::RawValue;
+
+use super::answer::{Answer, RESOURCE_NOT_FOUND};
+use super::dispatch::Asked;
+use crate::catalog::Route;
+use crate::connectors::CallError;
+use crate::gateway::embed::Gateway;
+use crate::gateway::registry_tools;
+use crate::mcp::envelope::error_object;
+use crate::mcp::protocol::{COMPLETION_COMPLETE, Era, INVALID_PARAMS, PROMPTS_GET, RESOURCES_READ, TOOLS_CALL};
+use crate::mcp::{Outcome, RpcError};
+use crate::model::raw::{self, RawObject};
+
+/// `tools/call`.
+pub(super) async fn tool(gateway: &Gateway, asked: &Asked) -> Answer {
+    let Some(name) = asked.params.get_str("name") else {
+        return Answer::error(INVALID_PARAMS, "params.name must be the name of a tool", None);
+    };
+    let served = gateway.snapshot().served(&asked.visitor.view);
+    if served.is_own(&name) {
+        let result = registry_tools::call(gateway, asked.visitor.right, &name, asked.params.get("arguments")).await;
+        return Answer::passed(asked.era, TOOLS_CALL, Outcome::Result(result));
+    }
+    match served.tool(&name) {
+        Some(route) => pass(gateway, asked, route, TOOLS_CALL, "name").await,
+        None => Answer::error(INVALID_PARAMS, &format!("Unknown tool: {name}"), None),
+    }
+}
+
+/// `prompts/get`.
+pub(super) async fn prompt(gateway: &Gateway, asked: &Asked) -> Answer {
+    let Some(name) = asked.params.get_str("name") else {
+        return Answer::error(INVALID_PARAMS, "params.name must be the name of a prompt", None);
+    };
+    match gateway.snapshot().served(&asked.visitor.view).prompt(&name) {
+        Some(route) => pass(gateway, asked, route, PROMPTS_GET, "name").await,
+        None => Answer::error(INVALID_PARAMS, &format!("Unknown prompt: {name}"), None),
+    }
+}
+
+/// `resources/read`: wherever the resource is.
+pub(super) async fn resource(gateway: &Gateway, asked: &Asked) -> Answer {
+    let Some(uri) = asked.params.get_str("uri") else {
+        return Answer::error(INVALID_PARAMS, "params.uri must be the URI of a resource", None);
+    };
+    let mut last = None;
+    for route in gateway.snapshot().served(&asked.visitor.view).resource(&uri) {
+        match send(gateway, asked, &route, RESOURCES_READ, "uri").await {
+            Ok(Outcome::Error(error)) if denies_the_resource(&error, &uri) => last = Some(error),
+            Ok(outcome) => return Answer::passed(asked.era, RESOURCES_READ, outcome),
+            Err(error) => return Answer::failed(&error),
+        }
+    }
+    match last {
+        Some(error) => Answer::of(Outcome::Error(not_found(asked.era, error, &uri))),
+        None => Answer::no_resource(asked.era, &uri),
+    }
+}
+
+/// `completion/complete`: asked of whoever has the prompt or the template that it refers to.
+pub(super) async fn completion(gateway: &Gateway, asked: &Asked) -> Answer {
+    let invalid = |message: &str| Answer::error(INVALID_PARAMS, message, None);
+    let reference = asked.params.get("ref").and_then(|reference| RawObject::parse(reference).ok());
+    let Some(mut reference) = reference else { return invalid("params.ref must name a prompt or a resource template") };
+    let served = gateway.snapshot().served(&asked.visitor.view);
+    let member = if reference.get_str("type").as_deref() == Some("ref/prompt") { "name" } else { "uri" };
+    let Some(name) = reference.get_str(member) else { return invalid("params.ref must name what is completed") };
+    let route = match member {
+        "name" => served.prompt(&name).cloned(),
+        _ => served.template(&name).cloned().or_else(|| served.resource(&name).into_iter().next()),
+    };
+    let Some(route) = route else { return invalid(&format!("Unknown reference: {name}")) };
+    let mut params = asked.params();
+    if name != route.original {
+        reference.set(member, raw::string(&route.original));
+        params.set("ref", reference.to_raw());
+    }
+    let relay = asked.relay();
+    let fleet = &gateway.inner.parts.fleet;
+    match fleet.call(&route.connector, asked.caller(&relay), COMPLETION_COMPLETE, params).await {
+        Ok(outcome) => Answer::passed(asked.era, COMPLETION_COMPLETE, outcome),
+        Err(error) => Answer::failed(&error),
+    }
+}
+
+async fn pass(gateway: &Gateway, asked: &Asked, route: &Route, method: &str, member: &str) -> Answer {
+    match send(gateway, asked, route, method, member).await {
+        Ok(outcome) => Answer::passed(asked.era, method, outcome),
+        Err(error) => Answer::failed(&error),
+    }
+}
+
+async fn send(
+    gateway: &Gateway,
+    asked: &Asked,
+    route: &Route,
+    method: &str,
+    member: &str,
+) -> Result<Outcome, CallError> {
+    let relay = asked.relay();
+    // A legacy server is told of the level once for everybody, and keeps to it while somebody wishes that.
+    let _wish = asked.own_level().map(|level| gateway.inner.parts.fleet.wish_for_logs(level.as_str()));
+    gateway.forward(route, asked.caller(&relay), method, member, asked.params()).await
+}
+
+/// Whether a server says that it has no such resource: by the code of the legacy era, or as the modern one does, by naming
+/// the URI (2026-07-28, `server/resources`, Error Handling).
+fn denies_the_resource(error: &RawValue, uri: &str) -> bool {
+    match RpcError::parse(error).map(|error| error.code) {
+        Some(RESOURCE_NOT_FOUND) => true,
+        Some(INVALID_PARAMS) => data_of(error).is_some_and(|data| data.get_str("uri").as_deref() == Some(uri)),
+        _ => false,
+    }
+}
+
+fn data_of(error: &RawValue) -> Option<RawObject> {
+    RawObject::parse(RawObject::parse(error).ok()?.get("data")?).ok()
+}
+
+/// Says it in the words of the client's era. Modern clients know no code of its own for it, and look at `data.uri`.
+fn not_found(era: Era, error: Box<RawValue>, uri: &str) -> Box<RawValue> {
+    let code = RpcError::parse(&error).map(|error| error.code);
+    let (Era::Modern, Some(RESOURCE_NOT_FOUND)) = (era, code) else { return error };
+    let Ok(mut object) = RawObject::parse(&error) else { return error_object(INVALID_PARAMS, "", None) };
+    let mut data = data_of(&error).unwrap_or_default();
+    if data.get("uri").is_none() {
+        data.set("uri", raw::string(uri));
+        object.set("data", data.to_raw());
+    }
+    object.set("code", raw::trusted(INVALID_PARAMS.to_string()));
+    object.to_raw()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> Box<RawValue> {
+        raw::trusted(text.to_owned())
+    }
+
+    #[test]
+    fn a_missing_resource_is_told_in_the_words_of_the_clients_era() {
+        let legacy = error(r#"{"code":-32002,"message":"Resource not found","data":{"odd":1.50}}"#);
+        assert!(denies_the_resource(&legacy, "x:y"));
+        assert_eq!(
+            not_found(Era::Modern, legacy.clone(), "x:y").get(),
+            r#"{"code":-32602,"message":"Resource not found","data":{"odd":1.50,"uri":"x:y"}}"#
+        );
+        assert_eq!(not_found(Era::Legacy, legacy.clone(), "x:y").get(), legacy.get());
+        let modern = error(r#"{"code":-32602,"message":"no","data":{"uri":"x:y"}}"#);
+        assert!(denies_the_resource(&modern, "x:y") && !denies_the_resource(&modern, "x:z"));
+        assert!(!denies_the_resource(&error(r#"{"code":-32602,"message":"bad"}"#), "x:y"));
+        assert_eq!(not_found(Era::Modern, modern.clone(), "x:y").get(), modern.get());
+    }
+}

@@ -1,0 +1,111 @@
+//! Lists, from the published snapshot: page by page, with caching hints for modern clients and how each connector stands.
+//!
+//! A cursor belongs to the very list that it was given for: if that has changed, so may have every place in it, and the
+//! client is told to begin anew.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::value::RawValue;
+
+use super::answer::Answer;
+use super::dispatch::Asked;
+use super::hello::server_info;
+use crate::catalog::{CatalogSnapshot, Part, ServedList, View};
+use crate::gateway::embed::Gateway;
+use crate::gateway::limits;
+use crate::mcp::protocol::{Era, INVALID_PARAMS, META_SERVER_INFO};
+use crate::model::raw::{self, RawObject};
+use crate::model::{ListKind, Scope};
+
+/// Our key in the `_meta` of a list: how each connector's list stands.
+const CONNECTORS_KEY: &str = "com.brainwav.cortex/connectors";
+
+/// Characters of a list's digest in a cursor.
+const CURSOR_DIGEST: usize = 16;
+
+/// Answers with a page of a list.
+pub(super) async fn list(gateway: &Gateway, asked: &Asked, kind: ListKind) -> Answer {
+    gateway.wait_for_first_lists().await;
+    let (snapshot, view) = (gateway.snapshot(), &asked.visitor.view);
+    gateway.was_read();
+    let served = snapshot.served(view);
+    let list = served.list(kind);
+    let from = match asked.params.get("cursor").filter(|cursor| !raw::is_null(cursor)) {
+        None => Some(0),
+        Some(cursor) => raw::as_text(cursor).and_then(|cursor| place(list, &cursor)),
+    };
+    let Some(from) = from else {
+        return Answer::error(INVALID_PARAMS, "the cursor is unknown or outdated: list again without one", None);
+    };
+    if let Some(session) = &asked.session {
+        session.saw(kind, list.digest());
+    }
+    let (page, next) = list.page(from, limits::LIST_PAGE_ITEMS);
+    let mut result = RawObject::new();
+    if asked.era == Era::Modern {
+        result.set("resultType", raw::string("complete"));
+    }
+    // The snapshot's bytes are an array of definitions that were JSON when they came.
+    result.set(kind.member(), raw::trusted(String::from_utf8_lossy(&page).into_owned()));
+    if let Some(next) = next {
+        result.set("nextCursor", raw::string(&cursor(list, next)));
+    }
+    let mut meta = RawObject::new();
+    if asked.era == Era::Modern {
+        result.set("ttlMs", raw::number(snapshot.ttl_ms(view, gateway.inner.parts.edge.clock.boot())));
+        result.set("cacheScope", scope(&snapshot, view));
+        meta.set(META_SERVER_INFO, server_info());
+    }
+    meta.set(CONNECTORS_KEY, standings(&snapshot, view, kind));
+    result.set("_meta", meta.to_raw());
+    Answer::result(result.to_raw())
+}
+
+/// Who may be served what this view is.
+pub(super) fn scope(snapshot: &CatalogSnapshot, view: &View) -> Box<RawValue> {
+    raw::string(match snapshot.scope(view) {
+        Scope::Public => "public",
+        Scope::Private => "private",
+    })
+}
+
+/// The cursor of a place in a list.
+fn cursor(list: &ServedList, place: usize) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}.{place}", list.digest().short(CURSOR_DIGEST)))
+}
+
+/// The place that a cursor names; none if it is not one of this list's.
+fn place(list: &ServedList, cursor: &str) -> Option<usize> {
+    let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
+    let (digest, place) = text.split_once('.')?;
+    let place = place.parse().ok()?;
+    (digest == list.digest().short(CURSOR_DIGEST) && place < list.len()).then_some(place)
+}
+
+/// How each connector's list stands.
+fn standings(snapshot: &CatalogSnapshot, view: &View, kind: ListKind) -> Box<RawValue> {
+    let seen = snapshot.parts().values().filter(|part| view.sees_connector(&part.connector.id));
+    let served = snapshot.served(view);
+    let standings = seen.map(|part| {
+        let count = served.count(kind, &part.connector.id);
+        standing(part, kind, count).get().to_owned()
+    });
+    let standings: Vec<String> = standings.collect();
+    raw::trusted(format!("[{}]", standings.join(",")))
+}
+
+fn standing(part: &Part, kind: ListKind, count: usize) -> Box<RawValue> {
+    let mut standing = RawObject::new();
+    standing.set("id", raw::string(part.connector.id.as_str()));
+    if let Ok(state) = serde_json::value::to_raw_value(&part.facts.state) {
+        standing.set("state", state);
+    }
+    standing.set("reason", raw::string(&part.facts.reason));
+    if let Ok(contact) = serde_json::value::to_raw_value(&part.facts.contact) {
+        standing.set("contact", contact);
+    }
+    let fetched_at = part.facts.fetched_at.map(|time| raw::string(&time.to_string()));
+    standing.set("fetchedAt", fetched_at.unwrap_or_else(|| RawValue::NULL.to_owned()));
+    standing.set(kind.member(), raw::number(count as u64));
+    standing.to_raw()
+}

@@ -1,0 +1,190 @@
+//! What waits for a client: a bounded queue of messages, on which a fast server waits for a slow client.
+//!
+//! Bounded in messages and in bytes. A client that takes nothing for [`limits::CLIENT_STALL_MAX`] is cut off: from then on
+//! nothing is sent to it, and its stream breaks. Nothing here looks into a message.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+
+use crate::gateway::limits;
+use crate::telemetry::Metrics;
+
+/// Where messages for a client go in. Cheap to clone; the stream ends when the last one is dropped.
+#[derive(Clone, Debug)]
+pub(in crate::gateway) struct Outlet {
+    sender: mpsc::Sender<Queued>,
+    room: Arc<Semaphore>,
+    cut: CancellationToken,
+    metrics: Arc<Metrics>,
+    /// Whether the client can come back for the rest of its stream.
+    resumable: bool,
+}
+
+/// Where they come out.
+#[derive(Debug)]
+pub(in crate::gateway) struct Inbox {
+    receiver: mpsc::Receiver<Queued>,
+    cut: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Queued {
+    item: Item,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+/// What comes out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::gateway) enum Item {
+    /// A message.
+    Message(Bytes),
+    /// The stream is to be closed, and its client to come back for the rest after so long.
+    Pause(Duration),
+}
+
+/// Nobody takes messages there any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::gateway) struct Gone;
+
+/// An empty queue.
+pub(in crate::gateway) fn bounded(metrics: &Arc<Metrics>) -> (Outlet, Inbox) {
+    let (sender, receiver) = mpsc::channel(limits::OUTBOX_MESSAGES);
+    let room = Arc::new(Semaphore::new(limits::OUTBOX_KIBIBYTES as usize));
+    let cut = CancellationToken::new();
+    (Outlet { sender, room, cut: cut.clone(), metrics: metrics.clone(), resumable: false }, Inbox { receiver, cut })
+}
+
+impl Outlet {
+    /// The same, to a client that can come back for the rest of its stream.
+    pub(in crate::gateway) fn resumable(self) -> Self {
+        Self { resumable: true, ..self }
+    }
+
+    /// Asks the client to come back after so long, if it can. Whoever has a full queue is not asked.
+    pub(super) fn pause(&self, wait: Duration) {
+        if self.resumable {
+            drop(self.sender.try_send(Queued { item: Item::Pause(wait), _room: None }));
+        }
+    }
+
+    /// Puts a message in, and waits for room. Never longer than [`limits::CLIENT_STALL_MAX`].
+    ///
+    /// # Errors
+    /// [`Gone`], if nobody will take it.
+    pub(in crate::gateway) async fn send(&self, message: Bytes) -> Result<(), Gone> {
+        if self.cut.is_cancelled() {
+            return Err(Gone);
+        }
+        let kibibytes = u32::try_from(message.len() >> 10).unwrap_or(u32::MAX).saturating_add(1);
+        let sending = async {
+            let room = self.room.clone().acquire_many_owned(kibibytes.min(limits::OUTBOX_KIBIBYTES)).await;
+            // The semaphore is never closed.
+            let queued = Queued { item: Item::Message(message), _room: Some(room.map_err(|_| Gone)?) };
+            self.sender.send(queued).await.map_err(|_| Gone)
+        };
+        tokio::select! {
+            biased;
+            sent = sending => sent,
+            () = self.cut.cancelled() => Err(Gone),
+            () = tokio::time::sleep(limits::CLIENT_STALL_MAX) => {
+                if !self.cut.is_cancelled() {
+                    self.cut.cancel();
+                    self.metrics.request_refused("slow-client");
+                    tracing::warn!("a client that takes none of its messages is cut off");
+                }
+                Err(Gone)
+            }
+        }
+    }
+
+    /// Returns when the client was cut off, or went away.
+    pub(in crate::gateway) async fn gone(&self) {
+        tokio::select! {
+            () = self.cut.cancelled() => {}
+            () = self.sender.closed() => {}
+        }
+    }
+
+    /// Returns when the client was cut off.
+    pub(super) async fn was_cut(&self) {
+        self.cut.cancelled().await;
+    }
+
+    /// Whether nobody takes messages any more.
+    pub(in crate::gateway) fn is_gone(&self) -> bool {
+        self.cut.is_cancelled() || self.sender.is_closed()
+    }
+}
+
+impl Inbox {
+    /// What comes next; none once every outlet is gone and everything is taken.
+    pub(in crate::gateway) async fn next(&mut self) -> Option<Item> {
+        Some(self.receiver.recv().await?.item)
+    }
+
+    /// What comes next, if it waits.
+    pub(in crate::gateway) fn take(&mut self) -> Option<Item> {
+        Some(self.receiver.try_recv().ok()?.item)
+    }
+
+    /// The next message, for clients that can not be asked to come back.
+    pub(in crate::gateway) async fn next_message(&mut self) -> Option<Bytes> {
+        loop {
+            if let Item::Message(message) = self.next().await? {
+                return Some(message);
+            }
+        }
+    }
+
+    /// Cancelled when the client was cut off.
+    pub(in crate::gateway) fn cut(&self) -> &CancellationToken {
+        &self.cut
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fast_server_waits_for_a_slow_client_in_messages_and_in_bytes() {
+        for (message, fit) in [(Bytes::from_static(b"{}"), limits::OUTBOX_MESSAGES), (vec![b'x'; 400 << 10].into(), 2)]
+        {
+            let (outlet, mut inbox) = bounded(&Arc::default());
+            for _ in 0..fit {
+                outlet.send(message.clone()).await.unwrap();
+            }
+            let waiting = outlet.clone();
+            let one_more = message.clone();
+            let mut sending = tokio::spawn(async move { waiting.send(one_more).await });
+            let waits = tokio::time::timeout(limits::CLIENT_STALL_MAX / 2, &mut sending).await;
+            assert!(waits.is_err(), "there is no room for {} more", fit + 1);
+            assert_eq!(inbox.next().await, Some(Item::Message(message)));
+            assert_eq!(sending.await.unwrap(), Ok(()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_nothing_is_cut_off_once_and_counted() {
+        let metrics = Arc::new(Metrics::new());
+        let (outlet, inbox) = bounded(&metrics);
+        let huge = Bytes::from(vec![b'x'; 3 << 20]);
+        assert_eq!(outlet.send(huge.clone()).await, Ok(()), "one that is larger than the room waits alone");
+        assert_eq!(outlet.send(huge.clone()).await, Err(Gone));
+        assert!(outlet.is_gone() && inbox.cut().is_cancelled());
+        assert_eq!(outlet.send(huge).await, Err(Gone));
+        assert!(metrics.render().contains("mcp_requests_refused_total{reason=\"slow-client\"} 1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nothing_is_sent_to_a_client_that_went_away() {
+        let (outlet, inbox) = bounded(&Arc::default());
+        drop(inbox);
+        outlet.gone().await;
+        assert_eq!(outlet.send(Bytes::from_static(b"{}")).await, Err(Gone));
+    }
+}

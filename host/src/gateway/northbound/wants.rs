@@ -1,0 +1,64 @@
+//! What a legacy client wants to be told from now on: updates of resources, and log messages of a level. Both need a
+//! session, because without one there is no way to tell it anything.
+
+use super::answer::Answer;
+use super::dispatch::Asked;
+use super::log_level::LogLevel;
+use crate::gateway::embed::Gateway;
+use crate::mcp::Outcome;
+use crate::mcp::protocol::{INVALID_PARAMS, INVALID_REQUEST};
+use crate::model::raw;
+
+/// What is told who has no session.
+fn needs_a_session() -> Answer {
+    let message = "this needs a session: send initialize first, and the Mcp-Session-Id of its answer with each request";
+    Answer::error(INVALID_REQUEST, message, None)
+}
+
+/// `resources/subscribe`.
+pub(super) async fn subscribe(gateway: &Gateway, asked: &Asked) -> Answer {
+    let Some(session) = &asked.session else { return needs_a_session() };
+    let Some(uri) = asked.params.get_str("uri") else {
+        return Answer::error(INVALID_PARAMS, "params.uri must be the URI of a resource", None);
+    };
+    if !session.has_room_for(&uri) {
+        return Answer::error(INVALID_REQUEST, "this session is subscribed to too many resources", None);
+    }
+    let mut refused = None;
+    for route in gateway.snapshot().served(&asked.visitor.view).resource(&uri) {
+        let mut params = asked.params.clone();
+        if route.original != uri {
+            params.set("uri", raw::string(&route.original));
+        }
+        match gateway.inner.parts.fleet.wish_for_resource(&route.connector, params).await {
+            Ok(Ok(wish)) => {
+                session.subscribe(uri, route, wish);
+                return Answer::result(raw::empty_object());
+            }
+            Ok(Err(error)) => refused = Some(Answer::of(Outcome::Error(error))),
+            Err(error) => refused = Some(Answer::failed(&error)),
+        }
+    }
+    refused.unwrap_or_else(|| Answer::no_resource(asked.era, &uri))
+}
+
+/// `resources/unsubscribe`.
+pub(super) fn unsubscribe(asked: &Asked) -> Answer {
+    let Some(session) = &asked.session else { return needs_a_session() };
+    let Some(uri) = asked.params.get_str("uri") else {
+        return Answer::error(INVALID_PARAMS, "params.uri must be the URI of a resource", None);
+    };
+    session.unsubscribe(&uri);
+    Answer::result(raw::empty_object())
+}
+
+/// `logging/setLevel`.
+pub(super) async fn set_level(gateway: &Gateway, asked: &Asked) -> Answer {
+    let Some(session) = &asked.session else { return needs_a_session() };
+    let level = asked.params.get_str("level");
+    let Some(level) = level.as_deref().and_then(LogLevel::named) else {
+        return Answer::error(INVALID_PARAMS, "params.level must be a level of RFC 5424, in small letters", None);
+    };
+    session.set_level(level, gateway.inner.parts.fleet.wish_for_logs(level.as_str())).await;
+    Answer::result(raw::empty_object())
+}

@@ -1,0 +1,290 @@
+//! The gateway on a pair of pipes, for a client that started it: messages as lines of JSON, both eras, each request in the
+//! era that it is written in (2026-07-28 and 2025-11-25, `basic/transports`, stdio).
+//!
+//! There is one client, and it may do what whoever started the process may. Only messages are written to the output.
+
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::door::MayChange;
+use super::embed::Gateway;
+use super::limits;
+use super::northbound::outlet::{self, Inbox, Outlet};
+use super::northbound::{Asked, InFlight, OpenStream, Session, VERSIONS, answer, cancelled_id};
+use super::visitor::Visitor;
+use crate::catalog::View;
+use crate::mcp::envelope::{self, Message};
+use crate::mcp::protocol::{
+    CANCELLED, Era, INITIALIZE, INITIALIZED, INTERNAL_ERROR, INVALID_REQUEST, ROOTS_CHANGED, SERVER_DISCOVER,
+    SUBSCRIPTIONS_LISTEN,
+};
+use crate::mcp::server::{Refusal, judge_modern_body, names_version};
+use crate::mcp::{EnvelopeError, RequestId};
+use crate::model::raw::RawObject;
+
+impl Gateway {
+    /// Serves one client on a pair of pipes, until its input ends, its output breaks, or `stop`. Requests in flight then
+    /// have [`limits::STDIO_DRAIN_TIMEOUT`] to end. Shutting the gateway down is left to the caller.
+    pub async fn serve_stdio(
+        &self,
+        input: impl AsyncRead + Unpin,
+        output: impl AsyncWrite + Unpin,
+        stop: CancellationToken,
+    ) {
+        let (outlet, inbox) = outlet::bounded(&self.inner.parts.metrics);
+        let conversation = Conversation {
+            gateway: self.clone(),
+            visitor: Visitor {
+                token: None,
+                calls_per_minute: None,
+                right: MayChange::owner(),
+                view: View::everything(),
+            },
+            outlet,
+            session: None,
+            news: None,
+            in_flight: Arc::default(),
+            requests: TaskTracker::new(),
+            places: Arc::new(Semaphore::new(limits::STDIO_REQUESTS_MAX)),
+            ending: self.inner.northbound.closing.child_token(),
+        };
+        tokio::join!(conversation.hold(BufReader::new(input), stop), write(inbox, output));
+    }
+}
+
+/// What is said to and by the client.
+struct Conversation {
+    gateway: Gateway,
+    visitor: Visitor,
+    outlet: Outlet,
+    /// What a legacy client's handshake opened.
+    session: Option<Arc<Session>>,
+    /// The stream of news of that session.
+    news: Option<OpenStream>,
+    in_flight: Arc<InFlight>,
+    requests: TaskTracker,
+    places: Arc<Semaphore>,
+    ending: CancellationToken,
+}
+
+impl Conversation {
+    async fn hold(mut self, mut input: impl AsyncBufRead + Unpin, stop: CancellationToken) {
+        let mut line = Line::default();
+        loop {
+            let read = tokio::select! {
+                () = stop.cancelled() => break,
+                () = self.outlet.gone() => break,
+                read = line.read(&mut input) => read,
+            };
+            match read {
+                Some(Ok(message)) => self.hear(&message).await,
+                Some(Err(TooLong)) => {
+                    let error = EnvelopeError::NotJson;
+                    self.say(envelope::error_bytes(None, error.code(), "the line is too long", None)).await;
+                }
+                None => break,
+            }
+        }
+        // Subscriptions end with a result; everything else has some time left.
+        self.ending.cancel();
+        self.requests.close();
+        if tokio::time::timeout(limits::STDIO_DRAIN_TIMEOUT, self.requests.wait()).await.is_err() {
+            tracing::warn!(requests = self.requests.len(), "requests that did not end in time are cut off");
+            self.in_flight.cancel_all();
+            self.requests.wait().await;
+        }
+        if let Some(session) = self.session.take() {
+            session.close().await;
+        }
+    }
+
+    async fn hear(&mut self, message: &[u8]) {
+        if message.trim_ascii().is_empty() {
+            return;
+        }
+        match Message::parse(message) {
+            Ok(Message::Request { id, method, params }) => match params.map(|raw| RawObject::parse(&raw)).transpose() {
+                Ok(params) => self.request(id, method, params).await,
+                // The envelope has checked that they are an object.
+                Err(_) => self.refuse(&id, INVALID_REQUEST, "unreadable params").await,
+            },
+            Ok(Message::Notification { method, params }) => match method.as_str() {
+                CANCELLED => {
+                    if let Some(id) = params.and_then(|params| cancelled_id(&params)) {
+                        self.in_flight.cancel(&id);
+                    }
+                }
+                // Nothing that it did not ask for is said to a client before it says that it is ready.
+                INITIALIZED if self.news.is_none() => {
+                    let session = self.session.as_ref();
+                    self.news = session.and_then(|session| session.open_stream(&self.gateway, self.outlet.clone()));
+                }
+                ROOTS_CHANGED => {
+                    if let Some(session) = self.session.clone() {
+                        self.requests.spawn(async move { session.roots_changed(params.as_deref()).await });
+                    }
+                }
+                _ => {}
+            },
+            Ok(Message::Response { id, outcome }) => {
+                if let (Some(session), Some(id)) = (&self.session, id) {
+                    session.answered(&id, outcome);
+                }
+            }
+            Err(error) => self.say(envelope::error_bytes(error.id(), error.code(), &error.to_string(), None)).await,
+        }
+    }
+
+    async fn request(&mut self, id: RequestId, method: String, params: Option<RawObject>) {
+        let only_modern = matches!(method.as_str(), SERVER_DISCOVER | SUBSCRIPTIONS_LISTEN);
+        let era = if only_modern || names_version(params.as_ref()) { Era::Modern } else { Era::Legacy };
+        let params = params.unwrap_or_default();
+        if era == Era::Modern
+            && let Err(Refusal { code, message, data, .. }) = judge_modern_body(&params, &VERSIONS)
+        {
+            self.say(envelope::error_bytes(Some(&id), code, message, data.as_deref())).await;
+            return;
+        }
+        let Ok(place) = self.places.clone().try_acquire_owned() else {
+            self.refuse(&id, INTERNAL_ERROR, "too many requests at once: wait for answers first").await;
+            return;
+        };
+        let is_handshake = era == Era::Legacy && method == INITIALIZE;
+        let asked = Asked {
+            id: id.clone(),
+            era,
+            visitor: self.visitor.clone(),
+            method,
+            params,
+            session: self.session.clone().filter(|_| era == Era::Legacy),
+            outlet: Some(self.outlet.clone()),
+            in_flight: Some(self.in_flight.clone()),
+            ending: self.ending.clone(),
+        };
+        let answering = answer(self.gateway.clone(), asked);
+        if is_handshake {
+            // Whatever comes next is said in the session that this opens.
+            let answer = answering.await;
+            if let Some(session) = answer.opened {
+                self.news = None;
+                if let Some(former) = self.session.replace(session) {
+                    former.close().await;
+                }
+            }
+            if let Some(outcome) = answer.outcome {
+                self.say(envelope::outcome_bytes(&id, &outcome)).await;
+            }
+            return;
+        }
+        let outlet = self.outlet.clone();
+        self.requests.spawn(async move {
+            let _place = place;
+            if let Some(outcome) = answering.await.outcome {
+                // A client that is gone needs no answer.
+                drop(outlet.send(envelope::outcome_bytes(&id, &outcome)).await);
+            }
+        });
+    }
+
+    async fn refuse(&self, id: &RequestId, code: i64, message: &str) {
+        self.say(envelope::error_bytes(Some(id), code, message, None)).await;
+    }
+
+    async fn say(&self, message: Bytes) {
+        // Who is gone is found out where the next message is waited for.
+        drop(self.outlet.send(message).await);
+    }
+}
+
+/// Writes messages, each on a line of its own, until there are no more or nobody reads.
+async fn write(mut inbox: Inbox, mut output: impl AsyncWrite + Unpin) {
+    let cut = inbox.cut().clone();
+    let writing = async {
+        while let Some(message) = inbox.next_message().await {
+            if output.write_all(&one_line(&message)).await.is_err() || output.flush().await.is_err() {
+                tracing::info!("the client does not read any more");
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = cut.cancelled() => {}
+        () = writing => {}
+    }
+}
+
+/// A message without line breaks, and one at its end. In JSON they only ever stand between the parts of a value.
+fn one_line(message: &[u8]) -> Bytes {
+    let mut line = BytesMut::with_capacity(message.len() + 1);
+    line.put_slice(message);
+    line.iter_mut().filter(|byte| matches!(byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+    line.put_u8(b'\n');
+    line.freeze()
+}
+
+/// A line that is being read. Cancel safe: what was read stays.
+#[derive(Default)]
+struct Line {
+    read: Vec<u8>,
+    /// Whether the line is too long, and its rest is skipped.
+    skipping: bool,
+}
+
+/// A line is longer than [`limits::REQUEST_BYTES_MAX`].
+#[derive(Debug, PartialEq, Eq)]
+struct TooLong;
+
+impl Line {
+    /// The next line, without its end; none at the end of the input.
+    async fn read(&mut self, input: &mut (impl AsyncBufRead + Unpin)) -> Option<Result<Vec<u8>, TooLong>> {
+        loop {
+            let available = input.fill_buf().await.ok()?;
+            if available.is_empty() {
+                // A line without an end is no message.
+                return None;
+            }
+            let end = available.iter().position(|byte| *byte == b'\n');
+            let taken = end.map_or(available.len(), |end| end + 1);
+            if self.read.len() + taken > limits::REQUEST_BYTES_MAX {
+                self.skipping = true;
+                self.read = Vec::new();
+            }
+            if !self.skipping {
+                self.read.extend_from_slice(available.get(..end.unwrap_or(taken)).unwrap_or_default());
+            }
+            input.consume(taken);
+            if end.is_some() {
+                let line = std::mem::take(&mut self.read);
+                return Some(if std::mem::take(&mut self.skipping) { Err(TooLong) } else { Ok(line) });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_read_whole_and_one_that_is_too_long_is_skipped_to_its_end() {
+        let mut text = b"{}\r\n\n".to_vec();
+        text.extend(vec![b'x'; limits::REQUEST_BYTES_MAX + 1]);
+        text.extend(b"\nlast\nhalf");
+        let (mut line, mut input) = (Line::default(), BufReader::new(&text[..]));
+        let mut read = Vec::new();
+        while let Some(next) = line.read(&mut input).await {
+            read.push(next.map(|line| String::from_utf8(line).unwrap()));
+        }
+        assert_eq!(read, [Ok("{}\r".to_owned()), Ok(String::new()), Err(TooLong), Ok("last".to_owned())]);
+    }
+
+    #[test]
+    fn a_message_is_one_line_whatever_its_server_wrote() {
+        assert_eq!(one_line(b"{\r\n\"a\": [\n1]}"), &b"{  \"a\": [ 1]}\n"[..]);
+    }
+}

@@ -1,0 +1,19 @@
+//! Who makes a request, as the door found out: which token was shown, and what that allows.
+
+use std::sync::Arc;
+
+use super::door::MayChange;
+use crate::catalog::View;
+
+/// Who makes a request. Every request that passed the door bears one.
+#[derive(Clone, Debug)]
+pub(super) struct Visitor {
+    /// The name of the token that was shown; none where no tokens are configured.
+    pub(super) token: Option<Arc<str>>,
+    /// How many requests of this token are answered in a minute; none: all.
+    pub(super) calls_per_minute: Option<u32>,
+    /// Whether the gateway may be changed.
+    pub(super) right: MayChange,
+    /// What may be seen and called.
+    pub(super) view: View,
+}

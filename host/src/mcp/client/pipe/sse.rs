@@ -1,0 +1,126 @@
+//! HTTP with Server-Sent Events, of 2024-11-05 (`basic/transports`): one stream brings everything, and messages are
+//! posted to where its first event says.
+//!
+//! That must be of the stream's own origin: the connector's headers never reach another one.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use super::desk::Desk;
+use super::lines::ended;
+use super::out::Out;
+use crate::edge::http::{Body, HttpError};
+use crate::mcp::client::exchange;
+use crate::mcp::client::transport::Transport;
+use crate::mcp::error::{ProtocolFault, WireError};
+use crate::mcp::limits::MAX_EVENT_BYTES;
+use crate::mcp::protocol::EVENT_STREAM_TYPE;
+use crate::mcp::sse::{SseEvent, SseParser};
+
+/// The event that names where to post to.
+const ENDPOINT: &str = "endpoint";
+
+/// An open stream.
+pub(super) struct EventStream {
+    body: Body,
+    parser: SseParser,
+    /// What has arrived and was not looked at.
+    events: std::collections::VecDeque<SseEvent>,
+}
+
+impl EventStream {
+    /// Opens the stream and waits for where to post to. The deadline is the caller's.
+    ///
+    /// # Errors
+    /// [`WireError`]; [`ProtocolFault::NoPostEndpoint`] if the stream brings something else first, or names another
+    /// origin.
+    pub(super) async fn open(transport: &Transport) -> Result<(Self, Url), WireError> {
+        let response = transport.get(&HeaderMap::new()).await?;
+        if !response.status.is_success() {
+            return Err(exchange::status_error(&response));
+        }
+        exchange::judge_encoding(&response)?;
+        if !response.content_type_is(EVENT_STREAM_TYPE) {
+            return Err(ProtocolFault::ContentType.into());
+        }
+        let mut stream =
+            Self { body: response.body, parser: SseParser::new(MAX_EVENT_BYTES), events: Default::default() };
+        let first = stream.next().await?.filter(|event| event.event == ENDPOINT);
+        let first = first.ok_or(ProtocolFault::NoPostEndpoint)?;
+        let target = target(transport.endpoint(), &first.data).ok_or(ProtocolFault::NoPostEndpoint)?;
+        Ok((stream, target))
+    }
+
+    /// Reads until the stream ends, or is to end.
+    pub(super) async fn read(mut self, desk: Arc<Desk>, out: Out, ending: [CancellationToken; 2]) {
+        let [asked, given_up] = ending;
+        let reason = loop {
+            let event = tokio::select! {
+                biased;
+                () = asked.cancelled() => break ended(),
+                () = given_up.cancelled() => break ended(),
+                event = self.next() => event,
+            };
+            match event {
+                Ok(Some(event)) if event.event == "message" => {
+                    if let Some(reply) = desk.take(&event.data) {
+                        // A server that asks more than it takes answers for gets none.
+                        out.send_soon(reply);
+                    }
+                }
+                Ok(Some(_)) => {}
+                Ok(None) | Err(WireError::Http(HttpError::Broken)) => break ended(),
+                Err(error) => break error,
+            }
+        };
+        desk.end(&reason);
+    }
+
+    async fn next(&mut self) -> Result<Option<SseEvent>, WireError> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(Some(event));
+            }
+            let Some(chunk) = self.body.chunk().await? else { return Ok(None) };
+            let events = self.parser.push(&chunk).map_err(|error| HttpError::Oversize { cap: error.cap })?;
+            self.events.extend(events);
+        }
+    }
+}
+
+/// Where to post to, by the data of the event: an address, or a part of one, of the stream's own origin.
+fn target(stream: &Url, data: &[u8]) -> Option<Url> {
+    let target = stream.join(std::str::from_utf8(data).ok()?.trim()).ok()?;
+    let same = |url: &Url| (url.origin(), url.username().to_owned(), url.password().map(str::to_owned));
+    // Opaque origins are equal to none, not even to themselves.
+    (same(&target) == same(stream)).then_some(target)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_to_post_to_is_resolved_and_must_be_of_the_same_origin() {
+        let stream = Url::parse("https://a.example/base/sse?key=1").unwrap();
+        for (data, expected) in [
+            ("/messages/?session_id=7", Some("https://a.example/messages/?session_id=7")),
+            ("message?sessionId=7", Some("https://a.example/base/message?sessionId=7")),
+            (" https://a.example:443/m ", Some("https://a.example/m")),
+            ("http://a.example/m", None),
+            ("https://b.example/m", None),
+            ("//b.example/m", None),
+            ("https://user@a.example/m", None),
+            ("https://a.example:8443/m", None),
+            ("data:text/plain,x", None),
+            ("https://", None),
+        ] {
+            let found = target(&stream, data.as_bytes()).map(|url| url.to_string());
+            assert_eq!(found.as_deref(), expected, "{data}");
+        }
+        assert_eq!(target(&stream, b"\xff"), None);
+    }
+}

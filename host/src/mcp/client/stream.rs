@@ -1,0 +1,350 @@
+//! Event streams over Streamable HTTP: reading one until it holds the answer or ends, resuming one that breaks off, and
+//! passing on what comes on the way.
+//!
+//! Nothing here is unbounded: a stream that ends with an answer is bounded in all, one that is listened to in its rate,
+//! each event by its size, and what is asked on the way in its number. Only legacy streams are resumed: 2026-07-28 has no
+//! resumption. Sources: 2025-11-25, Streamable HTTP, "Resumability and Redelivery"; SEP-1699 (polling).
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+
+use super::exchange::{judge_encoding, tell};
+use super::transport::Transport;
+use crate::edge::http::{Body, HttpError, Response};
+use crate::mcp::envelope::{self, Message, Outcome, RequestId};
+use crate::mcp::error::{ProtocolFault, WireError};
+use crate::mcp::interim::{Interim, Notice, Question};
+use crate::mcp::limits::{
+    DRAIN_DEADLINE, LISTEN_WINDOW, MAX_DRAIN_BYTES, MAX_EVENT_BYTES, MAX_LISTEN_EVENTS, MAX_RESUMPTIONS,
+    MAX_SERVER_REQUESTS, MAX_STREAM_BYTES, RESUMPTION_WAIT_DEFAULT, RESUMPTION_WAIT_MAX, RESUMPTION_WAIT_MIN,
+};
+use crate::mcp::protocol::{EVENT_STREAM_TYPE, LAST_EVENT_ID_HEADER, PING};
+use crate::mcp::sse::{SseEvent, SseParser};
+use crate::model::raw;
+
+/// How the messages of a server are taken while it answers.
+#[derive(Clone, Copy)]
+pub(super) struct Way<'a> {
+    /// Who takes them.
+    pub(super) interim: &'a dyn Interim,
+    /// The headers that answers to questions, and resumptions, carry; none in the modern era, which has neither.
+    pub(super) back: Option<&'a HeaderMap>,
+    /// What the stream is for.
+    pub(super) purpose: Purpose,
+}
+
+/// What a stream is for, and so how it is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It ends with an answer: bounded in all.
+    Answer,
+    /// It carries messages for as long as both like: bounded in its rate.
+    Listening,
+}
+
+/// Reads a stream until it holds the answer to `id`, and resumes it if it breaks off and its server said where.
+///
+/// # Errors
+/// [`WireError`]. That a stream can not be resumed is never what is said: it is what it broke with, since nobody must
+/// take a connection that was refused then for a request that was never sent.
+pub(super) async fn answer(
+    transport: &Arc<Transport>,
+    body: Body,
+    way: Way<'_>,
+    id: &RequestId,
+) -> Result<Outcome, WireError> {
+    let mut stream = Stream::new(transport, way);
+    let mut body = body;
+    loop {
+        let broken = match stream.read(body, Some(id)).await {
+            Ok(Some(outcome)) => return Ok(outcome),
+            Ok(None) => ProtocolFault::StreamEnded.into(),
+            Err(error @ WireError::Http(HttpError::Broken)) => error,
+            Err(error) => return Err(error),
+        };
+        body = stream.resume(broken).await?;
+    }
+}
+
+/// Passes on what comes on a stream that carries messages only, until its server ends it.
+///
+/// # Errors
+/// [`WireError`], if it breaks or breaks a rule.
+pub(super) async fn listen(transport: &Arc<Transport>, body: Body, way: Way<'_>) -> Result<(), WireError> {
+    let mut stream = Stream::new(transport, way);
+    stream.open();
+    stream.read(body, None).await.map(drop)
+}
+
+/// An event stream, over all connections that it takes.
+struct Stream<'a> {
+    transport: &'a Arc<Transport>,
+    way: Way<'a>,
+    opened: bool,
+    bounds: Bounds,
+    /// Questions that are being answered; they outlive a connection that breaks off.
+    answering: FuturesUnordered<BoxFuture<'a, ()>>,
+    /// A place for each answer until it is delivered.
+    places: Arc<Semaphore>,
+    last_event: Option<HeaderValue>,
+    retry: Option<Duration>,
+    resumptions: Resumptions,
+}
+
+/// How often a stream was resumed in a row without getting further.
+#[derive(Debug, Default)]
+struct Resumptions {
+    after: Option<HeaderValue>,
+    count: usize,
+}
+
+impl<'a> Stream<'a> {
+    fn new(transport: &'a Arc<Transport>, way: Way<'a>) -> Self {
+        Self {
+            transport,
+            way,
+            opened: false,
+            bounds: Bounds::of(way.purpose),
+            answering: FuturesUnordered::new(),
+            places: Arc::new(Semaphore::new(MAX_SERVER_REQUESTS)),
+            last_event: None,
+            retry: None,
+            resumptions: Resumptions::default(),
+        }
+    }
+
+    /// Says once that what is sent from now on arrives.
+    fn open(&mut self) {
+        if self.way.purpose == Purpose::Listening && !std::mem::replace(&mut self.opened, true) {
+            self.way.interim.opened();
+        }
+    }
+
+    /// Reads a body until the answer to `id`, or to its end. Questions are answered meanwhile.
+    async fn read(&mut self, mut body: Body, id: Option<&RequestId>) -> Result<Option<Outcome>, WireError> {
+        let mut parser = SseParser::new(MAX_EVENT_BYTES);
+        loop {
+            let Some(chunk) = meanwhile(&mut self.answering, body.chunk()).await? else { return Ok(None) };
+            self.bounds.read(chunk.len())?;
+            let events = parser.push(&chunk).map_err(|error| HttpError::Oversize { cap: error.cap })?;
+            self.retry = parser.retry().or(self.retry);
+            if let Some(last) = parser.last_id() {
+                self.last_event = HeaderValue::from_bytes(last.as_bytes()).ok().filter(|last| !last.is_empty());
+            }
+            for event in events {
+                if let Some(outcome) = self.take(event, id).await? {
+                    finish(self.transport, body);
+                    return Ok(Some(outcome));
+                }
+            }
+        }
+    }
+
+    /// Takes one event; the answer, if it is that.
+    async fn take(&mut self, event: SseEvent, id: Option<&RequestId>) -> Result<Option<Outcome>, WireError> {
+        self.bounds.event()?;
+        self.open();
+        // An event without data only names a place to resume at (2025-11-25).
+        if event.event != "message" || event.data.is_empty() {
+            return Ok(None);
+        }
+        match Message::parse(&event.data).map_err(ProtocolFault::from)? {
+            Message::Response { id: found, outcome }
+                if id.is_some_and(|id| found.as_ref().is_none_or(|found| found == id)) =>
+            {
+                return Ok(Some(outcome));
+            }
+            Message::Request { id, method, params } => {
+                self.bounds.question()?;
+                if let Some(back) = self.way.back {
+                    let place = self.places.clone().try_acquire_owned();
+                    let place = place.map_err(|_| ProtocolFault::TooManyServerRequests)?;
+                    let question = Question { method, params };
+                    self.answering.push(reply(self.transport, back, self.way.interim, place, id, question).boxed());
+                }
+            }
+            Message::Notification { method, params } => {
+                let noticed = self.way.interim.notify(Notice { method, params });
+                meanwhile(&mut self.answering, noticed).await;
+            }
+            Message::Response { .. } => {}
+        }
+        Ok(None)
+    }
+
+    /// Asks for the rest of a stream that broke off.
+    ///
+    /// # Errors
+    /// What it broke with; [`ProtocolFault::AnswerLost`] if the server knows the session no more.
+    async fn resume(&mut self, broken: WireError) -> Result<Body, WireError> {
+        let (Some(back), Some(last)) = (self.way.back, self.last_event.clone()) else { return Err(broken) };
+        if self.resumptions.after.as_ref() != Some(&last) {
+            self.resumptions = Resumptions { after: Some(last.clone()), count: 0 };
+        }
+        let mut headers = back.clone();
+        headers.insert(LAST_EVENT_ID_HEADER, last);
+        let mut wait = self.retry.unwrap_or(RESUMPTION_WAIT_DEFAULT);
+        if matches!(broken, WireError::Protocol(ProtocolFault::StreamEnded)) {
+            // In order: whoever asked may let go of its own stream as well.
+            self.way.interim.paused(wait.clamp(RESUMPTION_WAIT_MIN, RESUMPTION_WAIT_MAX));
+        }
+        while self.resumptions.count < MAX_RESUMPTIONS {
+            self.resumptions.count += 1;
+            let waiting = tokio::time::sleep(wait.clamp(RESUMPTION_WAIT_MIN, RESUMPTION_WAIT_MAX));
+            meanwhile(&mut self.answering, waiting).await;
+            let transport = self.transport;
+            match meanwhile(&mut self.answering, transport.get(&headers)).await {
+                Ok(response) => match judge_resumed(response) {
+                    Resumed::Goes(body) => return Ok(body),
+                    Resumed::Later(retry_after) => wait = retry_after.unwrap_or_default().max(wait),
+                    Resumed::SessionLost => return Err(ProtocolFault::AnswerLost.into()),
+                    Resumed::Never => return Err(broken),
+                },
+                Err(HttpError::Redirect) => return Err(broken),
+                // The server may be back in a moment.
+                Err(_) => {}
+            }
+        }
+        Err(broken)
+    }
+}
+
+/// How a server answers the wish to resume.
+enum Resumed {
+    Goes(Body),
+    Later(Option<Duration>),
+    SessionLost,
+    Never,
+}
+
+fn judge_resumed(response: Response) -> Resumed {
+    match response.status {
+        status if status.is_success() => {
+            let goes = response.content_type_is(EVENT_STREAM_TYPE) && judge_encoding(&response).is_ok();
+            if goes { Resumed::Goes(response.body) } else { Resumed::Never }
+        }
+        StatusCode::NOT_FOUND => Resumed::SessionLost,
+        StatusCode::TOO_MANY_REQUESTS => Resumed::Later(response.retry_after()),
+        status if status.is_server_error() => Resumed::Later(response.retry_after()),
+        _ => Resumed::Never,
+    }
+}
+
+/// What came so far, against what may.
+#[derive(Debug)]
+enum Bounds {
+    /// In all.
+    Answer { bytes: usize, questions: usize },
+    /// Since then.
+    Listening { since: Instant, bytes: usize, events: usize },
+}
+
+impl Bounds {
+    fn of(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::Answer => Self::Answer { bytes: 0, questions: 0 },
+            Purpose::Listening => Self::Listening { since: Instant::now(), bytes: 0, events: 0 },
+        }
+    }
+
+    fn read(&mut self, length: usize) -> Result<(), WireError> {
+        match self {
+            Self::Answer { bytes, .. } => {
+                *bytes += length;
+                if *bytes > MAX_STREAM_BYTES {
+                    return Err(HttpError::Oversize { cap: MAX_STREAM_BYTES }.into());
+                }
+            }
+            Self::Listening { since, bytes, events } => {
+                if since.elapsed() >= LISTEN_WINDOW {
+                    (*since, *bytes, *events) = (Instant::now(), 0, 0);
+                }
+                *bytes += length;
+                if *bytes > MAX_STREAM_BYTES {
+                    return Err(ProtocolFault::EventFlood.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn event(&mut self) -> Result<(), ProtocolFault> {
+        if let Self::Listening { events, .. } = self {
+            *events += 1;
+            if *events > MAX_LISTEN_EVENTS {
+                return Err(ProtocolFault::EventFlood);
+            }
+        }
+        Ok(())
+    }
+
+    fn question(&mut self) -> Result<(), ProtocolFault> {
+        if let Self::Answer { questions, .. } = self {
+            *questions += 1;
+            if *questions > MAX_SERVER_REQUESTS {
+                return Err(ProtocolFault::TooManyServerRequests);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Does some work while questions are answered.
+async fn meanwhile<T>(answering: &mut FuturesUnordered<BoxFuture<'_, ()>>, work: impl Future<Output = T>) -> T {
+    let mut work = pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            Some(()) = answering.next() => {}
+            done = &mut work => return done,
+        }
+    }
+}
+
+/// Answers a request of the server: `ping` at once, anything else as whoever asked says. A server that does not take the
+/// answer will not go on either, which is its own affair.
+async fn reply(
+    transport: &Arc<Transport>,
+    back: &HeaderMap,
+    interim: &dyn Interim,
+    place: OwnedSemaphorePermit,
+    id: RequestId,
+    question: Question,
+) {
+    let outcome = match question.method.as_str() {
+        PING => Outcome::Result(raw::empty_object()),
+        _ => interim.ask(question).await,
+    };
+    let body = envelope::outcome_bytes(&id, &outcome);
+    let (telling, back) = (transport.clone(), back.clone());
+    // The stream may end with its answer before this is delivered.
+    transport.in_background(async move {
+        let told = tell(&telling, &back, body).await;
+        drop(place);
+        told
+    });
+}
+
+/// Reads the rest of an answered stream, which is nearly always its end, so that the connection can be used again.
+pub(super) fn finish(transport: &Transport, mut body: Body) {
+    if body.chunk().now_or_never().is_some_and(|end| !matches!(end, Ok(Some(_)))) {
+        return;
+    }
+    transport.in_background(tokio::time::timeout(DRAIN_DEADLINE, async move {
+        let mut read = 0;
+        while let Ok(Some(chunk)) = body.chunk().await {
+            read += chunk.len();
+            if read > MAX_DRAIN_BYTES {
+                return;
+            }
+        }
+    }));
+}
