@@ -1,12 +1,13 @@
 //! The main job, measured on the release binary: `cargo bench --bench main_job`.
 //!
 //! Each scene runs several times in one go; medians are compared with medians of the same run, so that what is reported
-//! are ratios. Nothing here decides a test.
+//! are ratios. One of them is judged: who calls a fast connector must not wait for who calls a slow one. The bench fails if
+//! that comes out too slow again and again.
 
 #![allow(clippy::expect_used, reason = "a measurement that can not run has nothing to report")]
 
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +30,13 @@ const SLOW: Duration = Duration::from_millis(500);
 /// Calls to the fast connector of which a percentile is made.
 const CALLS: usize = 3_000;
 
-fn main() {
+/// How much longer the slowest hundredth of calls to a fast connector may take beside all callers of the slow one.
+const ISOLATION_MOST: f64 = 1.5;
+
+/// How often that is measured before it is believed: what else runs on the machine disturbs one measurement, not all.
+const ISOLATION_TRIES: usize = 3;
+
+fn main() -> ExitCode {
     let all = demo(&["--connectors", "10", "--latency-ms", "500"], &[]);
     let one_at_a_time = demo(&["--connectors", "10", "--latency-ms", "500"], &[("MCP_CONNECTOR_CONCURRENCY", "1")]);
     let eight = demo(&["--connectors", "8", "--latency-ms", "500"], &[]);
@@ -51,13 +58,24 @@ fn main() {
     line("difference", &format!("{} ms (at most 100)", beside.abs_diff(alone)));
     line("failures named", &median(&troubled, "failed").to_string());
 
-    let folder = tempfile::tempdir().expect("a temporary folder");
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    runtime.block_on(isolation(folder.path()));
+    let is_isolated = (0..ISOLATION_TRIES).any(|_| {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        runtime.block_on(isolation(folder.path())) <= ISOLATION_MOST
+    });
+    if is_isolated {
+        return ExitCode::SUCCESS;
+    }
+    line(
+        "FAILED: callers of a slow connector hold others up",
+        &format!("{ISOLATION_TRIES} times of {ISOLATION_TRIES}"),
+    );
+    ExitCode::FAILURE
 }
 
-/// How long calls to a fast connector take, alone and beside a thousand callers of a slow one, alternately.
-async fn isolation(folder: &Path) {
+/// How long calls to a fast connector take, alone and beside a thousand callers of a slow one, alternately. Returns the ratio
+/// of the 99th percentiles, each the median of its rounds.
+async fn isolation(folder: &Path) -> f64 {
     let key = SecretString::from("a key");
     let sign: Signer = Arc::new(move |document| signed_document(document, &key).ok());
     let options = StageOptions { connectors: 2, tools: 3, latency: Duration::ZERO, dead: 0, hung: 0 };
@@ -85,18 +103,20 @@ async fn isolation(folder: &Path) {
         callers.shutdown().await;
         tokio::time::sleep(SLOW).await;
     }
-    for (name, at) in [("p50", 0), ("p99", 1)] {
+    let ratios = [("p50", 0), ("p99", 1)].map(|(name, at)| {
         let [alone, beside] = [&alone, &beside].map(|runs| {
             let mut values: Vec<Duration> = runs.iter().map(|run| run[at]).collect();
             values.sort_unstable();
             values[values.len() / 2]
         });
         let ratio = beside.as_secs_f64() / alone.as_secs_f64();
-        let wanted = if name == "p99" { " (at most 1.5)" } else { "" };
+        let wanted = if name == "p99" { format!(" (at most {ISOLATION_MOST})") } else { String::new() };
         line(&format!("a fast connector's calls, {name}, alone"), &format!("{alone:.1?}"));
         line(&format!("beside {CALLERS} callers of a slow one"), &format!("{beside:.1?}, {ratio:.2} x{wanted}"));
-    }
+        ratio
+    });
     gateway.shut_down().await;
+    ratios[1]
 }
 
 /// The median and the 99th percentile of calls one after the other.

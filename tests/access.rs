@@ -85,10 +85,18 @@ async fn a_list_says_how_the_connectors_stand_that_are_seen_and_no_word_of_other
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_is_public_if_every_token_sees_the_same() {
-    let mut rig = Rig::of([ServerOptions { scope: ListScope::Public, ..Rig::options(2) }]);
-    let served = served(&mut rig, token("one", "") + &token("two", "calls-per-minute = 9")).await;
-    assert_eq!(with_token(&served.modern(), "one").list().await.result()["cacheScope"], "public");
+async fn what_needs_a_token_is_private_and_becomes_public_when_nobody_needs_one_any_more() {
+    let public = || ServerOptions { era: ServerEra::Modern, scope: ListScope::Public, ..Rig::options(2) };
+    let mut rig = Rig::of([public()]);
+    let served = served(&mut rig, token("one", "")).await;
+    let scopes = async |client: &Client| {
+        let discovered = client.ask("server/discover", "").await.result();
+        [client.list().await.result()["cacheScope"].clone(), discovered["cacheScope"].clone()]
+    };
+    assert_eq!(scopes(&with_token(&served.modern(), "one")).await, ["private", "private"]);
+    rig.toml = String::new();
+    served.gateway.reload(rig.settings()).await.unwrap();
+    assert_eq!(scopes(&served.modern()).await, ["public", "public"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cortex_mcp::connectors::CallError;
 use cortex_mcp::edge::files::{Directory, MemoryDirectory};
-use cortex_mcp::edge::http::{Http, Request};
+use cortex_mcp::edge::http::{Http, Lane, Request};
 use cortex_mcp::gateway::Gateway;
 use cortex_mcp::policy::{DecisionSink, PolicyComponent};
 use support::traces::{dump, replayed};
@@ -81,6 +81,7 @@ async fn what_was_handed_to_a_gateway_is_usable_after_its_end() {
         url: rig.servers[0].url.clone(),
         headers: http::HeaderMap::new(),
         body: bytes::Bytes::from_static(b"{}"),
+        lane: Lane::Call,
     };
     assert!(served.wire.send(request).await.is_ok());
     rig.records.record(rig.records.shared()[0].clone());

@@ -4,6 +4,7 @@
 mod support;
 
 use cortex_mcp::demo::mcp_server::ServerOptions;
+use cortex_mcp::gateway::limits;
 use cortex_mcp::mcp::ListScope;
 use cortex_mcp::model::Digest;
 use http::Method;
@@ -45,6 +46,67 @@ async fn foreign_hosts_and_origins_are_refused_on_every_guarded_route() {
     assert_eq!(client.with_header("host", "evil.example").get("/healthz").await.status, 200);
     assert_eq!(served.metric(r#"mcp_requests_refused_total{reason="host"}"#), Some(3.0));
     assert_eq!(served.metric(r#"mcp_requests_refused_total{reason="origin"}"#), Some(3.0));
+}
+
+/// What a browser asks before a page may post a call.
+const PREFLIGHT: [(&str, &str); 2] = [
+    ("access-control-request-method", "POST"),
+    ("access-control-request-headers", "Authorization,content-type,mcp-method,Mcp-Param-Region,x-other"),
+];
+
+#[tokio::test(start_paused = true)]
+async fn a_browser_may_send_pages_of_known_origins_and_shows_them_the_answers() {
+    let mut rig = Rig::new(1);
+    rig.toml = format!(
+        "allowed-origins = [\"https://app.example\"]\n[[token]]\nname = \"page\"\nsha256 = \"{}\"",
+        Digest::of(b"open sesame")
+    );
+    let served = rig.ready().await;
+    let page = served.modern().with_header("origin", "https://app.example");
+    for path in ["/mcp", "/status", "/policy"] {
+        let asked = page.send(Method::OPTIONS, path, &PREFLIGHT, "").await;
+        assert_eq!((asked.status, asked.body.as_str()), (204, ""), "a browser shows no token beforehand");
+        for (name, value) in [
+            ("access-control-allow-origin", "https://app.example"),
+            ("access-control-allow-methods", "GET, POST, DELETE"),
+            (
+                "access-control-allow-headers",
+                "accept, authorization, content-type, last-event-id, mcp-method, mcp-param-region",
+            ),
+            ("access-control-max-age", "600"),
+            ("vary", "origin"),
+        ] {
+            assert_eq!(asked.headers[name], value, "{path}");
+        }
+    }
+    let shown = page.with_header("authorization", "Bearer open sesame").list().await;
+    let refused = page.list().await;
+    assert_eq!((shown.status, refused.status), (200, 401));
+    for answer in [&shown, &refused] {
+        assert_eq!(answer.headers["access-control-allow-origin"], "https://app.example");
+        assert_eq!(answer.headers["access-control-expose-headers"], "mcp-session-id, retry-after, www-authenticate");
+        assert_eq!(answer.headers["vary"], "origin");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_browser_is_told_nothing_for_pages_of_other_origins_or_hosts_and_clients_without_one_neither() {
+    let rig = Rig::new(1);
+    let served = rig.ready().await;
+    let client = served.modern();
+    let (stranger, here) =
+        (client.with_header("origin", "https://evil.example"), client.with_header("origin", "http://localhost:3000"));
+    for page in [&stranger, &here.with_header("host", "evil.example")] {
+        let asked = page.send(Method::OPTIONS, "/mcp", &PREFLIGHT, "").await;
+        assert_eq!(asked.status, 403);
+        for answer in [asked, page.list().await] {
+            assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("access-control-")));
+        }
+    }
+    let plain = client.list().await;
+    assert_eq!((plain.status, &plain.headers["vary"]), (200, &"origin".parse().unwrap()));
+    assert!(plain.headers.keys().all(|name| !name.as_str().starts_with("access-control-")));
+    assert_eq!(client.send(Method::OPTIONS, "/mcp", &[], "").await.status, 405, "that asks for nothing");
 }
 
 #[tokio::test(start_paused = true)]
@@ -112,7 +174,13 @@ async fn a_legacy_client_shakes_hands_and_is_served_with_its_session_or_without(
         assert_eq!(result["protocolVersion"], negotiated);
         assert_eq!(
             (result["capabilities"].clone(), answer.headers.contains_key("mcp-session-id")),
-            (json!({ "prompts": changes, "resources": changes, "tools": changes }), true)
+            (
+                json!({
+                    "logging": {}, "completions": {}, "prompts": changes,
+                    "resources": { "subscribe": true, "listChanged": true }, "tools": changes,
+                }),
+                true
+            )
         );
     }
     let note = client.post(&[], r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
@@ -139,6 +207,49 @@ async fn what_is_no_message_is_told_so() {
     assert_eq!(text.status, 415);
     let huge = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{}"}}"#, "x".repeat(17 << 20));
     assert_eq!(client.post(&[], &huge).await.status, 413);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_of_2025_03_26_may_send_batches_and_no_other() {
+    let mut rig = Rig::new(1);
+    rig.toml = format!("[[token]]\nname = \"t\"\ncalls-per-minute = 8\nsha256 = \"{}\"", Digest::of(b"open sesame"));
+    let served = rig.ready().await;
+    let client = served.legacy().with_header("authorization", "Bearer open sesame");
+    let request = |id: &str, method: &str, params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{{{params}}}}}"#)
+    };
+    let notice = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#.to_owned();
+    let batch = |messages: &[&str]| format!(" [{}]", messages.join(" , "));
+    let call = request("\"a\"", "tools/call", r#""name":"s1__echo","arguments":{"text":"hello"}"#);
+    let opened = async |version: &str| {
+        let body = request("0", "initialize", &format!(r#""protocolVersion":"{version}""#));
+        client.post(&[], &body).await.headers["mcp-session-id"].to_str().unwrap().to_owned()
+    };
+    let (old, newer) = (opened("2025-03-26").await, opened("2025-06-18").await);
+    // Requests are answered, each by its id; notifications are not, and a session begins alone.
+    let body = batch(&[&call, &notice, "7", &request("1", "initialize", ""), &request("2", "ping", "")]);
+    for headers in [&[("mcp-session-id", old.as_str())][..], &[("mcp-protocol-version", "2025-03-26")]] {
+        let answer = client.post(headers, &body).await;
+        let answers = answer.json();
+        let ids: Vec<_> = answers.as_array().unwrap().iter().map(|answer| answer["id"].clone()).collect();
+        assert_eq!((answer.status, ids), (200, vec![json!("a"), json!(null), json!(1), json!(2)]));
+        assert_eq!(answers[0]["result"]["structuredContent"]["text"], "hello", "{}", answer.body);
+        assert_eq!((&answers[1]["error"]["code"], &answers[2]["error"]["code"]), (&json!(-32600), &json!(-32600)));
+    }
+    assert_eq!(client.post(&[("mcp-session-id", &old)], &batch(&[&notice, &notice])).await.status, 202);
+    for (headers, body) in [
+        (&[("mcp-session-id", newer.as_str())][..], &batch(&[&notice])),
+        (&[("mcp-protocol-version", "2025-11-25")], &batch(&[&notice])),
+        (&[("mcp-session-id", &old)], &batch(&[])),
+        (&[("mcp-session-id", &old)], &batch(&[notice.as_str(); limits::BATCH_MESSAGES_MAX + 1])),
+    ] {
+        let answer = client.post(headers, body).await;
+        assert_eq!((answer.status, answer.code()), (400, Some(-32600)), "{}", answer.body);
+    }
+    // Each request of a batch counts: two handshakes and four requests were made.
+    let answers = client.post(&[], &batch(&[&call, &call, &call])).await.json();
+    let codes: Vec<_> = answers.as_array().unwrap().iter().map(|answer| answer["error"]["code"].clone()).collect();
+    assert_eq!(codes, [json!(null), json!(null), json!(-32011)]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use axum::body::Body;
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::{SyncKind, limits};
 use cortex_mcp::mcp::Era;
-use cortex_mcp::model::ListKind;
+use cortex_mcp::model::{Digest, ListKind};
 use http::{Method, Response};
 use serde_json::{Value, json};
 use support::client::META;
@@ -144,4 +144,49 @@ async fn a_wish_that_can_not_be_read_or_streamed_is_refused() {
         r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{"notifications":{{}},{META}}}}}"#
     );
     assert_eq!(code(send(&router, Method::POST, &headers, &body).await).await, Some(-32600));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_subscription_ends_when_its_token_sees_something_else_and_stays_when_it_does_not() {
+    let token = |name: &str, more: &str| {
+        format!("[[token]]\nname = \"{name}\"\nsha256 = \"{}\"\n{more}\n", Digest::of(name.as_bytes()))
+    };
+    let mut rig = Rig::new(1);
+    rig.toml = token("changed", "") + &token("same", "");
+    let served = rig.ready().await;
+    let router = router(&served);
+    let listen = async |bearer: &str| {
+        let headers =
+            [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "subscriptions/listen"), ("authorization", bearer)];
+        let params = format!(r#"{{"notifications":{{"toolsListChanged":true}},{META}}}"#);
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{params}}}"#);
+        Stream::of(send(&router, Method::POST, &headers, &body).await)
+    };
+    let (changed, mut same) = (listen("Bearer changed").await, listen("Bearer same").await);
+    rig.toml = token("changed", "deny-tools = [\"*\"]") + &token("same", "");
+    served.gateway.reload(rig.settings()).await.unwrap();
+    let messages = changed.rest().await;
+    assert_eq!((messages.len(), &messages[1]["result"]["resultType"]), (2, &json!("complete")));
+    rig.server(1).set_tools(5);
+    served.gateway.sync(SyncKind::Force, |_| {}).await;
+    assert_eq!(same.within(seconds(5)).await.len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn servers_that_do_not_answer_hold_up_no_acknowledgement_for_long() {
+    let rig = Rig::new(1);
+    let server = Scripted::new(Era::Legacy, Style::Json);
+    server.list(ListKind::Resources, vec![r#"{"uri":"a:b","name":"r"}"#.to_owned()]);
+    rig.network.set(&rig.servers[0].url, Host::Serve(server.router()));
+    let served = rig.ready().await;
+    rig.network.set(&rig.servers[0].url, Host::Hang);
+    let uris: Vec<String> = (0..100).map(|number| format!("\"a:{number}\"")).collect();
+    let wish = format!(r#"{{"toolsListChanged":true,"resourceSubscriptions":[{}]}}"#, uris.join(","));
+    let began = tokio::time::Instant::now();
+    let mut stream = Stream::of(listen(&router(&served), "1", &wish).await);
+    let granted = stream.next().await.unwrap();
+    assert_eq!(granted["params"]["notifications"], json!({"toolsListChanged": true}));
+    assert!(began.elapsed() <= limits::LISTEN_GRANT_TIMEOUT, "{:?}", began.elapsed());
+    let long = format!(r#"{{"resourceSubscriptions":["x:{}"]}}"#, "y".repeat(limits::SUBSCRIPTION_URI_BYTES_MAX));
+    assert_eq!(code(listen(&router(&served), "1", &long).await).await, Some(-32602));
 }

@@ -64,26 +64,62 @@ async fn ask(router: &Router, era: Era, method: &str, name: &str, params: &str) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn clients_are_told_what_some_server_can_do_and_always_of_lists() {
+async fn clients_are_told_of_everything_that_a_server_may_bring_later() {
     let everything = json!({
         "logging": {}, "completions": {}, "prompts": {"listChanged": true},
         "resources": {"subscribe": true, "listChanged": true}, "tools": {"listChanged": true},
     });
-    // Lists may come to be at any time; what is called must be there.
-    let changes = json!({"listChanged": true});
-    let only_lists = json!({"prompts": changes, "resources": changes, "tools": changes});
     let (_rig, _servers, full) = served(&[Era::Legacy, Era::Modern]).await;
     let rig = Rig::new(1);
     let tools_only = Canned::new(r#"{"name":"tool","inputSchema":{"type":"object"}}"#);
     rig.network.set(&rig.servers[0].url, Host::Serve(tools_only.router()));
     let bare = rig.ready().await;
-    for (served, expected) in [(&full, everything), (&bare, only_lists)] {
+    for (served, expected) in [(&full, &everything), (&bare, &everything)] {
         let router = router(served);
         let (_, _, legacy) = ask(&router, Era::Legacy, "initialize", "", r#""protocolVersion":"2025-06-18""#).await;
-        assert_eq!(legacy["result"]["capabilities"], expected);
+        assert_eq!(legacy["result"]["capabilities"], *expected);
         let (_, _, modern) = ask(&router, Era::Modern, "server/discover", "", "").await;
-        assert_eq!(modern["result"]["capabilities"], expected);
+        assert_eq!(modern["result"]["capabilities"], *expected);
         assert_eq!(modern["result"]["cacheScope"], "private");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_offered_and_no_server_has_is_refused_by_the_one_that_was_asked() {
+    let rig = Rig::new(1);
+    let tools_only = Canned::new(r#"{"name":"tool","inputSchema":{"type":"object"}}"#);
+    rig.network.set(&rig.servers[0].url, Host::Serve(tools_only.router()));
+    let served = rig.ready().await;
+    let router = router(&served);
+    let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#;
+    let opened = send(&router, Method::POST, &[], initialize).await;
+    let headers = [("mcp-session-id", opened.headers()["mcp-session-id"].to_str().unwrap())];
+    for (method, params, code) in [
+        ("logging/setLevel", r#""level":"info""#, Value::Null),
+        ("resources/subscribe", r#""uri":"no:where""#, json!(-32002)),
+        ("resources/subscribe", r#""uri":"cortex+s1:no:where""#, json!(-32601)),
+    ] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":2,"method":"{method}","params":{{{params}}}}}"#);
+        let response = send(&router, Method::POST, &headers, &body).await;
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        let answer: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(answer["error"]["code"], code, "{method} {params}: {answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_are_told_how_names_are_made() {
+    for (toml, told) in [
+        ("", r#"before the first "__" is the server's id"#),
+        ("names = \"dotted\"", r#"before the first "." is the server's id"#),
+        ("names = \"plain\"", "Names are the servers' own."),
+    ] {
+        let mut rig = Rig::new(1);
+        rig.toml = toml.to_owned();
+        let served = rig.ready().await;
+        let (_, _, modern) = ask(&router(&served), Era::Modern, "server/discover", "", "").await;
+        let instructions = modern["result"]["instructions"].as_str().unwrap();
+        assert!(instructions.contains(told), "{toml}: {instructions}");
     }
 }
 
@@ -289,5 +325,47 @@ async fn what_a_client_accepts_decides_the_form() {
             Some(kind) => assert_eq!(response.headers()["content-type"], kind, "{accept}"),
             None => assert_eq!(response.status(), 406),
         }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_is_down_hung_or_wrong_hides_nobody_elses_resources() {
+    for era in [Era::Legacy, Era::Modern] {
+        for broken in ["down", "hung", "wrong"] {
+            let (rig, servers, served) = served(&[Era::Legacy, Era::Legacy]).await;
+            let router = router(&served);
+            let wrong = Ending::Error(200, r#"{"code":0,"message":"something is wrong"}"#.to_owned());
+            match broken {
+                "down" => rig.network.set(&rig.servers[0].url, Host::Refuse),
+                "hung" => rig.network.set(&rig.servers[0].url, Host::Hang),
+                _ => servers[0].tell(Vec::new(), wrong),
+            }
+            servers[1].tell(Vec::new(), Ending::Result(r#"{"contents":[{"x":2}],"completion":{}}"#.to_owned()));
+            let (_, _, read) = ask(&router, era, "resources/read", "no:where", r#""uri":"no:where""#).await;
+            assert_eq!(read["result"]["contents"][0]["x"], 2, "{broken}: {read}");
+            let reference = r#""ref":{"type":"ref/resource","uri":"no:where"},"argument":{"name":"a","value":"b"}"#;
+            let (_, _, completed) = ask(&router, era, "completion/complete", "", reference).await;
+            assert!(completed["result"]["completion"].is_object(), "{broken}: {completed}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_two_that_have_it_the_likelier_one_answers_and_of_two_that_do_not_whoever_says_why() {
+    let (_rig, servers, served) = served(&[Era::Legacy, Era::Legacy]).await;
+    let router = router(&served);
+    let uri = r#""uri":"no:where""#;
+    let has = |number: u8| Ending::Result(format!(r#"{{"contents":[{{"x":{number}}}]}}"#));
+    let denies = || Ending::Error(200, r#"{"code":-32002,"message":"Resource not found"}"#.to_owned());
+    let fails = || Ending::Error(200, r#"{"code":-32603,"message":"broken"}"#.to_owned());
+    servers[0].tell(Vec::new(), has(1));
+    servers[1].tell(Vec::new(), has(2));
+    assert_eq!(ask(&router, Era::Legacy, "resources/read", "", uri).await.2["result"]["contents"][0]["x"], 1);
+    for (first, second, code) in
+        [(denies(), fails(), -32603), (fails(), denies(), -32603), (denies(), denies(), -32002)]
+    {
+        servers[0].tell(Vec::new(), first);
+        servers[1].tell(Vec::new(), second);
+        assert_eq!(ask(&router, Era::Legacy, "resources/read", "", uri).await.2["error"]["code"], code);
     }
 }

@@ -5,7 +5,7 @@ mod support;
 
 use axum::Router;
 use axum::body::Body;
-use cortex_mcp::demo::mcp_server::ServerOptions;
+use cortex_mcp::demo::mcp_server::{ServerEra, ServerOptions};
 use cortex_mcp::gateway::limits;
 use cortex_mcp::model::Digest;
 use http::{Method, Response};
@@ -83,6 +83,147 @@ async fn a_session_is_its_tokens_and_not_there_for_others() {
     let headers = [("mcp-session-id", id.as_str()), ("authorization", "Bearer two")];
     assert_eq!(send(&router, Method::DELETE, &headers, "").await.status(), 404);
     assert_eq!(sessions(&served), 1.0);
+}
+
+/// A `[[token]]` of this name, whose secret is its name, with more in it.
+fn token(name: &str, more: &str) -> String {
+    format!("[[token]]\nname = \"{name}\"\nsha256 = \"{}\"\n{more}\n", Digest::of(name.as_bytes()))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_ends_what_is_open_for_tokens_that_are_gone_or_changed_and_nothing_else() {
+    let mut rig = Rig::new(2);
+    rig.toml = token("gone", "") + &token("narrowed", "") + &token("same", "calls-per-minute = 60");
+    rig.server(2).be_silent_on(&["tools/call"]);
+    let served = rig.ready().await;
+    let router = router(&served);
+    let mut open = Vec::new();
+    for bearer in ["Bearer gone", "Bearer narrowed", "Bearer same"] {
+        let authorized = ("authorization", bearer);
+        let response = send(&router, Method::POST, &[authorized], INITIALIZE).await;
+        let id = response.headers()["mcp-session-id"].to_str().unwrap().to_owned();
+        let headers = [("mcp-session-id", id.as_str()), authorized];
+        let news = Stream::of(send(&router, Method::GET, &headers, "").await);
+        let (calling, session) = (router.clone(), id.clone());
+        let call = tokio::spawn(async move {
+            let call = r#"{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"s2__echo","arguments":{}}}"#;
+            let headers = [("mcp-session-id", session.as_str()), ("authorization", bearer)];
+            send(&calling, Method::POST, &headers, call).await.status()
+        });
+        open.push((bearer, id, news, call));
+    }
+    let calls = || served.wire.sent().iter().filter(|sent| sent.body().contains("tools/call")).count();
+    until("all are called", seconds(1), || calls() == 3).await;
+    rig.toml = token("same", "calls-per-minute = 70") + &token("narrowed", "connectors = [\"s1\"]");
+    served.gateway.reload(rig.settings()).await.unwrap();
+    assert_eq!(sessions(&served), 1.0);
+    for (bearer, id, mut news, call) in open {
+        let headers = [("mcp-session-id", id.as_str()), ("authorization", bearer)];
+        let status = send(&router, Method::POST, &headers, LIST).await.status().as_u16();
+        match bearer {
+            "Bearer same" => {
+                assert_eq!(status, 200);
+                assert!(!call.is_finished());
+                rig.server(1).set_tools(5);
+                served.gateway.sync(cortex_mcp::gateway::SyncKind::Force, |_| {}).await;
+                assert_eq!(news.within(seconds(5)).await.len(), 1, "{bearer}");
+                call.abort();
+            }
+            _ => {
+                assert_eq!(status, if bearer == "Bearer gone" { 401 } else { 404 });
+                assert_eq!(news.rest().await.len(), 0, "{bearer}");
+                tokio::time::timeout(seconds(1), call).await.expect("it is cut off").unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_token_ends_what_was_open_to_everybody() {
+    let mut rig = Rig::new(1);
+    let served = rig.ready().await;
+    let router = router(&served);
+    let id = open(&router).await;
+    let news = Stream::of(get(&router, &id).await);
+    rig.toml = token("one", "");
+    served.gateway.reload(rig.settings()).await.unwrap();
+    assert_eq!((news.rest().await.len(), sessions(&served)), (0, 0.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_with_its_share_of_sessions_makes_room_for_its_next_one_itself() {
+    let mut rig = Rig::new(1);
+    rig.toml = token("modest", "") + &token("greedy", "");
+    let served = rig.ready().await;
+    let router = router(&served);
+    let open = async |bearer: &str| {
+        let response = send(&router, Method::POST, &[("authorization", bearer)], INITIALIZE).await;
+        response.headers()["mcp-session-id"].to_str().unwrap().to_owned()
+    };
+    let works = async |id: &str, bearer: &str| {
+        let headers = [("mcp-session-id", id), ("authorization", bearer)];
+        send(&router, Method::POST, &headers, LIST).await.status() == 200
+    };
+    let oldest = open("Bearer modest").await;
+    let mut greedy = Vec::new();
+    for _ in 0..limits::SESSIONS_MAX + 10 {
+        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        greedy.push(open("Bearer greedy").await);
+    }
+    assert_eq!(sessions(&served), limits::SESSIONS_MAX as f64);
+    let newer = open("Bearer modest").await;
+    assert!(works(&oldest, "Bearer modest").await && works(&newer, "Bearer modest").await);
+    assert!(!works(&greedy[11], "Bearer greedy").await && works(&greedy[12], "Bearer greedy").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_client_says_of_itself_is_bounded_and_so_are_the_uris_that_it_subscribes_to() {
+    let rig = Rig::new(1);
+    let served = rig.ready().await;
+    let router = router(&served);
+    let large = "x".repeat(limits::CLIENT_FACTS_BYTES_MAX);
+    for said in [
+        format!(r#""capabilities":{{}},"clientInfo":{{"name":"{large}"}}"#),
+        format!(r#""capabilities":{{"sampling":{{"x":"{large}"}}}}"#),
+    ] {
+        let params = format!(r#"{{"protocolVersion":"2025-11-25",{said}}}"#);
+        let body = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{params}}}"#);
+        assert_eq!(json(send(&router, Method::POST, &[], &body).await).await["error"]["code"], -32602);
+    }
+    assert_eq!(sessions(&served), 0.0);
+    let id = open(&router).await;
+    let uri = format!("x:{}", "y".repeat(limits::SUBSCRIPTION_URI_BYTES_MAX));
+    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"resources/subscribe","params":{{"uri":"{uri}"}}}}"#);
+    assert_eq!(json(post(&router, &id, &body).await).await["error"]["code"], -32602);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_is_named_also_on_a_stream() {
+    let rig = Rig::new(1);
+    let served = rig.ready().await;
+    let router = router(&served);
+    let response = send(&router, Method::POST, &[("accept", "text/event-stream")], INITIALIZE).await;
+    let id = response.headers()["mcp-session-id"].to_str().unwrap().to_owned();
+    assert_eq!(Stream::of(response).rest().await[0]["result"]["protocolVersion"], "2025-11-25");
+    assert_eq!(post(&router, &id, LIST).await.status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_often_roots_change_servers_are_told_now_and_once_more() {
+    let rig = Rig::of([ServerOptions { era: ServerEra::Legacy, ..Rig::options(1) }]);
+    let served = rig.ready().await;
+    let router = router(&served);
+    let id = open(&router).await;
+    let call = r#"{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"s1__echo","arguments":{}}}"#;
+    assert_eq!(post(&router, &id, call).await.status(), 200);
+    rig.server(1).set_latency(std::time::Duration::from_millis(500));
+    for _ in 0..50 {
+        let changed = r#"{"jsonrpc":"2.0","method":"notifications/roots/list_changed"}"#;
+        assert_eq!(post(&router, &id, changed).await.status(), 202);
+    }
+    tokio::time::sleep(seconds(60)).await;
+    let told = served.wire.sent().iter().filter(|sent| sent.body().contains("roots/list_changed")).count();
+    assert_eq!(told, 2);
 }
 
 #[tokio::test(start_paused = true)]

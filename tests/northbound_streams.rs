@@ -197,7 +197,8 @@ async fn a_question_that_is_never_answered_is_given_up_and_the_server_told() {
     let headers = [LEGACY, ("mcp-session-id", id.as_str())];
     server.tell(vec![Before::Question("roots/list", "{}".to_owned())], result());
     let messages = Stream::of(send(&router, Method::POST, &headers, &call(Era::Legacy, "")).await).rest().await;
-    assert_eq!(methods(&messages), ["roots/list", "answer"]);
+    assert_eq!(methods(&messages), ["roots/list", "notifications/cancelled", "answer"]);
+    assert_eq!(messages[1]["params"]["requestId"], messages[0]["id"], "the client is told that nobody waits any more");
     until("the server is told", seconds(1), || server.answers().len() == 1).await;
     assert!(server.answers()[0].contains("did not answer in time"), "{:?}", server.answers());
 }
@@ -286,10 +287,12 @@ async fn a_client_that_lost_its_stream_is_played_what_it_missed_and_what_comes()
     let mut stream = Stream::of(send(&router, Method::POST, &headers, &call(Era::Legacy, "")).await);
     assert_eq!(stream.next().await.unwrap()["params"]["progress"], 1);
     let first = stream.last_event.clone().unwrap();
-    assert_eq!(resume(&router, &id, &first).await.status(), 400, "its stream still stands");
+    // A client may know before the gateway that its connection is of no use any more.
+    let mut taken_over = Stream::of(resume(&router, &id, &first).await);
+    assert_eq!(taken_over.next().await.unwrap()["params"]["progress"], 2);
+    assert_eq!(stream.rest().await.len(), 0, "the former connection ends");
     // The second sign of progress goes down with the connection.
-    until("the question is asked", seconds(1), || true).await;
-    drop(stream);
+    drop(taken_over);
     tokio::time::sleep(seconds(1)).await;
     let mut stream = Stream::of(resume(&router, &id, &first).await);
     assert_eq!(stream.next().await.unwrap()["params"]["progress"], 2);
@@ -329,6 +332,19 @@ async fn streams_that_nobody_comes_back_for_are_bounded_and_forgotten() {
         kept += usize::from(resume(&router, &id, &format!("{number}-0")).await.status() == 200);
     }
     assert_eq!(kept, limits::RESUMABLE_STREAMS_MAX);
+    // What is finished makes room for what somebody waits for.
+    let asking = session(&router, r#"{"roots":{}}"#).await;
+    let asked_headers = [LEGACY, ("mcp-session-id", asking.as_str())];
+    server.tell(vec![Before::Question("roots/list", "{}".to_owned())], result());
+    let mut unfinished = Stream::of(send(&router, Method::POST, &asked_headers, &call(Era::Legacy, "")).await);
+    unfinished.next().await.unwrap();
+    let place = unfinished.last_event.clone().unwrap();
+    drop(unfinished);
+    server.tell(vec![progress(1)], result());
+    for _ in 0..2 * limits::RESUMABLE_STREAMS_MAX {
+        Stream::of(send(&router, Method::POST, &asked_headers, &call(Era::Legacy, "")).await).rest().await;
+    }
+    assert_eq!(resume(&router, &asking, &place).await.status(), 200);
     // A large answer is not kept for those who come back: they ask anew.
     let large = format!(r#"{{"content":"{}"}}"#, "x".repeat(limits::REPLAY_BYTES_MAX));
     server.tell(vec![progress(1)], Ending::Result(large));
@@ -398,101 +414,4 @@ async fn a_server_that_lets_go_of_its_stream_lets_go_of_the_clients_too() {
     // Who can not come back waits for the answer.
     let whole = send(&router, Method::POST, &[LEGACY], &call(Era::Legacy, "")).await;
     assert_eq!(whole.headers()["content-type"], "application/json");
-}
-
-/// A legacy server that asks on the stream of the session and not on that of the call, as many do.
-fn asks_aside() -> Router {
-    use axum::body::{Body, Bytes};
-    use axum::response::{IntoResponse, Response};
-    use cortex_mcp::mcp::Message;
-    use futures_util::StreamExt;
-    use tokio::sync::{broadcast, mpsc};
-    let (questions, _) = broadcast::channel::<String>(4);
-    let (answers, answered) = mpsc::channel::<String>(4);
-    let answered = Arc::new(tokio::sync::Mutex::new(answered));
-    let opened = Arc::new(std::sync::atomic::AtomicUsize::new(0));
-    let of = |headers: &http::HeaderMap| headers.get("mcp-session-id").map(|id| id.to_str().unwrap().to_owned());
-    let listened = questions.clone();
-    let get = move |headers: http::HeaderMap| {
-        let (mut questions, own) = (listened.subscribe(), of(&headers).unwrap());
-        async move {
-            let events = futures_util::stream::once(async move {
-                // Each session is asked on its own stream.
-                while questions.recv().await.unwrap() != own {}
-                let question = r#"{"jsonrpc":"2.0","id":"q","method":"elicitation/create","params":{}}"#;
-                Ok::<_, std::convert::Infallible>(format!("data: {question}\n\n"))
-            });
-            ([("content-type", "text/event-stream")], Body::from_stream(events.chain(futures_util::stream::pending())))
-                .into_response()
-        }
-    };
-    let post = move |headers: http::HeaderMap, body: Bytes| async move {
-        let session =
-            of(&headers).unwrap_or_else(|| format!("a{}", opened.fetch_add(1, std::sync::atomic::Ordering::SeqCst)));
-        let given = session.clone();
-        let json = move |text: String| {
-            ([("content-type", "application/json"), ("mcp-session-id", given.as_str())], text).into_response()
-        };
-        let (id, method): (_, String) = match Message::parse(&body) {
-            Ok(Message::Request { id, method, .. }) => (id, method),
-            Ok(Message::Response { .. }) => {
-                answers.send(String::from_utf8(body.to_vec()).unwrap()).await.unwrap();
-                return http::StatusCode::ACCEPTED.into_response();
-            }
-            _ => return http::StatusCode::ACCEPTED.into_response(),
-        };
-        let id = id.as_json();
-        let result: Response = match method.as_str() {
-            "initialize" => json(format!(
-                r#"{{"jsonrpc":"2.0","id":{id},"result":{{"protocolVersion":"2025-11-25","capabilities":{{"tools":{{}}}},"serverInfo":{{"name":"a","version":"1"}}}}}}"#
-            )),
-            "tools/list" => json(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"tools":[{{"name":"work"}}]}}}}"#)),
-            "tools/call" => {
-                assert!(questions.send(session).is_ok(), "nobody listens");
-                let answer = answered.lock().await.recv().await.unwrap();
-                assert!(answer.contains(r#""action":"accept""#), "{answer}");
-                json(format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{"asked":true}}}}"#))
-            }
-            _ => json(format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32601,"message":"no"}}}}"#)),
-        };
-        result
-    };
-    Router::new().route("/mcp", axum::routing::post(post).get(get).delete(async || http::StatusCode::OK))
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_question_that_belongs_to_no_request_is_asked_on_the_sessions_stream_or_beside_a_call() {
-    for has_stream in [false, true] {
-        let rig = Rig::new(1);
-        rig.network.set(&rig.servers[0].url, Host::Serve(asks_aside()));
-        let served = rig.ready().await;
-        let router = router(&served);
-        let id = session(&router, r#"{"elicitation":{}}"#).await;
-        let headers = [LEGACY, ("mcp-session-id", id.as_str())];
-        let mut own = match has_stream {
-            true => Some(Stream::of(send(&router, Method::GET, &headers, "").await)),
-            false => None,
-        };
-        let (calling, call_headers) = (router.clone(), id.clone());
-        let mut called = Some(tokio::spawn(async move {
-            let headers = [LEGACY, ("mcp-session-id", call_headers.as_str())];
-            send(&calling, Method::POST, &headers, &call(Era::Legacy, "")).await
-        }));
-        let mut beside = None;
-        let asked = match &mut own {
-            Some(own) => own.next().await.unwrap(),
-            None => beside.insert(Stream::of(called.take().unwrap().await.unwrap())).next().await.unwrap(),
-        };
-        assert_eq!(asked["method"], "elicitation/create");
-        let answer = format!(r#"{{"jsonrpc":"2.0","id":{},"result":{{"action":"accept"}}}}"#, asked["id"]);
-        assert_eq!(send(&router, Method::POST, &headers, &answer).await.status(), 202);
-        let answer = match beside {
-            Some(mut beside) => beside.next().await.unwrap(),
-            None => {
-                let body = axum::body::to_bytes(called.unwrap().await.unwrap().into_body(), 1 << 20).await.unwrap();
-                serde_json::from_slice(&body).unwrap()
-            }
-        };
-        assert_eq!(answer["result"], json!({"asked": true}), "{answer}");
-    }
 }

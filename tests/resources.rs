@@ -9,9 +9,12 @@ use std::sync::Arc;
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::mcp::Era;
 use cortex_mcp::model::{Digest, ListKind};
+use http::Method;
 use serde_json::{Value, json};
+use support::client::META;
 use support::scripted::{Ending, Scripted, Style};
-use support::{Rig, Served};
+use support::streaming::{Stream, send};
+use support::{Rig, Served, seconds};
 
 /// A gateway over two servers that both have `note:1` and `note:{n}`; `s2` has `own:2` besides.
 async fn two(toml: &str) -> (Arc<Scripted>, Arc<Scripted>, Served) {
@@ -106,4 +109,26 @@ async fn what_a_token_does_not_see_is_not_asked_for_under_any_uri() {
         assert_eq!(read.code(), Some(-32602), "{uri}: {}", read.body);
     }
     assert_eq!(asked_for(&two), Vec::<String>::new());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_update_is_told_under_every_uri_that_it_was_subscribed_by_and_not_to_who_subscribed_to_another() {
+    let (one, _two, served) = two("").await;
+    let headers = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", "subscriptions/listen")];
+    let wish = r#""notifications":{"resourceSubscriptions":["note:1","cortex+s1:note:1"]}"#;
+    let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{{wish},{META}}}}}"#);
+    let router = served.gateway.router("127.0.0.1:8420".parse().unwrap());
+    let mut stream = Stream::of(send(&router, Method::POST, &headers, &body).await);
+    assert_eq!(stream.within(seconds(5)).await.len(), 1, "the acknowledgement");
+    for (updated, told_of) in [
+        ("note:10", Vec::new()),
+        ("note:1", vec!["cortex+s1:note:1", "note:1"]),
+        ("note:1/part", vec!["cortex+s1:note:1/part", "note:1/part"]),
+        ("note:2", Vec::new()),
+    ] {
+        assert_eq!(one.send("notifications/resources/updated", &format!(r#"{{"uri":"{updated}"}}"#)), 1);
+        let told = stream.within(seconds(5)).await;
+        let uris: Vec<&str> = told.iter().map(|told| told["params"]["uri"].as_str().unwrap()).collect();
+        assert_eq!(uris, told_of, "{updated}");
+    }
 }

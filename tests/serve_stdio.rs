@@ -216,3 +216,47 @@ async fn a_client_that_breaks_its_pipes_is_not_waited_for() {
     drop((input, output));
     tokio::time::timeout(seconds(60), serving).await.expect("it ends").unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stops_reading_keeps_nobody_from_ending() {
+    for asked_to in [false, true] {
+        let rig = Rig::new(1);
+        let served = rig.ready().await;
+        let (mut input, to_serve) = tokio::io::duplex(64 << 10);
+        // The pipe stands, and is full at once.
+        let (served_to, _output) = tokio::io::duplex(1);
+        let (gateway, stop) = (served.gateway.clone(), CancellationToken::new());
+        let stopping = stop.clone();
+        let serving = tokio::spawn(async move { gateway.serve_stdio(to_serve, served_to, stopping).await });
+        for id in 0..4 {
+            let list = format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"method\":\"ping\"}}\n");
+            input.write_all(list.as_bytes()).await.unwrap();
+        }
+        tokio::time::sleep(seconds(1)).await;
+        let _input = match asked_to {
+            true => {
+                stop.cancel();
+                Some(input)
+            }
+            false => {
+                drop(input);
+                None
+            }
+        };
+        let patience = 3 * limits::STDIO_DRAIN_TIMEOUT;
+        tokio::time::timeout(patience, serving).await.expect("it ends").unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_taken_back_in_the_same_breath_is_never_answered() {
+    let rig = Rig::new(1);
+    let served = rig.ready().await;
+    let mut pipes = Pipes::of(&served);
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"s1__echo","arguments":{}}}"#;
+    let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+    let ping = r#"{"jsonrpc":"2.0","id":2,"method":"ping"}"#;
+    pipes.say(&format!("{call}\n{cancel}\n{ping}")).await;
+    assert_eq!(pipes.hear().await.unwrap()["id"], 2);
+    assert!(pipes.is_quiet().await);
+}

@@ -7,7 +7,7 @@ mod child;
 mod support;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use child::{Behaviour, OnCall, Script, members};
@@ -60,6 +60,34 @@ async fn a_server_on_standard_input_is_listed_and_called_by_clients_of_both_eras
     assert_eq!((rig.processes.started(), script.calls.load(Ordering::SeqCst)), (1, 2));
     served.gateway.shut_down().await;
     assert_eq!((rig.processes.running(), rig.processes.terminated(), rig.processes.killed()), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_whose_description_changes_has_ended_before_the_next_one_starts() {
+    let script = Script::new(1);
+    let rig = Rig::new(0);
+    let (alive, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (program, now, peak) = (script.clone(), alive.clone(), most.clone());
+    rig.processes.set("local", OnTerminate::Ends, move |child| {
+        let (program, now, peak) = (program.clone(), now.clone(), peak.clone());
+        async move {
+            peak.fetch_max(now.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            let exit = program.run(child).await;
+            // What it works on, it puts away after its input has ended.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            now.fetch_sub(1, Ordering::SeqCst);
+            exit
+        }
+    });
+    register(&rig, &["local"]);
+    let served = rig.ready().await;
+    served.until("the server", seconds(5), |served| served.tools_of("local") == 1).await;
+    script.tools.send_replace(2);
+    let changed = json!({ "name": "local", "transport": "stdio", "command": "local", "args": ["again"] });
+    rig.write_registry(&json!({ "servers": [changed] }).to_string());
+    served.until("the next process", seconds(20), |_| rig.processes.started() == 2).await;
+    served.until("its list", seconds(5), |served| served.tools_of("local") == 2).await;
+    assert_eq!((most.load(Ordering::SeqCst), alive.load(Ordering::SeqCst)), (1, 1), "never two at once");
 }
 
 #[tokio::test(start_paused = true)]

@@ -171,7 +171,7 @@ async fn parameters_arrive_and_results_come_back_as_they_were_written() {
         let pair = (client.era, world.era);
         let result = result(world.era, &document.text);
         world.server.tell(Vec::new(), Ending::Result(result.clone()));
-        let before = world.server.asked(kind.method).len();
+        let before = world.server.times_asked(kind.method);
         let heard = ask(client, kind, &document.text).await;
         let asked = world.server.asked(kind.method);
         ledger.same(format!("{place}: times asked"), &(before + 1).to_string(), &asked.len().to_string());
@@ -191,23 +191,31 @@ async fn parameters_arrive_and_results_come_back_as_they_were_written() {
     ledger.close(3 * asked);
 }
 
-/// An error with a document in its data. Its code means nothing to anybody.
-fn error(document: &str) -> String {
-    format!(r#"{{"x-odd":{document},"code":12345,"message":"odd \/ \u0041","data":{document}}}"#)
+/// Error codes that a server may give of its own, or that say something to its client and nothing to a gateway.
+const CODES: [i64; 4] = [12345, -32042, -32050, -32603];
+
+/// An error with a document in its data.
+fn error(code: i64, document: &str) -> String {
+    format!(r#"{{"x-odd":{document},"code":{code},"message":"odd \/ \u0041","data":{document}}}"#)
 }
 
 #[tokio::test(start_paused = true)]
 async fn errors_come_back_as_they_were_written() {
     let mut ledger = Ledger::default();
     let asked = everywhere(async |world, client, kind, document, place| {
-        let error = error(&document.text);
-        world.server.tell(Vec::new(), Ending::Error(200, error.clone()));
-        let heard = ask(client, kind, &document.text).await;
-        let found = if heard.answer.contains("\"error\"") { heard.error() } else { heard.answer.clone() };
-        ledger.same(place, &world.answered(&error), &found);
+        for code in CODES {
+            let error = error(code, &document.text);
+            let before = world.server.times_asked(kind.method);
+            world.server.tell(Vec::new(), Ending::Error(200, error.clone()));
+            let heard = ask(client, kind, &document.text).await;
+            let found = if heard.answer.contains("\"error\"") { heard.error() } else { heard.answer.clone() };
+            ledger.same(format!("{place}, {code}"), &world.answered(&error), &found);
+            let times = world.server.times_asked(kind.method) - before;
+            ledger.same(format!("{place}, {code}: times asked"), "1", &times.to_string());
+        }
     })
     .await;
-    ledger.close(asked);
+    ledger.close(2 * CODES.len() * asked);
 }
 
 /// The modern era's own errors have HTTP statuses of their own; the error crosses, the status is for those who know it.

@@ -233,6 +233,11 @@ impl Serving {
         said["url"].as_str().unwrap_or_else(|| panic!("no url in {said}")).to_owned()
     }
 
+    /// Its process.
+    pub(crate) fn process(&self) -> u32 {
+        self.child.0.id()
+    }
+
     /// Its address and port.
     pub(crate) fn address(&self) -> String {
         let said: Value = serde_json::from_str(&self.first).unwrap();

@@ -41,6 +41,8 @@ pub(crate) enum OnCall {
     BreakEvents,
     /// Not, and the stream of the answer is open.
     SilentEvents,
+    /// After it has asked its client something, and so long after that, whatever the client answers.
+    Ask(Duration),
     /// 429, with `Retry-After` in seconds.
     Throttle(Option<u64>),
 }
@@ -52,6 +54,9 @@ struct Inner {
     asked: Vec<(String, Value)>,
     refuse_streams: Option<u16>,
     refuse_subscriptions: bool,
+    fail_subscriptions: usize,
+    hang_on: Option<&'static str>,
+    withhold_streams: bool,
     announces_when_listed: bool,
     on_call: OnCall,
 }
@@ -79,6 +84,9 @@ impl Live {
             asked: Vec::new(),
             refuse_streams: None,
             refuse_subscriptions: false,
+            fail_subscriptions: 0,
+            hang_on: None,
+            withhold_streams: false,
             announces_when_listed: false,
             on_call: OnCall::Answer,
         };
@@ -114,6 +122,21 @@ impl Live {
 
     pub(crate) fn refuse_subscriptions(&self) {
         self.inner().refuse_subscriptions = true;
+    }
+
+    /// Answers the next so many subscriptions with 503.
+    pub(crate) fn fail_subscriptions(&self, times: usize) {
+        self.inner().fail_subscriptions = times;
+    }
+
+    /// Never answers a subscription to this URI.
+    pub(crate) fn hang_on(&self, uri: &'static str) {
+        self.inner().hang_on = Some(uri);
+    }
+
+    /// Answers no request for a stream, not even with its head.
+    pub(crate) fn withhold_streams(&self) {
+        self.inner().withhold_streams = true;
     }
 
     /// Announces a change whenever it is listed, as some servers do.
@@ -294,6 +317,13 @@ impl Live {
             ("resources/subscribe" | "resources/unsubscribe", false) if self.inner().refuse_subscriptions => {
                 error(-32002)
             }
+            ("resources/subscribe", false) if self.inner().hang_on.is_some_and(|uri| params["uri"] == uri) => {
+                Answer::Never
+            }
+            ("resources/subscribe", false) if self.inner().fail_subscriptions > 0 => {
+                self.inner().fail_subscriptions -= 1;
+                Answer::Now(status(503))
+            }
             ("resources/subscribe" | "resources/unsubscribe", false) => result(json!({})),
             ("subscriptions/listen", true) => {
                 let refusal = self.inner().refuse_streams;
@@ -336,6 +366,7 @@ impl Live {
 
 enum Answer {
     Now(Response),
+    Never,
     Call { on_call: OnCall, id: Value, token: Value, modern: bool },
 }
 
@@ -345,13 +376,20 @@ async fn serve(State(server): State<Arc<Live>>, method: Method, headers: HeaderM
             let message: Value = serde_json::from_slice(&body).unwrap();
             match server.post(&headers, &message) {
                 Answer::Now(response) => response,
+                Answer::Never => std::future::pending().await,
                 Answer::Call { on_call, id, token, modern } => call(on_call, id, token, modern).await,
             }
         }
         Method::GET if !server.modern => {
             server.note("GET", Value::Null);
             let known = headers.get("mcp-session-id").is_some_and(|id| id.as_bytes() == server.session().as_bytes());
-            let refusal = server.inner().refuse_streams;
+            let (refusal, withheld) = {
+                let inner = server.inner();
+                (inner.refuse_streams, inner.withhold_streams)
+            };
+            if withheld {
+                std::future::pending::<()>().await;
+            }
             match (refusal, known) {
                 (Some(code), _) => status(code),
                 (None, false) => status(404),
@@ -402,6 +440,15 @@ async fn call(on_call: OnCall, id: Value, token: Value, modern: bool) -> Respons
         }
         OnCall::SilentEvents => {
             tokio::spawn(async move { sender.closed().await });
+            events_of(receiver)
+        }
+        OnCall::Ask(time) => {
+            let question = json!({ "jsonrpc": "2.0", "id": "q", "method": "elicitation/create", "params": {} });
+            tokio::spawn(async move {
+                drop(sender.send(Ok(event(&question))).await);
+                tokio::time::sleep(time).await;
+                drop(sender.send(Ok(event(&answer))).await);
+            });
             events_of(receiver)
         }
         OnCall::Throttle(seconds) => {

@@ -94,6 +94,11 @@ impl Scripted {
         self.asked.lock().unwrap().iter().filter(|asked| asked.method == method).cloned().collect()
     }
 
+    /// How many messages of a method there were so far.
+    pub(crate) fn times_asked(&self, method: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|asked| asked.method == method).count()
+    }
+
     /// The last message of a method.
     pub(crate) fn last(&self, method: &str) -> Asked {
         self.asked(method).pop().unwrap_or_else(|| panic!("{method} was never asked"))

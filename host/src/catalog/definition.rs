@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::NameRule;
-use super::join::address;
+use super::qualified::address;
 use crate::config::ToolFilter;
 use crate::model::raw::{self, RawObject};
 use crate::model::{Connector, ListKind, Offer};

@@ -10,9 +10,10 @@ use bytes::{BufMut, BytesMut};
 use serde_json::value::RawValue;
 
 use super::limits;
-use super::qualified::{looks_qualified, qualify};
+use super::qualified::qualify;
+use super::route::{Collision, Route};
 use super::served::{Cut, Served, ServedList};
-use super::snapshot::{Collision, Route, Shelf, Shelves};
+use super::shelf::{Shelf, Shelves};
 use super::template::UriTemplate;
 use super::view::View;
 use crate::model::raw::{self, RawObject};
@@ -100,13 +101,8 @@ fn counts(routes: &[HashMap<String, Route>; 4]) -> HashMap<ConnectorId, [usize; 
 }
 
 /// Whether items of a kind are addressed rather than named.
-pub(super) fn is_address(kind: ListKind) -> bool {
+fn is_address(kind: ListKind) -> bool {
     matches!(kind, ListKind::Resources | ListKind::Templates)
-}
-
-/// Under which URI or template a connector's own is exposed, as long as nobody else claims it.
-pub(super) fn address(connector: &ConnectorId, own: &str) -> String {
-    if looks_qualified(own) { qualify(connector, own) } else { own.to_owned() }
 }
 
 /// A definition under another key.

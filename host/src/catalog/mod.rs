@@ -10,15 +10,19 @@ mod join;
 pub mod limits;
 mod names;
 mod qualified;
+mod route;
 mod served;
+mod shelf;
 mod snapshot;
 mod template;
 mod view;
 
 pub use crowd::ToolBounds;
 pub use names::NameRule;
+pub use route::{Collision, OwnTool, Route};
 pub use served::{Cut, Served, ServedList};
-pub use snapshot::{Catalog, CatalogSnapshot, Collision, FilterEffect, OwnTool, Part, Route};
+pub use shelf::{FilterEffect, Part};
+pub use snapshot::{Catalog, CatalogSnapshot};
 pub use view::{View, ViewRules};
 
 #[cfg(test)]

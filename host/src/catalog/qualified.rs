@@ -21,8 +21,13 @@ pub(super) fn split(uri: &str) -> Option<(ConnectorId, &str)> {
     Some((id.parse().ok()?, own))
 }
 
+/// Under which URI or template a connector's own is exposed, as long as nobody else claims it.
+pub(super) fn address(connector: &ConnectorId, own: &str) -> String {
+    if looks_qualified(own) { qualify(connector, own) } else { own.to_owned() }
+}
+
 /// Whether a URI looks like a qualified one.
-pub(super) fn looks_qualified(uri: &str) -> bool {
+fn looks_qualified(uri: &str) -> bool {
     uri.starts_with(START)
 }
 

@@ -9,7 +9,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::limits;
 use super::qualified;
-use super::snapshot::{Collision, Route};
+use super::route::{Collision, Route};
 use super::template::UriTemplate;
 use crate::model::{ConnectorId, Digest, ListKind};
 

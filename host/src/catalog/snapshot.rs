@@ -5,88 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::crowd::{Crowd, ToolBounds};
-use super::definition::{Exposed, expose};
 use super::join::join;
+use super::route::{Collision, OwnTool, Route};
 use super::served::Served;
+use super::shelf::{FilterEffect, Part, Shelf, Shelves};
 use super::view::{View, ViewRules};
 use super::{NameRule, limits};
 use crate::config::ToolFilter;
-use crate::model::{BootMs, Connector, ConnectorId, ListFacts, ListKind, Offer, Scope, milliseconds};
-
-/// What the catalog holds of one connector.
-#[derive(Clone, Debug)]
-pub struct Part {
-    /// Its description.
-    pub connector: Arc<Connector>,
-    /// What it offers; none if there is nothing that may be served.
-    pub offer: Option<Offer>,
-    /// How it stands.
-    pub facts: ListFacts,
-}
-
-impl Part {
-    /// Whether both parts are exposed alike; how they stand does not matter for that.
-    fn exposes_the_same(&self, other: &Self) -> bool {
-        let same_offer = match (&self.offer, &other.offer) {
-            (Some(ours), Some(theirs)) => ours.is_same(theirs),
-            (None, None) => true,
-            _ => false,
-        };
-        same_offer && self.connector == other.connector
-    }
-}
-
-/// Where a request about an exposed item goes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// To this connector.
-    pub connector: ConnectorId,
-    /// Under this name, URI or URI template.
-    pub original: String,
-}
-
-/// A tool of the gateway itself: no connector answers it, and its name is its own.
-#[derive(Clone, Debug)]
-pub struct OwnTool {
-    /// Its name.
-    pub name: &'static str,
-    /// Its definition, which bears that name.
-    pub definition: Box<RawValue>,
-}
-
-/// Two items of one name, or two connectors' of one address. The gateway's own is served, else the first by connector id and
-/// upstream order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Collision {
-    /// The name, URI or URI template.
-    pub name: String,
-    /// Of what kind they are.
-    pub kind: ListKind,
-    /// Whose item is served; none: the gateway's own.
-    pub served: Option<ConnectorId>,
-    /// Whose item is not, or not by this name.
-    pub hidden: ConnectorId,
-    /// The qualified URI or template by which that is served instead; none for tools and prompts, which are not.
-    pub instead: Option<String>,
-}
-
-/// What the filter of a connector does to its tools.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct FilterEffect {
-    /// How many of its tools are not served.
-    pub hidden: usize,
-    /// How many are served under another name.
-    pub renamed: usize,
-    /// Names that are to be replaced and that no tool has.
-    pub unknown: Vec<String>,
-}
+use crate::model::{BootMs, ConnectorId, ListKind, Scope, milliseconds};
 
 /// The catalog at one moment.
 #[derive(Debug)]
@@ -198,51 +127,6 @@ struct Making {
     filters: BTreeMap<ConnectorId, ToolFilter>,
     bounds: ToolBounds,
     crowd: Crowd,
-}
-
-/// Everything that is exposed. Cheap to clone.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Shelves {
-    pub(super) own: Vec<OwnTool>,
-    pub(super) parts: BTreeMap<ConnectorId, Shelf>,
-    /// More tools than so many are not served.
-    pub(super) tools_max: Option<usize>,
-}
-
-/// A part and its items as they are exposed, made once for each offer and filter.
-#[derive(Clone, Debug)]
-pub(super) struct Shelf {
-    pub(super) part: Part,
-    /// In the order of [`ListKind::ALL`].
-    pub(super) exposed: Arc<[Vec<Exposed>; 4]>,
-    /// What its filter does; none if it has none.
-    effect: Option<FilterEffect>,
-}
-
-impl Shelf {
-    fn new(part: Part, rule: NameRule, filter: Option<&ToolFilter>) -> Self {
-        let everything = ToolFilter::default();
-        let exposed = ListKind::ALL.map(|kind| match &part.offer {
-            Some(offer) => expose(&part.connector, rule, filter.unwrap_or(&everything), offer, kind),
-            None => Vec::new(),
-        });
-        let effect = filter.map(|filter| {
-            let tools = part.offer.as_ref().map(|offer| offer.list(ListKind::Tools).items()).unwrap_or_default();
-            let unknown = filter.rename.keys().filter(|name| !tools.iter().any(|tool| tool.key == **name)).cloned();
-            let served = &exposed[ListKind::Tools as usize];
-            FilterEffect {
-                hidden: tools.len() - served.len(),
-                renamed: served.iter().filter(|tool| filter.renamed(&tool.original).is_some()).count(),
-                // Of a connector that offers nothing now, nobody knows what it has.
-                unknown: if part.offer.is_some() { unknown.collect() } else { Vec::new() },
-            }
-        });
-        Self { part, exposed: Arc::new(exposed), effect }
-    }
-
-    fn tool_names(&self) -> Vec<String> {
-        self.exposed[ListKind::Tools as usize].iter().map(|tool| tool.key.clone()).collect()
-    }
 }
 
 impl Catalog {

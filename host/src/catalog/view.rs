@@ -26,14 +26,14 @@ pub struct ViewRules {
     pub deny_tools: Vec<Glob>,
 }
 
-/// Who else looks at the same gateway.
+/// Who may look at the same gateway.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 enum Audience {
-    /// Whoever does sees the same.
+    /// Whoever reaches it.
     #[default]
-    Alike,
-    /// Somebody sees something else: what this view is served must not be handed to them.
-    Mixed,
+    Anybody,
+    /// Whoever holds a token: what this view is served must be handed to nobody else.
+    TokenHolders,
 }
 
 impl ViewRules {
@@ -51,14 +51,14 @@ impl View {
 
     /// What these rules leave.
     pub fn of(rules: ViewRules) -> Self {
-        Self { rules: (!rules.hide_nothing()).then(|| Arc::new(rules)), audience: Audience::Alike }
+        Self { rules: (!rules.hide_nothing()).then(|| Arc::new(rules)), audience: Audience::Anybody }
     }
 
-    /// The same, where others see something else: lists are private, because caches may hand public ones to anybody
-    /// (SEP-2549).
+    /// The same, for the holder of a token: lists are private, because caches may hand public ones to anybody, also to who
+    /// has no token or one that shows less (SEP-2549).
     #[must_use]
-    pub fn among_others(mut self) -> Self {
-        self.audience = Audience::Mixed;
+    pub fn of_a_token(mut self) -> Self {
+        self.audience = Audience::TokenHolders;
         self
     }
 
@@ -67,9 +67,9 @@ impl View {
         self.rules.is_none()
     }
 
-    /// Whether everybody who looks sees the same.
+    /// Whether everybody sees the same, whoever that is.
     pub fn is_everybodys(&self) -> bool {
-        self.rules.is_none() && self.audience == Audience::Alike
+        self.rules.is_none() && self.audience == Audience::Anybody
     }
 
     /// Whether it sees anything of a connector.
@@ -127,8 +127,8 @@ mod tests {
     fn rules_that_hide_nothing_are_no_rules() {
         assert_eq!(View::of(ViewRules::default()), View::everything());
         assert!(View::everything().is_everybodys());
-        let among = View::everything().among_others();
-        assert!(among.sees_everything() && !among.is_everybodys());
+        let holders = View::everything().of_a_token();
+        assert!(holders.sees_everything() && !holders.is_everybodys());
         assert!(!View::of(ViewRules { tools: Some(Vec::new()), ..ViewRules::default() }).sees(ListKind::Tools, "a"));
     }
 

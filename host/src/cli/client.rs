@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use clap::Args;
 use cortex_mcp::config::{Environment, Flags, Settings};
-use cortex_mcp::edge::http::{Http, HttpOptions, Request, ReqwestHttp, within};
+use cortex_mcp::edge::http::{Http, HttpOptions, Lane, Request, ReqwestHttp, within};
 use cortex_mcp::mcp::{Declared, Era, Listed, Nobody, Outcome, Session, Upstream, WireError};
 use cortex_mcp::model::raw::RawObject;
 use cortex_mcp::model::{Failure, ListKind};
@@ -151,7 +151,7 @@ impl RemoteGateway {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
             body = content;
         }
-        let request = Request { method, url, headers, body };
+        let request = Request { method, url, headers, body, lane: Lane::Call };
         let answer = within(limit, async {
             let response = self.http.send(request).await?;
             let status = response.status;

@@ -1,13 +1,15 @@
 //! `cortex-mcp serve`: the gateway on a socket, or on its stdin and stdout, until it is asked to end.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use clap::Args;
-use cortex_mcp::gateway::Gateway;
+use cortex_mcp::gateway::{Gateway, limits};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::common::{EndSignals, GatewayFlags, asked_to_reload};
@@ -84,11 +86,19 @@ impl Serve {
                 stop.cancel();
             }
         };
+        // One deadline for requests, wherever they are: it begins with the signal.
+        let deadline = Cell::new(None);
+        let stopped = async {
+            stop.cancelled().await;
+            deadline.set(Some(Instant::now() + limits::DRAIN_TIMEOUT));
+            std::future::pending::<Infallible>().await
+        };
         let served = tokio::select! {
             (served, ()) = async { tokio::join!(on_socket, on_stdio) } => served,
+            never = stopped => match never {},
             never = self.follow(&gateway, hangups) => match never {},
         };
-        gateway.shut_down().await;
+        gateway.shut_down_by(deadline.get().unwrap_or_else(|| Instant::now() + limits::DRAIN_TIMEOUT)).await;
         signalled.abort();
         served.map_err(|source| listen_error(configured, source))?;
         Ok(Exit::Good)

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::asking::Seat;
 use super::breaker::Passage;
 use super::caller::Caller;
 use super::gate::Place;
@@ -13,7 +14,7 @@ use super::limits;
 use super::patience::Patience;
 use crate::edge::clock::Clock;
 use crate::edge::http::HttpError;
-use crate::mcp::protocol::{INVALID_PARAMS, METHOD_NOT_FOUND, PROMPTS_GET, TOOLS_CALL};
+use crate::mcp::protocol::{INVALID_PARAMS, METHOD_NOT_FOUND, PROMPTS_GET, TOOLS_CALL, UNSUPPORTED_PROTOCOL_VERSION};
 use crate::mcp::{Era, Outcome, ProtocolFault, RpcError, WireError};
 use crate::model::Contact;
 use crate::model::raw::RawObject;
@@ -53,7 +54,7 @@ pub enum CallError {
         /// As long as a call waits for a place.
         retry_after: Duration,
     },
-    /// The server asked for fewer calls (429), and its time is not over.
+    /// The server asked for fewer calls (429) or for time (503 with `Retry-After`), and its time is not over.
     #[error("{connector} asks for fewer calls; retry in {} ms", .retry_after.as_millis())]
     Throttled {
         /// The connector.
@@ -129,8 +130,8 @@ impl Handle {
     ) -> Result<Called, CallError> {
         let _in_flight = self.calls.token();
         let limit = self.connector.load().timeouts.call.unwrap_or(timeout);
-        let (_place, passage) = self.admit(clock, limit).await?;
-        let patience = Patience::new(caller.interim, &params, limit);
+        let (place, passage) = self.admit(clock, limit).await?;
+        let patience = Patience::new(caller.interim, &params, limit).seated(Seat::new(&self.gate, place));
         let caller = Caller { interim: &patience, ..caller };
         let called = patience.with(self.call_in_place(caller, method, params)).await;
         match called.unwrap_or_else(|| Err(HttpError::Timeout.into())) {
@@ -139,7 +140,7 @@ impl Handle {
                 self.note_contact(Contact::Up);
                 if let Outcome::Error(error) = &called.outcome
                     && matches!(method, TOOLS_CALL | PROMPTS_GET)
-                    && RpcError::parse(error).is_some_and(|error| denies_the_tool(&error))
+                    && RpcError::parse(error).is_some_and(|error| denies_the_tool(&error) || is_of_another_era(&error))
                     && self.may_doubt_the_list(clock.boot())
                 {
                     // The server may not have it any more.
@@ -155,9 +156,7 @@ impl Handle {
                     passage.failed();
                     self.note_contact(Contact::Down);
                 }
-                if failure.class == FailureClass::Throttled {
-                    failure.retry_after = Some(self.gate.hold(clock.boot(), failure.retry_after));
-                }
+                failure.retry_after = self.heed(&failure);
                 Err(CallError::Failed { connector: self.id.clone(), failure })
             }
         }
@@ -197,7 +196,7 @@ impl Handle {
     ) -> Result<Called, Failure> {
         let shared = self.slot.clone()?;
         let own = caller.own.and_then(|own| own.slot(self));
-        let mut slot = own.unwrap_or_else(|| shared.clone());
+        let mut slot = own.as_ref().map_or_else(|| shared.clone(), |own| own.slot.clone());
         let mut attempts = limits::ATTEMPTS;
         loop {
             attempts -= 1;
@@ -208,8 +207,8 @@ impl Handle {
                 slot = shared.clone();
                 session = slot.session().await?;
             }
-            if let Some(own) = caller.own.filter(|_| !Arc::ptr_eq(&slot, &shared)) {
-                own.listen(&self.id, &session).await;
+            if let (Some(client), Some(own)) = (caller.own, own.as_ref().filter(|own| Arc::ptr_eq(&own.slot, &slot))) {
+                client.listen(self, own, &session).await;
             }
             let sent = tokio::time::Instant::now();
             match session.request(method, params.clone(), caller.interim).await {
@@ -243,6 +242,12 @@ impl Handle {
             }
         }
     }
+}
+
+/// Whether a server says that it speaks no version that it is spoken to in. A call is never made again for that; the next list
+/// finds out which era it is of.
+fn is_of_another_era(error: &RpcError) -> bool {
+    error.code == UNSUPPORTED_PROTOCOL_VERSION
 }
 
 /// Whether a server says that it does not know the tool. Bad arguments have the same code (MCP, tools: -32602), so the

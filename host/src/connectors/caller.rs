@@ -4,15 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde_json::value::RawValue;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::handle::Handle;
 use super::limits;
-use super::log_wishes::{self, Severity};
-use super::own_stream::OwnStream;
-use super::session_slot::SessionSlot;
+use super::log_wishes;
+use super::own_slot::{Granted, InUse, OwnSlot};
 use crate::mcp::{Declared, Era, Interim, Nobody, Session};
-use crate::model::ConnectorId;
+use crate::model::{ConnectorId, Severity};
 
 /// Who makes a call.
 #[derive(Clone, Copy)]
@@ -52,10 +50,7 @@ struct Open {
 struct Own {
     /// The connector as it was then: one that was rebuilt since is another one.
     of: Weak<Handle>,
-    slot: Arc<SessionSlot>,
-    /// The stream of the session that is open.
-    stream: Option<OwnStream>,
-    _place: OwnedSemaphorePermit,
+    slot: Arc<OwnSlot>,
 }
 
 impl OwnSessions {
@@ -71,23 +66,14 @@ impl OwnSessions {
     }
 
     /// Sees to it that a session's stream is open, or can not be. Bounded by [`limits::OWN_STREAM_PATIENCE`].
-    pub(super) async fn listen(&self, id: &ConnectorId, session: &Arc<Session>) {
-        let Some(messages) = &self.messages else { return };
-        let settled = {
-            let mut open = self.lock();
-            let Some(own) = open.slots.get_mut(id) else { return };
-            if !own.stream.as_ref().is_some_and(|stream| stream.is_of(session)) {
-                own.stream = Some(OwnStream::open(session, messages.clone()));
-            }
-            own.stream.as_ref().map(OwnStream::settled)
-        };
-        if let Some(settled) = settled {
-            settled.await;
+    pub(super) async fn listen(&self, handle: &Handle, slot: &OwnSlot, session: &Arc<Session>) {
+        if let Some(messages) = &self.messages {
+            slot.listen(session, messages, &handle.edge, &handle.ended).await;
         }
     }
 
-    /// The client's own session with a connector, where it is to have one.
-    pub(super) fn slot(&self, handle: &Arc<Handle>) -> Option<Arc<SessionSlot>> {
+    /// The client's own session with a connector, where it is to have one; it lasts at least as long as what is returned.
+    pub(super) fn slot(&self, handle: &Arc<Handle>) -> Option<InUse> {
         let shared = handle.slot.as_ref().ok()?;
         if shared.era() != Some(Era::Legacy) || !handle.has_own_sessions() {
             return None;
@@ -96,18 +82,23 @@ impl OwnSessions {
         if open.closed {
             return None;
         }
-        if let Some(own) = open.slots.get(&handle.id).filter(|own| std::ptr::eq(own.of.as_ptr(), Arc::as_ptr(handle))) {
-            return Some(own.slot.clone());
+        let own = open.slots.get(&handle.id).filter(|own| std::ptr::eq(own.of.as_ptr(), Arc::as_ptr(handle)));
+        if let Some(slot) = own.and_then(|own| own.slot.enter()) {
+            return Some(slot);
         }
         // Without a place the shared session answers, which declares less.
-        let place = handle.own_places.clone().try_acquire_owned().ok()?;
-        let slot = Arc::new(shared.for_client(self.declared.clone()));
-        if let Some(level) = open.log_level {
-            slot.set_log_level(level);
-        }
-        let own = Own { of: Arc::downgrade(handle), slot: slot.clone(), stream: None, _place: place };
-        if let Some(former) = open.slots.insert(handle.id.clone(), own) {
-            handle.calls.spawn(former.close());
+        let granted = handle.own.grant(&handle.id, || {
+            let slot = shared.for_client(self.declared.clone());
+            if let Some(level) = open.log_level {
+                slot.set_log_level(level);
+            }
+            slot
+        });
+        let Granted { slot, evicted } = granted?;
+        let own = Own { of: Arc::downgrade(handle), slot: slot.shared() };
+        let former = open.slots.insert(handle.id.clone(), own).map(|former| former.slot);
+        for one in former.into_iter().chain(evicted) {
+            handle.calls.spawn(async move { one.close().await });
         }
         Some(slot)
     }
@@ -119,7 +110,7 @@ impl OwnSessions {
         let sessions = {
             let mut open = self.lock();
             open.log_level = Some(level);
-            open.slots.values().for_each(|own| own.slot.set_log_level(level));
+            open.slots.values().for_each(|own| own.slot.slot.set_log_level(level));
             open.sessions()
         };
         let telling = sessions.iter().map(|session| log_wishes::say(session, level));
@@ -143,7 +134,7 @@ impl OwnSessions {
             open.closed = true;
             std::mem::take(&mut open.slots)
         };
-        let closing = slots.into_values().map(Own::close);
+        let closing = slots.values().map(|own| own.slot.close());
         drop(tokio::time::timeout(limits::CLOSE_TIMEOUT, futures_util::future::join_all(closing)).await);
     }
 }
@@ -154,19 +145,10 @@ impl OwnSessions {
     }
 }
 
-impl Own {
-    async fn close(self) {
-        if let Some(stream) = self.stream {
-            stream.end().await;
-        }
-        self.slot.close_session().await;
-    }
-}
-
 impl Open {
     /// The sessions that are open.
     fn sessions(&self) -> Vec<Arc<Session>> {
-        self.slots.values().filter_map(|own| own.slot.open_session()).collect()
+        self.slots.values().filter_map(|own| own.slot.slot.open_session()).collect()
     }
 }
 

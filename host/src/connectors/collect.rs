@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::edge::http::HttpError;
 use crate::mcp::protocol::METHOD_NOT_FOUND;
-use crate::mcp::{ListScope, Listed, ProtocolFault, Session, WireError};
+use crate::mcp::{LeftOut, ListScope, Listed, ProtocolFault, Session, WireError};
 use crate::model::raw::RawObject;
 use crate::model::{About, ConnectorId, ItemList, ListKind, Offer};
 
@@ -63,7 +63,7 @@ struct Collecting<'a> {
     limit: Duration,
 }
 
-/// One list, and what its server hints about it, if it was fetched.
+/// One list, and what its server hints about it, if it was fetched or kept.
 struct List {
     items: ItemList,
     hints: Option<(Option<u64>, Option<ListScope>)>,
@@ -87,7 +87,7 @@ impl Collecting<'_> {
         if about.is_some_and(lacks_tools) {
             return Ok(List::empty());
         }
-        List::of(ListKind::Tools, self.within(self.session.list(ListKind::Tools)).await?)
+        self.list(ListKind::Tools, self.within(self.session.list(ListKind::Tools)).await?)
     }
 
     /// Asks a remembered server what it has. Only the wrong era is an error: who does not say it may serve all the same.
@@ -114,15 +114,26 @@ impl Collecting<'_> {
             return Ok(List::empty());
         }
         let listed = self.within(self.session.list(kind)).await;
-        match listed.and_then(|listed| List::of(kind, listed)) {
+        match listed.and_then(|listed| self.list(kind, listed)) {
             Err(error) if is_unknown_method(&error) => Ok(List::empty()),
             Err(error) if !says_that_nobody_is_there(&error) => {
                 tracing::warn!(connector = %self.id, list = kind.method(), %error, "this list stays as it was");
                 let items = self.kept.map_or_else(ItemList::empty, |kept| kept.list(kind).clone());
-                Ok(List { items, hints: None })
+                // Nobody said whom this one is for: whoever asked for it then may have been somebody else.
+                let hints = (!items.items().is_empty()).then_some((None, Some(ListScope::Private)));
+                Ok(List { items, hints })
             }
             list => list,
         }
+    }
+
+    fn list(&self, kind: ListKind, listed: Listed) -> Result<List, WireError> {
+        let LeftOut { count, first } = &listed.left_out;
+        if *count > 0 {
+            let list = kind.method();
+            tracing::warn!(connector = %self.id, list, count, ?first, "items that break a rule are left out");
+        }
+        List::of(kind, listed)
     }
 
     async fn within<T>(&self, work: impl Future<Output = Result<T, WireError>>) -> Result<T, WireError> {

@@ -5,14 +5,12 @@
 //! forgiven. A call that needs the server sooner starts it itself, once.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::limits;
 use crate::mcp::Session;
-use crate::model::milliseconds;
 
 /// Follows the sessions of a connector.
 pub(super) struct Deaths {
@@ -65,30 +63,6 @@ impl Deaths {
                     self.living = sessions.borrow_and_update().clone().map(|session| (session, Instant::now()));
                 }
             }
-        }
-    }
-}
-
-/// How long to wait after so many deaths in a row: equal jitter, exponential, as a connector's backoff. `draw` is
-/// random.
-pub(super) fn wait_after(deaths: u32, draw: u32) -> Duration {
-    let ceiling = limits::BACKOFF_MIN * 2u32.pow(deaths.saturating_sub(1).min(16));
-    let half = milliseconds(ceiling.min(limits::BACKOFF_MAX)) / 2;
-    Duration::from_millis(half + ((u64::from(draw) * half) >> 32))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_death_in_a_row_waits_longer_up_to_the_cap() {
-        for (deaths, least, most) in
-            [(1, 250, 500), (2, 500, 1_000), (4, 2_000, 4_000), (8, 30_000, 60_000), (99, 30_000, 60_000)]
-        {
-            assert_eq!(wait_after(deaths, 0), Duration::from_millis(least));
-            let longest = wait_after(deaths, u32::MAX);
-            assert!(longest < Duration::from_millis(most) && longest >= Duration::from_millis(most - 1), "{deaths}");
         }
     }
 }

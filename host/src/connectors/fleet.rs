@@ -6,8 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use tokio::sync::{broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -26,7 +24,6 @@ use super::log_wishes::LogWishes;
 use super::origins::Origins;
 use super::publish::Publisher;
 use super::quota::QuotaGate;
-use super::report::{SyncReport, Synced};
 use super::run::RunContext;
 use super::saved;
 use super::session_slot::SessionSlot;
@@ -39,22 +36,10 @@ use crate::config::limits as config_limits;
 use crate::edge::process::Processes;
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{Declared, Outcome, Upstream};
-use crate::model::Contact;
 use crate::model::raw::RawObject;
-use crate::model::{Connector, ConnectorId, Failure, ListState, Moment, Reach, milliseconds};
+use crate::model::{Connector, ConnectorId, Failure, ListState, Moment, Reach};
 use crate::policy::Policy;
 use crate::telemetry::{CallOutcome, Metrics};
-
-/// What a pass waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PassKind {
-    /// Every connector serves its list or has tried to; nothing is forced.
-    First,
-    /// Every connector has a run now; runs under way are joined.
-    Force,
-    /// Every connector has had a run since the start.
-    AtLeastOnce,
-}
 
 /// Every connector.
 pub struct Fleet {
@@ -69,6 +54,8 @@ pub struct Fleet {
     events: Events,
     logs: Arc<LogWishes>,
     saved: Mutex<BTreeMap<ConnectorId, StateRecord>>,
+    /// Connectors that are processes and have not left yet: no other process takes their place before.
+    leaving: Mutex<BTreeMap<ConnectorId, CancellationToken>>,
     members: ArcSwap<BTreeMap<ConnectorId, Arc<Member>>>,
     /// Everything that goes on after its connector left, and the admission.
     draining: TaskTracker,
@@ -113,6 +100,7 @@ impl Fleet {
             events: Events::default(),
             logs: Arc::default(),
             saved: Mutex::new(saved::of_records(records)),
+            leaving: Mutex::default(),
             members: ArcSwap::default(),
             draining,
             stop,
@@ -194,41 +182,6 @@ impl Fleet {
         }
     }
 
-    /// Waits until a pass over every connector is over. `progress` is told of each as it ends.
-    /// Times are counted from `started`.
-    pub async fn pass(&self, kind: PassKind, started: Instant, progress: impl Fn(&Synced)) -> SyncReport {
-        let members: Vec<Arc<Member>> = self.members.load().values().cloned().collect();
-        let connector_count = members.len();
-        let mut under_way: FuturesUnordered<_> =
-            members.into_iter().map(|member| async move { member.handle.passed(kind).await }).collect();
-        let mut connectors = Vec::with_capacity(connector_count);
-        while let Some(status) = under_way.next().await {
-            let failure = status.last_failure.as_ref();
-            let served = matches!(status.state, ListState::Fresh | ListState::Soft);
-            let ok = failure.is_none() && (served || status.runs > 0);
-            let synced = Synced {
-                id: status.id.clone(),
-                ok,
-                tools: status.tools,
-                reason: (!ok).then(|| failure.map_or("not-run".into(), |failure| failure.class.to_string())),
-                message: failure.map(|failure| failure.message.clone()),
-                after_ms: milliseconds(started.elapsed()),
-            };
-            progress(&synced);
-            connectors.push(synced);
-        }
-        let ready = connectors.iter().filter(|synced| synced.ok).count();
-        self.metrics.sync_phase("sync", started.elapsed());
-        SyncReport {
-            connector_count,
-            ready,
-            failed: connector_count - ready,
-            parallelism: self.settings.borrow().concurrency.unwrap_or(config_limits::CONCURRENCY_MAX),
-            duration_ms: milliseconds(started.elapsed()),
-            connectors,
-        }
-    }
-
     /// Calls a connector.
     ///
     /// # Errors
@@ -260,6 +213,21 @@ impl Fleet {
         called.map(|called| called.outcome)
     }
 
+    /// Every connector, for others in this room.
+    pub(super) fn handles(&self) -> Vec<Arc<Handle>> {
+        self.members.load().values().map(|member| member.handle.clone()).collect()
+    }
+
+    /// Where counts are kept, for others in this room.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// How many runs may go at once, where the operator says so.
+    pub(super) fn concurrency(&self) -> Option<u32> {
+        self.settings.borrow().concurrency
+    }
+
     /// A connector, for others in this room.
     pub(super) fn handle(&self, id: &ConnectorId) -> Option<Arc<Handle>> {
         self.members.load().get(id).map(|member| member.handle.clone())
@@ -283,9 +251,7 @@ impl Fleet {
             // Whatever has not ended by then is cut off.
             let _ = tokio::time::timeout_at(deadline, member.handle.calls.wait()).await;
             self.stop(member).await;
-            if let Ok(slot) = &member.handle.slot {
-                slot.close().await;
-            }
+            member.handle.close().await;
         });
         futures_util::future::join_all(ending).await;
         self.stop.cancel();
@@ -320,7 +286,9 @@ impl Fleet {
             (Ok(sent), Some(reach)) => {
                 let http = self.policy.edge().http.clone();
                 let upstream = Upstream::reached(reach, sent.headers, http, self.processes.clone(), &id);
-                let slot = SessionSlot::new(upstream, connect_timeout, era, Declared::default());
+                let former = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+                let former = former.filter(|_| matches!(reach, Reach::Stdio(_)));
+                let slot = SessionSlot::new(upstream, connect_timeout, era, Declared::default()).after(former);
                 slot.pin(in_force.era(&id));
                 Ok(Arc::new(slot))
             }
@@ -329,9 +297,9 @@ impl Fleet {
         let (call_timeout, options) = in_force.calls(&connector);
         let breaker = Arc::new(Breaker::new(self.policy.clone(), &id, call_timeout, options));
         let quota = QuotaGate::new(&connector.quotas, self.run.clock.clone());
-        let status = blank_status(&connector);
+        let edge = self.policy.edge().clone();
         let gate = CallGate::new(in_force.call_limits(&id), quota.places(), origin);
-        let handle = Arc::new(Handle::new(connector, slot, breaker, quota, gate, wishes, status));
+        let handle = Arc::new(Handle::new(connector, slot, breaker, quota, gate, wishes, edge));
         let stop = CancellationToken::new();
         let boot_id = self.run.clock.boot_id().0;
         let surroundings = Surroundings {
@@ -345,10 +313,9 @@ impl Fleet {
         };
         let supervisor = Supervisor::new(handle.clone(), surroundings, saved);
         let watcher = Watcher {
+            events: self.events.share(&handle.id),
             handle: handle.clone(),
-            edge: self.policy.edge().clone(),
-            events: self.events.clone(),
-            logs: self.logs.most(),
+            logs: self.logs.clone(),
             stop: stop.clone(),
         };
         let watcher = tokio::spawn(watcher.run());
@@ -377,12 +344,20 @@ impl Fleet {
             }
         }
         let handle = member.handle.clone();
+        handle.own.leave();
+        let left = CancellationToken::new();
+        if matches!(handle.connector.load().reach, Some(Reach::Stdio(_))) {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            leaving.retain(|_, left| !left.is_cancelled());
+            leaving.insert(id.clone(), left.clone());
+        }
+        let left = left.drop_guard();
         self.draining.spawn(async move {
+            // Dropped however this ends.
+            let _left = left;
             handle.calls.close();
             let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, handle.calls.wait()).await;
-            if let Ok(slot) = &handle.slot {
-                slot.close().await;
-            }
+            handle.close().await;
         });
     }
 
@@ -415,74 +390,9 @@ impl std::fmt::Debug for Fleet {
     }
 }
 
-impl Handle {
-    /// Waits until a pass is over for this connector.
-    async fn passed(&self, kind: PassKind) -> Arc<ConnectorStatus> {
-        let mut statuses = self.status.subscribe();
-        let before = statuses.borrow_and_update().clone();
-        let force = match kind {
-            PassKind::First => false,
-            PassKind::Force => true,
-            PassKind::AtLeastOnce if before.runs > 0 => return before,
-            PassKind::AtLeastOnce => true,
-        };
-        if force {
-            self.signals.send(Signal::Forced);
-        }
-        let over = |now: &Arc<ConnectorStatus>| {
-            // A policy may refuse to arm a run: then there is nothing to wait for.
-            let nothing_comes = now.next_attempt.is_none() && !now.refreshing;
-            match force {
-                true => now.runs > before.runs || (now.forces > before.forces && nothing_comes),
-                false => {
-                    let has_a_list = !matches!(now.state, ListState::Empty | ListState::Expired);
-                    now.runs > 0 || has_a_list || nothing_comes
-                }
-            }
-        };
-        tokio::select! {
-            passed = statuses.wait_for(over) => match passed {
-                Ok(status) => status.clone(),
-                Err(_) => before,
-            },
-            // It left, or its supervisor failed: what it said last stands.
-            () = self.ended.cancelled() => self.status.borrow().clone(),
-        }
-    }
-}
-
 enum Leaving {
     ForGood,
     ToReturn,
-}
-
-fn blank_status(connector: &Connector) -> ConnectorStatus {
-    ConnectorStatus {
-        id: connector.id.clone(),
-        name: connector.name.clone(),
-        source: connector.source,
-        contact: Contact::Unknown,
-        era: None,
-        state: ListState::Empty,
-        reason: "no-value".into(),
-        transport: connector.reach.as_ref().map(Reach::transport),
-        tools: 0,
-        prompts: 0,
-        resources: 0,
-        templates: 0,
-        fetched_at: None,
-        refreshing: false,
-        next_attempt: None,
-        next_reason: "cold-start".into(),
-        failures: 0,
-        last_failure: None,
-        breaker: "closed".into(),
-        drift: None,
-        last_duration_ms: None,
-        fetched_wall: None,
-        runs: 0,
-        forces: 0,
-    }
 }
 
 fn outcome_of(outcome: &Outcome) -> CallOutcome {

@@ -24,6 +24,8 @@ pub(super) struct CallGate {
     origin: Option<Arc<OriginShare>>,
     /// The places that its description allows, where it limits them.
     described: Option<Arc<Semaphore>>,
+    /// For calls that are under way without a place.
+    leaves: Arc<Semaphore>,
     /// Until when the server wants no calls, by the boot clock.
     held_until: AtomicU64,
 }
@@ -45,6 +47,13 @@ pub(super) struct Place {
     pub(super) waited: bool,
 }
 
+impl Place {
+    /// Gives back what other calls can use. What the description allows at once stays taken: its server is at work on the call.
+    pub(super) fn set_down(self) -> Self {
+        Self { _own: None, _origin: None, ..self }
+    }
+}
+
 /// There is no place; when to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full {
@@ -63,6 +72,7 @@ impl CallGate {
             waiting: AtomicUsize::new(0),
             origin,
             described,
+            leaves: Arc::new(Semaphore::new(limits::ASKING_CALLS_MAX)),
             held_until: AtomicU64::new(0),
         }
     }
@@ -88,17 +98,38 @@ impl CallGate {
         tokio::time::timeout(limit, self.in_turn(&bounds)).await.map_err(|_| full)
     }
 
+    /// Leave for a call to be under way without its places, if not too many are.
+    pub(super) fn leave(&self) -> Option<OwnedSemaphorePermit> {
+        self.leaves.clone().try_acquire_owned().ok()
+    }
+
+    /// Takes again what was set down, if it is free; else what is left of the place.
+    pub(super) fn return_to(&self, rest: Place) -> Result<Place, Place> {
+        let places = self.bounds.read().unwrap_or_else(PoisonError::into_inner).places.clone();
+        let Ok(own) = places.try_acquire_owned() else { return Err(rest) };
+        let origin = match &self.origin {
+            Some(share) => match share.try_acquire() {
+                Some(place) => Some(place),
+                None => return Err(rest),
+            },
+            None => None,
+        };
+        Ok(Place { _own: Some(own), _origin: origin, ..rest })
+    }
+
     /// How many calls wait.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }
 
-    /// The server asked for fewer calls: none passes for so long, within [`limits::THROTTLE_MAX`]. Tells for how long.
+    /// The server asked for time: no call passes for so long, within [`limits::THROTTLE_MAX`]. Tells for how long, which is
+    /// longer where it asked for more before.
     pub(super) fn hold(&self, now: BootMs, asked: Option<Duration>) -> Duration {
         let wait = asked.unwrap_or(limits::THROTTLE_DEFAULT).min(limits::THROTTLE_MAX);
-        self.held_until.fetch_max(now.0.saturating_add(milliseconds(wait)), Ordering::Relaxed);
-        wait
+        let until = now.0.saturating_add(milliseconds(wait));
+        let before = self.held_until.fetch_max(until, Ordering::Relaxed);
+        BootMs(before.max(until)).since(now)
     }
 
     /// How long the server still wants no calls.
@@ -223,7 +254,7 @@ mod tests {
         assert_eq!(gate.held_for(at(0)), None);
         assert_eq!(gate.hold(at(1_000), None), limits::THROTTLE_DEFAULT);
         assert_eq!(gate.held_for(at(1_400)), Some(Duration::from_millis(600)));
-        gate.hold(at(1_000), Some(Duration::from_millis(10)));
+        assert_eq!(gate.hold(at(1_000), Some(Duration::from_millis(10))), Duration::from_secs(1), "the longest holds");
         assert_eq!(gate.held_for(at(1_999)), Some(Duration::from_millis(1)), "a shorter wish takes nothing back");
         assert_eq!(gate.held_for(at(2_000)), None);
         assert_eq!(gate.hold(at(2_000), Some(Duration::from_secs(1 << 40))), limits::THROTTLE_MAX);

@@ -2,21 +2,25 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::breaker::Breaker;
 use super::gate::CallGate;
 use super::limits;
+use super::log_wishes::LogWishes;
+use super::own_slot::OwnSlots;
 use super::quota::QuotaGate;
 use super::session_slot::SessionSlot;
 use super::status::ConnectorStatus;
 use super::wishes::ResourceWishes;
+use crate::edge::Edge;
 use crate::model::Contact;
-use crate::model::{BootMs, Connector, ConnectorId, Failure, Reach};
+use crate::model::{BootMs, Connector, ConnectorId, Failure, FailureClass, Reach};
 
 /// A connector.
 pub(super) struct Handle {
@@ -29,8 +33,11 @@ pub(super) struct Handle {
     pub(super) gate: CallGate,
     /// What clients wish to be told of its resources.
     pub(super) wishes: Arc<ResourceWishes>,
-    /// Places for sessions that clients have of their own.
-    pub(super) own_places: Arc<Semaphore>,
+    /// What single requests wish for of its log.
+    pub(super) logs: Arc<LogWishes>,
+    /// The sessions that clients have of their own.
+    pub(super) own: OwnSlots,
+    pub(super) edge: Edge,
     pub(super) signals: Signals,
     pub(super) calls: TaskTracker,
     pub(super) status: watch::Sender<Arc<ConnectorStatus>>,
@@ -51,8 +58,9 @@ impl Handle {
         quota: QuotaGate,
         gate: CallGate,
         wishes: Arc<ResourceWishes>,
-        status: ConnectorStatus,
+        edge: Edge,
     ) -> Self {
+        let status = ConnectorStatus::blank(&connector);
         Self {
             id: connector.id.clone(),
             connector: ArcSwap::new(connector),
@@ -61,7 +69,9 @@ impl Handle {
             quota,
             gate,
             wishes,
-            own_places: Arc::new(Semaphore::new(limits::OWN_SESSIONS_MAX)),
+            logs: Arc::default(),
+            own: OwnSlots::default(),
+            edge,
             signals: Signals::default(),
             calls: TaskTracker::new(),
             status: watch::Sender::new(Arc::new(status)),
@@ -78,6 +88,16 @@ impl Handle {
         matches!(self.connector.load().reach, Some(Reach::Http(_) | Reach::Sse { .. }))
     }
 
+    /// Ends every session with its server, best effort and bounded: those that clients have of their own, and the shared one.
+    pub(super) async fn close(&self) {
+        let shared = async {
+            if let Ok(slot) = &self.slot {
+                slot.close().await;
+            }
+        };
+        tokio::join!(self.own.close(), shared);
+    }
+
     /// Notes how the last contact ended.
     pub(super) fn note_contact(&self, contact: Contact) {
         let code = match contact {
@@ -88,6 +108,17 @@ impl Handle {
         if self.contact.swap(code, Ordering::Relaxed) != code {
             self.signals.send(Signal::Observed);
         }
+    }
+
+    /// A request failed: if its server asked for time, nobody asks anything of it meanwhile. Tells how long that is.
+    pub(super) fn heed(&self, failure: &Failure) -> Option<Duration> {
+        let asks = failure.class == FailureClass::Throttled || failure.retry_after.is_some();
+        asks.then(|| self.gate.hold(self.edge.clock.boot(), failure.retry_after))
+    }
+
+    /// How long its server still wants to be left alone.
+    pub(super) fn held_for(&self) -> Duration {
+        self.gate.held_for(self.edge.clock.boot()).unwrap_or(Duration::ZERO)
     }
 
     /// Whether an answer may cast doubt on the list now: not more often than a list may be fetched unforced, whatever

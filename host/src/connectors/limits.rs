@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::backoff::Backoff;
+
 /// To open a session, where the connector does not say (design section 5).
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -38,7 +40,8 @@ pub const CALL_QUEUE: usize = 256;
 /// How long a call waits for a place, where the configuration does not say; never longer than it may take.
 pub const CALL_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a server is left alone that asks for fewer calls (429) and does not say for how long.
+/// How long a server is left alone that asks for fewer calls (429) and does not say for how long. One that fails otherwise
+/// (503) is left alone only if it says for how long.
 pub const THROTTLE_DEFAULT: Duration = Duration::from_secs(1);
 
 /// The longest that a server may ask to be left alone; what it asks beyond is asked again then.
@@ -56,11 +59,8 @@ pub const LIST_CHANGED_PACE: Duration = Duration::from_millis(400);
 /// they are listed. Together with [`REFRESH_FLOOR`].
 pub const LIST_CHANGED_DOUBLINGS: u32 = 7;
 
-/// Backoff of a listening stream that ended: equal jitter, exponential.
-pub const LISTEN_BACKOFF_MIN: Duration = Duration::from_millis(500);
-
-/// See [`LISTEN_BACKOFF_MIN`].
-pub const LISTEN_BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// Backoff of a listening stream that ended, of a wish that failed, and of asking a server what it has.
+pub(super) const LISTEN_BACKOFF: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_secs(60) };
 
 /// A stream that was open for so long is one that works: its end begins the backoff anew.
 pub const LISTEN_PROVEN: Duration = Duration::from_secs(60);
@@ -80,20 +80,49 @@ pub const WISH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Resources of one connector that may be wished for at once.
 pub const RESOURCE_WISHES_MAX: usize = 1_024;
 
-/// Sessions that legacy clients have of their own with one connector, at once; whoever comes later shares one.
+/// Wishes that a legacy server is asked to carry out at once: one that hangs holds up no other.
+pub const WISHES_AT_ONCE: usize = 8;
+
+/// How long a legacy server is left at the log level of the last wish before it is told to be quiet again: wishes of single
+/// requests come one after the other.
+pub const LOG_WISH_LINGERS: Duration = Duration::from_secs(30);
+
+/// Sessions that legacy clients have of their own with one connector, at once; whoever comes later takes the place of the one
+/// that was unused for the longest, or shares the connector's if calls are under way on all.
 pub const OWN_SESSIONS_MAX: usize = 64;
 
 /// How long the first call of such a session waits for its stream.
 pub const OWN_STREAM_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long is waited before the stream of such a session is opened again.
-pub const OWN_STREAM_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const OWN_STREAM_BACKOFF: Backoff = Backoff { min: Duration::from_secs(1), max: Duration::from_secs(60) };
 
-/// How often the stream of one such session is opened.
+/// The stream of such a session that was asked for so long ago, and did open, is one that works: its end begins the backoff
+/// anew. Balancers cut idle streams, some after half a minute.
+pub const OWN_STREAM_PROVEN: Duration = Duration::from_secs(10);
+
+/// How often in a row the stream of one such session may fail to open.
 pub const OWN_STREAM_ATTEMPTS: u32 = 100;
 
-/// Messages of servers that belong to no request and wait for a reader.
+/// Messages of servers that belong to no request and wait for a reader. With [`EVENT_BYTES_MAX`] at most 64 MiB.
 pub const EVENTS_HELD: usize = 1_024;
+
+/// The largest message of a server that is passed on though it belongs to no request, in bytes of its parameters.
+pub const EVENT_BYTES_MAX: usize = 64 * 1_024;
+
+/// So many such messages of one connector are passed on within [`EVENT_WINDOW`]: an eighth of what is held, so that one
+/// connector does not push out what the others say.
+pub const EVENTS_PER_WINDOW: usize = EVENTS_HELD / 8;
+
+/// So many bytes of such messages of one connector are passed on within [`EVENT_WINDOW`].
+pub const EVENT_BYTES_PER_WINDOW: usize = 1_024 * 1_024;
+
+/// See [`EVENTS_PER_WINDOW`].
+pub const EVENT_WINDOW: Duration = Duration::from_secs(1);
+
+/// Calls of one connector that may have set their places down because their clients are being asked something. Whoever comes
+/// later asks all the same and keeps its place.
+pub const ASKING_CALLS_MAX: usize = 256;
 
 /// Attempts of one request: the second only if the first was certainly not acted upon.
 pub const ATTEMPTS: usize = 2;
@@ -118,6 +147,9 @@ pub const BACKOFF_MIN: Duration = Duration::from_millis(500);
 
 /// See [`BACKOFF_MIN`].
 pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Backoff of a server that ended by itself: as its connector's.
+pub(super) const RESTART_BACKOFF: Backoff = Backoff { min: BACKOFF_MIN, max: BACKOFF_MAX };
 
 /// A process or stream that lasted so long is started again as if it were the first to end.
 pub const RESTART_STEADY: Duration = BACKOFF_MAX;

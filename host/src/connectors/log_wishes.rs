@@ -1,8 +1,10 @@
-//! How much of their logs servers are asked for: as much as the most curious client wishes, for as long as it does.
+//! How much of their logs servers are asked for: as much as the most curious client wishes that may see them, for as long as
+//! it does.
 //!
 //! Legacy servers only: a modern client says in each request what it wants (2026-07-28, `server/utilities/logging`).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
@@ -10,24 +12,14 @@ use super::limits::WISH_TIMEOUT;
 use crate::mcp::protocol::LOGGING_SET_LEVEL;
 use crate::mcp::{Era, Nobody, Session};
 use crate::model::raw::{self, RawObject};
+use crate::model::{ConnectorId, Severity};
 
-/// A severity of RFC 5424, by its place in [`NAMES`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Severity(usize);
+/// What a server is told once nobody wishes for its log any more. The protocol has no way to take a level back, so this is
+/// the one that servers commonly begin with.
+pub(super) const RESTING: Severity = Severity::WARNING;
 
-/// The names, the least severe first (2025-11-25, `server/utilities/logging`).
-const NAMES: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
-
-impl Severity {
-    /// The severity of that name.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        NAMES.iter().position(|known| *known == name).map(Self)
-    }
-
-    fn name(self) -> &'static str {
-        NAMES.get(self.0).copied().unwrap_or("emergency")
-    }
-}
+/// Tells which connectors a wish is for.
+pub(super) type Sees = Arc<dyn Fn(&ConnectorId) -> bool + Send + Sync>;
 
 /// Tells a legacy server what is wanted of its log, if it has one. What it answers changes nothing: it is asked again with
 /// the next session.
@@ -35,57 +27,76 @@ pub(super) async fn say(session: &Session, level: Severity) {
     let has_a_log = session.facts().is_some_and(|facts| facts.about.has("logging"));
     if session.era() == Era::Legacy && has_a_log {
         let mut params = RawObject::new();
-        params.set("level", raw::string(level.name()));
+        params.set("level", raw::string(level.as_str()));
         let asked = session.request(LOGGING_SET_LEVEL, params, &Nobody);
         drop(tokio::time::timeout(WISH_TIMEOUT, asked).await);
     }
 }
 
 /// Who wishes for what.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct LogWishes {
-    held: Mutex<[usize; NAMES.len()]>,
-    most: watch::Sender<Option<Severity>>,
+    inner: Mutex<Inner>,
+    changed: watch::Sender<()>,
+}
+
+#[derive(Default)]
+struct Inner {
+    held: BTreeMap<u64, (Severity, Sees)>,
+    last: u64,
 }
 
 impl LogWishes {
-    /// Adds a wish. A level of no known name is no wish.
-    pub(super) fn wish(self: &Arc<Self>, level: &str) -> LogWish {
-        let level = Severity::named(level);
-        if let Some(level) = level {
-            self.change(level, |held| held + 1);
+    /// Adds a wish, of the connectors that `sees` names. A level of no known name is no wish.
+    pub(super) fn wish(self: &Arc<Self>, level: &str, sees: Sees) -> LogWish {
+        let number = Severity::named(level).map(|level| {
+            let mut inner = self.lock();
+            inner.last += 1;
+            let number = inner.last;
+            inner.held.insert(number, (level, sees));
+            number
+        });
+        if number.is_some() {
+            self.changed.send_replace(());
         }
-        LogWish { wishes: self.clone(), level }
+        LogWish { wishes: self.clone(), number }
     }
 
-    /// The least severe level that anybody wishes for, as it changes.
-    pub(super) fn most(&self) -> watch::Receiver<Option<Severity>> {
-        self.most.subscribe()
+    /// Tells when a wish came or went.
+    pub(super) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
-    fn change(&self, level: Severity, by: impl Fn(usize) -> usize) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = held.get_mut(level.0) {
-            *held = by(*held);
-        }
-        let most = held.iter().position(|held| *held > 0).map(Severity);
-        // Under the lock, so that the last word is that of the last change.
-        self.most.send_if_modified(|before| std::mem::replace(before, most) != most);
+    /// The least severe level that anybody wishes for of a connector.
+    pub(super) fn most(&self, id: &ConnectorId) -> Option<Severity> {
+        self.lock().held.values().filter(|(_, sees)| sees(id)).map(|(level, _)| *level).min()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A wish for log messages. Dropping it takes it back.
-#[derive(Debug)]
 pub struct LogWish {
     wishes: Arc<LogWishes>,
-    level: Option<Severity>,
+    number: Option<u64>,
 }
 
 impl Drop for LogWish {
     fn drop(&mut self) {
-        if let Some(level) = self.level {
-            self.wishes.change(level, |held| held.saturating_sub(1));
+        if let Some(number) = self.number {
+            let gone = self.wishes.lock().held.remove(&number);
+            self.wishes.changed.send_replace(());
+            // Outside of the lock: what it sees by may be anything.
+            drop(gone);
         }
+    }
+}
+
+impl std::fmt::Debug for LogWish {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("LogWish").field("number", &self.number).finish_non_exhaustive()
     }
 }
 
@@ -94,19 +105,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_verbose_wish_counts_for_as_long_as_it_is_held() {
+    fn the_most_verbose_wish_counts_for_as_long_as_it_is_held_and_for_whom_it_is() {
         let wishes = Arc::<LogWishes>::default();
-        let most = wishes.most();
-        let now = || most.borrow().map(Severity::name);
-        assert_eq!(now(), None);
-        let warning = wishes.wish("warning");
-        let (debug, other, unknown) = (wishes.wish("debug"), wishes.wish("debug"), wishes.wish("chatty"));
-        assert_eq!(now(), Some("debug"));
+        let (one, two): (ConnectorId, ConnectorId) = ("one".parse().unwrap(), "two".parse().unwrap());
+        let now = || [&one, &two].map(|id| wishes.most(id).map(Severity::as_str));
+        let all: Sees = Arc::new(|_| true);
+        let only = one.clone();
+        let warning = wishes.wish("warning", all.clone());
+        let debug = wishes.wish("debug", Arc::new(move |id| *id == only));
+        let (other, unknown) = (wishes.wish("info", all.clone()), wishes.wish("chatty", all));
+        assert_eq!(now(), [Some("debug"), Some("info")]);
         drop(debug);
-        assert_eq!(now(), Some("debug"));
+        assert_eq!(now(), [Some("info"), Some("info")]);
         drop((other, unknown));
-        assert_eq!(now(), Some("warning"));
+        assert_eq!(now(), [Some("warning"), Some("warning")]);
         drop(warning);
-        assert_eq!(now(), None);
+        assert_eq!(now(), [None, None]);
     }
 }

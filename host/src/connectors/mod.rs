@@ -6,6 +6,8 @@
 //! tool's arguments or results say.
 
 mod admission;
+mod asking;
+mod backoff;
 mod breaker;
 mod call;
 mod caller;
@@ -20,7 +22,9 @@ mod handle;
 pub mod limits;
 mod log_wishes;
 mod origins;
+mod own_slot;
 mod own_stream;
+mod pass;
 mod patience;
 mod publish;
 mod quota;
@@ -41,7 +45,8 @@ pub use caller::{Caller, OwnSessions};
 pub use credentials::{CredentialError, Credentials};
 pub use drift::Drift;
 pub use events::ServerEvent;
-pub use fleet::{Fleet, PassKind};
+pub use fleet::Fleet;
+pub use pass::PassKind;
 pub use publish::{Published, Publisher};
 pub use report::{SyncReport, Synced};
 pub use settings::FleetSettings;

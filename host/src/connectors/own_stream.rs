@@ -1,21 +1,28 @@
 //! The stream of a session that a legacy client has of its own: many servers ask their questions there and not on the stream
 //! of the call that they belong to, and do not ask at all while nobody listens.
 //!
-//! One for each such session, opened before its first call and held as long as the session. It never opens a session.
+//! One for each such session, opened before its first call and held as long as the session and its connector. It never
+//! opens a session.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::limits;
+use super::watch::means_no_stream;
+use crate::edge::Edge;
 use crate::mcp::{Interim, Notice, Outcome, Question, Session, WireError};
 
 /// The stream of one session. Dropping it hangs up.
 pub(super) struct OwnStream {
     session: Arc<Session>,
-    stands: watch::Receiver<Standing>,
+    stands: Arc<watch::Sender<Standing>>,
     task: AbortOnDropHandle<()>,
 }
 
@@ -23,15 +30,32 @@ pub(super) struct OwnStream {
 enum Standing {
     Opening,
     Open,
+    /// A call has waited for it in vain; it may open yet, and nobody waits for that again.
+    GaveUp,
     /// The server has no such stream, or is gone.
     Over,
 }
 
 impl OwnStream {
-    /// Opens the stream of a session; what comes on it goes to `messages`.
-    pub(super) fn open(session: &Arc<Session>, messages: Arc<dyn Interim>) -> Self {
-        let (sender, stands) = watch::channel(Standing::Opening);
-        let task = AbortOnDropHandle::new(tokio::spawn(hold(session.clone(), Listener { messages, stands: sender })));
+    /// Opens the stream of a session; what comes on it goes to `messages`, until the connector has `ended`.
+    pub(super) fn open(
+        session: &Arc<Session>,
+        messages: Arc<dyn Interim>,
+        edge: Edge,
+        ended: CancellationToken,
+    ) -> Self {
+        let stands = Arc::new(watch::Sender::new(Standing::Opening));
+        let listener = Listener { messages, stands: stands.clone(), was_open: AtomicBool::new(false) };
+        let holding = session.clone();
+        let task = AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                // Who was taken out asks nobody anything any more.
+                () = ended.cancelled() => {}
+                () = hold(&holding, &listener, &edge) => {}
+            }
+            listener.stands.send_replace(Standing::Over);
+        }));
         Self { session: session.clone(), stands, task }
     }
 
@@ -40,13 +64,24 @@ impl OwnStream {
         Arc::ptr_eq(&self.session, session)
     }
 
-    /// Returns when it is open, or will not be. At most after [`limits::OWN_STREAM_PATIENCE`].
+    /// Returns when it is open, or will not be. At most after [`limits::OWN_STREAM_PATIENCE`], and only once after that: a
+    /// server, or what stands before it, that keeps its answer's head back until it has something to say costs one call that
+    /// long, and not every call.
     pub(super) fn settled(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut stands = self.stands.clone();
+        let stands = self.stands.clone();
         async move {
-            let settled = stands.wait_for(|stands| *stands != Standing::Opening);
-            // Whoever keeps its answer's head back is not waited for.
-            drop(tokio::time::timeout(limits::OWN_STREAM_PATIENCE, settled).await);
+            let mut watching = stands.subscribe();
+            let settled = watching.wait_for(|stands| *stands != Standing::Opening);
+            let late = tokio::time::timeout(limits::OWN_STREAM_PATIENCE, settled).await.is_err();
+            if late {
+                stands.send_if_modified(|stands| {
+                    let gives_up = *stands == Standing::Opening;
+                    if gives_up {
+                        *stands = Standing::GaveUp;
+                    }
+                    gives_up
+                });
+            }
         }
     }
 
@@ -62,11 +97,13 @@ impl OwnStream {
 /// Takes what comes, and notes that the stream is open.
 struct Listener {
     messages: Arc<dyn Interim>,
-    stands: watch::Sender<Standing>,
+    stands: Arc<watch::Sender<Standing>>,
+    was_open: AtomicBool,
 }
 
 impl Interim for Listener {
     fn opened(&self) {
+        self.was_open.store(true, Ordering::Relaxed);
         self.stands.send_replace(Standing::Open);
     }
 
@@ -79,14 +116,31 @@ impl Interim for Listener {
     }
 }
 
-/// Holds the stream: a server may end it, and is asked for another one; one that breaks is given up after a few times.
-async fn hold(session: Arc<Session>, listener: Listener) {
-    for _ in 0..limits::OWN_STREAM_ATTEMPTS {
-        let ended = session.listen(&[], &[], &listener).await;
-        if session.has_ended() || matches!(ended, Err(WireError::Status { .. } | WireError::SessionLost)) {
-            break;
+/// Holds the stream: a server may end it, and is asked for another one at a pace. One that was open and ended begins anew:
+/// what stands between may cut idle streams. One that never opens is given up after [`limits::OWN_STREAM_ATTEMPTS`].
+async fn hold(session: &Session, listener: &Listener, edge: &Edge) {
+    // Streams in a row that did not open, and that did not last.
+    let (mut unopened, mut failures) = (0, 0);
+    while unopened < limits::OWN_STREAM_ATTEMPTS {
+        let since = Instant::now();
+        let result = session.listen(&[], &[], listener).await;
+        let was_open = listener.was_open.swap(false, Ordering::Relaxed);
+        if session.has_ended() || is_the_last(&result) {
+            return;
         }
-        tokio::time::sleep(limits::OWN_STREAM_PAUSE).await;
+        unopened = if was_open { 0 } else { unopened + 1 };
+        failures = if was_open && since.elapsed() >= limits::OWN_STREAM_PROVEN { 1 } else { failures + 1 };
+        let asked = result.err().and_then(|error| error.failure().retry_after).unwrap_or(Duration::ZERO);
+        let pause = limits::OWN_STREAM_BACKOFF.wait(failures, &*edge.entropy).max(asked.min(limits::THROTTLE_MAX));
+        edge.clock.sleep_until(edge.clock.boot().plus(pause)).await;
     }
-    listener.stands.send_replace(Standing::Over);
+}
+
+/// Whether there will be no other stream in this session.
+fn is_the_last(result: &Result<(), WireError>) -> bool {
+    match result {
+        Err(WireError::Status { status, .. }) => means_no_stream(*status),
+        Err(WireError::SessionLost) => true,
+        _ => false,
+    }
 }

@@ -11,6 +11,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::asking::Seat;
 use super::limits::CALL_TIMEOUT_STRETCH;
 use crate::mcp::protocol::PROGRESS;
 use crate::mcp::{Interim, Notice, Outcome, Question};
@@ -24,6 +25,8 @@ pub(super) struct Patience<'a> {
     limit: Duration,
     ends: Instant,
     sign: watch::Sender<Sign>,
+    /// What the call sets down while its client is asked something.
+    seat: Option<Seat<'a>>,
 }
 
 #[derive(Clone, Copy)]
@@ -37,7 +40,13 @@ impl<'a> Patience<'a> {
     pub(super) fn new(inner: &'a dyn Interim, params: &RawObject, limit: Duration) -> Self {
         let now = Instant::now();
         let sign = watch::Sender::new(Sign { last: now, asking: 0 });
-        Self { inner, token: token_in(params.get("_meta")), limit, ends: now + limit * CALL_TIMEOUT_STRETCH, sign }
+        let (token, ends) = (token_in(params.get("_meta")), now + limit * CALL_TIMEOUT_STRETCH);
+        Self { inner, token, limit, ends, sign, seat: None }
+    }
+
+    /// The same, with a call that holds places; they are given back with this.
+    pub(super) fn seated(self, seat: Seat<'a>) -> Self {
+        Self { seat: Some(seat), ..self }
     }
 
     /// Does the call, which takes its messages through this; none if it took too long.
@@ -107,6 +116,7 @@ struct Asking<'a, 'b>(&'a Patience<'b>);
 impl<'a, 'b> Asking<'a, 'b> {
     fn begin(patience: &'a Patience<'b>) -> Self {
         patience.count_anew(|asking| asking + 1);
+        patience.seat.iter().for_each(Seat::set_down);
         Self(patience)
     }
 }
@@ -114,6 +124,9 @@ impl<'a, 'b> Asking<'a, 'b> {
 impl Drop for Asking<'_, '_> {
     fn drop(&mut self) {
         self.0.count_anew(|asking| asking.saturating_sub(1));
+        if self.0.sign.borrow().asking == 0 {
+            self.0.seat.iter().for_each(Seat::take_up);
+        }
     }
 }
 

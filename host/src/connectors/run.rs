@@ -46,9 +46,9 @@ pub(super) async fn list(handle: Arc<Handle>, context: RunContext, candidate: Ca
     };
     let started = Instant::now();
     let listed = attempt(&handle, &context, started).await;
-    if let Err(Failure { class: FailureClass::Throttled, retry_after: Some(asked), .. }) = &listed {
+    if let Err(failure @ Failure { retry_after: Some(_), .. }) = &listed {
         // Calls are not what it has time for either.
-        handle.gate.hold(context.clock.boot(), Some(*asked));
+        handle.heed(failure);
     }
     handle.note_contact(if listed.is_ok() { Contact::Up } else { Contact::Down });
     ticket.finish(listed.as_ref().map(|_| ()).map_err(|failure| failure.class)).await;
@@ -119,7 +119,13 @@ async fn attempt(handle: &Handle, context: &RunContext, started: Instant) -> Res
                 );
                 // A server that answers a list with an error, or with nonsense, may be another one than the one that
                 // opened this session: the next run opens its own.
-                if session_is_over || matches!(error, WireError::Http(_) | WireError::Rpc(_) | WireError::Protocol(_)) {
+                let may_be_another = matches!(error, WireError::Http(_) | WireError::Rpc(_) | WireError::Protocol(_));
+                // A process that is slow is still the one that calls are under way on: another one beside it would contend
+                // with it. One that hangs ends those calls by their deadlines, and then it is another one's turn.
+                let is_only_slow = matches!(error, WireError::Http(HttpError::Timeout))
+                    && session.is_shared_stream()
+                    && !handle.calls.is_empty();
+                if session_is_over || (may_be_another && !is_only_slow) {
                     slot.forget(&session, &error);
                 }
                 if !session_is_over || attempts == 0 {

@@ -8,17 +8,20 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::log_wishes::{self, Severity};
+use super::log_wishes;
 use crate::edge::http::HttpError;
 use crate::mcp::{Declared, Era, Session, Upstream, WireError};
-use crate::model::{Failure, FailureClass, ListKind, Offer};
+use crate::model::{Failure, FailureClass, ListKind, Offer, Severity};
 
 /// A connector's session.
 pub(super) struct SessionSlot {
     upstream: Arc<Upstream>,
     connect_timeout: Duration,
     declared: Declared,
+    /// Cancelled when the former connector of this name has left, where two must not be there at once.
+    former: Option<CancellationToken>,
     inner: Mutex<Slot>,
     /// The session that is open, for whoever goes along with it.
     current: watch::Sender<Option<Arc<Session>>>,
@@ -30,6 +33,8 @@ struct Slot {
     state: SlotState,
     /// What was found out.
     era: Option<Era>,
+    /// The same, unless that may have been a passing failure: what the next session is opened in.
+    remembered: Option<Era>,
     /// What the operator says; nothing is found out then.
     pinned: Option<Era>,
     /// Whether a session was lost since the list was last fetched.
@@ -69,10 +74,23 @@ impl SessionSlot {
         offer: Option<Offer>,
         declared: Declared,
     ) -> Self {
-        let slot =
-            Slot { state: SlotState::Closed, era, pinned: None, lost: false, closed: false, offer, log_level: None };
+        let slot = Slot {
+            state: SlotState::Closed,
+            era,
+            remembered: era,
+            pinned: None,
+            lost: false,
+            closed: false,
+            offer,
+            log_level: None,
+        };
         let (current, learned) = (watch::Sender::new(None), watch::Sender::new(()));
-        Self { upstream, connect_timeout, declared, inner: Mutex::new(slot), current, learned }
+        Self { upstream, connect_timeout, declared, former: None, inner: Mutex::new(slot), current, learned }
+    }
+
+    /// No session is opened before `former` is cancelled, which its owner bounds.
+    pub(super) fn after(self, former: Option<CancellationToken>) -> Self {
+        Self { former, ..self }
     }
 
     /// The session that is open, and every one that takes its place.
@@ -106,6 +124,12 @@ impl SessionSlot {
         slot.pinned.or(slot.era)
     }
 
+    /// The same, where it need not be asked for again: what may be kept beyond this process.
+    pub(super) fn era_to_keep(&self) -> Option<Era> {
+        let slot = self.lock();
+        slot.pinned.or(slot.remembered)
+    }
+
     /// The operator says which era the server speaks, or nothing; for sessions that are opened from now on.
     pub(super) fn pin(&self, era: Option<Era>) {
         self.lock().pinned = era;
@@ -115,7 +139,10 @@ impl SessionSlot {
     pub(super) fn forget_era(&self) {
         match self.open_session() {
             Some(session) => self.forget(&session, &WireError::WrongEra),
-            None => self.lock().era = None,
+            None => {
+                let mut slot = self.lock();
+                (slot.era, slot.remembered) = (None, None);
+            }
         }
     }
 
@@ -137,7 +164,7 @@ impl SessionSlot {
                 SlotState::Open(session) => return Ok(session.clone()),
                 SlotState::Opening(opening) => opening.clone(),
                 SlotState::Closed => {
-                    let opening = self.clone().open(slot.pinned.or(slot.era), slot.pinned.is_some());
+                    let opening = self.clone().open(slot.pinned.or(slot.remembered), slot.pinned.is_some());
                     slot.state = SlotState::Opening(opening.clone());
                     opening
                 }
@@ -153,7 +180,7 @@ impl SessionSlot {
             slot.state = SlotState::Closed;
             slot.lost = true;
             if matches!(error, WireError::WrongEra) {
-                slot.era = None;
+                (slot.era, slot.remembered) = (None, None);
             }
             self.current.send_replace(None);
         }
@@ -192,6 +219,9 @@ impl SessionSlot {
         let slot = self.clone();
         // A task of its own: whoever asked first may go away, the others still wait for it. It ends by its deadline.
         let task = tokio::spawn(async move {
+            if let Some(former) = &self.former {
+                former.cancelled().await;
+            }
             let opened = match era {
                 Some(era) => match self.attempt(Some(era)).await {
                     Err(WireError::WrongEra) if !pinned => self.attempt(None).await,
@@ -228,7 +258,7 @@ impl SessionSlot {
         if slot.closed {
             return false;
         }
-        slot.era = Some(session.era());
+        (slot.era, slot.remembered) = (Some(session.era()), session.era_to_remember());
         let tools = slot.offer.iter().flat_map(|offer| offer.list(ListKind::Tools).items());
         session.remember_tools(tools.map(|tool| &*tool.definition));
         slot.state = SlotState::Open(session.clone());

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use super::drift::Drift;
 use crate::mcp::Era;
-use crate::model::{ConnectorId, Contact, FailureClass, ListState, Source, WallMs};
+use crate::model::{Connector, ConnectorId, Contact, FailureClass, ListState, Reach, Source, WallMs};
 
 /// The last failure of a connector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -72,4 +72,36 @@ pub struct ConnectorStatus {
     /// How many forces were decided on since the start.
     #[serde(skip)]
     pub forces: u64,
+}
+
+impl ConnectorStatus {
+    /// That of a connector of which nothing is known yet.
+    pub(super) fn blank(connector: &Connector) -> Self {
+        Self {
+            id: connector.id.clone(),
+            name: connector.name.clone(),
+            source: connector.source,
+            contact: Contact::Unknown,
+            era: None,
+            state: ListState::Empty,
+            reason: "no-value".into(),
+            transport: connector.reach.as_ref().map(Reach::transport),
+            tools: 0,
+            prompts: 0,
+            resources: 0,
+            templates: 0,
+            fetched_at: None,
+            refreshing: false,
+            next_attempt: None,
+            next_reason: "cold-start".into(),
+            failures: 0,
+            last_failure: None,
+            breaker: "closed".into(),
+            drift: None,
+            last_duration_ms: None,
+            fetched_wall: None,
+            runs: 0,
+            forces: 0,
+        }
+    }
 }

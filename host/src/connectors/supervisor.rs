@@ -7,15 +7,15 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::deaths::{self, Death, Deaths};
+use super::deaths::{Death, Deaths};
 use super::drift::Drift;
 use super::handle::{Handle, Signal, Taken};
+use super::limits;
 use super::publish::{Published, Publisher};
 use super::run::{self, Brought, RunContext};
 use super::saved::{self, Saved, SavedHeader};
 use super::settings::FleetSettings;
 use super::status::{ConnectorStatus, LastFailure};
-use crate::edge::entropy::Draws;
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{ListScope, ProtocolFault, WireError};
 use crate::model::Contact;
@@ -222,8 +222,8 @@ impl Supervisor {
         }
         self.note_failure(&error.failure());
         self.handle.note_contact(Contact::Down);
-        let draw = Draws::from_seed(self.with.policy.edge().entropy.seed()).next_u32();
-        self.restart = Some(self.with.run.clock.boot().plus(deaths::wait_after(death.count, draw)));
+        let wait = limits::RESTART_BACKOFF.wait(death.count, &*self.with.policy.edge().entropy);
+        self.restart = Some(self.with.run.clock.boot().plus(wait));
     }
 
     /// The policy says when: the next run starts the server, unless a call did that meanwhile, and shows whether it is
@@ -352,7 +352,7 @@ impl Supervisor {
         let header = SavedHeader {
             origin: self.handle.connector.load().origin_digest(),
             cache: self.upkeep.cache().clone(),
-            era: self.handle.slot.as_ref().ok().and_then(|slot| slot.era()),
+            era: self.handle.slot.as_ref().ok().and_then(|slot| slot.era_to_keep()),
             fetched_at: value.map(|value| WallMs(value.requested.wall_ms)),
             last_duration_ms: self.last_duration_ms,
         };

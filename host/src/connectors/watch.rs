@@ -7,37 +7,32 @@
 
 mod ear;
 mod listening;
+mod subscribing;
 
-use std::collections::BTreeSet;
+pub(super) use listening::means_no_stream;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::events::Events;
+use super::events::EventShare;
 use super::handle::{Handle, Signal};
 use super::limits;
-use super::log_wishes::{self, Severity};
+use super::log_wishes::{self, LogWishes};
 use super::session_slot::SessionSlot;
-use super::wishes::{Refusal, Step};
-use crate::edge::Edge;
-use crate::edge::entropy::Draws;
-use crate::edge::http::HttpError;
-use crate::mcp::protocol::{RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE};
-use crate::mcp::{Era, Nobody, Outcome, ProtocolFault, Session, WireError};
-use crate::model::raw::{self, RawObject};
-use crate::model::{About, milliseconds};
+use crate::mcp::{Era, ProtocolFault, Session, WireError};
+use crate::model::{About, Severity};
 
 /// What a watcher needs.
 pub(super) struct Watcher {
     pub(super) handle: Arc<Handle>,
-    pub(super) edge: Edge,
-    pub(super) events: Events,
-    /// The log messages that clients wish for.
-    pub(super) logs: watch::Receiver<Option<Severity>>,
+    pub(super) events: Arc<EventShare>,
+    /// The log messages that clients wish for, of any connector.
+    pub(super) logs: Arc<LogWishes>,
     pub(super) stop: CancellationToken,
 }
 
@@ -60,6 +55,7 @@ impl Watcher {
             biased;
             () = self.stop.cancelled() => {}
             () = self.pass_announcements_on(&course) => {}
+            () = self.events.tell_late_ones() => {}
             () = self.follow(&slot, &course) => {}
         }
     }
@@ -110,6 +106,9 @@ impl Watcher {
     /// What the session's server has. Runs ask that anyway, so they are waited for before it is asked here.
     async fn learn(&self, slot: &SessionSlot, session: &Arc<Session>) -> About {
         let mut learning = slot.learning();
+        let mut failures = 0;
+        let patience = self.sleep(limits::LEARN_PATIENCE);
+        tokio::pin!(patience);
         loop {
             learning.borrow_and_update();
             if let Some(facts) = session.facts() {
@@ -118,91 +117,59 @@ impl Watcher {
             tokio::select! {
                 // Its sender is the slot.
                 Ok(()) = learning.changed() => {}
-                () = self.sleep(limits::LEARN_PATIENCE) => {
-                    // Without an answer it is asked again after as long.
-                    drop(tokio::time::timeout(limits::CONNECT_TIMEOUT, session.learn()).await);
-                }
-            }
-        }
-    }
-
-    /// Keeps a legacy session subscribed to what is wished for.
-    async fn keep_subscribed(&self, slot: &SessionSlot, session: &Arc<Session>) {
-        let wishes = &self.handle.wishes;
-        let mut changes = wishes.changes();
-        let mut done = BTreeSet::new();
-        loop {
-            changes.borrow_and_update();
-            match wishes.next_step(&done) {
-                None => {
-                    if changes.changed().await.is_err() {
-                        std::future::pending::<()>().await;
+                () = &mut patience => {
+                    if let Ok(Err(error)) = tokio::time::timeout(limits::CONNECT_TIMEOUT, session.learn()).await {
+                        self.handle.heed(&error.failure());
                     }
-                }
-                Some(Step::Subscribe(uri, params)) => {
-                    let outcome = self.ask(slot, session, RESOURCES_SUBSCRIBE, params).await;
-                    if outcome.is_ok() {
-                        done.insert(uri.clone());
-                    }
-                    wishes.settle(&uri, outcome);
-                }
-                Some(Step::Unsubscribe(uri)) => {
-                    let mut params = RawObject::new();
-                    params.set("uri", raw::string(&uri));
-                    done.remove(&uri);
-                    // Updates that come all the same are nobody's.
-                    drop(self.ask(slot, session, RESOURCES_UNSUBSCRIBE, params).await);
+                    // Without an answer it is asked again, ever more slowly.
+                    failures += 1;
+                    let wait = limits::LEARN_PATIENCE + self.wait(failures);
+                    patience.set(self.sleep(wait));
                 }
             }
         }
     }
 
-    async fn ask(
-        &self,
-        slot: &SessionSlot,
-        session: &Arc<Session>,
-        method: &str,
-        params: RawObject,
-    ) -> Result<(), Refusal> {
-        let asked = tokio::time::timeout(limits::WISH_TIMEOUT, session.request(method, params, &Nobody)).await;
-        match asked.unwrap_or(Err(WireError::Http(HttpError::Timeout))) {
-            Ok(Outcome::Result(_)) => Ok(()),
-            Ok(Outcome::Error(error)) => Err(Refusal::Answer(error)),
-            Err(error) if is_over(&error) => {
-                slot.forget(session, &error);
-                Err(Refusal::SessionOver(error.failure()))
-            }
-            Err(error) => Err(Refusal::Failed(error.failure())),
-        }
-    }
-
-    /// Keeps a legacy session at the log level that is wished for. Where nobody wishes for any more, it stays as it is.
+    /// Keeps a legacy session at the log level that is wished for. Some time after nobody wishes for any more, its server is
+    /// told to be quiet again.
     async fn keep_log_level(&self, session: &Session) {
-        let mut logs = self.logs.clone();
-        let mut said = None;
+        let (id, own) = (&self.handle.id, &self.handle.logs);
+        let (mut all, mut requests) = (self.logs.changes(), own.changes());
+        let mut said: Option<Severity> = None;
         loop {
-            let level = *logs.borrow_and_update();
+            all.borrow_and_update();
+            requests.borrow_and_update();
+            let level = self.logs.most(id).into_iter().chain(own.most(id)).min();
             if let Some(level) = level.filter(|level| said != Some(*level)) {
                 log_wishes::say(session, level).await;
                 said = Some(level);
             }
-            if logs.changed().await.is_err() {
-                std::future::pending::<()>().await;
+            let rests = level.is_none() && said.is_some_and(|said| said != log_wishes::RESTING);
+            tokio::select! {
+                // Their senders are here and with the connector.
+                Ok(()) = all.changed() => {}
+                Ok(()) = requests.changed() => {}
+                () = self.sleep(limits::LOG_WISH_LINGERS), if rests => {
+                    log_wishes::say(session, log_wishes::RESTING).await;
+                    said = Some(log_wishes::RESTING);
+                }
             }
         }
     }
 
-    /// How long to wait before a stream is opened again: equal jitter, exponential.
-    fn backoff(&self, failures: u32) -> Duration {
-        let ceiling = limits::LISTEN_BACKOFF_MIN * 2u32.pow(failures.saturating_sub(1).min(16));
-        let half = milliseconds(ceiling.min(limits::LISTEN_BACKOFF_MAX)) / 2;
-        let draw = u64::from(Draws::from_seed(self.edge.entropy.seed()).next_u32());
-        Duration::from_millis(half + ((draw * half) >> 32))
+    /// How long to wait before what failed is tried again, and no shorter than its server asked for.
+    fn wait(&self, failures: u32) -> Duration {
+        limits::LISTEN_BACKOFF.wait(failures, &*self.handle.edge.entropy).max(self.handle.held_for())
     }
 
-    async fn sleep(&self, time: Duration) {
-        let clock = &self.edge.clock;
-        clock.sleep_until(clock.boot().plus(time)).await;
+    /// Waits before what failed is tried again.
+    fn pause(&self, failures: u32) -> impl Future<Output = ()> + Send + use<> {
+        self.sleep(self.wait(failures))
+    }
+
+    fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let clock = &self.handle.edge.clock;
+        clock.sleep_until(clock.boot().plus(time))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What clients wish to be told of resources. A wish lasts as long as it is held.
 //!
-//! Wishes are counted here and carried out by whoever watches the connector, one after the other: that a resource is
-//! subscribed to and unsubscribed from at the same time can not happen. They belong to the connector and not to a session:
+//! Wishes are counted here and carried out by whoever watches the connector, for each resource one after the other: that it
+//! is subscribed to and unsubscribed from at the same time can not happen. They belong to the connector and not to a session:
 //! what is wished for is subscribed to in every session that is opened. Nothing here knows what an update says.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -60,11 +60,26 @@ enum Standing {
     Refused(Refusal),
 }
 
+impl Wanted {
+    fn has_failed(&self) -> bool {
+        matches!(self.standing, Standing::Refused(Refusal::Failed(_)))
+    }
+}
+
 /// What is to be done next for a legacy server.
 #[derive(Debug)]
 pub(super) enum Step {
     Subscribe(String, RawObject),
     Unsubscribe(String),
+}
+
+impl Step {
+    /// What it is about.
+    pub(super) fn uri(&self) -> &str {
+        match self {
+            Self::Subscribe(uri, _) | Self::Unsubscribe(uri) => uri,
+        }
+    }
 }
 
 impl ResourceWishes {
@@ -84,13 +99,29 @@ impl ResourceWishes {
     }
 
     /// What is to be done next in a session in which `done` is subscribed to.
-    pub(super) fn next_step(&self, done: &BTreeSet<String>) -> Option<Step> {
+    ///
+    /// Whatever is `busy` is left alone.
+    pub(super) fn next_step(&self, done: &BTreeSet<String>, busy: &BTreeSet<String>) -> Option<Step> {
         let wanted = self.lock();
-        if let Some(uri) = done.iter().find(|uri| !wanted.contains_key(*uri)) {
+        if let Some(uri) = done.iter().find(|uri| !wanted.contains_key(*uri) && !busy.contains(*uri)) {
             return Some(Step::Unsubscribe(uri.clone()));
         }
-        let new = wanted.iter().find(|(_, one)| matches!(one.standing, Standing::New));
+        let is_new = |one: &Wanted| matches!(one.standing, Standing::New);
+        let new = wanted.iter().find(|(uri, one)| is_new(one) && !busy.contains(*uri));
         new.map(|(uri, one)| Step::Subscribe(uri.clone(), one.params.clone()))
+    }
+
+    /// Whether any wish that is held could not be asked for.
+    pub(super) fn has_failed(&self) -> bool {
+        self.lock().values().any(Wanted::has_failed)
+    }
+
+    /// What could not be asked for and is still wished for is to be asked for again.
+    pub(super) fn retry_failed(&self) {
+        self.lock()
+            .values_mut()
+            .filter(|wanted| wanted.has_failed())
+            .for_each(|wanted| wanted.standing = Standing::New);
     }
 
     /// A wish was carried out, or refused.
@@ -120,6 +151,11 @@ impl ResourceWishes {
             wanted.standing = Standing::Refused(refusal.clone());
         }
         self.settled.send_replace(());
+    }
+
+    /// Whether it is carried out already.
+    fn is_granted(&self, uri: &str) -> bool {
+        self.lock().get(uri).is_some_and(|wanted| matches!(wanted.standing, Standing::Granted))
     }
 
     /// Adds a wish, if there is room for it.
@@ -203,9 +239,18 @@ impl Fleet {
         handle.wish_for_resource(params, limit).await
     }
 
-    /// Wishes for log messages of this level (RFC 5424's names) and above, of every server that has any.
-    pub fn wish_for_logs(&self, level: &str) -> LogWish {
-        self.logs().wish(level)
+    /// Wishes for log messages of this level (RFC 5424's names) and above, of every server that has any and that `sees`
+    /// names.
+    pub fn wish_for_logs(&self, level: &str, sees: impl Fn(&ConnectorId) -> bool + Send + Sync + 'static) -> LogWish {
+        self.logs().wish(level, Arc::new(sees))
+    }
+
+    /// Wishes for log messages of one server, for as long as a request to it takes. None if it needs no such wish: a modern
+    /// server is told in the request.
+    pub fn wish_for_logs_of(&self, id: &ConnectorId, level: &str) -> Option<LogWish> {
+        let handle = self.handle(id)?;
+        let is_legacy = handle.slot.as_ref().is_ok_and(|slot| slot.era() == Some(Era::Legacy));
+        is_legacy.then(|| handle.logs.wish(level, Arc::new(|_| true)))
     }
 }
 
@@ -219,6 +264,14 @@ impl Handle {
         // What belongs to one request is not said again in the next session.
         params.remove("_meta");
         let uri = params.get_str("uri").unwrap_or_default();
+        // Who is carried out already costs its server nothing; anything else is one more request to it.
+        if !self.wishes.is_granted(&uri) {
+            let connector = || self.id.clone();
+            if let Some(retry_after) = self.gate.held_for(self.edge.clock.boot()) {
+                return Err(CallError::Throttled { connector: connector(), retry_after });
+            }
+            self.quota.take().map_err(|retry_after| CallError::Quota { connector: connector(), retry_after })?;
+        }
         let busy = || CallError::Busy { connector: self.id.clone(), retry_after: WISH_TIMEOUT };
         let wish = self.wishes.wish(&uri, params).ok_or_else(busy)?;
         let slot = self.slot.clone().map_err(failed)?;

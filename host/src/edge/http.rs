@@ -1,6 +1,6 @@
 //! HTTP as one small trait: a request goes out, a status, headers and a stream of bytes come back.
 //!
-//! One [`ReqwestHttp`] (one pooled client) serves a whole gateway. Redirects are never followed by the client itself:
+//! One [`ReqwestHttp`] (one pooled client for each [`Lane`]) serves a whole gateway. Redirects are never followed by the client itself:
 //! [`send_within_origin`] follows them within one origin only, so no header ever reaches another origin. Error texts
 //! name the kind of failure and never quote a URL's query, a header or a body.
 
@@ -31,6 +31,29 @@ const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// How long the answer may take.
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How much of one HTTP/2 answer is taken before somebody reads it, in bytes: an answer that nobody reads, since its reader
+/// waits for a slow client, holds so much of its connection and no more.
+const HTTP2_STREAM_WINDOW: u32 = 256 * 1024;
+
+/// How many answers on one HTTP/2 connection may be left unread like that before they hold up the others there: as many as
+/// servers allow at once (RFC 9113, 6.5.2 recommends no fewer than 100). An origin has at most ten calls at once, and as
+/// streams those of its connectors and of legacy clients' own sessions, at most 64 for each connector.
+const HTTP2_STREAMS: u32 = 128;
+
+/// The window of one HTTP/2 connection, in bytes.
+const HTTP2_CONNECTION_WINDOW: u32 = HTTP2_STREAMS * HTTP2_STREAM_WINDOW;
+
+/// Which connections a request shares. HTTP/2 has one connection to an origin, and servers bound what is open on one: what
+/// stays open must not take the places of what is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Lane {
+    /// Those of requests that end with an answer.
+    #[default]
+    Call,
+    /// Those of streams that stay open for as long as both sides like.
+    Stream,
+}
+
 /// A request. Bodies are small and whole.
 #[derive(Clone)]
 pub struct Request {
@@ -42,6 +65,8 @@ pub struct Request {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// Which connections it shares; a network without connections has no use for it.
+    pub lane: Lane,
 }
 
 /// An answer whose body is still to come.
@@ -213,16 +238,17 @@ pub struct HttpOptions {
     pub roots: Vec<Vec<u8>>,
 }
 
-/// The real network: one pooled client with rustls, the platform's roots and private ones, and the system's proxies. HTTP/2
+/// The real network: a pooled client for each lane with rustls, the platform's roots and private ones, and the system's proxies. HTTP/2
 /// is spoken where a server offers it (ALPN). It has no deadline of its own, not for connecting either: every caller has
 /// one, and some are long.
 #[derive(Clone, Debug)]
 pub struct ReqwestHttp {
-    client: reqwest::Client,
+    calls: reqwest::Client,
+    streams: reqwest::Client,
 }
 
 impl ReqwestHttp {
-    /// Builds the client.
+    /// Builds the clients.
     ///
     /// # Errors
     /// [`HttpSetupError`], if the platform's certificate verifier can not be set up, or private roots are none.
@@ -235,18 +261,23 @@ impl ReqwestHttp {
             }
             roots.extend(found);
         }
+        Ok(Self { calls: Self::client(&roots)?, streams: Self::client(&roots)? })
+    }
+
+    fn client(roots: &[reqwest::Certificate]) -> Result<reqwest::Client, HttpSetupError> {
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .pool_idle_timeout(POOL_IDLE)
             .tcp_nodelay(true)
+            .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
+            .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .user_agent(concat!("cortex-mcp/", env!("CARGO_PKG_VERSION")));
         if !roots.is_empty() {
-            builder = builder.tls_certs_merge(roots);
+            builder = builder.tls_certs_merge(roots.iter().cloned());
         }
-        let client = builder.build().map_err(|error| HttpSetupError::Client(error.to_string()))?;
-        Ok(Self { client })
+        builder.build().map_err(|error| HttpSetupError::Client(error.to_string()))
     }
 }
 
@@ -265,8 +296,12 @@ pub enum HttpSetupError {
 impl Http for ReqwestHttp {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, HttpError>> {
         Box::pin(async move {
+            let client = match request.lane {
+                Lane::Call => &self.calls,
+                Lane::Stream => &self.streams,
+            };
             let sending =
-                self.client.request(request.method, request.url).headers(request.headers).body(request.body).send();
+                client.request(request.method, request.url).headers(request.headers).body(request.body).send();
             let response = sending.await.map_err(|error| classify(&error))?;
             Ok(Response {
                 status: response.status(),
@@ -357,7 +392,8 @@ mod tests {
     async fn connecting_may_take_as_long_as_the_caller_allows() {
         let (_listener, url) = silent();
         let http = ReqwestHttp::new(&HttpOptions::default()).unwrap();
-        let request = Request { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new() };
+        let request =
+            Request { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new(), lane: Lane::default() };
         let began = tokio::time::Instant::now();
         let limit = Duration::from_secs(60);
         assert_eq!(within(limit, http.send(request)).await.err(), Some(HttpError::Timeout));

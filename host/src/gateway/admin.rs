@@ -10,7 +10,9 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::embed::{Gateway, SyncKind};
+use super::json;
 use super::swap::{SwapError, SwapReport};
+use crate::mcp::protocol::JSON_TYPE;
 use crate::model::Digest;
 use crate::policy::{InstanceUse, PolicyComponent};
 use crate::registry::Standing;
@@ -43,7 +45,7 @@ pub(super) async fn readyz(State(gateway): State<Gateway>) -> Response {
         },
     };
     let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    json(status, &readiness)
+    json::value(status, &readiness)
 }
 
 /// Prometheus text.
@@ -54,12 +56,12 @@ pub(super) async fn metrics(State(gateway): State<Gateway>) -> Response {
 
 /// Everything that is known.
 pub(super) async fn status(State(gateway): State<Gateway>) -> Response {
-    json(StatusCode::OK, &gateway.status())
+    json::value(StatusCode::OK, &gateway.status())
 }
 
 /// Refreshes everything now, and answers when that is done.
 pub(super) async fn sync(State(gateway): State<Gateway>) -> Response {
-    json(StatusCode::OK, &gateway.sync(SyncKind::Force, |_| {}).await)
+    json::value(StatusCode::OK, &gateway.sync(SyncKind::Force, |_| {}).await)
 }
 
 /// What is told about the policy that a body holds.
@@ -138,7 +140,7 @@ pub(super) async fn swap_back(
 
 fn swapped(result: Result<SwapReport, SwapError>) -> Response {
     match result {
-        Ok(report) => json(StatusCode::OK, &report),
+        Ok(report) => json::value(StatusCode::OK, &report),
         Err(error) => {
             tracing::warn!(%error, "policy not swapped");
             let status = match error {
@@ -152,13 +154,3 @@ fn swapped(result: Result<SwapReport, SwapError>) -> Response {
 
 /// The media type of a component.
 const WASM_TYPE: &str = "application/wasm";
-
-/// The media type of everything else.
-const JSON_TYPE: &str = "application/json";
-
-fn json(status: StatusCode, value: &impl Serialize) -> Response {
-    match serde_json::to_vec(value) {
-        Ok(body) => (status, [(CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE))], body).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}

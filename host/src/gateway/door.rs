@@ -23,6 +23,7 @@ use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 use url::Url;
 
 use super::embed::Gateway;
+use super::grants::Grants;
 use super::visitor::Visitor;
 use crate::catalog::{View, ViewRules};
 use crate::config::{Settings, Token};
@@ -145,6 +146,17 @@ impl Door {
         Self { gateway, listen, rules }
     }
 
+    /// Whether a page may use the gateway, as far as that depends on where it is from; if not, what it is answered.
+    pub(super) fn admits_page(&self, request: &Request) -> Result<(), Box<Response>> {
+        let judged = self.rules().1.judge_way(request.headers());
+        judged.map_err(|refused| Box::new(self.refuse(refused, None, request)))
+    }
+
+    /// Whether what a page is answered may be shown to it.
+    pub(super) fn knows_page(&self, headers: &HeaderMap) -> bool {
+        self.rules().1.judge_way(headers).is_ok()
+    }
+
     /// Turns somebody away.
     fn refuse(&self, refused: Refused, token: Option<&str>, request: &Request) -> Response {
         let (status, reason, message) = refused.told();
@@ -183,7 +195,8 @@ impl Rules {
         Self { hosts, origins, tokens: known(&settings.tokens) }
     }
 
-    fn judge(&self, headers: &HeaderMap) -> Result<Option<&Known>, Refused> {
+    /// Whether a request may be listened to at all, whoever makes it: what a page may know before it shows a token.
+    fn judge_way(&self, headers: &HeaderMap) -> Result<(), Refused> {
         if !self.knows_host(text(headers.get(HOST)).unwrap_or_default()) {
             return Err(Refused::Host);
         }
@@ -192,6 +205,11 @@ impl Rules {
         {
             return Err(Refused::Origin);
         }
+        Ok(())
+    }
+
+    fn judge(&self, headers: &HeaderMap) -> Result<Option<&Known>, Refused> {
+        self.judge_way(headers)?;
         if self.tokens.is_empty() {
             return Ok(None);
         }
@@ -213,7 +231,7 @@ impl Rules {
     }
 
     /// Who makes a request, if that may come in.
-    fn visitor(&self, request: &Request) -> Result<Visitor, Refused> {
+    fn visitor(&self, request: &Request, grants: &Grants) -> Result<Visitor, Refused> {
         let known = self.judge(request.headers())?;
         let right = may_change(known.map(|known| &known.token), request.headers(), peer(request));
         Ok(Visitor {
@@ -221,6 +239,7 @@ impl Rules {
             calls_per_minute: known.and_then(|known| known.token.calls_per_minute),
             right: MayChange(right),
             view: known.map_or_else(View::everything, |known| known.view.clone()),
+            grant: grants.end_of(known.map(|known| &known.token)),
         })
     }
 
@@ -238,14 +257,12 @@ impl Rules {
     }
 }
 
-/// The tokens with what they show. Where one of them shows less than everything, what the others are served is private.
+/// The tokens with what they show, which is nobody else's.
 fn known(tokens: &[Token]) -> Vec<Known> {
-    let views: Vec<View> = tokens.iter().map(view_of).collect();
-    let mixed = views.iter().any(|view| !view.sees_everything());
-    let known = tokens.iter().zip(views).map(|(token, view)| Known {
+    let known = tokens.iter().map(|token| Known {
         token: token.clone(),
         name: token.name.as_str().into(),
-        view: if mixed { view.among_others() } else { view },
+        view: view_of(token).of_a_token(),
     });
     known.collect()
 }
@@ -278,7 +295,7 @@ fn peer(request: &Request) -> Option<SocketAddr> {
 /// The middleware of routes that serve. What they do may depend on the [`Visitor`].
 pub(super) async fn guard(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let rules = door.rules();
-    match rules.1.visitor(&request) {
+    match rules.1.visitor(&request, &door.gateway.inner.grants) {
         Ok(visitor) => enter(visitor, request, next).await,
         Err(refused) => door.refuse(refused, None, &request),
     }
@@ -287,7 +304,7 @@ pub(super) async fn guard(State(door): State<Arc<Door>>, request: Request, next:
 /// The middleware of routes that tell of everything.
 pub(super) async fn guard_whole(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let rules = door.rules();
-    match rules.1.visitor(&request) {
+    match rules.1.visitor(&request, &door.gateway.inner.grants) {
         Ok(visitor) if visitor.view.sees_everything() || visitor.right.0.is_ok() => enter(visitor, request, next).await,
         Ok(visitor) => door.refuse(Refused::Part, visitor.token.as_deref(), &request),
         Err(refused) => door.refuse(refused, None, &request),
@@ -297,7 +314,7 @@ pub(super) async fn guard_whole(State(door): State<Arc<Door>>, request: Request,
 /// The middleware of routes that change the gateway.
 pub(super) async fn guard_admin(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let rules = door.rules();
-    match rules.1.visitor(&request) {
+    match rules.1.visitor(&request, &door.gateway.inner.grants) {
         Ok(visitor) => match visitor.right.0 {
             Ok(()) => enter(visitor, request, next).await,
             Err(refused) => door.refuse(refused, visitor.token.as_deref(), &request),

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::assembly::Applied;
 use super::builder::GatewayBuilder;
+use super::grants::Grants;
 use super::limits;
 use super::northbound::Northbound;
 use super::rate::TokenRates;
@@ -71,6 +72,8 @@ pub(super) struct Inner {
     pub(super) northbound: Northbound,
     /// Who works with the registry's disk for a client: so many at once.
     pub(super) registry_turns: Arc<tokio::sync::Semaphore>,
+    /// What tokens allow now.
+    pub(super) grants: Grants,
     /// How often each token asked.
     pub(super) rates: TokenRates,
     /// Held by whoever changes policy or settings: one at a time.
@@ -105,6 +108,7 @@ impl Gateway {
 
     pub(super) fn assemble(parts: Parts, mut tasks: Vec<JoinHandle<()>>, state_task: JoinHandle<()>) -> Self {
         let inner = Arc::new(Inner {
+            grants: Grants::of(&parts.settings.load().tokens),
             parts,
             started: Instant::now(),
             warm: AtomicBool::new(false),
@@ -280,10 +284,16 @@ impl Gateway {
         parts.metrics.render() + &gauges + &records + &registry + &self.inner.northbound.gauges()
     }
 
-    /// Ends it, in order: calls in flight end or are cut off, sessions are closed, state is written, tasks are awaited.
+    /// Ends it, in order: calls in flight end or are cut off, sessions are closed, state is written, tasks are awaited. Calls
+    /// have [`limits::DRAIN_TIMEOUT`].
     pub async fn shut_down(&self) {
+        self.shut_down_by(Instant::now() + limits::DRAIN_TIMEOUT).await;
+    }
+
+    /// The same; calls in flight have until then. For whoever stopped a listener before and let requests end there: both
+    /// have one deadline. State that changed before is written meanwhile as ever.
+    pub async fn shut_down_by(&self, deadline: Instant) {
         let parts = &self.inner.parts;
-        let deadline = Instant::now() + limits::DRAIN_TIMEOUT;
         self.inner.northbound.end_streams();
         self.inner.calls.close();
         // Whatever has not ended by then is cut off below.

@@ -18,17 +18,20 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::connections::Ending;
 use super::embed::Gateway;
+use super::json::json;
 use super::northbound::event_stream::EventStream;
 use super::northbound::outlet::{self, Inbox, Outlet};
 use super::northbound::{Answer, Asked, Resumable, Session, VERSIONS, answer, cancelled_id, is_passed_on, resume};
 use super::visitor::Visitor;
-use crate::mcp::RequestId;
+use super::{batch, limits, rate};
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::protocol::{
     CANCELLED, EVENT_STREAM_TYPE, Era, INITIALIZE, INVALID_REQUEST, JSON_TYPE, LAST_EVENT_ID_HEADER,
-    PROTOCOL_VERSION_HEADER, ROOTS_CHANGED, SESSION_HEADER, SESSION_NOT_FOUND, TOOLS_CALL, VERSION_2026_07_28,
+    PROTOCOL_VERSION_HEADER, ROOTS_CHANGED, SESSION_HEADER, SESSION_NOT_FOUND, TOOLS_CALL, VERSION_2025_03_26,
+    VERSION_2026_07_28,
 };
 use crate::mcp::server::{Refusal, era_of, judge_legacy, judge_modern, judge_parameters};
+use crate::mcp::{EnvelopeError, RequestId};
 use crate::model::ListKind;
 use crate::model::raw::RawObject;
 
@@ -39,7 +42,7 @@ struct Accepts {
     stream: bool,
 }
 
-/// Answers one POSTed message.
+/// Answers one POSTed message, or a batch of them.
 pub(super) async fn post(
     State(gateway): State<Gateway>,
     Extension(visitor): Extension<Visitor>,
@@ -58,28 +61,72 @@ pub(super) async fn post(
     if !accepts.json && !accepts.stream {
         return not_acceptable("accept application/json, text/event-stream");
     }
+    let client = Client { visitor, accepts, ending: ending_of(&gateway, ending) };
     match Message::parse(&body) {
+        Err(EnvelopeError::Batch) => batch(&gateway, client, &headers, &body).await,
+        message => one(&gateway, client, &headers, message).await,
+    }
+}
+
+/// Answers the messages of a batch, if the client speaks the revision that has them. Without a session and a header it is
+/// taken to speak that (2025-06-18, `basic/transports`, Protocol Version Header).
+async fn batch(gateway: &Gateway, client: Client, headers: &HeaderMap, body: &[u8]) -> Response {
+    let takes_batches = match session(gateway, &client.visitor, headers) {
+        Ok(Some(session)) => session.takes_batches,
+        Ok(None) => headers.get(PROTOCOL_VERSION_HEADER).is_none_or(|version| version == VERSION_2025_03_26),
+        Err(refused) => return *refused,
+    };
+    let invalid = |message: &str| refused(None, StatusCode::BAD_REQUEST, INVALID_REQUEST, message, None);
+    if !takes_batches {
+        return invalid(&EnvelopeError::Batch.to_string());
+    }
+    let Some(messages) = batch::messages(body) else {
+        return invalid(&format!("a batch has 1 to {} messages", limits::BATCH_MESSAGES_MAX));
+    };
+    let answering = messages.into_iter().map(|message| {
+        let client = Client { accepts: Accepts { json: true, stream: false }, ..client.clone() };
+        async move {
+            match Message::parse(message.get().as_bytes()) {
+                // A session begins with one answer (2025-03-26, `basic/lifecycle`).
+                Ok(Message::Request { id, method, .. }) if method == INITIALIZE => {
+                    refused(Some(&id), StatusCode::BAD_REQUEST, INVALID_REQUEST, "initialize must come alone", None)
+                }
+                message => one(gateway, client, headers, message).await,
+            }
+        }
+    });
+    batch::answers(answering).await
+}
+
+/// Answers one message.
+async fn one(
+    gateway: &Gateway,
+    client: Client,
+    headers: &HeaderMap,
+    message: Result<Message, EnvelopeError>,
+) -> Response {
+    match message {
         Ok(Message::Request { id, method, params }) => {
+            if let Some(refused) = rate::too_often(gateway, &client.visitor, &id) {
+                return refused;
+            }
             let params = params.map(|params| RawObject::parse(&params)).transpose();
             match params {
-                Ok(params) => {
-                    let client = Client { visitor, accepts, ending: ending_of(&gateway, ending) };
-                    request(&gateway, client, &headers, (id, method, params)).await
-                }
+                Ok(params) => request(gateway, client, headers, (id, method, params)).await,
                 // The envelope has checked that they are an object.
                 Err(_) => refused(Some(&id), StatusCode::BAD_REQUEST, INVALID_REQUEST, "unreadable params", None),
             }
         }
-        Ok(Message::Notification { method, params }) => match session(&gateway, &visitor, &headers) {
+        Ok(Message::Notification { method, params }) => match session(gateway, &client.visitor, headers) {
             Ok(session) => {
                 if let Some(session) = session {
-                    told(&gateway, &session, &method, params);
+                    told(gateway, &session, &method, params);
                 }
                 StatusCode::ACCEPTED.into_response()
             }
             Err(refused) => *refused,
         },
-        Ok(Message::Response { id, outcome }) => match session(&gateway, &visitor, &headers) {
+        Ok(Message::Response { id, outcome }) => match session(gateway, &client.visitor, headers) {
             Ok(session) => {
                 if let (Some(session), Some(id)) = (session, id) {
                     session.answered(&id, outcome);
@@ -100,10 +147,7 @@ fn told(gateway: &Gateway, session: &Arc<Session>, method: &str, params: Option<
                 session.in_flight.cancel(&id);
             }
         }
-        ROOTS_CHANGED => {
-            let session = session.clone();
-            gateway.inner.northbound.tasks.spawn(async move { session.roots_changed(params.as_deref()).await });
-        }
+        ROOTS_CHANGED => session.roots_changed(gateway, params),
         _ => {}
     }
 }
@@ -166,6 +210,7 @@ pub(super) async fn delete(
 }
 
 /// Who makes a request.
+#[derive(Clone)]
 struct Client {
     visitor: Visitor,
     accepts: Accepts,
@@ -241,15 +286,17 @@ async fn respond(
     mut answering: BoxFuture<'static, Answer>,
     (outlet, mut inbox): (Outlet, Inbox),
 ) -> Response {
+    let mut opened = None;
     let first = tokio::select! {
         biased;
         first = inbox.next() => first,
-        answer = &mut answering => {
+        mut answer = &mut answering => {
             let first = inbox.take();
             let Accepts { json, stream } = exchange.accepts;
             if first.is_none() && (!stream || (json && answer.outcome.is_some())) {
                 return whole(gateway, &exchange, answer);
             }
+            opened = answer.opened.take();
             if answer.outcome.is_none() {
                 // Nobody comes back for what was taken back.
                 exchange.resumes = None;
@@ -267,12 +314,21 @@ async fn respond(
             drop(outlet.send(envelope::outcome_bytes(&id, &outcome)).await);
         }
     });
-    match resumes {
-        Some(session) => {
-            let resumable = Resumable::new(&session, &gateway.inner.parts.edge.clock);
-            EventStream::resumable(first, inbox, resumable).into_response()
-        }
+    let mut response = match resumes {
+        Some(session) => EventStream::resumable(first, inbox, Resumable::new(gateway, &session)).into_response(),
         None => EventStream::new(first, inbox, AbortOnDropHandle::new(task)).into_response(),
+    };
+    name_session(gateway, opened, &mut response);
+    response
+}
+
+/// Takes the session in that an answer opens, and tells its id.
+fn name_session(gateway: &Gateway, opened: Option<Arc<Session>>, response: &mut Response) {
+    if let Some(session) = opened
+        && gateway.admit(&session)
+        && let Ok(id) = HeaderValue::try_from(&session.id)
+    {
+        response.headers_mut().insert(SESSION_HEADER, id);
     }
 }
 
@@ -289,12 +345,7 @@ fn whole(gateway: &Gateway, exchange: &Exchange, answer: Answer) -> Response {
             response.headers_mut().insert(RETRY_AFTER, seconds);
         }
     }
-    if let Some(session) = answer.opened
-        && gateway.admit(&session)
-        && let Ok(id) = HeaderValue::try_from(&session.id)
-    {
-        response.headers_mut().insert(SESSION_HEADER, id);
-    }
+    name_session(gateway, answer.opened, &mut response);
     response
 }
 
@@ -366,8 +417,4 @@ fn not_acceptable(message: &'static str) -> Response {
 
 fn refused(id: Option<&RequestId>, status: StatusCode, code: i64, message: &str, data: Option<&RawValue>) -> Response {
     json(status, envelope::error_bytes(id, code, message, data))
-}
-
-fn json(status: StatusCode, body: Bytes) -> Response {
-    (status, [(CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE))], body).into_response()
 }

@@ -14,6 +14,15 @@ pub const POLICY_BYTES_MAX: usize = crate::policy::limits::COMPONENT_BYTES_MAX;
 /// Largest request that is read.
 pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 
+/// How long the body of a request may take to arrive.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a browser may go without asking anew whether a page may use the gateway. Each request is judged all the same.
+pub const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
+
+/// Messages of one batch, which are answered at once.
+pub const BATCH_MESSAGES_MAX: usize = 64;
+
 /// How long after a cold start a list waits for the first connectors, so that a client that lists once sees them.
 pub const COLD_LIST_WAIT: Duration = Duration::from_secs(2);
 
@@ -84,6 +93,9 @@ pub const SESSION_IDLE_MAX: Duration = Duration::from_secs(1_800);
 /// Legacy sessions at once; for one more, the one that was idle for longest is ended.
 pub const SESSIONS_MAX: usize = 4_096;
 
+/// Whoever has so many of them makes room for its next one itself.
+pub const SESSIONS_SHARE: usize = SESSIONS_MAX / 8;
+
 /// How often idle sessions are looked for.
 pub const SESSION_SWEEP: Duration = Duration::from_secs(60);
 
@@ -102,11 +114,33 @@ pub const RESUME_WITHIN: Duration = Duration::from_secs(60);
 /// How much of what was sent on a stream can be had again, in bytes.
 pub const REPLAY_BYTES_MAX: usize = 128 << 10;
 
+/// How long a reader that is likelier to have a resource which nobody lists is waited for, when another one has it.
+pub const READERS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How large what a legacy client says of itself may be, its capabilities and its name together: it is kept, and told to
+/// servers.
+pub const CLIENT_FACTS_BYTES_MAX: usize = 64 << 10;
+
+/// Longest URI that can be subscribed to.
+pub const SUBSCRIPTION_URI_BYTES_MAX: usize = 8 << 10;
+
+/// How long servers may take to grant the subscriptions of a `subscriptions/listen`: what is not granted then is left out.
+pub const LISTEN_GRANT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Subscriptions of one `subscriptions/listen` that are asked for at once.
+pub const LISTEN_GRANTS_AT_ONCE: usize = 32;
+
+/// How much is kept altogether for clients that may come back for their streams, in bytes.
+pub const RESUMABLE_BYTES_MAX: usize = 256 << 20;
+
 /// Resources that one client may be subscribed to.
 pub const SUBSCRIPTIONS_MAX: usize = 256;
 
 /// Streams of `subscriptions/listen` at once.
 pub const LISTENS_MAX: usize = 1_024;
+
+/// How many of them one token may have, where there are several tokens.
+pub const LISTENS_SHARE: usize = LISTENS_MAX / 4;
 
 /// Least time between two notices that a list has changed. The first is told at once, the last always.
 pub const LIST_CHANGED_PACE: Duration = Duration::from_millis(500);

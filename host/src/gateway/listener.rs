@@ -1,10 +1,9 @@
 //! The routes of a gateway, and serving them on a socket until told to stop.
 //!
-//! A request's body must arrive within [`BODY_TIMEOUT`]: who sends half of one does not keep its connection for ever.
+//! A request's body must arrive within [`limits::BODY_TIMEOUT`]: who sends half of one does not keep its connection for ever.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -18,13 +17,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::connections::Connections;
+use super::cross_origin::share;
 use super::door::{Door, guard, guard_admin, guard_whole};
 use super::embed::Gateway;
 use super::{admin, endpoint, limits, rate};
 use crate::telemetry::Metrics;
-
-/// How long the body of a request may take to arrive.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 impl Gateway {
     /// The routes, for whoever serves them: `/mcp`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`, `/sync`,
@@ -36,13 +33,7 @@ impl Gateway {
         let door = Arc::new(Door::new(self.clone(), listen));
         let bodies = |longest| from_fn_with_state((metrics.clone(), longest), with_whole_body);
         let guarded = Router::new()
-            .route(
-                "/mcp",
-                post(endpoint::post)
-                    .get(endpoint::get)
-                    .delete(endpoint::delete)
-                    .layer(from_fn_with_state(self.clone(), rate::limit)),
-            )
+            .route("/mcp", post(endpoint::post).get(endpoint::get).delete(endpoint::delete))
             .layer(DefaultBodyLimit::max(limits::REQUEST_BYTES_MAX))
             // Whoever is turned away at the door is not listened to at all.
             .layer(bodies(limits::REQUEST_BYTES_MAX))
@@ -50,7 +41,7 @@ impl Gateway {
         let whole = Router::new()
             .route("/metrics", get(admin::metrics))
             .route("/status", get(admin::status))
-            .route("/sync", post(admin::sync))
+            .route("/sync", post(admin::sync).layer(from_fn_with_state(self.clone(), rate::limit)))
             .layer(DefaultBodyLimit::max(limits::REQUEST_BYTES_MAX))
             .layer(bodies(limits::REQUEST_BYTES_MAX))
             .layer(from_fn_with_state(door.clone(), guard_whole));
@@ -59,9 +50,10 @@ impl Gateway {
             .route("/policy/back", post(admin::swap_back))
             .layer(DefaultBodyLimit::max(limits::POLICY_BYTES_MAX))
             .layer(bodies(limits::POLICY_BYTES_MAX))
-            .layer(from_fn_with_state(door, guard_admin));
+            .layer(from_fn_with_state(door.clone(), guard_admin));
         let open = Router::new().route("/healthz", get(admin::healthz)).route("/readyz", get(admin::readyz));
-        guarded.merge(whole).merge(changing).merge(open).with_state(self.clone())
+        let guarded = guarded.merge(whole).merge(changing).layer(from_fn_with_state(door, share));
+        guarded.merge(open).with_state(self.clone())
     }
 
     /// Serves the routes until `stop`; requests in flight then have [`limits::DRAIN_TIMEOUT`] to end.
@@ -86,7 +78,7 @@ async fn with_whole_body(
     next: Next,
 ) -> Response {
     let (parts, body) = request.into_parts();
-    let (status, reason) = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, longest)).await {
+    let (status, reason) = match tokio::time::timeout(limits::BODY_TIMEOUT, to_bytes(body, longest)).await {
         Ok(Ok(body)) => return next.run(Request::from_parts(parts, Body::from(body))).await,
         Ok(Err(error)) if is_too_long(&error) => (StatusCode::PAYLOAD_TOO_LARGE, "body-size"),
         Ok(Err(_)) => (StatusCode::BAD_REQUEST, "body-broken"),
@@ -144,9 +136,9 @@ mod tests {
         let router = router().await;
         let began = Instant::now();
         let half = stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"{"))]).chain(stream::pending());
-        let answered = tokio::time::timeout(2 * BODY_TIMEOUT, post(router, Body::from_stream(half))).await;
+        let answered = tokio::time::timeout(2 * limits::BODY_TIMEOUT, post(router, Body::from_stream(half))).await;
         assert_eq!(answered, Ok(StatusCode::REQUEST_TIMEOUT));
-        assert_eq!(began.elapsed(), BODY_TIMEOUT);
+        assert_eq!(began.elapsed(), limits::BODY_TIMEOUT);
     }
 
     #[tokio::test(start_paused = true)]

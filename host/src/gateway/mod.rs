@@ -59,11 +59,15 @@
 
 mod admin;
 mod assembly;
+mod batch;
 mod builder;
 mod connections;
+mod cross_origin;
 mod door;
 mod embed;
 mod endpoint;
+mod grants;
+mod json;
 pub mod limits;
 mod listener;
 mod northbound;

@@ -8,20 +8,19 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Method, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderValue, StatusCode};
 
 use super::embed::Gateway;
+use super::json::json;
 use super::limits;
 use super::visitor::Visitor;
 use crate::config::Token;
 use crate::mcp::RequestId;
-use crate::mcp::envelope::{self, Message};
-use crate::mcp::protocol::JSON_TYPE;
+use crate::mcp::envelope;
 use crate::model::raw::{self, RawObject};
 use crate::model::{BootMs, SlidingWindow, milliseconds};
 
@@ -57,39 +56,49 @@ impl TokenRates {
     }
 }
 
-/// The middleware of the endpoint, inside of the one that waits for the whole body.
-pub(super) async fn limit(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
-    let asked = request.extensions().get::<Visitor>().and_then(|visitor| {
-        let token = visitor.token.clone()?;
-        Some((token, visitor.calls_per_minute?))
-    });
-    let Some((token, limit)) = asked.filter(|_| request.method() == Method::POST) else {
-        return next.run(request).await;
-    };
-    let (parts, body) = request.into_parts();
-    // The body is there: this waits for nothing.
-    let Ok(body) = to_bytes(body, limits::REQUEST_BYTES_MAX).await else {
-        return StatusCode::BAD_REQUEST.into_response();
-    };
-    if let Ok(Message::Request { id, .. }) = Message::parse(&body) {
-        let now = gateway.inner.parts.edge.clock.boot();
-        if let Err(wait) = gateway.inner.rates.take(&token, limit, now) {
-            gateway.inner.parts.metrics.request_refused("rate");
-            tracing::warn!(token = &*token, calls_per_minute = limit, "request refused: this token asks too often");
-            return refused(&id, wait);
-        }
-    }
-    next.run(Request::from_parts(parts, Body::from(body))).await
+/// Uses up one request of whoever makes it, or answers it with when to come back.
+pub(super) fn too_often(gateway: &Gateway, visitor: &Visitor, id: &RequestId) -> Option<Response> {
+    Some(refused(id, take(gateway, visitor)?))
 }
+
+/// The middleware of routes that are no JSON-RPC and cost as much: each request is one. Whoever may change the gateway is
+/// not limited.
+pub(super) async fn limit(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    let visitor = request.extensions().get::<Visitor>();
+    let wait = visitor.filter(|visitor| visitor.right.refusal().is_some()).and_then(|visitor| take(&gateway, visitor));
+    match wait {
+        Some(wait) => {
+            let after = [(RETRY_AFTER, HeaderValue::from(seconds(wait)))];
+            (StatusCode::TOO_MANY_REQUESTS, after, TOLD).into_response()
+        }
+        None => next.run(request).await,
+    }
+}
+
+/// Uses up one request of whoever makes it, or says how long until there is one.
+fn take(gateway: &Gateway, visitor: &Visitor) -> Option<Duration> {
+    let (token, limit) = (visitor.token.as_ref()?, visitor.calls_per_minute?);
+    let now = gateway.inner.parts.edge.clock.boot();
+    let wait = gateway.inner.rates.take(token, limit, now).err()?;
+    gateway.inner.parts.metrics.request_refused("rate");
+    tracing::warn!(token = &**token, calls_per_minute = limit, "request refused: this token asks too often");
+    Some(wait)
+}
+
+/// Whole seconds, and never too early.
+fn seconds(wait: Duration) -> u64 {
+    milliseconds(wait).div_ceil(1_000)
+}
+
+/// What is told who asks too often.
+const TOLD: &str = "this token has used up its requests of this minute; come back later, or raise calls-per-minute";
 
 fn refused(id: &RequestId, wait: Duration) -> Response {
     let mut data = RawObject::new();
     data.set("reason", raw::string("rate"));
     data.set("retryAfterMs", raw::number(milliseconds(wait)));
-    let message = "this token has used up its requests of this minute; come back later, or raise calls-per-minute";
-    let body = envelope::error_bytes(Some(id), TOO_OFTEN, message, Some(&data.to_raw()));
-    // Whole seconds, and never too early.
-    let seconds = milliseconds(wait).div_ceil(1_000);
-    let json = (CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
-    (StatusCode::TOO_MANY_REQUESTS, [json, (RETRY_AFTER, HeaderValue::from(seconds))], body).into_response()
+    let body = envelope::error_bytes(Some(id), TOO_OFTEN, TOLD, Some(&data.to_raw()));
+    let mut response = json(StatusCode::TOO_MANY_REQUESTS, body);
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds(wait)));
+    response
 }

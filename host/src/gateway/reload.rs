@@ -84,7 +84,9 @@ impl Gateway {
             note(parts.trace.as_ref(), parts.edge.clock.as_ref(), &id, names);
         }
         self.inner.rates.keep(&settings.tokens);
+        self.inner.grants.keep(&settings.tokens);
         parts.settings.store(Arc::new(settings));
+        self.end_revoked_sessions();
         let swap = checked.map(|(component, dry_run)| self.swap_checked(component, dry_run));
         tracing::info!(?changed, ?needs_restart, swapped = swap.is_some(), "configuration reloaded");
         Ok(ReloadReport { changed, needs_restart, swap })

@@ -29,7 +29,8 @@ use crate::model::raw::RawObject;
 
 impl Gateway {
     /// Serves one client on a pair of pipes, until its input ends, its output breaks, or `stop`. Requests in flight then
-    /// have [`limits::STDIO_DRAIN_TIMEOUT`] to end. Shutting the gateway down is left to the caller.
+    /// have [`limits::STDIO_DRAIN_TIMEOUT`] to end, and the client as long to read its last messages. Shutting the gateway
+    /// down is left to the caller.
     pub async fn serve_stdio(
         &self,
         input: impl AsyncRead + Unpin,
@@ -44,6 +45,7 @@ impl Gateway {
                 calls_per_minute: None,
                 right: MayChange::owner(),
                 view: View::everything(),
+                grant: CancellationToken::new(),
             },
             outlet,
             session: None,
@@ -53,7 +55,17 @@ impl Gateway {
             places: Arc::new(Semaphore::new(limits::STDIO_REQUESTS_MAX)),
             ending: self.inner.northbound.closing.child_token(),
         };
-        tokio::join!(conversation.hold(BufReader::new(input), stop), write(inbox, output));
+        let mut writing = std::pin::pin!(write(inbox, output));
+        let mut holding = std::pin::pin!(conversation.hold(BufReader::new(input), stop));
+        tokio::select! {
+            () = &mut writing => holding.await,
+            () = &mut holding => {
+                // A client that reads nothing is not waited for.
+                if tokio::time::timeout(limits::STDIO_DRAIN_TIMEOUT, writing).await.is_err() {
+                    tracing::warn!("the client does not read its last messages");
+                }
+            }
+        }
     }
 }
 
@@ -82,7 +94,11 @@ impl Conversation {
                 read = line.read(&mut input) => read,
             };
             match read {
-                Some(Ok(message)) => self.hear(&message).await,
+                Some(Ok(message)) => tokio::select! {
+                    // Also a client that reads nothing is heard no more then.
+                    () = stop.cancelled() => break,
+                    () = self.hear(&message) => {}
+                },
                 Some(Err(TooLong)) => {
                     let error = EnvelopeError::NotJson;
                     self.say(envelope::error_bytes(None, error.code(), "the line is too long", None)).await;
@@ -96,6 +112,8 @@ impl Conversation {
         if tokio::time::timeout(limits::STDIO_DRAIN_TIMEOUT, self.requests.wait()).await.is_err() {
             tracing::warn!(requests = self.requests.len(), "requests that did not end in time are cut off");
             self.in_flight.cancel_all();
+            // Some may wait for room for their answers.
+            self.outlet.cut();
             self.requests.wait().await;
         }
         if let Some(session) = self.session.take() {
@@ -125,8 +143,8 @@ impl Conversation {
                     self.news = session.and_then(|session| session.open_stream(&self.gateway, self.outlet.clone()));
                 }
                 ROOTS_CHANGED => {
-                    if let Some(session) = self.session.clone() {
-                        self.requests.spawn(async move { session.roots_changed(params.as_deref()).await });
+                    if let Some(session) = &self.session {
+                        session.roots_changed(&self.gateway, params);
                     }
                 }
                 _ => {}

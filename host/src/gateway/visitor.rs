@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::door::MayChange;
 use crate::catalog::View;
 
@@ -16,4 +18,6 @@ pub(super) struct Visitor {
     pub(super) right: MayChange,
     /// What may be seen and called.
     pub(super) view: View,
+    /// Cancelled when the token is taken away, or allows something else: what is open then ends.
+    pub(super) grant: CancellationToken,
 }

@@ -19,8 +19,8 @@ pub const MAX_STREAM_BYTES: usize = 32 * 1024 * 1024;
 /// so it is bounded in its rate and not in all.
 pub const LISTEN_WINDOW: Duration = Duration::from_secs(10);
 
-/// How many events a stream that is listened to may bring within one [`LISTEN_WINDOW`]. A talkative server logs some ten
-/// lines a second.
+/// How many events a stream that is listened to may bring within one [`LISTEN_WINDOW`], or how many messages a pipe besides
+/// the answers that somebody waits for. A talkative server logs some ten lines a second.
 pub const MAX_LISTEN_EVENTS: usize = 5_000;
 
 /// The most that is read of the body of an answer with an error status, in bytes.
@@ -65,6 +65,12 @@ pub const MAX_SCHEMA_DEPTH: usize = 64;
 /// How deep an item of a list may nest. One that nests deeper is left out and logged: many JSON readers (serde_json's among
 /// them) stop at 128 levels, and one such tool would take the whole list from their clients.
 pub const MAX_ITEM_DEPTH: usize = 120;
+
+/// How many items that are left out of a list are named in the log; the others are counted.
+pub const LEFT_OUT_NAMED: usize = 3;
+
+/// How many characters of such a name are shown.
+pub const LEFT_OUT_CHARACTERS: usize = 64;
 
 /// How many characters of a server's error message are kept.
 pub const MAX_ERROR_MESSAGE_CHARACTERS: usize = 512;

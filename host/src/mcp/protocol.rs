@@ -22,11 +22,13 @@ pub const VERSION_2025_03_26: &str = "2025-03-26";
 /// The oldest version, of HTTP+SSE and of many servers on standard input and output.
 pub const VERSION_2024_11_05: &str = "2024-11-05";
 
-/// The legacy versions that are accepted over Streamable HTTP, newest first.
+/// The legacy versions that clients are served over Streamable HTTP, newest first.
 pub const LEGACY_VERSIONS: [&str; 3] = [VERSION_2025_11_25, VERSION_2025_06_18, VERSION_2025_03_26];
 
-/// The legacy versions that a server on a pipe may answer with, newest first.
-pub const PIPE_VERSIONS: [&str; 4] = [VERSION_2025_11_25, VERSION_2025_06_18, VERSION_2025_03_26, VERSION_2024_11_05];
+/// The legacy versions that a server may answer with, newest first. The oldest knows no Streamable HTTP; servers that speak
+/// that answer with it all the same, and the reference clients take it.
+pub const UPSTREAM_VERSIONS: [&str; 4] =
+    [VERSION_2025_11_25, VERSION_2025_06_18, VERSION_2025_03_26, VERSION_2024_11_05];
 
 /// The name that the gateway gives as its own.
 pub const CLIENT_NAME: &str = "cortex-mcp";
@@ -138,10 +140,11 @@ pub const MISSING_CLIENT_CAPABILITY: i64 = -32021;
 /// Modern: the server does not speak the version; `data.supported` lists what it speaks.
 pub const UNSUPPORTED_PROTOCOL_VERSION: i64 = -32022;
 
-/// Whether only a modern server gives this error code: -32020 to -32099 belong to the specification (2026-07-28,
-/// `basic/index`, Error Codes).
+/// Whether a server that gives this error code is modern. The whole range from -32020 to -32099 belongs to the specification
+/// since 2026-07-28 (`basic/index`, Error Codes), but before that it was the servers' own, and 2025-11-25 uses one of it
+/// (-32042): only the codes that mean something there tell the eras apart.
 pub fn is_modern_error(code: i64) -> bool {
-    (-32099..=-32020).contains(&code)
+    matches!(code, HEADER_MISMATCH | MISSING_CLIENT_CAPABILITY | UNSUPPORTED_PROTOCOL_VERSION)
 }
 
 /// The member of `params` that `Mcp-Name` mirrors for a method; none where the header does not apply.
@@ -221,11 +224,11 @@ mod tests {
     }
 
     #[test]
-    fn only_the_reserved_range_is_modern() {
-        for code in [HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION, -32099] {
+    fn only_codes_that_the_modern_era_gave_a_meaning_are_modern() {
+        for code in [HEADER_MISMATCH, MISSING_CLIENT_CAPABILITY, UNSUPPORTED_PROTOCOL_VERSION] {
             assert!(is_modern_error(code), "{code}");
         }
-        for code in [-32000, -32001, -32019, -32100, METHOD_NOT_FOUND, PARSE_ERROR] {
+        for code in [-32000, -32001, -32019, -32042, -32050, -32099, -32100, METHOD_NOT_FOUND, PARSE_ERROR] {
             assert!(!is_modern_error(code), "{code}");
         }
     }

@@ -17,6 +17,7 @@ mod log;
 mod offer;
 pub mod raw;
 mod reach;
+mod severity;
 pub mod text;
 mod time;
 mod window;
@@ -31,5 +32,6 @@ pub use item_list::{Contact, ItemList, ItemListError, ListFacts, ListKind, ListS
 pub use log::{LogFormat, LogLevel};
 pub use offer::{About, Offer, OfferError};
 pub use reach::{CommandLine, Reach};
+pub use severity::Severity;
 pub use time::{BootId, BootMs, Moment, TimestampError, WallMs, milliseconds};
 pub use window::SlidingWindow;

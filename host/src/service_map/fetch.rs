@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::edge::http::{Http, Request, Response, send_within_origin, within};
+use crate::edge::http::{Http, Lane, Request, Response, send_within_origin, within};
 use crate::model::{Failure, FailureClass};
 
 use super::MAX_MAP_BYTES;
@@ -93,7 +93,8 @@ impl fmt::Debug for Fetched {
 pub async fn fetch(http: &dyn Http, endpoint: &MapEndpoint, etag: Option<&str>) -> Result<Fetched, Failure> {
     let headers = headers(endpoint, etag)?;
     let conditional = headers.contains_key(header::IF_NONE_MATCH);
-    let request = Request { method: Method::GET, url: endpoint.url.clone(), headers, body: Bytes::new() };
+    let request =
+        Request { method: Method::GET, url: endpoint.url.clone(), headers, body: Bytes::new(), lane: Lane::Call };
     within(FETCH_DEADLINE, async {
         let response = send_within_origin(http, request).await?;
         match response.status {

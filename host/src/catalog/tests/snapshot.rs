@@ -116,8 +116,8 @@ fn who_sees_a_part_is_told_of_that_alone_and_its_lists_are_private() {
         assert!(served.resource(uri).iter().all(|route| route.connector.as_str() == "bb"), "{uri}");
     }
     assert_eq!((snapshot.scope(&view), snapshot.scope(&View::everything())), (Scope::Private, Scope::Public));
-    assert_eq!(snapshot.scope(&View::everything().among_others()), Scope::Private);
-    assert_eq!(names(&snapshot.served(&View::everything().among_others()), ListKind::Tools), ["aa__one", "bb__two"]);
+    assert_eq!(snapshot.scope(&View::everything().of_a_token()), Scope::Private);
+    assert_eq!(names(&snapshot.served(&View::everything().of_a_token()), ListKind::Tools), ["aa__one", "bb__two"]);
 }
 
 #[test]

@@ -168,8 +168,11 @@ async fn a_list_that_fails_stays_as_it_was_and_one_that_is_unknown_is_empty() {
         let now = collected(&session, Some(&kept)).await.unwrap();
         assert_eq!(sizes(&now.offer), [2, 1, 1, 1]);
         assert!(now.offer.list(ListKind::Resources).is_same(kept.list(ListKind::Resources)));
-        // With nothing to keep there is nothing.
-        assert_eq!(sizes(&collected(&session, None).await.unwrap().offer), [2, 1, 0, 1]);
+        // Whom it is for is not known any more, whatever the others say.
+        assert_eq!((now.ttl_ms, now.scope), (Some(60_000), Some(ListScope::Private)));
+        // With nothing to keep there is nothing, which is for everybody.
+        let none = collected(&session, None).await.unwrap();
+        assert_eq!((sizes(&none.offer), none.scope), ([2, 1, 0, 1], Some(ListScope::Public)));
     }
     server.say("resources/list", Says::Error(METHOD_NOT_FOUND));
     assert_eq!(sizes(&collected(&session, Some(&kept)).await.unwrap().offer), [2, 1, 0, 1]);

@@ -4,6 +4,7 @@
 #[allow(dead_code, unused_imports, unreachable_pub, reason = "each test uses its own part")]
 mod live;
 
+mod doubtful_eras;
 mod own_sessions;
 mod wishes;
 

@@ -1,8 +1,8 @@
 use serde_json::json;
 
-use super::live::Live;
+use super::live::{Live, OnCall};
 use super::*;
-use crate::connectors::{CallError, ResourceWish, ServerEvent};
+use crate::connectors::{CallError, Caller, ResourceWish, ServerEvent};
 use crate::mcp::envelope::RpcError;
 use crate::model::raw::{self, RawObject};
 
@@ -153,15 +153,16 @@ async fn the_most_verbose_wish_is_the_level_of_every_session() {
         asked.iter().map(|params| params["level"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let wait = || tokio::time::sleep(Duration::from_millis(100));
-    let warning = rig.fleet.wish_for_logs("warning");
+    let error = rig.fleet.wish_for_logs("error", |_| true);
     wait().await;
-    let debug = rig.fleet.wish_for_logs("debug");
-    let unknown = rig.fleet.wish_for_logs("whatever");
+    let debug = rig.fleet.wish_for_logs("debug", |_| true);
+    let unknown = rig.fleet.wish_for_logs("whatever", |_| true);
+    let _of_others = rig.fleet.wish_for_logs("debug", |connector| *connector != id());
     wait().await;
-    assert_eq!(levels(), ["warning", "debug"]);
+    assert_eq!(levels(), ["error", "debug"]);
     drop(debug);
     wait().await;
-    assert_eq!(levels(), ["warning", "debug", "warning"]);
+    assert_eq!(levels(), ["error", "debug", "error"], "who does not see it wishes nothing of it");
     rig.server.restart(1);
     rig.until("the new session", || rig.server.count("initialize") == 2 && levels().len() == 4).await;
     let mut events = rig.fleet.events();
@@ -169,7 +170,86 @@ async fn the_most_verbose_wish_is_the_level_of_every_session() {
     rig.server.say("notifications/message", json!({ "level": "error", "data": 1 }));
     wait().await;
     assert_eq!(events.try_recv().unwrap().notice.method, "notifications/message");
-    drop((warning, unknown));
+    drop((error, unknown));
     wait().await;
     assert_eq!(levels().len(), 4);
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(
+        (levels().len(), levels().pop().unwrap().as_str()),
+        (5, "warning"),
+        "it is told to be quiet again, once"
+    );
+    // Requests wish for as long as they take, and what follows at once is no change of mind.
+    for _ in 0..20 {
+        let _wish = rig.fleet.wish_for_logs_of(&id(), "info").unwrap();
+        wait().await;
+    }
+    assert_eq!((levels().len(), levels().pop().unwrap().as_str()), (6, "info"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!((levels().len(), levels().pop().unwrap().as_str()), (7, "warning"));
+    assert!(Rig::new(true).await.fleet.wish_for_logs_of(&id(), "info").is_none(), "a modern server needs no wish");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wish_that_fails_in_another_session_is_tried_again_until_it_is_carried_out() {
+    let rig = Rig::new(false).await;
+    let _wishes = (wish(&rig, "x:1").await.unwrap().unwrap(), wish(&rig, "x:2").await.unwrap().unwrap());
+    rig.server.fail_subscriptions(5);
+    rig.server.restart(1);
+    rig.until("both are subscribed to again", || rig.server.count("resources/subscribe") == 2 + 5 + 2).await;
+    rig.until("it listens", || rig.server.streams() == 1).await;
+    let mut events = rig.fleet.events();
+    for uri in ["x:1", "x:2"] {
+        update(&rig.server, uri).await;
+    }
+    assert_eq!(updates(&mut events), ["x:1", "x:2"]);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(rig.server.count("resources/subscribe"), 9, "what is carried out is not asked for again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_resource_whose_subscription_hangs_holds_up_no_other() {
+    let rig = Rig::new(false).await;
+    rig.server.hang_on("x:1");
+    let began = tokio::time::Instant::now();
+    let hangs = wish(&rig, "x:1");
+    let others = async {
+        let wishes = (wish(&rig, "x:2").await.unwrap().unwrap(), wish(&rig, "x:3").await.unwrap().unwrap());
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        wishes
+    };
+    let (hung, _others) = tokio::join!(hangs, others);
+    assert!(matches!(hung, Err(CallError::Failed { .. })));
+    assert_eq!(rig.server.count("resources/subscribe"), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_modern_server_that_is_short_of_time_is_not_taken_for_one_without_subscriptions() {
+    let rig = Rig::new(true).await;
+    let first = wish(&rig, "x:1").await.unwrap().unwrap();
+    rig.server.refuse_streams(Some(503));
+    assert!(matches!(wish(&rig, "x:2").await, Err(CallError::Failed { .. })), "and not: it has none");
+    rig.server.refuse_streams(None);
+    let second = wish(&rig, "x:2").await.unwrap().unwrap();
+    let mut events = rig.fleet.events();
+    for uri in ["x:1", "x:2"] {
+        update(&rig.server, uri).await;
+    }
+    assert_eq!(updates(&mut events), ["x:1", "x:2"]);
+    drop((first, second));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_asks_for_time_is_not_asked_for_a_stream_or_a_subscription_meanwhile() {
+    let rig = Rig::new(false).await;
+    rig.server.on_call(OnCall::Throttle(Some(600)));
+    let params = RawObject::from_str(r#"{"name":"t1","arguments":{}}"#).unwrap();
+    assert!(rig.fleet.call(&id(), Caller::default(), "tools/call", params).await.is_err());
+    rig.server.break_streams();
+    tokio::time::sleep(Duration::from_secs(500)).await;
+    assert!(matches!(wish(&rig, "x:1").await, Err(CallError::Throttled { .. })));
+    assert_eq!((rig.server.count("GET"), rig.server.count("resources/subscribe")), (1, 0));
+    tokio::time::sleep(Duration::from_secs(101)).await;
+    assert_eq!(rig.server.streams(), 1);
+    let _wish = wish(&rig, "x:1").await.unwrap().unwrap();
 }

@@ -6,16 +6,14 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, watch};
 
-use crate::connectors::events::Events;
-use crate::connectors::handle::Handle;
+use crate::connectors::events::EventShare;
 use crate::mcp::interim::refusal;
 use crate::mcp::protocol::{LOG_MESSAGE, RESOURCES_UPDATED, SUBSCRIPTIONS_ACKNOWLEDGED};
 use crate::mcp::{Interim, Notice, Outcome, Question};
 
 /// The ear at one stream.
 pub(super) struct Ear {
-    pub(super) handle: Arc<Handle>,
-    pub(super) events: Events,
+    pub(super) events: Arc<EventShare>,
     pub(super) announced: Arc<Notify>,
     pub(super) opened: watch::Sender<bool>,
 }
@@ -39,7 +37,7 @@ impl Interim for Ear {
         match notice.method.as_str() {
             SUBSCRIPTIONS_ACKNOWLEDGED => self.opened(),
             method if announces_a_list(method) => self.announced.notify_one(),
-            RESOURCES_UPDATED | LOG_MESSAGE => self.events.tell(&self.handle.id, notice),
+            RESOURCES_UPDATED | LOG_MESSAGE => self.events.tell(notice),
             // Nothing else is said outside of requests.
             _ => {}
         }

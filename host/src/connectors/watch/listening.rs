@@ -43,6 +43,8 @@ enum News {
     NextOpen,
     NextEnded(Result<(), WireError>),
     OtherWishes,
+    /// It is time to ask again for what failed.
+    Again,
     Ended(Result<(), WireError>),
 }
 
@@ -82,6 +84,7 @@ impl Watcher {
             missed |= end.lasted.is_some();
             if let Err(error) = &end.result {
                 tracing::debug!(connector = %self.handle.id, %error, "its listening stream ended");
+                self.handle.heed(&error.failure());
             }
             let failures = course.ended_after(end.lasted.unwrap_or_default());
             let over = end.result.as_ref().err().filter(|error| is_over(error));
@@ -89,13 +92,13 @@ impl Watcher {
                 // A pipe: the supervisor has heard of its end too, and starts it again.
                 return std::future::pending().await;
             }
-            let no_more = has_no_stream(&end);
+            let no_more = has_no_stream(&end.result, end.lasted.is_some());
             if no_more {
-                self.refuse_wishes(session);
+                self.refuse_wishes(session, &Refusal::Answer(no_subscriptions()));
             }
             // A stream that was refused after one that was open has waited for its turn already.
             if !no_more || (over.is_some() && !missed) {
-                self.sleep(self.backoff(failures)).await;
+                self.pause(failures).await;
             }
             if no_more {
                 if missed || over.is_some() {
@@ -137,12 +140,16 @@ impl Watcher {
         let mut open_since = None;
         let mut current = self.open(hearing);
         let mut next: Option<Stream<'_>> = None;
+        // Streams in its place that failed, in a row, and when one is asked for again.
+        let mut failures = 0;
+        let mut again: Option<BoxFuture<'_, ()>> = None;
         loop {
             let news = tokio::select! {
                 biased;
                 () = is_open(&mut current.opened), if open_since.is_none() => News::Open,
                 news = news_of(&mut next) => news,
                 Ok(()) = wishes.changed(), if modern => News::OtherWishes,
+                () = when_due(&mut again) => News::Again,
                 result = &mut current.work => News::Ended(result),
             };
             match news {
@@ -158,18 +165,32 @@ impl Watcher {
                         self.grant(hearing, &next);
                         open_since = open_since.or_else(|| Some(Instant::now()));
                         current = next;
+                        (failures, again) = (0, None);
                     }
                 }
                 News::NextEnded(result) => {
                     // What the other stream was for is not heard; the one that is open stays.
                     next = None;
-                    self.refuse_wishes(hearing.session);
-                    if let Err(error) = result {
-                        tracing::debug!(connector = %self.handle.id, %error, "no stream with other resources");
+                    let has_none = has_no_stream(&result, false);
+                    match result {
+                        Err(error) if !has_none || is_over(&error) => {
+                            // Whoever waits is told, and whoever holds on has it asked for again.
+                            let failure = error.failure();
+                            tracing::debug!(connector = %self.handle.id, %error, "no stream with other resources yet");
+                            self.handle.heed(&failure);
+                            self.refuse_wishes(hearing.session, &Refusal::Failed(failure));
+                            failures += 1;
+                            again = Some(self.pause(failures).boxed());
+                        }
+                        _ => self.refuse_wishes(hearing.session, &Refusal::Answer(no_subscriptions())),
                     }
                 }
-                News::OtherWishes => {
+                News::OtherWishes | News::Again => {
                     self.sleep(limits::WISH_PACE).await;
+                    if matches!(news, News::Again) {
+                        again = None;
+                        self.handle.wishes.retry_failed();
+                    }
                     wishes.borrow_and_update();
                     let wanted = self.handle.wishes.uris();
                     if wanted.is_empty() && !hearing.always {
@@ -194,7 +215,7 @@ impl Watcher {
     fn open<'a>(&self, hearing: &Hearing<'a>) -> Stream<'a> {
         let (sender, opened) = watch::channel(false);
         let announced = hearing.course.announced.clone();
-        let ear = Ear { handle: self.handle.clone(), events: self.events.clone(), announced, opened: sender };
+        let ear = Ear { events: self.events.clone(), announced, opened: sender };
         let uris = self.handle.wishes.uris();
         let named: Vec<String> = uris.iter().cloned().collect();
         let (session, changes) = (hearing.session, hearing.changes);
@@ -209,9 +230,9 @@ impl Watcher {
         }
     }
 
-    fn refuse_wishes(&self, session: &Session) {
+    fn refuse_wishes(&self, session: &Session, refusal: &Refusal) {
         if session.era() == Era::Modern {
-            self.handle.wishes.refuse_all(&Refusal::Answer(no_subscriptions()));
+            self.handle.wishes.refuse_all(refusal);
         }
     }
 }
@@ -235,21 +256,34 @@ async fn news_of(next: &mut Option<Stream<'_>>) -> News {
     }
 }
 
+/// Waits for a time, if one is set.
+pub(super) async fn when_due(due: &mut Option<BoxFuture<'_, ()>>) {
+    match due {
+        Some(due) => due.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether a server says with such a status that it has no stream to listen to; any other may be over in a while.
+pub(in crate::connectors) fn means_no_stream(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::BAD_REQUEST
+            | StatusCode::NOT_FOUND
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::NOT_ACCEPTABLE
+            | StatusCode::GONE
+            | StatusCode::UNSUPPORTED_MEDIA_TYPE
+            | StatusCode::NOT_IMPLEMENTED
+    )
+}
+
 /// Whether this session will have no (other) stream: its server says that it has none, or the session is over.
-fn has_no_stream(end: &End) -> bool {
-    match &end.result {
+fn has_no_stream(result: &Result<(), WireError>, was_open: bool) -> bool {
+    match result {
         // Some servers answer what they do not know with an empty result.
-        Ok(()) => end.lasted.is_none(),
-        Err(WireError::Status { status, .. }) => matches!(
-            *status,
-            StatusCode::BAD_REQUEST
-                | StatusCode::NOT_FOUND
-                | StatusCode::METHOD_NOT_ALLOWED
-                | StatusCode::NOT_ACCEPTABLE
-                | StatusCode::GONE
-                | StatusCode::UNSUPPORTED_MEDIA_TYPE
-                | StatusCode::NOT_IMPLEMENTED
-        ),
+        Ok(()) => !was_open,
+        Err(WireError::Status { status, .. }) => means_no_stream(*status),
         Err(WireError::Rpc(error)) => matches!(error.code, METHOD_NOT_FOUND | INVALID_PARAMS | INVALID_REQUEST),
         Err(WireError::Protocol(ProtocolFault::ContentType | ProtocolFault::NoAnswer)) => true,
         Err(error) => is_over(error),

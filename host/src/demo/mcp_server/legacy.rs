@@ -16,7 +16,7 @@ use super::{McpServer, tools};
 use crate::mcp::envelope::request_bytes;
 use crate::mcp::protocol::{
     INITIALIZE, INITIALIZED, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PING, PROTOCOL_VERSION_HEADER,
-    SESSION_HEADER, SESSION_NOT_FOUND, TOOLS_CALL, TOOLS_LIST, VERSION_2025_03_26,
+    SESSION_HEADER, SESSION_NOT_FOUND, TOOLS_CALL, TOOLS_LIST, VERSION_2024_11_05, VERSION_2025_03_26,
 };
 use crate::mcp::{Message, RequestId};
 use crate::model::raw::{self, RawObject};
@@ -97,7 +97,8 @@ pub(super) fn answer(server: &McpServer, headers: &HeaderMap, message: Message) 
             return reply::error(StatusCode::NOT_FOUND, None, SESSION_NOT_FOUND, "Session not found", None);
         };
         let version = headers.get(PROTOCOL_VERSION_HEADER).and_then(|value| value.to_str().ok());
-        if version.unwrap_or(VERSION_2025_03_26) != session.version {
+        let without = [VERSION_2025_03_26, VERSION_2024_11_05].contains(&session.version.as_str());
+        if version.map_or(!without, |version| version != session.version) {
             let text = "Bad Request: MCP-Protocol-Version is not the negotiated one";
             return reply::error(StatusCode::BAD_REQUEST, id, INVALID_REQUEST, text, None);
         }

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use url::Url;
 
 use super::*;
-use crate::edge::http::{Http, Request};
+use crate::edge::http::{Http, Lane, Request};
 use crate::edge::virtual_network::{Host, VirtualNetwork};
 
 const META: &str = concat!(
@@ -32,7 +32,8 @@ impl Asker {
         for (name, value) in headers {
             map.insert(HeaderName::try_from(*name).unwrap(), HeaderValue::from_str(value).unwrap());
         }
-        let request = Request { method, url: self.url.clone(), headers: map, body: body.to_owned().into() };
+        let request =
+            Request { method, url: self.url.clone(), headers: map, body: body.to_owned().into(), lane: Lane::Call };
         let response = self.network.send(request).await.unwrap();
         let body = response.body.collect(1 << 20).await.unwrap();
         (response.status.as_u16(), response.headers, String::from_utf8(body.to_vec()).unwrap())

@@ -60,6 +60,11 @@ impl Answer {
         Self::error(CONNECTOR_ERROR, "the call was cut off by the gateway's end", None)
     }
 
+    /// What its token allows has changed before its server answered.
+    pub(super) fn revoked() -> Self {
+        Self::error(CONNECTOR_ERROR, "what this token allows has changed: ask again", None)
+    }
+
     /// There is no such resource, in the words of the era.
     pub(super) fn no_resource(era: Era, uri: &str) -> Self {
         let mut data = RawObject::new();

@@ -1,14 +1,18 @@
 //! Requests that a connector answers. Parameters go out and results come back as they are: only the name under which
 //! something is known here gives way to the name that its server gave it.
 
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 
 use super::answer::{Answer, RESOURCE_NOT_FOUND};
-use super::dispatch::Asked;
+use super::asked::Asked;
 use crate::catalog::Route;
 use crate::connectors::CallError;
 use crate::gateway::embed::Gateway;
-use crate::gateway::registry_tools;
+use crate::gateway::{limits, registry_tools};
 use crate::mcp::envelope::error_object;
 use crate::mcp::protocol::{COMPLETION_COMPLETE, Era, INVALID_PARAMS, PROMPTS_GET, RESOURCES_READ, TOOLS_CALL};
 use crate::mcp::{Outcome, RpcError};
@@ -46,16 +50,17 @@ pub(super) async fn resource(gateway: &Gateway, asked: &Asked) -> Answer {
     let Some(uri) = asked.params.get_str("uri") else {
         return Answer::error(INVALID_PARAMS, "params.uri must be the URI of a resource", None);
     };
-    let mut last = None;
-    for route in gateway.snapshot().served(&asked.visitor.view).resource(&uri) {
-        match send(gateway, asked, &route, RESOURCES_READ, "uri").await {
-            Ok(Outcome::Error(error)) if denies_the_resource(&error, &uri) => last = Some(error),
-            Ok(outcome) => return Answer::passed(asked.era, RESOURCES_READ, outcome),
-            Err(error) => return Answer::failed(&error),
+    let routes = gateway.snapshot().served(&asked.visitor.view).resource(&uri);
+    let denies = |outcome: &Reply| match outcome {
+        Ok(Outcome::Error(error)) => denies_the_resource(error, &uri),
+        Ok(Outcome::Result(_)) | Err(_) => false,
+    };
+    match any_of(&routes, denies, |route| send(gateway, asked, route, RESOURCES_READ, "uri")).await {
+        Some(Ok(Outcome::Error(error))) if denies_the_resource(&error, &uri) => {
+            Answer::of(Outcome::Error(not_found(asked.era, error, &uri)))
         }
-    }
-    match last {
-        Some(error) => Answer::of(Outcome::Error(not_found(asked.era, error, &uri))),
+        Some(Ok(outcome)) => Answer::passed(asked.era, RESOURCES_READ, outcome),
+        Some(Err(error)) => Answer::failed(&error),
         None => Answer::no_resource(asked.era, &uri),
     }
 }
@@ -64,26 +69,72 @@ pub(super) async fn resource(gateway: &Gateway, asked: &Asked) -> Answer {
 pub(super) async fn completion(gateway: &Gateway, asked: &Asked) -> Answer {
     let invalid = |message: &str| Answer::error(INVALID_PARAMS, message, None);
     let reference = asked.params.get("ref").and_then(|reference| RawObject::parse(reference).ok());
-    let Some(mut reference) = reference else { return invalid("params.ref must name a prompt or a resource template") };
+    let Some(reference) = reference else { return invalid("params.ref must name a prompt or a resource template") };
     let served = gateway.snapshot().served(&asked.visitor.view);
     let member = if reference.get_str("type").as_deref() == Some("ref/prompt") { "name" } else { "uri" };
     let Some(name) = reference.get_str(member) else { return invalid("params.ref must name what is completed") };
-    let route = match member {
-        "name" => served.prompt(&name).cloned(),
-        _ => served.template(&name).cloned().or_else(|| served.resource(&name).into_iter().next()),
+    let routes: Vec<Route> = match member {
+        "name" => served.prompt(&name).cloned().into_iter().collect(),
+        _ => served.template(&name).map_or_else(|| served.resource(&name), |route| vec![route.clone()]),
     };
-    let Some(route) = route else { return invalid(&format!("Unknown reference: {name}")) };
-    let mut params = asked.params();
-    if name != route.original {
-        reference.set(member, raw::string(&route.original));
-        params.set("ref", reference.to_raw());
+    let complete = async |route: &Route| {
+        let mut params = asked.params();
+        if name != route.original {
+            let mut reference = reference.clone();
+            reference.set(member, raw::string(&route.original));
+            params.set("ref", reference.to_raw());
+        }
+        let relay = asked.relay();
+        let fleet = &gateway.inner.parts.fleet;
+        fleet.call(&route.connector, asked.caller(&relay), COMPLETION_COMPLETE, params).await
+    };
+    match any_of(&routes, |_| false, complete).await {
+        Some(Ok(outcome)) => Answer::passed(asked.era, COMPLETION_COMPLETE, outcome),
+        Some(Err(error)) => Answer::failed(&error),
+        None => invalid(&format!("Unknown reference: {name}")),
     }
-    let relay = asked.relay();
-    let fleet = &gateway.inner.parts.fleet;
-    match fleet.call(&route.connector, asked.caller(&relay), COMPLETION_COMPLETE, params).await {
-        Ok(outcome) => Answer::passed(asked.era, COMPLETION_COMPLETE, outcome),
-        Err(error) => Answer::failed(&error),
+}
+
+/// What a connector makes of a request.
+type Reply = Result<Outcome, CallError>;
+
+/// Asks everybody at once who may have what nobody lists. Of those who have it the likeliest answers: for
+/// [`limits::READERS_PATIENCE`] the likelier ones are waited for, afterwards whoever answers first. Whoever is down or says
+/// that something is wrong hides nobody else's. Where nobody has it, what the first said who did not just deny it. Each ends
+/// by its own deadline; none if there is nobody to ask.
+async fn any_of<'a, Asking>(
+    routes: &'a [Route],
+    denies: impl Fn(&Reply) -> bool,
+    ask: impl Fn(&'a Route) -> Asking,
+) -> Option<Reply>
+where
+    Asking: Future<Output = Reply> + Send,
+{
+    let ask = &ask;
+    let mut asking: FuturesUnordered<_> =
+        (0..).zip(routes).map(|(place, route)| async move { (place, ask(route).await) }).collect();
+    let mut replies: BTreeMap<usize, Reply> = BTreeMap::new();
+    let mut patience = std::pin::pin!(tokio::time::sleep(limits::READERS_PATIENCE));
+    let mut is_patient = true;
+    loop {
+        let found = replies.iter().find(|(_, reply)| matches!(reply, Ok(Outcome::Result(_)))).map(|(place, _)| *place);
+        if let Some(place) = found
+            && (!is_patient || (0..place).all(|likelier| replies.contains_key(&likelier)))
+        {
+            return replies.remove(&place);
+        }
+        tokio::select! {
+            biased;
+            reply = asking.next() => match reply {
+                Some((place, reply)) => drop(replies.insert(place, reply)),
+                None => break,
+            },
+            () = &mut patience, if is_patient => is_patient = false,
+        }
     }
+    let told = replies.iter().find(|(_, reply)| !denies(reply)).or_else(|| replies.first_key_value());
+    let place = *told?.0;
+    replies.remove(&place)
 }
 
 async fn pass(gateway: &Gateway, asked: &Asked, route: &Route, method: &str, member: &str) -> Answer {
@@ -102,7 +153,8 @@ async fn send(
 ) -> Result<Outcome, CallError> {
     let relay = asked.relay();
     // A legacy server is told of the level once for everybody, and keeps to it while somebody wishes that.
-    let _wish = asked.own_level().map(|level| gateway.inner.parts.fleet.wish_for_logs(level.as_str()));
+    let fleet = &gateway.inner.parts.fleet;
+    let _wish = asked.own_level().and_then(|level| fleet.wish_for_logs_of(&route.connector, level.as_str()));
     gateway.forward(route, asked.caller(&relay), method, member, asked.params()).await
 }
 

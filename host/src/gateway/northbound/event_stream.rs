@@ -5,7 +5,9 @@
 //! Redelivery".
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
+use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -14,11 +16,11 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue};
 use tokio_util::task::AbortOnDropHandle;
 
+use super::live::{Live, Played, Source};
 use super::outlet::{Inbox, Item};
 use super::resumable::Resumable;
 use crate::gateway::limits;
 use crate::mcp::protocol::EVENT_STREAM_TYPE;
-use crate::model::milliseconds;
 
 /// Tells proxies that a stream is not to be gathered before it is passed on.
 const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
@@ -28,11 +30,9 @@ const COMMENT: Bytes = Bytes::from_static(b": keep-alive\n\n");
 
 /// Events on their way to a client.
 pub(in crate::gateway) struct EventStream {
-    inbox: Option<Inbox>,
+    live: Arc<Live>,
     /// What goes out before anything else.
     ready: VecDeque<Bytes>,
-    /// What is written when the client comes back for the rest; none if it can not.
-    resumable: Option<Resumable>,
     /// Ends when the client is gone, if nobody else waits for it.
     _held: Option<AbortOnDropHandle<()>>,
     over: bool,
@@ -41,8 +41,8 @@ pub(in crate::gateway) struct EventStream {
 impl EventStream {
     /// What comes out of `inbox`, after `first`. `held` is aborted when the stream is over, or its client gone.
     pub(in crate::gateway) fn new(first: Option<Item>, inbox: Inbox, held: AbortOnDropHandle<()>) -> Self {
-        let mut stream =
-            Self { inbox: Some(inbox), ready: VecDeque::new(), resumable: None, _held: Some(held), over: false };
+        let mut stream = Self::of(Source { inbox, resumable: None }, Vec::new());
+        stream._held = Some(held);
         stream.begin(first);
         stream
     }
@@ -50,34 +50,36 @@ impl EventStream {
     /// The same for a client that can come back for the rest.
     pub(in crate::gateway) fn resumable(first: Option<Item>, inbox: Inbox, resumable: Resumable) -> Self {
         // An event without a message: from here on the client knows where it is.
-        let ready = VecDeque::from([event(Some(&resumable.place()), b"")]);
-        let mut stream = Self { inbox: Some(inbox), ready, resumable: Some(resumable), _held: None, over: false };
+        let begins = event(Some(&resumable.place()), b"");
+        let mut stream = Self::of(Source { inbox, resumable: Some(resumable) }, vec![begins]);
         stream.begin(first);
         stream
     }
 
     /// The rest of a stream, from the events on that its client did not see.
-    pub(super) fn rest(missed: Vec<Bytes>, inbox: Inbox, resumable: Resumable) -> Self {
-        Self { inbox: Some(inbox), ready: missed.into(), resumable: Some(resumable), _held: None, over: false }
+    pub(super) fn rest(missed: Vec<Bytes>, source: Source) -> Self {
+        Self::of(source, missed)
+    }
+
+    fn of(source: Source, ready: Vec<Bytes>) -> Self {
+        Self { live: Live::begin(source), ready: ready.into(), _held: None, over: false }
     }
 
     fn begin(&mut self, first: Option<Item>) {
-        if let Some(event) = first.and_then(|first| self.play(first)) {
-            self.ready.push_back(event);
+        if let Some(first) = first {
+            let played = self.live.play(first);
+            self.make_ready(played);
         }
     }
 
-    /// An item as it goes out.
-    fn play(&mut self, item: Item) -> Option<Bytes> {
-        match (item, &mut self.resumable) {
-            (Item::Message(message), None) => Some(event(None, &message)),
-            (Item::Message(message), Some(resumable)) => Some(resumable.number(|id| event(Some(id), &message))),
-            (Item::Pause(wait), Some(resumable)) => {
+    fn make_ready(&mut self, played: Played) {
+        match played {
+            Played::Event(event) => self.ready.push_back(event),
+            Played::Last(event) => {
                 self.over = true;
-                let retry = format!("retry: {}\n", milliseconds(wait));
-                Some([retry.as_bytes(), &event(Some(&resumable.place()), b"")].concat().into())
+                self.ready.push_back(event);
             }
-            (Item::Pause(_), None) => None,
+            Played::Nothing => {}
         }
     }
 
@@ -86,24 +88,27 @@ impl EventStream {
             if let Some(event) = self.ready.pop_front() {
                 return Some(Ok(event));
             }
-            let inbox = self.inbox.as_mut().filter(|_| !self.over)?;
-            let cut = inbox.cut().clone();
-            let item = tokio::select! {
+            if self.over {
+                return None;
+            }
+            let played = tokio::select! {
                 biased;
-                () = cut.cancelled() => {
+                () = self.live.cut.cancelled() => {
                     // A broken body, and no end: what is missing is not to be taken for all there was.
                     self.over = true;
                     return Some(Err(io::ErrorKind::TimedOut.into()));
                 }
-                item = inbox.next() => item,
+                () = self.live.was_taken() => None,
+                played = poll_fn(|context| self.live.poll_next(context)) => played,
                 () = tokio::time::sleep(limits::KEEP_ALIVE) => return Some(Ok(COMMENT)),
             };
-            let Some(item) = item else {
-                self.over = true;
-                return None;
-            };
-            let event = self.play(item);
-            self.ready.extend(event);
+            match played {
+                Some(played) => self.make_ready(played),
+                None => {
+                    self.over = true;
+                    return None;
+                }
+            }
         }
     }
 
@@ -125,16 +130,12 @@ impl EventStream {
 impl Drop for EventStream {
     /// The client may come back, whether it saw everything or not: nobody knows.
     fn drop(&mut self) {
-        if let (Some(inbox), Some(resumable)) = (self.inbox.take(), self.resumable.take())
-            && !inbox.cut().is_cancelled()
-        {
-            resumable.keep(inbox);
-        }
+        self.live.end();
     }
 }
 
 /// One message as an event: a line of data for each of its own lines.
-fn event(id: Option<&str>, message: &[u8]) -> Bytes {
+pub(super) fn event(id: Option<&str>, message: &[u8]) -> Bytes {
     let mut event = BytesMut::with_capacity(message.len() + 32);
     if let Some(id) = id {
         event.put_slice(format!("id: {id}\n").as_bytes());

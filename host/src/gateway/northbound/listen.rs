@@ -3,18 +3,22 @@
 //!
 //! The first message says what of the wish is granted. Each message names the request that it belongs to.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
+use futures_util::StreamExt;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::answer::{Answer, CONNECTOR_ERROR};
-use super::dispatch::Asked;
+use super::asked::Asked;
 use super::news::{Interest, News};
 use super::outlet::Outlet;
 use super::subscriptions::Subscriptions;
 use crate::catalog::View;
 use crate::connectors::ServerEvent;
 use crate::gateway::embed::Gateway;
+use crate::gateway::limits;
 use crate::mcp::Notice;
 use crate::mcp::envelope::notification_bytes;
 use crate::mcp::protocol::{INVALID_PARAMS, INVALID_REQUEST, META_SUBSCRIPTION_ID, SUBSCRIPTIONS_ACKNOWLEDGED};
@@ -49,9 +53,22 @@ pub(super) async fn listen(gateway: &Gateway, asked: &Asked) -> Answer {
     let Some(wish) = wish else {
         return Answer::error(INVALID_PARAMS, "params.notifications must say what to listen to", None);
     };
-    let Ok(_place) = gateway.inner.northbound.listens.clone().try_acquire_owned() else {
+    let Ok(wished) = wished(&wish) else {
+        return Answer::error(INVALID_PARAMS, "a URI to listen to is too long", None);
+    };
+    let several_tokens = gateway.inner.parts.settings.load().tokens.len() > 1;
+    let share = if several_tokens { limits::LISTENS_SHARE } else { limits::LISTENS_MAX };
+    let Some(_place) = gateway.inner.northbound.listens.take(asked.visitor.token.clone(), share) else {
         return Answer::error(CONNECTOR_ERROR, "too many clients listen already; poll the lists instead", None);
     };
+    let ending = async {
+        tokio::select! {
+            () = asked.ending.cancelled() => {}
+            // What is seen has changed: who comes back is judged anew.
+            () = asked.visitor.grant.cancelled() => {}
+        }
+    };
+    let mut ending = std::pin::pin!(ending);
     // From here on nothing is missed.
     let mut news = News::new(gateway);
     let served = gateway.snapshot().served(&asked.visitor.view);
@@ -64,7 +81,11 @@ pub(super) async fn listen(gateway: &Gateway, asked: &Asked) -> Answer {
             granted.set(member, raw::trusted("true".to_owned()));
         }
     }
-    let (subscriptions, uris) = subscribe(gateway, asked, &wish).await;
+    let (subscriptions, uris) = tokio::select! {
+        () = &mut ending => return ended(asked),
+        () = outlet.gone() => return Answer::none(),
+        granted = subscribe(gateway, asked, wished) => granted,
+    };
     if !subscriptions.is_empty() {
         granted.set(RESOURCES, raw::trusted(format!("[{}]", uris.join(","))));
     }
@@ -76,7 +97,7 @@ pub(super) async fn listen(gateway: &Gateway, asked: &Asked) -> Answer {
     let listener = Listener { view: asked.visitor.view.clone(), kinds, subscriptions, known: Mutex::new(known) };
     loop {
         let told = tokio::select! {
-            () = asked.ending.cancelled() => return ended(asked),
+            () = &mut ending => return ended(asked),
             () = outlet.gone() => return Answer::none(),
             told = news.next(&listener) => told,
         };
@@ -89,26 +110,60 @@ pub(super) async fn listen(gateway: &Gateway, asked: &Asked) -> Answer {
     }
 }
 
-/// Subscribes to what of the wish can be subscribed to; returns that, and its URIs as JSON.
-async fn subscribe(gateway: &Gateway, asked: &Asked, wish: &RawObject) -> (Subscriptions, Vec<String>) {
-    let mut subscriptions = Subscriptions::default();
-    let wished = wish.get(RESOURCES).and_then(|uris| serde_json::from_str::<Vec<Box<RawValue>>>(uris.get()).ok());
-    let mut granted = Vec::new();
-    let served = gateway.snapshot().served(&asked.visitor.view);
-    for written in wished.unwrap_or_default() {
-        let Some(uri) = raw::as_text(&written).filter(|uri| subscriptions.has_room_for(uri)) else { continue };
-        for route in served.resource(&uri) {
-            let mut params = RawObject::new();
-            params.set("uri", raw::string(&route.original));
-            // Who does not take it, or does not answer, is left out of what is granted.
-            if let Ok(Ok(wish)) = gateway.inner.parts.fleet.wish_for_resource(&route.connector, params).await {
-                subscriptions.add(uri, route, wish);
-                granted.push(written.get().to_owned());
-                break;
-            }
+/// A URI is longer than [`limits::SUBSCRIPTION_URI_BYTES_MAX`].
+struct TooLong;
+
+/// The URIs that are wished for, each once and as it is written, as far as they fit.
+fn wished(wish: &RawObject) -> Result<Vec<(String, Box<RawValue>)>, TooLong> {
+    let written = wish.get(RESOURCES).and_then(|uris| serde_json::from_str::<Vec<Box<RawValue>>>(uris.get()).ok());
+    let mut wished: Vec<(String, Box<RawValue>)> = Vec::new();
+    let mut known = BTreeSet::new();
+    for written in written.unwrap_or_default() {
+        let Some(uri) = raw::as_text(&written) else { continue };
+        if uri.len() > limits::SUBSCRIPTION_URI_BYTES_MAX {
+            return Err(TooLong);
+        }
+        if known.len() < limits::SUBSCRIPTIONS_MAX && known.insert(uri.clone()) {
+            wished.push((uri, written));
         }
     }
-    (subscriptions, granted)
+    Ok(wished)
+}
+
+/// Subscribes to what of the wish can be subscribed to within [`limits::LISTEN_GRANT_TIMEOUT`], to several resources at once;
+/// returns that, and its URIs as JSON, in the order of the wish.
+async fn subscribe(
+    gateway: &Gateway,
+    asked: &Asked,
+    wished: Vec<(String, Box<RawValue>)>,
+) -> (Subscriptions, Vec<String>) {
+    let deadline = Instant::now() + limits::LISTEN_GRANT_TIMEOUT;
+    let served = gateway.snapshot().served(&asked.visitor.view);
+    let granting = wished.into_iter().map(|(uri, written)| {
+        let routes = served.resource(&uri);
+        async move {
+            for route in routes {
+                let mut params = RawObject::new();
+                params.set("uri", raw::string(&route.original));
+                let wishing = gateway.inner.parts.fleet.wish_for_resource(&route.connector, params);
+                // Who does not take it, or does not answer, is left out of what is granted.
+                match tokio::time::timeout_at(deadline, wishing).await {
+                    Ok(Ok(Ok(wish))) => return Some((uri, written, route, wish)),
+                    Ok(Ok(Err(_)) | Err(_)) => {}
+                    Err(_) => return None,
+                }
+            }
+            None
+        }
+    });
+    let granted: Vec<_> = futures_util::stream::iter(granting).buffered(limits::LISTEN_GRANTS_AT_ONCE).collect().await;
+    let mut subscriptions = Subscriptions::default();
+    let mut uris = Vec::new();
+    for (uri, written, route, wish) in granted.into_iter().flatten() {
+        subscriptions.add(uri, route, wish);
+        uris.push(written.get().to_owned());
+    }
+    (subscriptions, uris)
 }
 
 /// Sends a message that belongs to the request; none if the client is gone.
@@ -141,9 +196,10 @@ impl Interest for Listener {
         std::mem::replace(&mut known[kind as usize], digest) != digest && self.kinds.contains(&kind)
     }
 
-    fn told(&self, event: &ServerEvent) -> Option<Notice> {
-        let params = self.subscriptions.update(event)?;
-        Some(Notice { method: event.notice.method.clone(), params: Some(params.to_raw()) })
+    fn told(&self, event: &ServerEvent) -> Vec<Notice> {
+        let updates = self.subscriptions.updates(event).into_iter();
+        let notice = |params: RawObject| Notice { method: event.notice.method.clone(), params: Some(params.to_raw()) };
+        updates.map(notice).collect()
     }
 
     fn missed(&self) -> Vec<Notice> {

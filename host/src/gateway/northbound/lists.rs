@@ -8,14 +8,14 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::value::RawValue;
 
 use super::answer::Answer;
-use super::dispatch::Asked;
-use super::hello::server_info;
+use super::asked::Asked;
+use super::facts::{scope, server_info};
 use crate::catalog::{CatalogSnapshot, Part, ServedList, View};
 use crate::gateway::embed::Gateway;
 use crate::gateway::limits;
 use crate::mcp::protocol::{Era, INVALID_PARAMS, META_SERVER_INFO};
+use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
-use crate::model::{ListKind, Scope};
 
 /// Our key in the `_meta` of a list: how each connector's list stands.
 const CONNECTORS_KEY: &str = "com.brainwav.cortex/connectors";
@@ -59,14 +59,6 @@ pub(super) async fn list(gateway: &Gateway, asked: &Asked, kind: ListKind) -> An
     meta.set(CONNECTORS_KEY, standings(&snapshot, view, kind));
     result.set("_meta", meta.to_raw());
     Answer::result(result.to_raw())
-}
-
-/// Who may be served what this view is.
-pub(super) fn scope(snapshot: &CatalogSnapshot, view: &View) -> Box<RawValue> {
-    raw::string(match snapshot.scope(view) {
-        Scope::Public => "public",
-        Scope::Private => "private",
-    })
 }
 
 /// The cursor of a place in a list.

@@ -1,25 +1,7 @@
-//! How severe a log message is (RFC 5424, section 6.2.1), and which ones a client wants.
+//! Which log messages a client wants.
 
+use crate::model::Severity;
 use crate::model::raw::RawObject;
-
-/// The levels, the least severe first.
-const LEVELS: [&str; 8] = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
-
-/// A level.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::gateway) struct LogLevel(usize);
-
-impl LogLevel {
-    /// The level of this name; none if there is no such level.
-    pub(super) fn named(name: &str) -> Option<Self> {
-        LEVELS.iter().position(|level| *level == name).map(Self)
-    }
-
-    /// Its name.
-    pub(super) fn as_str(self) -> &'static str {
-        LEVELS.get(self.0).copied().unwrap_or("emergency")
-    }
-}
 
 /// Which log messages a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +9,7 @@ pub(super) enum WantedLogs {
     /// A modern request that names no level wants none.
     None,
     /// These and more severe ones.
-    AtLeast(LogLevel),
+    AtLeast(Severity),
     /// A legacy client that set no level leaves it to its servers.
     AsSent,
 }
@@ -40,7 +22,7 @@ impl WantedLogs {
             Self::AsSent => true,
             Self::AtLeast(least) => {
                 let level = params.and_then(|params| params.get_str("level"));
-                level.as_deref().and_then(LogLevel::named).is_none_or(|level| level >= least)
+                level.as_deref().and_then(Severity::named).is_none_or(|level| level >= least)
             }
         }
     }
@@ -53,7 +35,7 @@ mod tests {
     #[test]
     fn a_level_wants_itself_and_what_is_more_severe() {
         let message = |level: &str| RawObject::from_str(&format!(r#"{{"level":"{level}","data":1}}"#)).unwrap();
-        let warnings = WantedLogs::AtLeast(LogLevel::named("warning").unwrap());
+        let warnings = WantedLogs::AtLeast(Severity::named("warning").unwrap());
         for (level, wanted) in
             [("debug", false), ("notice", false), ("warning", true), ("emergency", true), ("x", true)]
         {
@@ -61,7 +43,5 @@ mod tests {
         }
         assert!(!WantedLogs::None.wants(Some(&message("emergency"))));
         assert!(WantedLogs::AsSent.wants(Some(&message("debug"))));
-        assert_eq!(LogLevel::named("Debug"), None);
-        assert_eq!(LEVELS.map(|level| LogLevel::named(level).unwrap().as_str()), LEVELS);
     }
 }

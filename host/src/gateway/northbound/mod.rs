@@ -7,16 +7,20 @@
 
 mod answer;
 mod aside;
+mod asked;
 mod calls;
 mod dispatch;
 pub(super) mod event_stream;
+mod facts;
 mod hello;
 mod in_flight;
 mod listen;
 mod lists;
+mod live;
 mod log_level;
 mod news;
 pub(super) mod outlet;
+mod places;
 mod questions;
 mod relay;
 mod resumable;
@@ -26,7 +30,8 @@ mod subscriptions;
 mod wants;
 
 pub(super) use answer::Answer;
-pub(super) use dispatch::{Asked, answer, is_passed_on};
+pub(super) use asked::Asked;
+pub(super) use dispatch::{answer, is_passed_on};
 pub(super) use in_flight::{InFlight, cancelled_id};
 pub(super) use resumable::{Resumable, resume};
 pub(super) use session::{OpenStream, Session};
@@ -37,6 +42,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::places::Places;
 use self::sessions::Sessions;
 use super::embed::Gateway;
 use super::limits;
@@ -49,7 +55,9 @@ pub(super) const VERSIONS: [&str; 4] = [VERSION_2026_07_28, LEGACY_VERSIONS[0], 
 pub(super) struct Northbound {
     pub(super) sessions: Sessions,
     /// Places for subscriptions.
-    listens: Arc<Semaphore>,
+    listens: Arc<Places>,
+    /// How much may still be kept for clients that come back for their streams, in bytes.
+    pub(super) replay: Arc<Semaphore>,
     /// Everything that goes on for clients behind their requests; [`Self::close`] waits for it.
     pub(super) tasks: TaskTracker,
     /// Cancelled when the gateway ends: streams without an end of their own end.
@@ -61,7 +69,8 @@ impl Northbound {
     pub(super) fn new() -> Self {
         Self {
             sessions: Sessions::default(),
-            listens: Arc::new(Semaphore::new(limits::LISTENS_MAX)),
+            listens: Arc::default(),
+            replay: Arc::new(Semaphore::new(limits::RESUMABLE_BYTES_MAX)),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         }
@@ -84,7 +93,7 @@ impl Northbound {
 
     /// What is held open now, in Prometheus text.
     pub(super) fn gauges(&self) -> String {
-        let listens = limits::LISTENS_MAX - self.listens.available_permits();
+        let listens = self.listens.count();
         let gauge = |name: &str, help: &str, value: usize| {
             format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")
         };
@@ -103,6 +112,16 @@ impl Gateway {
         tracing::warn!(admitted, "there are too many sessions of clients: one ends");
         sessions::end(vec![leaving], &northbound.tasks);
         admitted
+    }
+
+    /// Ends the sessions of tokens that were taken away or allow something else now.
+    pub(super) fn end_revoked_sessions(&self) {
+        let northbound = &self.inner.northbound;
+        let revoked = northbound.sessions.revoked();
+        if !revoked.is_empty() {
+            tracing::info!(sessions = revoked.len(), "sessions ended whose tokens have changed");
+        }
+        sessions::end(revoked, &northbound.tasks);
     }
 
     /// Ends sessions that nobody uses, until the gateway ends.

@@ -2,6 +2,10 @@
 //!
 //! A list has changed for a client when the bytes that its view is served are other ones, whatever happened upstream. A
 //! burst of changes is one notice; the last change is always told.
+//!
+//! A log message that came on a session which clients share may be about anybody's request. Where there are several tokens,
+//! those whom it is not about are not to read it: it is told nobody. What a server says while it answers a request is told
+//! whoever made that, and what it says on a session that a client has of its own, that client.
 
 use std::sync::Arc;
 
@@ -14,6 +18,7 @@ use crate::connectors::ServerEvent;
 use crate::gateway::embed::Gateway;
 use crate::gateway::limits;
 use crate::mcp::Notice;
+use crate::mcp::protocol::LOG_MESSAGE;
 use crate::model::{Digest, ListKind};
 
 /// What somebody wants to be told, asked anew each time.
@@ -24,8 +29,8 @@ pub(super) trait Interest: Send + Sync {
     /// Notes what a list of its view is now, and tells whether that is other than what it knew and it wants to hear of it.
     fn list_is(&self, kind: ListKind, digest: Digest) -> bool;
 
-    /// A message of a server, as it is told; none if it is not wanted.
-    fn told(&self, event: &ServerEvent) -> Option<Notice>;
+    /// A message of a server, as it is told, under each of the names that it is known by; none if it is not wanted.
+    fn told(&self, event: &ServerEvent) -> Vec<Notice>;
 
     /// What is told if messages were missed.
     fn missed(&self) -> Vec<Notice>;
@@ -57,7 +62,8 @@ impl News {
             let news = tokio::select! {
                 biased;
                 event = self.events.recv() => match event {
-                    Ok(event) => interest.told(&event).into_iter().collect(),
+                    Ok(event) if !self.is_of_nobody(&event) => interest.told(&event),
+                    Ok(_) => Vec::new(),
                     Err(RecvError::Lagged(missed)) => {
                         tracing::warn!(missed, "messages of servers came faster than a client took them");
                         interest.missed()
@@ -82,6 +88,11 @@ impl News {
                 return news;
             }
         }
+    }
+
+    /// Whether nobody may be told, because nobody knows whom it is about.
+    fn is_of_nobody(&self, event: &ServerEvent) -> bool {
+        event.notice.method == LOG_MESSAGE && self.gateway.inner.parts.settings.load().tokens.len() > 1
     }
 
     fn changed_lists(&self, interest: &dyn Interest) -> Vec<Notice> {

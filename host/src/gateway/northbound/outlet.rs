@@ -4,6 +4,7 @@
 //! nothing is sent to it, and its stream breaks. Nothing here looks into a message.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -79,9 +80,8 @@ impl Outlet {
         if self.cut.is_cancelled() {
             return Err(Gone);
         }
-        let kibibytes = u32::try_from(message.len() >> 10).unwrap_or(u32::MAX).saturating_add(1);
         let sending = async {
-            let room = self.room.clone().acquire_many_owned(kibibytes.min(limits::OUTBOX_KIBIBYTES)).await;
+            let room = self.room.clone().acquire_many_owned(kibibytes(&message)).await;
             // The semaphore is never closed.
             let queued = Queued { item: Item::Message(message), _room: Some(room.map_err(|_| Gone)?) };
             self.sender.send(queued).await.map_err(|_| Gone)
@@ -99,6 +99,18 @@ impl Outlet {
                 Err(Gone)
             }
         }
+    }
+
+    /// Puts a message in if there is room for it now. Whoever has a full queue does without.
+    pub(super) fn offer(&self, message: Bytes) {
+        if let Ok(room) = self.room.clone().try_acquire_many_owned(kibibytes(&message)) {
+            drop(self.sender.try_send(Queued { item: Item::Message(message), _room: Some(room) }));
+        }
+    }
+
+    /// Nothing is sent any more: whoever waits for room is told that the client is gone, and its stream breaks.
+    pub(in crate::gateway) fn cut(&self) {
+        self.cut.cancel();
     }
 
     /// Returns when the client was cut off, or went away.
@@ -120,10 +132,25 @@ impl Outlet {
     }
 }
 
+/// The room that a message takes.
+fn kibibytes(message: &Bytes) -> u32 {
+    u32::try_from(message.len() >> 10).unwrap_or(u32::MAX).saturating_add(1).min(limits::OUTBOX_KIBIBYTES)
+}
+
 impl Inbox {
     /// What comes next; none once every outlet is gone and everything is taken.
     pub(in crate::gateway) async fn next(&mut self) -> Option<Item> {
         Some(self.receiver.recv().await?.item)
+    }
+
+    /// What comes next; none once every outlet is gone and everything is taken.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Item>> {
+        self.receiver.poll_recv(context).map(|queued| Some(queued?.item))
+    }
+
+    /// Whether everything is taken, and nothing comes any more.
+    pub(super) fn is_done(&self) -> bool {
+        self.receiver.is_closed() && self.receiver.is_empty()
     }
 
     /// What comes next, if it waits.

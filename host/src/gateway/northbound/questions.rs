@@ -8,9 +8,10 @@ use tokio::sync::oneshot;
 
 use super::outlet::Outlet;
 use crate::gateway::limits;
-use crate::mcp::envelope::{error_object, request_bytes};
-use crate::mcp::protocol::INTERNAL_ERROR;
+use crate::mcp::envelope::{error_object, notification_bytes, request_bytes};
+use crate::mcp::protocol::{CANCELLED, INTERNAL_ERROR};
 use crate::mcp::{Outcome, Question, RequestId};
+use crate::model::raw::{self, RawObject};
 
 /// The questions to one client that wait for an answer.
 #[derive(Debug, Default)]
@@ -29,11 +30,12 @@ impl Questions {
     pub(super) async fn ask(&self, outlet: &Outlet, question: Question) -> Outcome {
         let Some((id, answer)) = self.begin() else { return unanswered("too many questions wait for this client") };
         // However this ends, nobody waits for the answer any more.
-        let _open = Open { questions: self, id: &id };
+        let mut open = Open { questions: self, id: &id, asked_on: None };
         let message = request_bytes(&id, &question.method, question.params.as_deref());
         if outlet.send(message).await.is_err() {
             return unanswered("the client is gone");
         }
+        open.asked_on = Some(outlet);
         tokio::select! {
             biased;
             answered = answer => answered.unwrap_or_else(|_| unanswered("the client is gone")),
@@ -70,11 +72,19 @@ impl Questions {
 struct Open<'a> {
     questions: &'a Questions,
     id: &'a RequestId,
+    /// Where the client was asked, once it was.
+    asked_on: Option<&'a Outlet>,
 }
 
 impl Drop for Open<'_> {
+    /// Who was asked and has not answered is told that nobody waits any more, if there is room for that.
     fn drop(&mut self) {
-        self.questions.lock().answers.remove(self.id);
+        let is_unanswered = self.questions.lock().answers.remove(self.id).is_some();
+        if let Some(outlet) = self.asked_on.filter(|_| is_unanswered) {
+            let mut params = RawObject::new();
+            params.set("requestId", raw::trusted(self.id.as_json().to_owned()));
+            outlet.offer(notification_bytes(CANCELLED, Some(&params.to_raw())));
+        }
     }
 }
 
@@ -89,7 +99,6 @@ mod tests {
 
     use super::super::outlet::bounded;
     use super::*;
-    use crate::model::raw;
 
     fn question() -> Question {
         Question { method: "roots/list".to_owned(), params: None }
@@ -127,9 +136,31 @@ mod tests {
         let late = questions.ask(&outlet, question()).await;
         assert!(text(&late).contains("in time"), "{late:?}");
         inbox.next().await.unwrap();
+        let taken_back = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+        assert_eq!(inbox.next_message().await.unwrap(), taken_back);
         drop(inbox);
         let gone = questions.ask(&outlet, question()).await;
         assert!(text(&gone).contains("gone"), "{gone:?}");
         assert!(questions.lock().answers.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_is_told_when_its_question_is_taken_back_and_not_when_it_answered() {
+        let (outlet, mut inbox) = bounded(&Arc::default());
+        let questions = Questions::default();
+        {
+            let asking = questions.ask(&outlet, question());
+            assert!(tokio::time::timeout(limits::QUESTION_TIMEOUT / 2, asking).await.is_err());
+        }
+        let asked = inbox.next_message().await.unwrap();
+        let cancelled = inbox.next_message().await.unwrap();
+        assert!(asked.starts_with(br#"{"jsonrpc":"2.0","id":1"#));
+        assert!(cancelled.ends_with(br#""notifications/cancelled","params":{"requestId":1}}"#), "{cancelled:?}");
+        let answering = async {
+            inbox.next_message().await.unwrap();
+            questions.answered(&RequestId::from_number(2), Outcome::Result(raw::number(7)));
+        };
+        let (answered, ()) = tokio::join!(questions.ask(&outlet, question()), answering);
+        assert_eq!((text(&answered), inbox.take()), ("7", None));
     }
 }

@@ -12,11 +12,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::aside::Aside;
 use super::in_flight::InFlight;
-use super::log_level::{LogLevel, WantedLogs};
+use super::log_level::WantedLogs;
 use super::news::{Interest, News};
 use super::outlet::Outlet;
 use super::questions::Questions;
-use super::resumable::Streams;
+use super::resumable::{self, Streams};
 use super::subscriptions::Subscriptions;
 use crate::catalog::{Route, View};
 use crate::connectors::{LogWish, OwnSessions, ResourceWish, ServerEvent};
@@ -25,11 +25,11 @@ use crate::gateway::limits;
 use crate::gateway::visitor::Visitor;
 use crate::mcp::envelope::notification_bytes;
 use crate::mcp::protocol::{
-    ELICITATION_CREATE, LOG_MESSAGE, ROOTS_CHANGED, ROOTS_LIST, SAMPLING_CREATE, VERSION_2025_11_25,
+    ELICITATION_CREATE, LOG_MESSAGE, ROOTS_CHANGED, ROOTS_LIST, SAMPLING_CREATE, VERSION_2025_03_26, VERSION_2025_11_25,
 };
 use crate::mcp::{Declared, Notice, Outcome, Question, RequestId, interim};
 use crate::model::raw::{self, RawObject};
-use crate::model::{BootMs, Digest, ListKind};
+use crate::model::{BootMs, Digest, ListKind, Severity};
 
 /// What a client may be asked, and the capability that it declares for that.
 const QUESTIONS: [(&str, &str); 3] =
@@ -48,6 +48,8 @@ pub(in crate::gateway) struct Session {
     questions: Questions,
     /// Whether the client knows that streams can be resumed, and does not trip over events without a message.
     pub(in crate::gateway) resumes: bool,
+    /// Whether the client may send several messages as one.
+    pub(in crate::gateway) takes_batches: bool,
     streams: Mutex<Streams>,
     state: Mutex<State>,
     used: AtomicU64,
@@ -67,6 +69,16 @@ struct State {
     opened: u64,
     /// Whether a task tells it the news.
     told: bool,
+    roots: Roots,
+}
+
+/// What servers know of a client's roots.
+enum Roots {
+    Told,
+    /// By a task.
+    BeingTold,
+    /// While they are being told of the change before; with the parameters of the last one.
+    ChangedAgain(Option<Box<RawValue>>),
 }
 
 /// A stream that a session holds open. Dropping it closes it.
@@ -100,6 +112,7 @@ impl Session {
             answering: Vec::new(),
             opened: 0,
             told: false,
+            roots: Roots::Told,
         };
         let edge = &gateway.inner.parts.edge;
         Arc::new_cyclic(|session| Self {
@@ -110,16 +123,22 @@ impl Session {
             in_flight: Arc::default(),
             questions: Questions::default(),
             resumes: version == VERSION_2025_11_25,
+            takes_batches: version == VERSION_2025_03_26,
             streams: Mutex::default(),
             state: Mutex::new(state),
             used: AtomicU64::new(edge.clock.boot().0),
-            ended: CancellationToken::new(),
+            ended: visitor.grant.child_token(),
         })
     }
 
     /// Whether it belongs to whoever asks.
     pub(super) fn is_of(&self, visitor: &Visitor) -> bool {
         self.token == visitor.token
+    }
+
+    /// The token that opened it.
+    pub(super) fn token(&self) -> Option<&str> {
+        self.token.as_deref()
     }
 
     /// Notes that it was used, and what its client may see now.
@@ -131,9 +150,14 @@ impl Session {
         }
     }
 
+    /// When it was last used, as far as that was noticed.
+    pub(super) fn last_used(&self) -> BootMs {
+        BootMs(self.used.load(Ordering::Relaxed))
+    }
+
     /// How long it has not been used; none while it is in use.
     pub(super) fn idle(&self, now: BootMs) -> Option<Duration> {
-        drop(self.streams(|streams| streams.forget(now)));
+        resumable::forget(self, now);
         if self.in_flight.count() > 0 || !self.lock().streams.is_empty() {
             self.used.fetch_max(now.0, Ordering::Relaxed);
             return None;
@@ -153,7 +177,7 @@ impl Session {
 
     /// Wants log messages of a level and above from now on. Its own sessions with servers are told; bounded by their
     /// deadline.
-    pub(super) async fn set_level(&self, level: LogLevel, wish: LogWish) {
+    pub(super) async fn set_level(&self, level: Severity, wish: LogWish) {
         {
             let mut state = self.lock();
             state.logs = WantedLogs::AtLeast(level);
@@ -164,10 +188,36 @@ impl Session {
         }
     }
 
-    /// The client's roots have changed: its own sessions with servers are told; bounded by their deadline.
-    pub(in crate::gateway) async fn roots_changed(&self, params: Option<&RawValue>) {
-        if let Some(own) = &self.own {
-            own.tell(ROOTS_CHANGED, params).await;
+    /// The client's roots have changed: its own sessions with servers are told, in the background and bounded by their
+    /// deadline. However often that is said meanwhile, they are told once more.
+    pub(in crate::gateway) fn roots_changed(self: &Arc<Self>, gateway: &Gateway, params: Option<Box<RawValue>>) {
+        let mut state = self.lock();
+        if self.own.is_none() {
+            return;
+        }
+        match &mut state.roots {
+            Roots::Told => state.roots = Roots::BeingTold,
+            roots @ (Roots::BeingTold | Roots::ChangedAgain(_)) => {
+                *roots = Roots::ChangedAgain(params);
+                return;
+            }
+        }
+        drop(state);
+        gateway.inner.northbound.tasks.spawn(self.clone().tell_roots(params));
+    }
+
+    async fn tell_roots(self: Arc<Self>, mut params: Option<Box<RawValue>>) {
+        let Some(own) = &self.own else { return };
+        loop {
+            own.tell(ROOTS_CHANGED, params.as_deref()).await;
+            let mut state = self.lock();
+            match std::mem::replace(&mut state.roots, Roots::BeingTold) {
+                Roots::ChangedAgain(later) => params = later,
+                Roots::Told | Roots::BeingTold => {
+                    state.roots = Roots::Told;
+                    return;
+                }
+            }
         }
     }
 
@@ -321,19 +371,23 @@ impl Interest for Session {
         std::mem::replace(&mut self.lock().known[kind as usize], digest) != digest
     }
 
-    fn told(&self, event: &ServerEvent) -> Option<Notice> {
+    fn told(&self, event: &ServerEvent) -> Vec<Notice> {
         let state = self.lock();
         if !state.view.sees_connector(&event.connector) {
-            return None;
+            return Vec::new();
         }
         if event.notice.method == LOG_MESSAGE {
             let params = event.notice.params.as_deref().and_then(|params| RawObject::parse(params).ok());
             // Other clients share these servers: only who asked for messages is told them.
             let wanted = matches!(state.logs, WantedLogs::AtLeast(_)) && state.logs.wants(params.as_ref());
-            return wanted.then(|| event.notice.clone());
+            return wanted.then(|| event.notice.clone()).into_iter().collect();
         }
-        let params = state.subscriptions.update(event)?;
-        Some(Notice { method: event.notice.method.clone(), params: Some(without_subscription(params).to_raw()) })
+        let updates = state.subscriptions.updates(event).into_iter();
+        let told = updates.map(|params| Notice {
+            method: event.notice.method.clone(),
+            params: Some(without_subscription(params).to_raw()),
+        });
+        told.collect()
     }
 
     fn missed(&self) -> Vec<Notice> {

@@ -17,14 +17,13 @@ pub(in crate::gateway) struct Sessions {
 }
 
 impl Sessions {
-    /// Takes a session in. If there are too many, the one that was idle for longest is returned, to be ended; if all of them
+    /// Takes a session in. If there are too many, the one that makes room for it is returned, to be ended; if all that could
     /// are in use, it is the new one.
     pub(super) fn admit(&self, session: &Arc<Session>, now: BootMs) -> Option<Arc<Session>> {
         let mut open = self.lock();
         let mut leaving = None;
         if open.len() >= limits::SESSIONS_MAX {
-            let idle = open.values().filter_map(|one| Some((one.idle(now)?, &one.id)));
-            let Some(id) = idle.max().map(|(_, id)| id.clone()) else { return Some(session.clone()) };
+            let Some(id) = least_used(&open, session, now) else { return Some(session.clone()) };
             leaving = open.remove(&id);
         }
         open.insert(session.id.clone(), session.clone());
@@ -33,7 +32,7 @@ impl Sessions {
 
     /// The session of this id, if it is the visitor's; it counts as used now.
     pub(in crate::gateway) fn find(&self, id: &str, visitor: &Visitor, now: BootMs) -> Option<Arc<Session>> {
-        let session = self.lock().get(id).filter(|session| session.is_of(visitor)).cloned()?;
+        let session = self.lock().get(id).filter(|session| session.is_of(visitor) && !session.has_ended()).cloned()?;
         session.touch(visitor, now);
         Some(session)
     }
@@ -46,9 +45,14 @@ impl Sessions {
     /// Takes those out that nobody has used for [`limits::SESSION_IDLE_MAX`], to be ended.
     pub(super) fn expired(&self, now: BootMs) -> Vec<Arc<Session>> {
         self.lock()
-            .extract_if(|_, one| one.idle(now).is_some_and(|idle| idle >= limits::SESSION_IDLE_MAX))
+            .extract_if(|_, one| one.has_ended() || one.idle(now).is_some_and(|idle| idle >= limits::SESSION_IDLE_MAX))
             .map(|(_, one)| one)
             .collect()
+    }
+
+    /// Takes those out that are over because their tokens are, to be ended.
+    pub(super) fn revoked(&self) -> Vec<Arc<Session>> {
+        self.lock().extract_if(|_, one| one.has_ended()).map(|(_, one)| one).collect()
     }
 
     /// Takes all of them out, to be ended.
@@ -64,6 +68,33 @@ impl Sessions {
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<Session>>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The session that makes room for another one: the one that was idle for longest. Whoever has its share of them makes room
+/// itself; for others, those who have more than that do first.
+fn least_used(open: &HashMap<String, Arc<Session>>, arriving: &Session, now: BootMs) -> Option<String> {
+    let is_own = |one: &Session| one.token() == arriving.token();
+    if open.values().filter(|one| is_own(one)).count() >= limits::SESSIONS_SHARE {
+        return longest_idle(open, is_own, now);
+    }
+    let mut counts: HashMap<Option<&str>, usize> = HashMap::new();
+    open.values().for_each(|one| *counts.entry(one.token()).or_default() += 1);
+    let has_its_share = |one: &Session| counts.get(&one.token()).is_some_and(|count| *count >= limits::SESSIONS_SHARE);
+    longest_idle(open, has_its_share, now).or_else(|| longest_idle(open, |_| true, now))
+}
+
+fn longest_idle(
+    open: &HashMap<String, Arc<Session>>,
+    may_leave: impl Fn(&Session) -> bool,
+    now: BootMs,
+) -> Option<String> {
+    let candidates = || open.values().filter(|one| may_leave(one));
+    // Mostly it is the one that was used longest ago. To ask all of them whether they are in use takes its time.
+    if let Some(one) = candidates().min_by_key(|one| one.last_used()).filter(|one| one.idle(now).is_some()) {
+        return Some(one.id.clone());
+    }
+    let idle = candidates().filter_map(|one| Some((one.idle(now)?, &one.id)));
+    idle.max().map(|(_, id)| id.clone())
 }
 
 /// Ends sessions, in the background; whoever owns `tasks` waits for that.

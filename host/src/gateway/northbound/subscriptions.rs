@@ -1,6 +1,6 @@
 //! The resources that one client is told the updates of, and which update means which of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::catalog::Route;
 use crate::connectors::{ResourceWish, ServerEvent};
@@ -43,22 +43,25 @@ impl Subscriptions {
         self.0.keys().map(String::as_str)
     }
 
-    /// The update of a server as this client is told it; none if it is not about one of these resources. A server may
-    /// name a part of what was subscribed to (specification 2025-11-25, `server/resources`, Subscriptions).
-    pub(super) fn update(&self, event: &ServerEvent) -> Option<RawObject> {
-        if event.notice.method != RESOURCES_UPDATED {
-            return None;
-        }
-        let mut params = RawObject::parse(event.notice.params.as_deref()?).ok()?;
-        let updated = params.get_str("uri")?;
+    /// The update of a server as this client is told it: once under each URI that it knows what was updated by, and not at
+    /// all if it is not about one of these resources.
+    pub(super) fn updates(&self, event: &ServerEvent) -> Vec<RawObject> {
+        let params = event.notice.params.as_deref().filter(|_| event.notice.method == RESOURCES_UPDATED);
+        let Some(params) = params.and_then(|params| RawObject::parse(params).ok()) else { return Vec::new() };
+        let Some(updated) = params.get_str("uri") else { return Vec::new() };
         let of_connector = self.0.iter().filter(|(_, one)| one.at.connector == event.connector);
-        let (uri, rest) = of_connector
-            .filter_map(|(uri, one)| Some((uri, updated.strip_prefix(&one.at.original)?)))
-            .min_by_key(|(_, rest)| rest.len())?;
-        if !rest.is_empty() || *uri != updated {
-            params.set("uri", raw::string(&format!("{uri}{rest}")));
-        }
-        Some(params)
+        // Whoever subscribed to a whole and a part of it knows the part by one URI all the same.
+        let known_as: BTreeSet<String> = of_connector
+            .filter_map(|(uri, one)| Some(format!("{uri}{}", within(&one.at.original, &updated)?)))
+            .collect();
+        let told = known_as.into_iter().map(|uri| {
+            let mut params = params.clone();
+            if uri != updated {
+                params.set("uri", raw::string(&uri));
+            }
+            params
+        });
+        told.collect()
     }
 
     /// An update of each: what is told when updates were missed.
@@ -69,5 +72,38 @@ impl Subscriptions {
             Notice { method: RESOURCES_UPDATED.to_owned(), params: Some(params.to_raw()) }
         };
         self.uris().map(update).collect()
+    }
+}
+
+/// What `updated` adds to `subscribed`, if it is that or a part of it: a server may name a sub-resource of what was subscribed
+/// to (2025-11-25, `server/resources`, Subscriptions). Parts begin where a path, a query or a fragment does (RFC 3986, 3):
+/// `note:10` is no part of `note:1`.
+fn within<'a>(subscribed: &str, updated: &'a str) -> Option<&'a str> {
+    let rest = updated.strip_prefix(subscribed)?;
+    let is_part = rest.is_empty() || rest.starts_with(BOUNDARIES) || subscribed.ends_with(BOUNDARIES);
+    is_part.then_some(rest)
+}
+
+/// What separates a URI from its parts.
+const BOUNDARIES: [char; 3] = ['/', '?', '#'];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_begins_at_a_boundary() {
+        for (subscribed, updated, rest) in [
+            ("note:1", "note:1", Some("")),
+            ("note:1", "note:1/a", Some("/a")),
+            ("note:1", "note:1?v=2", Some("?v=2")),
+            ("note:1", "note:1#top", Some("#top")),
+            ("file:///a/", "file:///a/b", Some("b")),
+            ("note:1", "note:10", None),
+            ("file:///a", "file:///ab", None),
+            ("note:1/a", "note:1", None),
+        ] {
+            assert_eq!(within(subscribed, updated), rest, "{subscribed} {updated}");
+        }
     }
 }

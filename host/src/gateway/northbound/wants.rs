@@ -2,12 +2,12 @@
 //! session, because without one there is no way to tell it anything.
 
 use super::answer::Answer;
-use super::dispatch::Asked;
-use super::log_level::LogLevel;
+use super::asked::Asked;
 use crate::gateway::embed::Gateway;
+use crate::gateway::limits;
 use crate::mcp::Outcome;
 use crate::mcp::protocol::{INVALID_PARAMS, INVALID_REQUEST};
-use crate::model::raw;
+use crate::model::{Severity, raw};
 
 /// What is told who has no session.
 fn needs_a_session() -> Answer {
@@ -21,6 +21,9 @@ pub(super) async fn subscribe(gateway: &Gateway, asked: &Asked) -> Answer {
     let Some(uri) = asked.params.get_str("uri") else {
         return Answer::error(INVALID_PARAMS, "params.uri must be the URI of a resource", None);
     };
+    if uri.len() > limits::SUBSCRIPTION_URI_BYTES_MAX {
+        return Answer::error(INVALID_PARAMS, "params.uri is too long to be subscribed to", None);
+    }
     if !session.has_room_for(&uri) {
         return Answer::error(INVALID_REQUEST, "this session is subscribed to too many resources", None);
     }
@@ -56,9 +59,11 @@ pub(super) fn unsubscribe(asked: &Asked) -> Answer {
 pub(super) async fn set_level(gateway: &Gateway, asked: &Asked) -> Answer {
     let Some(session) = &asked.session else { return needs_a_session() };
     let level = asked.params.get_str("level");
-    let Some(level) = level.as_deref().and_then(LogLevel::named) else {
+    let Some(level) = level.as_deref().and_then(Severity::named) else {
         return Answer::error(INVALID_PARAMS, "params.level must be a level of RFC 5424, in small letters", None);
     };
-    session.set_level(level, gateway.inner.parts.fleet.wish_for_logs(level.as_str())).await;
+    let view = asked.visitor.view.clone();
+    let wish = gateway.inner.parts.fleet.wish_for_logs(level.as_str(), move |connector| view.sees_connector(connector));
+    session.set_level(level, wish).await;
     Answer::result(raw::empty_object())
 }

@@ -19,13 +19,14 @@ use super::link::Link;
 use super::meta;
 use super::session::RequestIds;
 use super::stream::{Purpose, Way};
+use super::verdict::speaks_of_the_request;
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::interim::Nobody;
 use crate::mcp::limits::{DISCOVERY_HEAD_START, LEAST_DISCOVERY_GRACE};
 use crate::mcp::protocol::{
-    METHOD_HEADER, PROTOCOL_VERSION_HEADER, SERVER_DISCOVER, UNSUPPORTED_PROTOCOL_VERSION, VERSION_2026_07_28,
-    is_modern_error,
+    INTERNAL_ERROR, METHOD_HEADER, PROTOCOL_VERSION_HEADER, SERVER_DISCOVER, UNSUPPORTED_PROTOCOL_VERSION,
+    VERSION_2026_07_28, is_modern_error,
 };
 use crate::model::raw::RawObject;
 
@@ -35,7 +36,32 @@ pub(super) enum Found {
     /// It speaks the modern era, and said this of itself, if it said anything.
     Modern(Option<ServerFacts>),
     /// It speaks the legacy era; the handshake is still to be confirmed.
-    Legacy(Initialized),
+    Legacy(Initialized, ModernQuestion),
+}
+
+/// What became of the modern question at a server that opened a legacy session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ModernQuestion {
+    /// It was refused: the server is of the legacy era, until it says otherwise.
+    Refused,
+    /// It had no answer, or one that speaks of a passing failure: the server may be of both eras, and is asked again with
+    /// its next session.
+    Unanswered,
+}
+
+impl ModernQuestion {
+    fn of(failure: &WireError) -> Self {
+        let refused = match failure {
+            WireError::Rpc(error) => error.code != INTERNAL_ERROR,
+            WireError::Status { status, .. } => speaks_of_the_request(*status),
+            WireError::Http(_) => false,
+            WireError::Protocol(fault) => {
+                !matches!(fault, ProtocolFault::StreamEnded | ProtocolFault::PipeEnded | ProtocolFault::NotWritten)
+            }
+            WireError::SessionLost | WireError::WrongEra => true,
+        };
+        if refused { Self::Refused } else { Self::Unanswered }
+    }
 }
 
 /// Asks both questions, the modern one with a small head start, and decides.
@@ -49,8 +75,10 @@ pub(super) async fn discover_era(link: &Link, ids: &RequestIds, declared: &Decla
         // Nobody is there, or nobody may be asked now: that is no question of era.
         Ok(Err(modern)) if modern.was_not_sent() || is_throttled(&modern) => return Err(modern),
         Ok(Err(modern)) => {
-            let initialized = initialize(link.clone(), ids.next(), declared).await;
-            return initialized.map(Found::Legacy).map_err(|legacy| more_telling(modern, legacy));
+            return match initialize(link.clone(), ids.next(), declared).await {
+                Ok(legacy) => Ok(Found::Legacy(legacy, ModernQuestion::of(&modern))),
+                Err(legacy) => Err(more_telling(modern, legacy)),
+            };
         }
         Err(_) => {}
     }
@@ -65,14 +93,15 @@ pub(super) async fn discover_era(link: &Link, ids: &RequestIds, declared: &Decla
                 Ok(Found::Modern(facts))
             }
             Err(modern) => match initializing.await {
-                Ok(legacy) => Ok(Found::Legacy(legacy)),
+                Ok(legacy) => Ok(Found::Legacy(legacy, ModernQuestion::of(&modern))),
                 Err(legacy) => Err(more_telling(modern, legacy)),
             },
         },
         legacy = &mut initializing => match legacy {
             Ok(legacy) => match timeout(grace(asked.elapsed()), discovering).await {
                 Ok(Ok(facts)) => Ok(Found::Modern(facts)),
-                Ok(Err(_)) | Err(_) => Ok(Found::Legacy(legacy)),
+                Ok(Err(modern)) => Ok(Found::Legacy(legacy, ModernQuestion::of(&modern))),
+                Err(_) => Ok(Found::Legacy(legacy, ModernQuestion::Unanswered)),
             },
             Err(legacy) => match discovering.await {
                 Ok(facts) => Ok(Found::Modern(facts)),

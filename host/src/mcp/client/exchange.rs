@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header};
 
-use super::stream::{self, Way};
+use super::stream::{self, Purpose, Way};
 use super::transport::Transport;
-use crate::edge::http::Response;
+use crate::edge::http::{Lane, Response};
 use crate::mcp::envelope::{Message, Outcome, RequestId, RpcError};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::limits::{MAX_ANSWER_BYTES, MAX_ERROR_BODY_BYTES};
@@ -38,7 +38,11 @@ pub(super) async fn ask(
     id: &RequestId,
     body: Bytes,
 ) -> Result<Reply, WireError> {
-    let response = transport.post(headers, body).await?;
+    let lane = match way.purpose {
+        Purpose::Answer => Lane::Call,
+        Purpose::Listening => Lane::Stream,
+    };
+    let response = transport.post(headers, body, lane).await?;
     let status = response.status;
     if !status.is_success() {
         return refusal(response, id).await;
@@ -63,7 +67,7 @@ pub(super) async fn ask(
 /// # Errors
 /// [`WireError::Http`], or [`WireError::Status`] for anything but a success.
 pub(super) async fn tell(transport: &Transport, headers: &HeaderMap, body: Bytes) -> Result<(), WireError> {
-    let response = transport.post(headers, body).await?;
+    let response = transport.post(headers, body, Lane::Call).await?;
     if response.status.is_success() { Ok(()) } else { Err(status_error(&response)) }
 }
 

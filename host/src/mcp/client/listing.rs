@@ -11,9 +11,10 @@ use serde_json::value::RawValue;
 
 use crate::mcp::envelope::present;
 use crate::mcp::error::ProtocolFault;
-use crate::mcp::limits::{MAX_ITEM_DEPTH, MAX_ITEMS, MAX_LIST_BYTES, MAX_PAGES};
+use crate::mcp::limits::{LEFT_OUT_CHARACTERS, LEFT_OUT_NAMED, MAX_ITEM_DEPTH, MAX_ITEMS, MAX_LIST_BYTES, MAX_PAGES};
 use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
+use crate::model::text::is_hidden;
 
 /// A whole list of a server.
 #[derive(Clone, Debug)]
@@ -26,6 +27,29 @@ pub struct Listed {
     pub scope: Option<ListScope>,
     /// How many pages it took.
     pub pages: usize,
+    /// What its server offers and nobody is offered.
+    pub left_out: LeftOut,
+}
+
+/// Items that are left out of a list, since they break a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// How many.
+    pub count: usize,
+    /// What the first of them are called and why they are left out, as it may be shown: at most [`LEFT_OUT_NAMED`], cut.
+    pub first: Vec<String>,
+}
+
+impl LeftOut {
+    /// One more.
+    pub(super) fn add(&mut self, name: &str, reason: impl fmt::Display) {
+        self.count += 1;
+        if self.first.len() < LEFT_OUT_NAMED {
+            let shown = |character| if is_hidden(character) { char::REPLACEMENT_CHARACTER } else { character };
+            let name: String = name.chars().take(LEFT_OUT_CHARACTERS).map(shown).collect();
+            self.first.push(format!("{name} ({reason})"));
+        }
+    }
 }
 
 /// Who may be served a list (2026-07-28, `server/utilities/caching`, `cacheScope`).
@@ -47,6 +71,7 @@ pub(super) struct Listing {
     cursors: HashSet<String>,
     ttl_ms: Option<u64>,
     scopes: Scopes,
+    left_out: LeftOut,
 }
 
 /// A whole list, before tools that must not be offered are taken out.
@@ -56,6 +81,7 @@ pub(super) struct Unsifted {
     pub(super) ttl_ms: Option<u64>,
     pub(super) scope: Option<ListScope>,
     pub(super) pages: usize,
+    pub(super) left_out: LeftOut,
 }
 
 impl Listing {
@@ -69,6 +95,7 @@ impl Listing {
             cursors: HashSet::new(),
             ttl_ms: None,
             scopes: Scopes::default(),
+            left_out: LeftOut::default(),
         }
     }
 
@@ -96,8 +123,7 @@ impl Listing {
         for item in &items.0 {
             let key = key_of(self.kind, item).ok_or(ProtocolFault::NamelessItem(self.kind))?;
             if raw::is_deeper_than(item, MAX_ITEM_DEPTH) {
-                let list = self.kind.member();
-                tracing::warn!(component = "mcp", list, item = %key, "an item of a list is dropped: it nests too deep");
+                self.left_out.add(&key, "it nests too deep");
                 continue;
             }
             self.items.push((key, (*item).to_owned()));
@@ -120,7 +146,8 @@ impl Listing {
 
     /// The list, after its last page.
     pub(super) fn finish(self) -> Unsifted {
-        Unsifted { items: self.items, ttl_ms: self.ttl_ms, scope: self.scopes.verdict(), pages: self.pages }
+        let Self { items, ttl_ms, pages, left_out, .. } = self;
+        Unsifted { items, ttl_ms, scope: self.scopes.verdict(), pages, left_out }
     }
 }
 
@@ -368,8 +395,20 @@ mod tests {
             [nested("a", MAX_ITEM_DEPTH), nested("b", MAX_ITEM_DEPTH + 1), nested("c", 100_000), nested("d", 2)];
         let listed = list(&[&format!(r#"{{"tools":[{}]}}"#, items.join(","))]);
         assert_eq!(listed.items.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["a", "d"]);
+        assert_eq!((listed.left_out.count, listed.left_out.first.len()), (2, 2));
         // The whole answer is still no deeper than the least that readers take.
         const { assert!(MAX_ITEM_DEPTH + 4 < 128) };
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted_and_only_the_first_are_named_cut_and_without_hidden_characters() {
+        let mut left_out = LeftOut::default();
+        for _ in 0..10_000 {
+            left_out.add(&format!("\u{1b}[31m\n{}", "x".repeat(1 << 10)), "why");
+        }
+        assert_eq!((left_out.count, left_out.first.len()), (10_000, LEFT_OUT_NAMED));
+        let name = format!("\u{fffd}[31m\u{fffd}{}", "x".repeat(LEFT_OUT_CHARACTERS - 6));
+        assert!(left_out.first.iter().all(|first| *first == format!("{name} (why)")));
     }
 
     #[test]

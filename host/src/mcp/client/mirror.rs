@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::listing::LeftOut;
 use crate::mcp::limits::{MAX_MIRRORED_ARGUMENTS, MAX_MIRRORING_TOOLS, MAX_SCHEMA_DEPTH};
 use crate::mcp::protocol::{PARAMETER_ANNOTATION, PARAMETER_HEADER_PREFIX, decode_header_value, encode_header_value};
 use crate::model::raw::{self, RawObject};
@@ -62,10 +63,11 @@ impl Mirrors {
     }
 }
 
-/// Keeps the tools that may be offered, and notes the mirrors of each. Whatever is dropped is logged.
+/// Keeps the tools that may be offered, and notes the mirrors of each and what is left out.
 pub(super) fn sift(
     tools: Vec<(String, Box<RawValue>)>,
     found: &mut HashMap<String, Arc<[Mirror]>>,
+    left_out: &mut LeftOut,
 ) -> Vec<Box<RawValue>> {
     let mut kept = Vec::with_capacity(tools.len());
     for (name, tool) in tools {
@@ -76,9 +78,7 @@ pub(super) fn sift(
                 }
                 kept.push(tool);
             }
-            Err(reason) => {
-                tracing::warn!(component = "mcp", tool = %name, %reason, "a tool is dropped: x-mcp-header is misused");
-            }
+            Err(reason) => left_out.add(&name, format_args!("x-mcp-header: {reason}")),
         }
     }
     kept

@@ -14,11 +14,13 @@ mod listing;
 mod meta;
 mod mirror;
 mod pipe;
+mod rate;
 mod session;
 mod stream;
 mod tidying;
 mod transport;
 mod upstream;
+mod verdict;
 
 #[cfg(test)]
 mod tests;
@@ -27,6 +29,6 @@ pub(crate) use mirror::{add_headers, mirrors_of, mismatched};
 
 pub use facts::ServerFacts;
 pub use handshake::Declared;
-pub use listing::{ListScope, Listed};
+pub use listing::{LeftOut, ListScope, Listed};
 pub use session::Session;
 pub use upstream::Upstream;

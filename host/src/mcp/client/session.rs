@@ -7,26 +7,26 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use serde_json::value::RawValue;
 
-use super::discovery::{discover, modern_headers, offers_our_version, speaks_other_versions};
+use super::discovery::{discover, modern_headers, offers_our_version};
 use super::exchange::Reply;
 use super::facts::ServerFacts;
 use super::handshake::{LegacySession, rpc_error};
 use super::link::Link;
-use super::listing::{Listed, Listing, key_of};
+use super::listing::{LeftOut, Listed, Listing, key_of};
 use super::meta;
 use super::mirror::{self, Mirrors};
 use super::stream::{Purpose, Way};
-use crate::edge::http::HttpError;
+use super::verdict::{judge_legacy, judge_modern, may_work_on};
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, notification_bytes, request_bytes};
-use crate::mcp::error::{ProtocolFault, WireError};
+use crate::mcp::error::WireError;
 use crate::mcp::interim::{Interim, Nobody};
 use crate::mcp::limits::TIDYING_DEADLINE;
 use crate::mcp::protocol::{
-    Era, HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, NAME_HEADER, SESSION_NOT_FOUND,
-    SUBSCRIPTIONS_LISTEN, TOOLS_CALL, VERSION_2026_07_28, encode_header_value, is_modern_error, name_member,
+    Era, HEADER_MISMATCH, NAME_HEADER, SUBSCRIPTIONS_LISTEN, TOOLS_CALL, VERSION_2026_07_28, encode_header_value,
+    name_member,
 };
 use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
@@ -39,6 +39,8 @@ pub struct Session {
     kind: Kind,
     facts: OnceLock<ServerFacts>,
     mirrors: Mirrors,
+    /// Whether the server may be of another era after all.
+    is_doubtful: bool,
 }
 
 /// Ids that are never used twice within a session.
@@ -71,7 +73,7 @@ impl Session {
 
     fn new(link: Link, ids: RequestIds, kind: Kind, facts: Option<ServerFacts>) -> Self {
         let facts = facts.map_or_else(OnceLock::new, OnceLock::from);
-        Self { link, ids, kind, facts, mirrors: Mirrors::default() }
+        Self { link, ids, kind, facts, mirrors: Mirrors::default(), is_doubtful: false }
     }
 
     /// Which era the session is of.
@@ -80,6 +82,16 @@ impl Session {
             Kind::Modern { .. } => Era::Modern,
             Kind::Legacy(_) => Era::Legacy,
         }
+    }
+
+    /// The same session, whose server may be of another era: it left the question unanswered.
+    pub(super) fn of_doubtful_era(self) -> Self {
+        Self { is_doubtful: true, ..self }
+    }
+
+    /// The era to open the next session in, without asking; none: ask again, since what was asked now had no answer.
+    pub fn era_to_remember(&self) -> Option<Era> {
+        (!self.is_doubtful).then(|| self.era())
     }
 
     /// The protocol version of the session.
@@ -128,8 +140,8 @@ impl Session {
         self.link.has_ended()
     }
 
-    /// Lists everything of a kind, page by page. In the modern era, tools that misuse `x-mcp-header` are left out and
-    /// logged, as the specification demands.
+    /// Lists everything of a kind, page by page. In the modern era, tools that misuse `x-mcp-header` are left out, as the
+    /// specification demands; what is left out is to be logged by whoever lists.
     ///
     /// # Errors
     /// [`WireError`]; a JSON-RPC error is [`WireError::Rpc`].
@@ -142,17 +154,17 @@ impl Session {
                 Outcome::Error(error) => return Err(rpc_error(&error)),
             }
         }
-        let listed = listing.finish();
+        let mut listed = listing.finish();
         let items = match (&self.kind, kind) {
             (Kind::Modern { .. }, ListKind::Tools) => {
                 let mut found = HashMap::new();
-                let tools = mirror::sift(listed.items, &mut found);
+                let tools = mirror::sift(listed.items, &mut found, &mut listed.left_out);
                 self.mirrors.replace(found);
                 tools
             }
             _ => listed.items.into_iter().map(|(_, item)| item).collect(),
         };
-        Ok(Listed { items, ttl_ms: listed.ttl_ms, scope: listed.scope, pages: listed.pages })
+        Ok(Listed { items, ttl_ms: listed.ttl_ms, scope: listed.scope, pages: listed.pages, left_out: listed.left_out })
     }
 
     /// Tells the session about tools that were listed before, by another session or another process, so that calls
@@ -162,7 +174,7 @@ impl Session {
             let tools =
                 tools.into_iter().filter_map(|tool| Some((key_of(ListKind::Tools, tool)?, tool.to_owned()))).collect();
             let mut found = HashMap::new();
-            mirror::sift(tools, &mut found);
+            mirror::sift(tools, &mut found, &mut LeftOut::default());
             self.mirrors.replace(found);
         }
     }
@@ -275,7 +287,7 @@ impl Session {
                 if !reply.as_ref().is_err_and(may_work_on) {
                     guard.disarm();
                 }
-                judge_legacy(session, reply)
+                judge_legacy(session, method, reply)
             }
         }
     }
@@ -304,119 +316,6 @@ impl Session {
         }
         headers
     }
-}
-
-/// What a modern answer means. Only until the server has proven to be modern, a refusal may mean that it is not.
-fn judge_modern(proven: &AtomicBool, method: &str, reply: Result<Reply, WireError>) -> Result<Outcome, WireError> {
-    let may_be_legacy = !proven.load(Ordering::Relaxed);
-    match reply {
-        Ok(Reply { status, outcome: Outcome::Error(error), .. }) => {
-            let legacy = speaks_other_versions(&error)
-                || RpcError::parse(&error).is_none_or(|rpc| refused_as_legacy(status, method, &rpc));
-            if may_be_legacy && legacy {
-                return Err(WireError::WrongEra);
-            }
-            if !legacy && RpcError::parse(&error).is_some_and(|rpc| is_modern_error(rpc.code)) {
-                proven.store(true, Ordering::Relaxed);
-            }
-            Ok(Outcome::Error(error))
-        }
-        Ok(reply) => {
-            proven.store(true, Ordering::Relaxed);
-            Ok(reply.outcome)
-        }
-        Err(WireError::Status { status, .. }) if may_be_legacy && speaks_of_the_request(status) => {
-            Err(WireError::WrongEra)
-        }
-        // Some legacy processes end when they are asked anything before `initialize`. Only what may be asked twice counts.
-        Err(WireError::Protocol(ProtocolFault::PipeEnded)) if may_be_legacy && name_member(method).is_none() => {
-            Err(WireError::WrongEra)
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether a legacy server refuses a modern request with such an error: an unknown method, a missing session or
-/// handshake, or anything at a 4xx status that is no error of the modern era.
-fn refused_as_legacy(status: StatusCode, method: &str, error: &RpcError) -> bool {
-    // A request that names a tool, prompt or resource may have been carried out: only a refusal that plainly came before
-    // that is no question of era. A tool's own failure must never be taken for one, since the call would be sent again.
-    let names_something = name_member(method).is_some();
-    match error.code {
-        code if is_modern_error(code) => false,
-        METHOD_NOT_FOUND => true,
-        INVALID_PARAMS => !names_something || status.is_client_error(),
-        _ if names_something => status.is_client_error() && speaks_of_session(&error.message),
-        INVALID_REQUEST | -32019..=-32000 => true,
-        _ => status.is_client_error() || speaks_of_session(&error.message),
-    }
-}
-
-/// What a legacy answer means.
-fn judge_legacy(session: &LegacySession, reply: Result<Reply, WireError>) -> Result<Outcome, WireError> {
-    match reply {
-        Ok(Reply { status, outcome: Outcome::Error(error), .. }) => {
-            let rpc = RpcError::parse(&error);
-            if rpc.as_ref().is_some_and(|rpc| is_modern_error(rpc.code)) {
-                return Err(WireError::WrongEra);
-            }
-            if session.has_id() && rpc.is_some_and(|rpc| says_session_lost(status, &rpc)) {
-                session.lost();
-                return Err(WireError::SessionLost);
-            }
-            Ok(Outcome::Error(error))
-        }
-        Ok(reply) => Ok(reply.outcome),
-        Err(WireError::Status { status: StatusCode::NOT_FOUND, .. }) if session.has_id() => {
-            session.lost();
-            Err(WireError::SessionLost)
-        }
-        Err(WireError::Protocol(ProtocolFault::AnswerLost)) => {
-            session.lost();
-            Err(ProtocolFault::AnswerLost.into())
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Whether a legacy server may still work on a request whose answer is given up: a stream that is closed cancels nothing
-/// there (2025-11-25, Streamable HTTP, "Sending Messages").
-fn may_work_on(error: &WireError) -> bool {
-    match error {
-        WireError::Http(error) => matches!(error, HttpError::Broken | HttpError::Timeout | HttpError::Oversize { .. }),
-        WireError::Protocol(fault) => {
-            !matches!(fault, ProtocolFault::AnswerLost | ProtocolFault::NoAnswer | ProtocolFault::PipeEnded)
-        }
-        WireError::Status { .. } | WireError::SessionLost | WireError::WrongEra | WireError::Rpc(_) => false,
-    }
-}
-
-/// The specification says 404; the reference servers add an error, and some give it with 400.
-fn says_session_lost(status: StatusCode, error: &RpcError) -> bool {
-    match status {
-        StatusCode::NOT_FOUND => error.code == SESSION_NOT_FOUND || speaks_of_session(&error.message),
-        StatusCode::BAD_REQUEST => (-32099..=-32000).contains(&error.code) && speaks_of_session(&error.message),
-        _ => false,
-    }
-}
-
-fn speaks_of_session(message: &str) -> bool {
-    let message = message.to_ascii_lowercase();
-    message.contains("session") || message.contains("initializ")
-}
-
-/// Whether a status without a JSON-RPC error refuses this kind of request, and not its sender, its rate or its time.
-fn speaks_of_the_request(status: StatusCode) -> bool {
-    status.is_client_error()
-        && !matches!(
-            status,
-            StatusCode::UNAUTHORIZED
-                | StatusCode::FORBIDDEN
-                | StatusCode::PROXY_AUTHENTICATION_REQUIRED
-                | StatusCode::REQUEST_TIMEOUT
-                | StatusCode::GONE
-                | StatusCode::TOO_MANY_REQUESTS
-        )
 }
 
 fn code_of(outcome: &Outcome) -> Option<i64> {

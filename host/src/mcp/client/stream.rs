@@ -13,22 +13,24 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::exchange::{judge_encoding, tell};
+use super::rate::Rate;
 use super::transport::Transport;
 use crate::edge::http::{Body, HttpError, Response};
 use crate::mcp::envelope::{self, Message, Outcome, RequestId};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::interim::{Interim, Notice, Question};
 use crate::mcp::limits::{
-    DRAIN_DEADLINE, LISTEN_WINDOW, MAX_DRAIN_BYTES, MAX_EVENT_BYTES, MAX_LISTEN_EVENTS, MAX_RESUMPTIONS,
-    MAX_SERVER_REQUESTS, MAX_STREAM_BYTES, RESUMPTION_WAIT_DEFAULT, RESUMPTION_WAIT_MAX, RESUMPTION_WAIT_MIN,
+    DRAIN_DEADLINE, MAX_DRAIN_BYTES, MAX_EVENT_BYTES, MAX_RESUMPTIONS, MAX_SERVER_REQUESTS, MAX_STREAM_BYTES,
+    RESUMPTION_WAIT_DEFAULT, RESUMPTION_WAIT_MAX, RESUMPTION_WAIT_MIN,
 };
-use crate::mcp::protocol::{EVENT_STREAM_TYPE, LAST_EVENT_ID_HEADER, PING};
+use crate::mcp::protocol::{CANCELLED, EVENT_STREAM_TYPE, LAST_EVENT_ID_HEADER, PING};
 use crate::mcp::sse::{SseEvent, SseParser};
-use crate::model::raw;
+use crate::model::raw::{self, RawObject};
 
 /// How the messages of a server are taken while it answers.
 #[derive(Clone, Copy)]
@@ -92,6 +94,8 @@ struct Stream<'a> {
     bounds: Bounds,
     /// Questions that are being answered; they outlive a connection that breaks off.
     answering: FuturesUnordered<BoxFuture<'a, ()>>,
+    /// The ids of such questions; what is settled is cancelled too.
+    asked: Vec<(RequestId, CancellationToken)>,
     /// A place for each answer until it is delivered.
     places: Arc<Semaphore>,
     last_event: Option<HeaderValue>,
@@ -114,6 +118,7 @@ impl<'a> Stream<'a> {
             opened: false,
             bounds: Bounds::of(way.purpose),
             answering: FuturesUnordered::new(),
+            asked: Vec::new(),
             places: Arc::new(Semaphore::new(MAX_SERVER_REQUESTS)),
             last_event: None,
             retry: None,
@@ -167,8 +172,19 @@ impl<'a> Stream<'a> {
                 if let Some(back) = self.way.back {
                     let place = self.places.clone().try_acquire_owned();
                     let place = place.map_err(|_| ProtocolFault::TooManyServerRequests)?;
-                    let question = Question { method, params };
-                    self.answering.push(reply(self.transport, back, self.way.interim, place, id, question).boxed());
+                    let taken_back = CancellationToken::new();
+                    self.asked.retain(|(_, open)| !open.is_cancelled());
+                    self.asked.push((id.clone(), taken_back.clone()));
+                    let replying =
+                        reply(self.transport, back, self.way.interim, place, id, Question { method, params });
+                    self.answering.push(unless_taken_back(taken_back, replying).boxed());
+                }
+            }
+            // Its id is one of the server's own questions: that means nothing to anybody else.
+            Message::Notification { method, params } if method == CANCELLED => {
+                let id = params.as_deref().and_then(cancelled_id);
+                for (_, open) in self.asked.iter().filter(|(asked, _)| Some(asked) == id.as_ref()) {
+                    open.cancel();
                 }
             }
             Message::Notification { method, params } => {
@@ -243,15 +259,15 @@ fn judge_resumed(response: Response) -> Resumed {
 enum Bounds {
     /// In all.
     Answer { bytes: usize, questions: usize },
-    /// Since then.
-    Listening { since: Instant, bytes: usize, events: usize },
+    /// In its rate.
+    Listening(Rate),
 }
 
 impl Bounds {
     fn of(purpose: Purpose) -> Self {
         match purpose {
             Purpose::Answer => Self::Answer { bytes: 0, questions: 0 },
-            Purpose::Listening => Self::Listening { since: Instant::now(), bytes: 0, events: 0 },
+            Purpose::Listening => Self::Listening(Rate::new()),
         }
     }
 
@@ -263,27 +279,16 @@ impl Bounds {
                     return Err(HttpError::Oversize { cap: MAX_STREAM_BYTES }.into());
                 }
             }
-            Self::Listening { since, bytes, events } => {
-                if since.elapsed() >= LISTEN_WINDOW {
-                    (*since, *bytes, *events) = (Instant::now(), 0, 0);
-                }
-                *bytes += length;
-                if *bytes > MAX_STREAM_BYTES {
-                    return Err(ProtocolFault::EventFlood.into());
-                }
-            }
+            Self::Listening(rate) => rate.read(length)?,
         }
         Ok(())
     }
 
     fn event(&mut self) -> Result<(), ProtocolFault> {
-        if let Self::Listening { events, .. } = self {
-            *events += 1;
-            if *events > MAX_LISTEN_EVENTS {
-                return Err(ProtocolFault::EventFlood);
-            }
+        match self {
+            Self::Answer { .. } => Ok(()),
+            Self::Listening(rate) => rate.event(),
         }
-        Ok(())
     }
 
     fn question(&mut self) -> Result<(), ProtocolFault> {
@@ -307,6 +312,21 @@ async fn meanwhile<T>(answering: &mut FuturesUnordered<BoxFuture<'_, ()>>, work:
             done = &mut work => return done,
         }
     }
+}
+
+/// Answers a question unless the server takes it back: then whoever was asked is let go of. Cancels `taken_back` in any case.
+async fn unless_taken_back(taken_back: CancellationToken, replying: impl Future<Output = ()>) {
+    let _settled = taken_back.clone().drop_guard();
+    tokio::select! {
+        biased;
+        () = taken_back.cancelled() => {}
+        () = replying => {}
+    }
+}
+
+/// Which request a cancellation names (2025-11-25, `basic/utilities/cancellation`).
+fn cancelled_id(params: &RawValue) -> Option<RequestId> {
+    RequestId::read(RawObject::parse(params).ok()?.get("requestId")?)
 }
 
 /// Answers a request of the server: `ping` at once, anything else as whoever asked says. A server that does not take the

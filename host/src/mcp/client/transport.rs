@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use url::Url;
 
 use super::tidying::Tidying;
-use crate::edge::http::{Http, HttpError, Request, Response, send_within_origin};
+use crate::edge::http::{Http, HttpError, Lane, Request, Response, send_within_origin};
 use crate::mcp::protocol::{ACCEPT_BOTH, EVENT_STREAM_TYPE, JSON_TYPE};
 
 /// Without this header a server may pack its answers as it likes (RFC 9110, 12.5.3).
@@ -48,13 +48,13 @@ impl Transport {
     }
 
     /// Posts one message. The protocol's headers win over the connector's.
-    pub(super) async fn post(&self, more: &HeaderMap, body: Bytes) -> Result<Response, HttpError> {
+    pub(super) async fn post(&self, more: &HeaderMap, body: Bytes, lane: Lane) -> Result<Response, HttpError> {
         let mut headers = self.headers.clone();
         replace(&mut headers, more);
         headers.insert(header::ACCEPT, ACCEPT_BOTH);
         headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
-        self.send(Method::POST, self.endpoint.clone(), headers, body).await
+        self.send(Method::POST, self.endpoint.clone(), headers, body, lane).await
     }
 
     /// Posts one message to where the server's stream said (2024-11-05), which must be of the endpoint's origin.
@@ -62,7 +62,7 @@ impl Transport {
         let mut headers = self.headers.clone();
         headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
-        self.send(Method::POST, target.clone(), headers, body).await
+        self.send(Method::POST, target.clone(), headers, body, Lane::Call).await
     }
 
     /// Asks for a stream of events.
@@ -71,18 +71,25 @@ impl Transport {
         replace(&mut headers, more);
         headers.insert(header::ACCEPT, HeaderValue::from_static(EVENT_STREAM_TYPE));
         headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
-        self.send(Method::GET, self.endpoint.clone(), headers, Bytes::new()).await
+        self.send(Method::GET, self.endpoint.clone(), headers, Bytes::new(), Lane::Stream).await
     }
 
     /// Deletes what `more` names.
     pub(super) async fn delete(&self, more: &HeaderMap) -> Result<Response, HttpError> {
         let mut headers = self.headers.clone();
         replace(&mut headers, more);
-        self.send(Method::DELETE, self.endpoint.clone(), headers, Bytes::new()).await
+        self.send(Method::DELETE, self.endpoint.clone(), headers, Bytes::new(), Lane::Call).await
     }
 
-    async fn send(&self, method: Method, url: Url, headers: HeaderMap, body: Bytes) -> Result<Response, HttpError> {
-        let request = Request { method, url, headers, body };
+    async fn send(
+        &self,
+        method: Method,
+        url: Url,
+        headers: HeaderMap,
+        body: Bytes,
+        lane: Lane,
+    ) -> Result<Response, HttpError> {
+        let request = Request { method, url, headers, body, lane };
         send_within_origin(&*self.http, request).await
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
-use super::discovery::{Found, discover, discover_era};
+use super::discovery::{Found, ModernQuestion, discover, discover_era};
 use super::facts::ServerFacts;
 use super::handshake::{Declared, Initialized, initialize};
 use super::link::Link;
@@ -117,7 +117,10 @@ impl HttpRoad {
             Some(Era::Legacy) => open_legacy(link, ids, declared).await,
             None => match discover_era(&link, &ids, declared).await {
                 Ok(Found::Modern(facts)) => return Ok(Session::modern(link, ids, true, facts)),
-                Ok(Found::Legacy(initialized)) => confirm(link, ids, initialized).await,
+                Ok(Found::Legacy(initialized, ModernQuestion::Refused)) => confirm(link, ids, initialized).await,
+                Ok(Found::Legacy(initialized, ModernQuestion::Unanswered)) => {
+                    confirm(link, ids, initialized).await.map(Session::of_doubtful_era)
+                }
                 Err(error) => Err(error),
             },
         };
@@ -178,7 +181,8 @@ async fn open_process(place: &PipePlace, remembered: Option<Era>, declared: &Dec
         Answered::Discovery(Ok(facts)) => Ok(Session::modern(link, ids, true, facts)),
         Answered::Discovery(Err(error @ WireError::Protocol(ProtocolFault::UnsupportedVersion))) => Err(error),
         // Some legacy servers give up on a question that they do not know. The next time they are not asked it.
-        Answered::Discovery(Err(WireError::Protocol(ProtocolFault::PipeEnded))) => {
+        Answered::Discovery(Err(WireError::Protocol(ProtocolFault::PipeEnded)))
+        | Answered::Initialize(Err(WireError::Protocol(ProtocolFault::PipeEnded | ProtocolFault::NotWritten))) => {
             place.note_discovery(GivesUp::Yes);
             drop(link);
             open_legacy(pipe(place, declared).await?, RequestIds::default(), declared).await

@@ -63,6 +63,8 @@ pub(super) struct Wants {
     pub(super) token: Option<Box<serde_json::value::RawValue>>,
     /// Whether it asked for log messages (2026-07-28, `server/utilities/logging`).
     pub(super) logs: bool,
+    /// Whether it is a subscription, which its server may end without an answer.
+    pub(super) subscribes: bool,
 }
 
 /// What a request in flight waits at.
@@ -71,6 +73,17 @@ pub(super) struct Place {
     pub(super) answer: oneshot::Receiver<Result<Outcome, WireError>>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) stage: Arc<Stage>,
+}
+
+/// What a server's message was.
+#[derive(Debug)]
+pub(super) enum Taken {
+    /// An answer that somebody waited for.
+    Awaited,
+    /// Something else, which counts against the server's rate.
+    OfItsOwn,
+    /// The same, and it is to be told this at once.
+    ToBeTold(Bytes),
 }
 
 /// The desk of one pipe.
@@ -175,20 +188,21 @@ impl Desk {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Takes what the server wrote. Returns what it is to be told at once. What is no message is ignored: some servers
-    /// greet people on their standard output.
-    pub(super) fn take(&self, message: &[u8]) -> Option<Bytes> {
+    /// Takes what the server wrote. What is no message is ignored: some servers greet people on their standard output.
+    pub(super) fn take(&self, message: &[u8]) -> Taken {
         match Message::parse(message) {
-            Ok(Message::Response { id, outcome }) => self.answered(id, outcome),
+            Ok(Message::Response { id, outcome }) => return self.answered(id, outcome),
             Ok(Message::Notification { method, params }) => self.noticed(Notice { method, params }),
-            Ok(Message::Request { id, method, params }) => return self.asked(id, Question { method, params }),
+            Ok(Message::Request { id, method, params }) => {
+                return self.asked(id, Question { method, params }).map_or(Taken::OfItsOwn, Taken::ToBeTold);
+            }
             Err(_) if message.iter().all(u8::is_ascii_whitespace) => {}
             Err(_) => self.count_dropped(),
         }
-        None
+        Taken::OfItsOwn
     }
 
-    fn answered(&self, id: Option<RequestId>, outcome: Outcome) {
+    fn answered(&self, id: Option<RequestId>, outcome: Outcome) -> Taken {
         let mut inner = self.lock();
         // An error about a request whose id could not be read; where only one is in flight, it is about that one.
         let id = id.or_else(|| match inner.waiting.len() {
@@ -197,10 +211,12 @@ impl Desk {
         });
         if let Some(waiting) = id.and_then(|id| inner.waiting.remove(&id)) {
             drop(waiting.answer.send(Ok(outcome)));
+            Taken::Awaited
         } else {
             // Too late, twice, or nobody's.
             drop(inner);
             self.count_dropped();
+            Taken::OfItsOwn
         }
     }
 
@@ -269,13 +285,16 @@ impl Inner {
         waiting.inbox.put(Letter::Notice(notice)).map_err(drop)
     }
 
-    /// The server takes a question back, or ends a subscription (2026-07-28, `basic/patterns/cancellation`).
+    /// The server takes a question back, or ends a subscription (2026-07-28, `basic/patterns/cancellation`). Both sides
+    /// number their requests as they like: of no other request of ours does it speak.
     fn taken_back(&mut self, notice: &Notice) {
         let params = notice.params.as_ref().and_then(|params| RawObject::parse(params).ok());
         let Some(id) = params.as_ref().and_then(|params| RequestId::read(params.get("requestId")?)) else { return };
         if let Some(taken_back) = self.asked.remove(&id) {
             taken_back.cancel();
-        } else if let Some(waiting) = self.waiting.remove(&id) {
+        } else if self.waiting.get(&id).is_some_and(|waiting| waiting.wants.subscribes)
+            && let Some(waiting) = self.waiting.remove(&id)
+        {
             drop(waiting.answer.send(Err(ProtocolFault::StreamEnded.into())));
         }
     }

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use http::StatusCode;
 use tokio_util::sync::CancellationToken;
@@ -37,7 +38,7 @@ use crate::edge::process::Processes;
 use crate::mcp::envelope::{Message, Outcome, RequestId, notification_bytes, outcome_bytes, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::interim::{Interim, Question};
-use crate::mcp::protocol::{CANCELLED, INITIALIZE, META_LOG_LEVEL, SERVER_DISCOVER};
+use crate::mcp::protocol::{CANCELLED, INITIALIZE, META_LOG_LEVEL, SERVER_DISCOVER, SUBSCRIPTIONS_LISTEN};
 use crate::model::raw::{self, RawObject};
 use crate::model::{CommandLine, ConnectorId};
 
@@ -184,6 +185,8 @@ impl Pipe {
         let mut sending = std::pin::pin!(self.out.send(body, Some(stage)));
         let mut is_sent = false;
         let mut answering = FuturesUnordered::new();
+        // A client that is slow to take a notice holds up the notices after it, and nothing else.
+        let mut telling: Option<BoxFuture<'_, ()>> = None;
         loop {
             tokio::select! {
                 biased;
@@ -195,8 +198,9 @@ impl Pipe {
                     }
                 }
                 Some(()) = answering.next() => {}
-                letter = inbox.next() => match letter {
-                    Letter::Notice(notice) => interim.notify(notice).await,
+                () = told(&mut telling) => telling = None,
+                letter = inbox.next(), if telling.is_none() => match letter {
+                    Letter::Notice(notice) => telling = Some(interim.notify(notice)),
                     Letter::Question { id, question, taken_back } => {
                         answering.push(self.answer(interim, id, question, taken_back));
                     }
@@ -204,13 +208,22 @@ impl Pipe {
                 // The desk gives every place an answer, at the latest when it closes.
                 answered = &mut answer => {
                     stay.stage = None;
-                    while let Some(letter) = inbox.try_next() {
-                        match letter {
-                            Letter::Notice(notice) => interim.notify(notice).await,
-                            Letter::Question { id, .. } => self.refuse(&id),
+                    let outcome = answered.unwrap_or_else(|_| Err(ProtocolFault::PipeEnded.into()))?;
+                    // In order: what came before the answer is told before it.
+                    loop {
+                        while telling.is_some() {
+                            tokio::select! {
+                                biased;
+                                Some(()) = answering.next() => {}
+                                () = told(&mut telling) => telling = None,
+                            }
+                        }
+                        match inbox.try_next() {
+                            Some(Letter::Notice(notice)) => telling = Some(interim.notify(notice)),
+                            Some(Letter::Question { id, .. }) => self.refuse(&id),
+                            None => return Ok(outcome),
                         }
                     }
-                    return answered.unwrap_or_else(|_| Err(ProtocolFault::PipeEnded.into()));
                 }
             }
         }
@@ -235,12 +248,14 @@ impl Pipe {
         let listener = self.desk.listen().ok_or(ProtocolFault::TooManyListeners)?;
         interim.opened();
         let mut answering = FuturesUnordered::new();
+        let mut telling: Option<BoxFuture<'_, ()>> = None;
         loop {
             tokio::select! {
                 biased;
                 Some(()) = answering.next() => {}
-                letter = listener.inbox().next() => match letter {
-                    Letter::Notice(notice) => interim.notify(notice).await,
+                () = told(&mut telling) => telling = None,
+                letter = listener.inbox().next(), if telling.is_none() => match letter {
+                    Letter::Notice(notice) => telling = Some(interim.notify(notice)),
                     Letter::Question { id, question, taken_back } => {
                         answering.push(self.answer(interim, id, question, taken_back));
                     }
@@ -310,6 +325,14 @@ impl Drop for Pipe {
     }
 }
 
+/// Waits until a notice is taken; for ever, where none is on its way.
+async fn told(telling: &mut Option<BoxFuture<'_, ()>>) {
+    match telling {
+        Some(telling) => telling.await,
+        None => std::future::pending().await,
+    }
+}
+
 /// A request's stay at the desk.
 struct Stay<'a> {
     pipe: &'a Pipe,
@@ -367,12 +390,13 @@ fn prepare(id: &RequestId, body: Bytes) -> Prepared {
     // `initialize` must not be cancelled, and who does not know `server/discover` knows no cancellation of it either.
     let may_be_cancelled = !matches!(method.as_str(), INITIALIZE | SERVER_DISCOVER);
     let logs = params.as_ref().is_some_and(|params| wants_logs(params));
+    let wants = Wants { token: None, logs, subscribes: method == SUBSCRIPTIONS_LISTEN };
     match params.and_then(|params| token::replace(&params, id)) {
         Some((params, own)) => {
             let body = request_bytes(id, &method, Some(&params));
-            Prepared { body, wants: Wants { token: Some(own), logs }, may_be_cancelled }
+            Prepared { body, wants: Wants { token: Some(own), ..wants }, may_be_cancelled }
         }
-        None => Prepared { body, wants: Wants { token: None, logs }, may_be_cancelled },
+        None => Prepared { body, wants, may_be_cancelled },
     }
 }
 

@@ -9,11 +9,12 @@ use http::HeaderMap;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::desk::Desk;
+use super::desk::{Desk, Taken};
 use super::lines::ended;
 use super::out::Out;
 use crate::edge::http::{Body, HttpError};
 use crate::mcp::client::exchange;
+use crate::mcp::client::rate::Rate;
 use crate::mcp::client::transport::Transport;
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::limits::MAX_EVENT_BYTES;
@@ -29,6 +30,7 @@ pub(super) struct EventStream {
     parser: SseParser,
     /// What has arrived and was not looked at.
     events: std::collections::VecDeque<SseEvent>,
+    rate: Rate,
 }
 
 impl EventStream {
@@ -46,8 +48,8 @@ impl EventStream {
         if !response.content_type_is(EVENT_STREAM_TYPE) {
             return Err(ProtocolFault::ContentType.into());
         }
-        let mut stream =
-            Self { body: response.body, parser: SseParser::new(MAX_EVENT_BYTES), events: Default::default() };
+        let parser = SseParser::new(MAX_EVENT_BYTES);
+        let mut stream = Self { body: response.body, parser, events: Default::default(), rate: Rate::new() };
         let first = stream.next().await?.filter(|event| event.event == ENDPOINT);
         let first = first.ok_or(ProtocolFault::NoPostEndpoint)?;
         let target = target(transport.endpoint(), &first.data).ok_or(ProtocolFault::NoPostEndpoint)?;
@@ -66,12 +68,24 @@ impl EventStream {
             };
             match event {
                 Ok(Some(event)) if event.event == "message" => {
-                    if let Some(reply) = desk.take(&event.data) {
+                    match desk.take(&event.data) {
+                        Taken::Awaited => {
+                            self.rate.forgive(event.data.len());
+                            continue;
+                        }
+                        Taken::OfItsOwn => {}
                         // A server that asks more than it takes answers for gets none.
-                        out.send_soon(reply);
+                        Taken::ToBeTold(reply) => drop(out.send_soon(reply)),
+                    }
+                    if let Err(flood) = self.rate.event() {
+                        break flood.into();
                     }
                 }
-                Ok(Some(_)) => {}
+                Ok(Some(_)) => {
+                    if let Err(flood) = self.rate.event() {
+                        break flood.into();
+                    }
+                }
                 Ok(None) | Err(WireError::Http(HttpError::Broken)) => break ended(),
                 Err(error) => break error,
             }
@@ -85,6 +99,7 @@ impl EventStream {
                 return Ok(Some(event));
             }
             let Some(chunk) = self.body.chunk().await? else { return Ok(None) };
+            self.rate.read(chunk.len())?;
             let events = self.parser.push(&chunk).map_err(|error| HttpError::Oversize { cap: error.cap })?;
             self.events.extend(events);
         }

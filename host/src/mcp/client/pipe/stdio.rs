@@ -14,10 +14,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::complaints;
-use super::desk::Desk;
+use super::desk::{Desk, Taken};
 use super::lines::{LineReader, ended};
 use super::out::{Line, Out};
 use crate::edge::process::{Child, Exit, Life};
+use crate::mcp::client::rate::Rate;
 use crate::mcp::error::WireError;
 use crate::mcp::limits::{MAX_EVENT_BYTES, PIPE_DRAIN, PIPE_QUEUE, STDIN_GRACE, TERMINATE_GRACE};
 use crate::model::ConnectorId;
@@ -165,13 +166,17 @@ async fn write(mut input: impl AsyncWrite + Unpin, mut lines: mpsc::Receiver<Lin
 
 /// Reads lines until their end, and tells why that came.
 async fn read(output: impl AsyncRead + Unpin, desk: Arc<Desk>, out: mpsc::WeakSender<Line>) -> WireError {
-    let mut lines = LineReader::new(output, MAX_EVENT_BYTES);
+    let (mut lines, mut rate) = (LineReader::new(output, MAX_EVENT_BYTES), Rate::new());
     loop {
         match lines.next().await {
             Ok(Some(line)) => {
-                if let Some(reply) = desk.take(line)
-                    && let Some(out) = out.upgrade()
+                let taken = desk.take(line);
+                if !matches!(taken, Taken::Awaited)
+                    && let Err(flood) = rate.read(line.len()).and_then(|()| rate.event())
                 {
+                    return flood.into();
+                }
+                if let (Taken::ToBeTold(reply), Some(out)) = (taken, out.upgrade()) {
                     // Who does not read gets no answers: the reader never waits for the writer.
                     Out::Lines(out).send_soon(reply);
                 }

@@ -158,3 +158,35 @@ async fn a_modern_server_that_has_nothing_to_say_ends_the_stream_with_an_answer(
         assert_eq!(session.listen(&[ListKind::Tools], &[], &Nobody).await, Ok(()));
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_2024_is_bounded_in_its_rate_too() {
+    let comment = format!(":{}\n", "x".repeat(1 << 20));
+    for (flood, times) in [(CHANGED, MAX_LISTEN_EVENTS + 1), (&comment, MAX_STREAM_BYTES / (1 << 20) + 1)] {
+        let flood = flood.to_owned();
+        let network = Scripted::new(move |request| {
+            if request.method != Method::GET {
+                return Ok(answer(202, "text/plain", vec![]));
+            }
+            let opened = response_of("1", r#"{"protocolVersion":"2024-11-05"}"#);
+            let first =
+                ["event: endpoint\ndata: /messages\n\n".to_owned(), format!("event: message\ndata: {opened}\n\n")];
+            let rest = std::iter::repeat_n(flood.clone(), times);
+            let pieces = stream::iter(first.into_iter().chain(rest)).then(|piece| async {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+                Ok(Bytes::from(piece))
+            });
+            let mut response = events(String::new());
+            response.body = Body::new(pieces);
+            Ok(response)
+        });
+        let reach = crate::model::Reach::Sse { sse: endpoint() };
+        let processes = Arc::new(crate::edge::virtual_processes::VirtualProcesses::new());
+        let id = "old".parse().unwrap();
+        let upstream = Upstream::reached(&reach, HeaderMap::new(), network, processes, &id);
+        let session = upstream.open(None, &Declared::default()).await.unwrap();
+        let failed = session.request("tools/call", object(r#"{"name":"t"}"#), &Nobody).await.unwrap_err();
+        assert_eq!(failed, ProtocolFault::EventFlood.into());
+        assert!(session.has_ended());
+    }
+}

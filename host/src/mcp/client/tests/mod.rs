@@ -5,8 +5,10 @@ mod faults;
 mod hostile;
 mod listening;
 mod probing;
+mod questions;
 mod resumption;
 mod sessions;
+mod verdicts;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -84,6 +84,21 @@ async fn a_legacy_child_that_ends_at_the_modern_question_is_started_again_and_no
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_legacy_child_that_starts_slowly_and_ends_at_the_modern_question_is_treated_like_one_that_is_fast() {
+    let rig = Rig::new(|mut peer| async move {
+        tokio::time::sleep(PIPE_PROBE_TIMEOUT * 2).await;
+        let request = peer.request().await.unwrap();
+        if request["method"] != "initialize" {
+            return Exit::Code(1);
+        }
+        peer.answer(&request, INITIALIZED).await;
+        peer.rest().await
+    });
+    assert_eq!((opened(&rig, None).await.era(), rig.processes.started()), (Era::Legacy, 2));
+    assert_eq!((opened(&rig, None).await.era(), rig.processes.started()), (Era::Legacy, 3));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_child_that_only_ends_fails_with_that_and_costs_one_process_each_time_but_the_first() {
     let rig = Rig::new(|_| async move { Exit::Code(1) });
     let mut started = Vec::new();

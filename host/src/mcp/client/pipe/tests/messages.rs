@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use super::*;
-use crate::mcp::Nobody;
-use crate::mcp::limits::PIPE_INBOX_LETTERS;
+use crate::mcp::limits::{LISTEN_WINDOW, MAX_LISTEN_EVENTS, PIPE_INBOX_LETTERS};
+use crate::mcp::{Nobody, ProtocolFault};
 
 #[tokio::test(start_paused = true)]
 async fn a_request_is_one_line_and_its_result_comes_as_it_was_written() {
@@ -163,7 +163,8 @@ impl Interim for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn a_slow_client_holds_up_nobody_else_and_a_flood_for_it_is_bounded() {
-    const FLOOD: usize = 10_000;
+    // Less than ends the pipe.
+    const FLOOD: usize = MAX_LISTEN_EVENTS - 1;
     let rig = Rig::new(|mut peer| async move {
         let slow = peer.open(Era::Legacy).await.unwrap();
         let token = slow["params"]["_meta"]["progressToken"].clone();
@@ -215,4 +216,150 @@ async fn progress_is_told_before_the_answer_that_came_after_it() {
     let keeps = Keeps::default();
     session.request("tools/call", object(r#"{"_meta":{"progressToken":7}}"#), &keeps).await.unwrap();
     assert_eq!(keeps.told(), [r#"notifications/progress {"progressToken":7,"progress":1}"#]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cancellation_whose_id_is_a_request_of_ours_by_chance_ends_nothing() {
+    for era in [Era::Legacy, Era::Modern] {
+        let rig = Rig::new(move |mut peer| async move {
+            let request = peer.open(era).await.unwrap();
+            let id = &request["id"];
+            peer.say(&format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/cancelled","params":{{"requestId":{id}}}}}"#
+            ))
+            .await;
+            peer.answer(&request, r#"{"done":true}"#).await;
+            peer.rest().await
+        });
+        let session = rig.session(era).await;
+        let outcome = session.request("tools/call", object(r#"{"name":"t"}"#), &Nobody).await.unwrap();
+        assert_eq!(text(outcome), r#"{"done":true}"#);
+    }
+}
+
+/// What a child says that is no answer anybody waits for, in two ways.
+const NOISE: [&str; 2] = ["no message at all", r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#];
+
+#[tokio::test(start_paused = true)]
+async fn a_child_that_says_more_than_anybody_can_have_to_say_is_ended() {
+    for noise in NOISE {
+        let rig = Rig::new(move |mut peer| async move {
+            let request = peer.open(Era::Legacy).await.unwrap();
+            for _ in 0..2 * MAX_LISTEN_EVENTS {
+                peer.say(noise).await;
+            }
+            peer.answer(&request, "{}").await;
+            peer.rest().await
+        });
+        let session = rig.session(Era::Legacy).await;
+        let failed = session.request("tools/call", object("{}"), &Nobody).await.unwrap_err();
+        assert_eq!(failed, ProtocolFault::EventFlood.into());
+        settle().await;
+        assert_eq!(rig.processes.running(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_a_sound_rate_a_child_may_go_on_for_ever_and_answers_do_not_count() {
+    let rig = Rig::new(|mut peer| async move {
+        let mut request = peer.open(Era::Legacy).await.unwrap();
+        for _ in 0..4 {
+            for _ in 0..MAX_LISTEN_EVENTS / 2 {
+                peer.say(NOISE[1]).await;
+            }
+            tokio::time::sleep(LISTEN_WINDOW / 2).await;
+        }
+        loop {
+            peer.answer(&request, "{}").await;
+            let Some(next) = peer.request().await else { return Exit::Code(0) };
+            request = next;
+        }
+    });
+    let session = rig.session(Era::Legacy).await;
+    for _ in 0..2 * MAX_LISTEN_EVENTS {
+        session.request("tools/call", object("{}"), &Nobody).await.unwrap();
+    }
+}
+
+/// Takes no notice, ever; answers questions.
+#[derive(Default)]
+struct Blocked(Keeps);
+
+impl Interim for Blocked {
+    fn notify(&self, _: Notice) -> BoxFuture<'_, ()> {
+        std::future::pending().boxed()
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'_, Outcome> {
+        self.0.ask(question)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_child_is_seen_while_a_client_takes_no_notice() {
+    let rig = Rig::new(|mut peer| async move {
+        let request = peer.open(Era::Legacy).await.unwrap();
+        let token = &request["params"]["_meta"]["progressToken"];
+        let progress = format!(r#"{{"progressToken":{token},"progress":1}}"#);
+        peer.say(&format!(r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{progress}}}"#)).await;
+        peer.say(r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        Exit::Code(1)
+    });
+    let session = rig.session(Era::Legacy).await;
+    let blocked = Blocked::default();
+    let (called, listened) = tokio::time::timeout(Duration::from_secs(30), async {
+        tokio::join!(
+            session.request("tools/call", object(r#"{"_meta":{"progressToken":1}}"#), &blocked),
+            session.listen(&[], &[], &blocked),
+        )
+    })
+    .await
+    .expect("a client that takes nothing holds up the end");
+    assert_eq!(called.unwrap_err(), ProtocolFault::PipeEnded.into());
+    assert_eq!(listened.unwrap_err(), ProtocolFault::PipeEnded.into());
+}
+
+/// Takes no notice before it has answered a question, which takes it a while.
+#[derive(Default)]
+struct AnswersFirst {
+    answered: Notify,
+    kept: Keeps,
+}
+
+impl Interim for AnswersFirst {
+    fn notify(&self, notice: Notice) -> BoxFuture<'_, ()> {
+        async move {
+            self.answered.notified().await;
+            self.kept.notify(notice).await;
+        }
+        .boxed()
+    }
+
+    fn ask(&self, question: Question) -> BoxFuture<'_, Outcome> {
+        async move {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            self.answered.notify_one();
+            self.kept.ask(question).await
+        }
+        .boxed()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn questions_are_answered_while_a_client_takes_no_notice() {
+    let rig = Rig::new(|mut peer| async move {
+        let request = peer.open(Era::Legacy).await.unwrap();
+        peer.say(r#"{"jsonrpc":"2.0","id":"q","method":"elicitation/create"}"#).await;
+        peer.say(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#).await;
+        assert_eq!(peer.next().await.unwrap()["id"], "q");
+        peer.answer(&request, "{}").await;
+        peer.rest().await
+    });
+    let declared = Declared { capabilities: object(r#"{"elicitation":{}}"#).to_raw(), info: None };
+    let session = rig.upstream.open(Some(Era::Legacy), &declared).await.unwrap();
+    let client = AnswersFirst::default();
+    let asked = session.request("tools/call", object("{}"), &client);
+    tokio::time::timeout(Duration::from_secs(30), asked).await.expect("the question is not answered").unwrap();
+    assert_eq!(client.kept.told(), ["asked elicitation/create", "notifications/message {}"]);
 }

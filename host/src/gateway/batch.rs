@@ -1,0 +1,41 @@
+//! Batches: several messages in one body, which 2025-03-26 demands that servers take, and no other revision knows (2025-03-26,
+//! `basic`, Batching).
+//!
+//! Each message is answered as if it had come alone. The answers come together as one array, when the last of them is there:
+//! whoever wants messages before an answer makes that request alone.
+
+use std::future::Future;
+
+use axum::body::to_bytes;
+use axum::response::{IntoResponse, Response};
+use bytes::{BufMut, BytesMut};
+use futures_util::future::join_all;
+use http::StatusCode;
+use serde_json::value::RawValue;
+
+use super::json::json;
+use super::limits;
+
+/// The messages of a body; none if it is no array, holds none, or more than [`limits::BATCH_MESSAGES_MAX`].
+pub(super) fn messages(body: &[u8]) -> Option<Vec<&RawValue>> {
+    let messages: Vec<&RawValue> = serde_json::from_slice(body).ok()?;
+    (1..=limits::BATCH_MESSAGES_MAX).contains(&messages.len()).then_some(messages)
+}
+
+/// Waits for the answers of all messages, each by its own deadline, and joins those that have a body.
+pub(super) async fn answers(answering: impl Iterator<Item = impl Future<Output = Response>>) -> Response {
+    let mut array = BytesMut::new();
+    for answer in join_all(answering).await {
+        // It is in memory as a whole: nothing is streamed to who takes JSON only.
+        let Ok(body) = to_bytes(answer.into_body(), usize::MAX).await else { continue };
+        if !body.is_empty() {
+            array.put_u8(if array.is_empty() { b'[' } else { b',' });
+            array.put_slice(&body);
+        }
+    }
+    if array.is_empty() {
+        return StatusCode::ACCEPTED.into_response();
+    }
+    array.put_u8(b']');
+    json(StatusCode::OK, array.freeze())
+}

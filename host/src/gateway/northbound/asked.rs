@@ -1,0 +1,73 @@
+//! A request that passed the rules of its era, and what goes with it: who makes it, in which session, and where messages
+//! before the answer go.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use super::in_flight::InFlight;
+use super::log_level::WantedLogs;
+use super::outlet::Outlet;
+use super::relay::Relay;
+use super::session::Session;
+use crate::connectors::Caller;
+use crate::gateway::visitor::Visitor;
+use crate::mcp::RequestId;
+use crate::mcp::protocol::{Era, META_LOG_LEVEL};
+use crate::mcp::server::meta_of;
+use crate::model::Severity;
+use crate::model::raw::{self, RawObject};
+
+/// A request that passed the rules of its era.
+pub(in crate::gateway) struct Asked {
+    pub(in crate::gateway) id: RequestId,
+    pub(in crate::gateway) era: Era,
+    pub(in crate::gateway) visitor: Visitor,
+    pub(in crate::gateway) method: String,
+    pub(in crate::gateway) params: RawObject,
+    /// The session that it is made in; legacy.
+    pub(in crate::gateway) session: Option<Arc<Session>>,
+    /// Where messages go that come before the answer; none if the client takes none.
+    pub(in crate::gateway) outlet: Option<Outlet>,
+    /// Where the client takes requests back, if it can.
+    pub(in crate::gateway) in_flight: Option<Arc<InFlight>>,
+    /// Cancelled when streams without an end of their own must end.
+    pub(in crate::gateway) ending: CancellationToken,
+}
+
+impl Asked {
+    /// Takes what servers say before they answer.
+    pub(super) fn relay(&self) -> Relay {
+        let logs = match (self.era, &self.session) {
+            (Era::Modern, _) => self.own_level().map_or(WantedLogs::None, WantedLogs::AtLeast),
+            (Era::Legacy, Some(session)) => session.logs(),
+            (Era::Legacy, None) => WantedLogs::AsSent,
+        };
+        let answering = self.session.as_ref().zip(self.outlet.as_ref());
+        let answering = answering.map(|(session, outlet)| session.answering(outlet));
+        Relay { outlet: self.outlet.clone(), logs, session: self.session.clone(), _answering: answering }
+    }
+
+    /// The client as connectors know it.
+    pub(super) fn caller<'a>(&'a self, relay: &'a Relay) -> Caller<'a> {
+        Caller { interim: relay, own: self.session.as_ref().and_then(|session| session.own()) }
+    }
+
+    /// The level of log messages that a modern request names.
+    pub(super) fn own_level(&self) -> Option<Severity> {
+        Severity::named(&meta_of(&self.params).get_str(META_LOG_LEVEL)?)
+    }
+
+    /// The parameters for a server: those of the client, and the level that its session wants, for servers that are told
+    /// with each request. Legacy servers are not shown it.
+    pub(super) fn params(&self) -> RawObject {
+        let mut params = self.params.clone();
+        let logs = self.session.as_ref().map(|session| session.logs());
+        if let (Era::Legacy, Some(WantedLogs::AtLeast(level))) = (self.era, logs) {
+            let mut meta = meta_of(&params);
+            meta.set(META_LOG_LEVEL, raw::string(level.as_str()));
+            params.set("_meta", meta.to_raw());
+        }
+        params
+    }
+}
