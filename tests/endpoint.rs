@@ -103,6 +103,12 @@ async fn a_browser_is_told_nothing_for_pages_of_other_origins_or_hosts_and_clien
             assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("access-control-")));
         }
     }
+    // Without tokens, a page that merely comes from this machine is not let in, whatever else may be asked from there.
+    let (asked, listed) = (here.send(Method::OPTIONS, "/mcp", &PREFLIGHT, "").await, here.list().await);
+    assert_eq!((asked.status, listed.status), (403, 200));
+    for answer in [asked, listed] {
+        assert!(answer.headers.keys().all(|name| !name.as_str().starts_with("access-control-")));
+    }
     let plain = client.list().await;
     assert_eq!((plain.status, &plain.headers["vary"]), (200, &"origin".parse().unwrap()));
     assert!(plain.headers.keys().all(|name| !name.as_str().starts_with("access-control-")));

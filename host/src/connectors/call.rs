@@ -11,6 +11,7 @@ use super::caller::Caller;
 use super::gate::Place;
 use super::handle::{Handle, Signal};
 use super::limits;
+use super::own_slot::InUse;
 use super::patience::Patience;
 use crate::edge::clock::Clock;
 use crate::edge::http::HttpError;
@@ -133,7 +134,9 @@ impl Handle {
         let (place, passage) = self.admit(clock, limit).await?;
         let patience = Patience::new(caller.interim, &params, limit).seated(Seat::new(&self.gate, place));
         let caller = Caller { interim: &patience, ..caller };
-        let called = patience.with(self.call_in_place(caller, method, params)).await;
+        let own = caller.own.and_then(|own| own.slot(self));
+        let beside = own.as_ref().map(|own| own.asking());
+        let called = patience.with(self.call_in_place(caller, own, method, params), beside).await;
         match called.unwrap_or_else(|| Err(HttpError::Timeout.into())) {
             Ok(called) => {
                 passage.succeeded();
@@ -191,11 +194,11 @@ impl Handle {
     async fn call_in_place(
         self: &Arc<Self>,
         caller: Caller<'_>,
+        own: Option<InUse>,
         method: &str,
         params: RawObject,
     ) -> Result<Called, Failure> {
         let shared = self.slot.clone()?;
-        let own = caller.own.and_then(|own| own.slot(self));
         let mut slot = own.as_ref().map_or_else(|| shared.clone(), |own| own.slot.clone());
         let mut attempts = limits::ATTEMPTS;
         loop {

@@ -91,6 +91,10 @@ pub const LOG_WISH_LINGERS: Duration = Duration::from_secs(30);
 /// that was unused for the longest, or shares the connector's if calls are under way on all.
 pub const OWN_SESSIONS_MAX: usize = 64;
 
+/// How long such a session is left to its client at least, when another one wants its place: what a client is in the middle
+/// of lives in its session at the server.
+pub const OWN_SESSION_IDLE_MIN: Duration = Duration::from_secs(60);
+
 /// How long the first call of such a session waits for its stream.
 pub const OWN_STREAM_PATIENCE: Duration = Duration::from_secs(1);
 

@@ -5,10 +5,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::limits::OWN_SESSIONS_MAX;
+use super::limits::{OWN_SESSION_IDLE_MIN, OWN_SESSIONS_MAX};
 use super::own_stream::OwnStream;
 use super::session_slot::SessionSlot;
 use crate::edge::Edge;
@@ -19,6 +20,8 @@ use crate::model::ConnectorId;
 pub(super) struct OwnSlot {
     pub(super) slot: Arc<SessionSlot>,
     stream: Mutex<Option<OwnStream>>,
+    /// How many questions its client is asked on that stream now.
+    asking: Arc<watch::Sender<usize>>,
     usage: Mutex<Usage>,
 }
 
@@ -55,7 +58,13 @@ pub(super) struct Granted {
 impl OwnSlot {
     fn new(slot: SessionSlot) -> Arc<Self> {
         let usage = Usage { calls: 0, last: Instant::now(), retired: false };
-        Arc::new(Self { slot: Arc::new(slot), stream: Mutex::default(), usage: Mutex::new(usage) })
+        let asking = Arc::new(watch::Sender::new(0));
+        Arc::new(Self { slot: Arc::new(slot), stream: Mutex::default(), asking, usage: Mutex::new(usage) })
+    }
+
+    /// How many questions its client is asked beside the answers of its calls.
+    pub(super) fn asking(&self) -> watch::Receiver<usize> {
+        self.asking.subscribe()
     }
 
     /// Uses it for a call, unless it is used no more.
@@ -83,7 +92,8 @@ impl OwnSlot {
                 return;
             }
             if !stream.as_ref().is_some_and(|stream| stream.is_of(session)) {
-                *stream = Some(OwnStream::open(session, messages.clone(), edge.clone(), ended.clone()));
+                *stream =
+                    Some(OwnStream::open(session, messages.clone(), self.asking.clone(), edge.clone(), ended.clone()));
             }
             stream.as_ref().map(OwnStream::settled)
         };
@@ -131,8 +141,8 @@ impl Drop for InUse {
 }
 
 impl OwnSlots {
-    /// A place for a session of one's own, if need be that of the session which was unused for the longest. None if the
-    /// connector has left, or if calls are under way on all of them.
+    /// A place for a session of one's own, if need be that of the session which was unused for the longest, and for
+    /// [`OWN_SESSION_IDLE_MIN`] at least. None if the connector has left, or if all of them are in use.
     pub(super) fn grant(&self, id: &ConnectorId, slot: impl FnOnce() -> SessionSlot) -> Option<Granted> {
         let mut inner = self.lock();
         inner.slots.retain(|slot| slot.strong_count() > 0);
@@ -187,7 +197,7 @@ impl Inner {
             let slot = slot.upgrade()?;
             let last = {
                 let usage = slot.usage();
-                (usage.calls == 0).then_some(usage.last)?
+                (usage.calls == 0 && usage.last.elapsed() >= OWN_SESSION_IDLE_MIN).then_some(usage.last)?
             };
             Some((last, at, slot))
         });

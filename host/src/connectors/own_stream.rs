@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use tokio_util::task::AbortOnDropHandle;
 use super::limits;
 use super::watch::means_no_stream;
 use crate::edge::Edge;
-use crate::mcp::{Interim, Notice, Outcome, Question, Session, WireError};
+use crate::mcp::{Interim, Notice, Outcome, ProtocolFault, Question, Session, WireError};
 
 /// The stream of one session. Dropping it hangs up.
 pub(super) struct OwnStream {
@@ -37,15 +38,17 @@ enum Standing {
 }
 
 impl OwnStream {
-    /// Opens the stream of a session; what comes on it goes to `messages`, until the connector has `ended`.
+    /// Opens the stream of a session; what comes on it goes to `messages`, until the connector has `ended`. `asking` counts the
+    /// questions that are open.
     pub(super) fn open(
         session: &Arc<Session>,
         messages: Arc<dyn Interim>,
+        asking: Arc<watch::Sender<usize>>,
         edge: Edge,
         ended: CancellationToken,
     ) -> Self {
         let stands = Arc::new(watch::Sender::new(Standing::Opening));
-        let listener = Listener { messages, stands: stands.clone(), was_open: AtomicBool::new(false) };
+        let listener = Listener { messages, asking, stands: stands.clone(), was_open: AtomicBool::new(false) };
         let holding = session.clone();
         let task = AbortOnDropHandle::new(tokio::spawn(async move {
             tokio::select! {
@@ -74,13 +77,7 @@ impl OwnStream {
             let settled = watching.wait_for(|stands| *stands != Standing::Opening);
             let late = tokio::time::timeout(limits::OWN_STREAM_PATIENCE, settled).await.is_err();
             if late {
-                stands.send_if_modified(|stands| {
-                    let gives_up = *stands == Standing::Opening;
-                    if gives_up {
-                        *stands = Standing::GaveUp;
-                    }
-                    gives_up
-                });
+                give_up(&stands);
             }
         }
     }
@@ -97,8 +94,26 @@ impl OwnStream {
 /// Takes what comes, and notes that the stream is open.
 struct Listener {
     messages: Arc<dyn Interim>,
+    asking: Arc<watch::Sender<usize>>,
     stands: Arc<watch::Sender<Standing>>,
     was_open: AtomicBool,
+}
+
+impl Listener {
+    fn give_up(&self) {
+        give_up(&self.stands);
+    }
+}
+
+/// Nobody waits for a stream any more that is not open yet.
+fn give_up(stands: &watch::Sender<Standing>) {
+    stands.send_if_modified(|stands| {
+        let gives_up = *stands == Standing::Opening;
+        if gives_up {
+            *stands = Standing::GaveUp;
+        }
+        gives_up
+    });
 }
 
 impl Interim for Listener {
@@ -112,7 +127,29 @@ impl Interim for Listener {
     }
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Outcome> {
-        self.messages.ask(question)
+        let asked = Asked::begin(&self.asking);
+        async move {
+            let outcome = self.messages.ask(question).await;
+            drop(asked);
+            outcome
+        }
+        .boxed()
+    }
+}
+
+/// A question that its client has not answered.
+struct Asked<'a>(&'a watch::Sender<usize>);
+
+impl<'a> Asked<'a> {
+    fn begin(asking: &'a watch::Sender<usize>) -> Self {
+        asking.send_modify(|count| *count += 1);
+        Self(asking)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count = count.saturating_sub(1));
     }
 }
 
@@ -128,8 +165,14 @@ async fn hold(session: &Session, listener: &Listener, edge: &Edge) {
         if session.has_ended() || is_the_last(&result) {
             return;
         }
+        if !was_open {
+            // Nobody waits for what failed once.
+            listener.give_up();
+        }
         unopened = if was_open { 0 } else { unopened + 1 };
-        failures = if was_open && since.elapsed() >= limits::OWN_STREAM_PROVEN { 1 } else { failures + 1 };
+        // A server that ends its stream in good order may do so all the time, and wants to be asked again.
+        let worked = was_open && (result.is_ok() || since.elapsed() >= limits::OWN_STREAM_PROVEN);
+        failures = if worked { 1 } else { failures + 1 };
         let asked = result.err().and_then(|error| error.failure().retry_after).unwrap_or(Duration::ZERO);
         let pause = limits::OWN_STREAM_BACKOFF.wait(failures, &*edge.entropy).max(asked.min(limits::THROTTLE_MAX));
         edge.clock.sleep_until(edge.clock.boot().plus(pause)).await;
@@ -140,7 +183,7 @@ async fn hold(session: &Session, listener: &Listener, edge: &Edge) {
 fn is_the_last(result: &Result<(), WireError>) -> bool {
     match result {
         Err(WireError::Status { status, .. }) => means_no_stream(*status),
-        Err(WireError::SessionLost) => true,
+        Err(WireError::SessionLost | WireError::Protocol(ProtocolFault::ContentType | ProtocolFault::NoAnswer)) => true,
         _ => false,
     }
 }

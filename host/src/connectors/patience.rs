@@ -49,13 +49,32 @@ impl<'a> Patience<'a> {
         Self { seat: Some(seat), ..self }
     }
 
-    /// Does the call, which takes its messages through this; none if it took too long.
-    pub(super) async fn with<T>(&self, call: impl Future<Output = T>) -> Option<T> {
+    /// Does the call, which takes its messages through this; none if it took too long. `beside` counts the questions that its
+    /// client is asked on another stream: they are this call's as much as any other's.
+    pub(super) async fn with<T>(
+        &self,
+        call: impl Future<Output = T>,
+        beside: Option<watch::Receiver<usize>>,
+    ) -> Option<T> {
         tokio::select! {
             biased;
             done = call => Some(done),
+            () = self.wait_for_answers(beside) => None,
             () = self.over() => None,
         }
+    }
+
+    /// Notes when the client is asked something beside the call; it never returns.
+    async fn wait_for_answers(&self, beside: Option<watch::Receiver<usize>>) {
+        if let Some(mut beside) = beside {
+            while beside.wait_for(|asking| *asking > 0).await.is_ok() {
+                let _asking = Asking::begin(self);
+                if beside.wait_for(|asking| *asking == 0).await.is_err() {
+                    break;
+                }
+            }
+        }
+        std::future::pending().await
     }
 
     async fn over(&self) {
@@ -164,7 +183,7 @@ mod tests {
             }
             std::future::pending::<()>().await;
         };
-        assert!(patience.with(call).await.is_none());
+        assert!(patience.with(call, None).await.is_none());
         began.elapsed().as_secs()
     }
 
@@ -206,20 +225,42 @@ mod tests {
         let patience = Patience::new(&slow, &params(), LIMIT);
         let question = || Question { method: "elicitation/create".to_owned(), params: None };
         let began = Instant::now();
-        let answered = patience.with(async {
-            tokio::time::sleep(Duration::from_secs(9)).await;
-            drop(patience.ask(question()).await);
-            tokio::time::sleep(Duration::from_secs(9)).await;
-        });
+        let answered = patience.with(
+            async {
+                tokio::time::sleep(Duration::from_secs(9)).await;
+                drop(patience.ask(question()).await);
+                tokio::time::sleep(Duration::from_secs(9)).await;
+            },
+            None,
+        );
         assert_eq!((answered.await.is_some(), began.elapsed().as_secs()), (true, 63));
         let patience = Patience::new(&slow, &params(), LIMIT);
         let began = Instant::now();
-        let endless = patience.with(async {
-            for _ in 0..4 {
-                drop(patience.ask(question()).await);
-            }
-        });
+        let endless = patience.with(
+            async {
+                for _ in 0..4 {
+                    drop(patience.ask(question()).await);
+                }
+            },
+            None,
+        );
         assert_eq!((endless.await.is_none(), began.elapsed().as_secs()), (true, 100));
         assert_eq!(*slow.0.lock().unwrap(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_beside_the_call_stops_its_deadline_as_one_of_its_own_does() {
+        let asked = watch::Sender::new(0);
+        let patience = Patience::new(&Nobody, &params(), LIMIT);
+        let began = Instant::now();
+        let people = async {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            asked.send_replace(1);
+            tokio::time::sleep(Duration::from_secs(45)).await;
+            asked.send_replace(0);
+        };
+        let call = patience.with(std::future::pending::<()>(), Some(asked.subscribe()));
+        let (given_up, ()) = tokio::join!(call, people);
+        assert_eq!((given_up, began.elapsed().as_secs()), (None, 9 + 45 + 10));
     }
 }

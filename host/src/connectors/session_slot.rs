@@ -221,6 +221,9 @@ impl SessionSlot {
         let task = tokio::spawn(async move {
             if let Some(former) = &self.former {
                 former.cancelled().await;
+                if self.lock().closed {
+                    return Err(Failure::new(FailureClass::Refused, "the connector has left"));
+                }
             }
             let opened = match era {
                 Some(era) => match self.attempt(Some(era)).await {

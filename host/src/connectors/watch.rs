@@ -162,9 +162,10 @@ impl Watcher {
         limits::LISTEN_BACKOFF.wait(failures, &*self.handle.edge.entropy).max(self.handle.held_for())
     }
 
-    /// Waits before what failed is tried again.
-    fn pause(&self, failures: u32) -> impl Future<Output = ()> + Send + use<> {
-        self.sleep(self.wait(failures))
+    /// Waits before what failed is tried again, and for the time that was asked for. A refused stream slows nobody but its
+    /// watcher: servers bound their streams, and take calls all the same.
+    fn pause(&self, failures: u32, asked: Duration) -> impl Future<Output = ()> + Send + use<> {
+        self.sleep(self.wait(failures).max(asked.min(limits::THROTTLE_MAX)))
     }
 
     fn sleep(&self, time: Duration) -> impl Future<Output = ()> + Send + use<> {

@@ -15,6 +15,8 @@ use serde_json::value::RawValue;
 
 use super::json::json;
 use super::limits;
+use crate::mcp::envelope::error_bytes;
+use crate::mcp::protocol::INTERNAL_ERROR;
 
 /// The messages of a body; none if it is no array, holds none, or more than [`limits::BATCH_MESSAGES_MAX`].
 pub(super) fn messages(body: &[u8]) -> Option<Vec<&RawValue>> {
@@ -27,7 +29,11 @@ pub(super) async fn answers(answering: impl Iterator<Item = impl Future<Output =
     let mut array = BytesMut::new();
     for answer in join_all(answering).await {
         // It is in memory as a whole: nothing is streamed to who takes JSON only.
-        let Ok(body) = to_bytes(answer.into_body(), usize::MAX).await else { continue };
+        let room = limits::BATCH_ANSWER_BYTES_MAX.saturating_sub(array.len());
+        let Ok(body) = to_bytes(answer.into_body(), room).await else {
+            let message = "the answers of this batch are too large together: ask in several batches, or one by one";
+            return json(StatusCode::OK, error_bytes(None, INTERNAL_ERROR, message, None));
+        };
         if !body.is_empty() {
             array.put_u8(if array.is_empty() { b'[' } else { b',' });
             array.put_slice(&body);

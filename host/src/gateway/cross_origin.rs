@@ -1,8 +1,9 @@
 //! Web pages of other origins: what a browser asks before it lets a page use the gateway, and what it wants to hear before
 //! it shows the page an answer (Fetch standard, "CORS protocol").
 //!
-//! Only pages that the door knows are told yes, by their very origin, never by `*`. Who is told yes still needs a token
-//! where there are tokens, and is judged by the door with each request: a browser shows no token when it asks beforehand.
+//! Only pages of listed origins are told yes, by their very origin, never by `*`; where everybody needs a token, also pages
+//! of this machine. Who is told yes still needs that token, and is judged by the door with each request: a browser shows no
+//! token when it asks beforehand.
 
 use std::sync::Arc;
 

@@ -148,13 +148,13 @@ impl Door {
 
     /// Whether a page may use the gateway, as far as that depends on where it is from; if not, what it is answered.
     pub(super) fn admits_page(&self, request: &Request) -> Result<(), Box<Response>> {
-        let judged = self.rules().1.judge_way(request.headers());
+        let judged = self.rules().1.judge_page(request.headers());
         judged.map_err(|refused| Box::new(self.refuse(refused, None, request)))
     }
 
     /// Whether what a page is answered may be shown to it.
     pub(super) fn knows_page(&self, headers: &HeaderMap) -> bool {
-        self.rules().1.judge_way(headers).is_ok()
+        self.rules().1.judge_page(headers).is_ok()
     }
 
     /// Turns somebody away.
@@ -206,6 +206,15 @@ impl Rules {
             return Err(Refused::Origin);
         }
         Ok(())
+    }
+
+    /// Whether a page may be shown what it is answered. Where there are no tokens, a page of this machine is not enough: what
+    /// merely appears on loopback (a tunnel, a container's port, a script in somebody's application) would have every tool.
+    fn judge_page(&self, headers: &HeaderMap) -> Result<(), Refused> {
+        self.judge_way(headers)?;
+        let listed =
+            text(headers.get(ORIGIN)).is_some_and(|origin| self.origins.contains(&origin.to_ascii_lowercase()));
+        if listed || !self.tokens.is_empty() { Ok(()) } else { Err(Refused::Origin) }
     }
 
     fn judge(&self, headers: &HeaderMap) -> Result<Option<&Known>, Refused> {

@@ -23,6 +23,9 @@ pub const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 /// Messages of one batch, which are answered at once.
 pub const BATCH_MESSAGES_MAX: usize = 64;
 
+/// Largest answer to a batch, in bytes.
+pub const BATCH_ANSWER_BYTES_MAX: usize = 64 << 20;
+
 /// How long after a cold start a list waits for the first connectors, so that a client that lists once sees them.
 pub const COLD_LIST_WAIT: Duration = Duration::from_secs(2);
 
@@ -162,3 +165,6 @@ pub const STDIO_REQUESTS_MAX: usize = 256;
 
 /// How long requests in flight may go on after the end of a client's input.
 pub const STDIO_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long requests that were cancelled then may take to end, before what waits for a client that does not read is dropped.
+pub const STDIO_CUT_TIMEOUT: Duration = Duration::from_secs(1);

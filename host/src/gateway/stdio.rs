@@ -112,9 +112,11 @@ impl Conversation {
         if tokio::time::timeout(limits::STDIO_DRAIN_TIMEOUT, self.requests.wait()).await.is_err() {
             tracing::warn!(requests = self.requests.len(), "requests that did not end in time are cut off");
             self.in_flight.cancel_all();
-            // Some may wait for room for their answers.
-            self.outlet.cut();
-            self.requests.wait().await;
+            if tokio::time::timeout(limits::STDIO_CUT_TIMEOUT, self.requests.wait()).await.is_err() {
+                // They wait for room for their answers: the client does not read.
+                self.outlet.cut();
+                self.requests.wait().await;
+            }
         }
         if let Some(session) = self.session.take() {
             session.close().await;

@@ -84,7 +84,6 @@ impl Watcher {
             missed |= end.lasted.is_some();
             if let Err(error) = &end.result {
                 tracing::debug!(connector = %self.handle.id, %error, "its listening stream ended");
-                self.handle.heed(&error.failure());
             }
             let failures = course.ended_after(end.lasted.unwrap_or_default());
             let over = end.result.as_ref().err().filter(|error| is_over(error));
@@ -98,7 +97,7 @@ impl Watcher {
             }
             // A stream that was refused after one that was open has waited for its turn already.
             if !no_more || (over.is_some() && !missed) {
-                self.pause(failures).await;
+                self.pause(failures, asked_for_time(&end.result)).await;
             }
             if no_more {
                 if missed || over.is_some() {
@@ -177,10 +176,10 @@ impl Watcher {
                             // Whoever waits is told, and whoever holds on has it asked for again.
                             let failure = error.failure();
                             tracing::debug!(connector = %self.handle.id, %error, "no stream with other resources yet");
-                            self.handle.heed(&failure);
+                            let asked = failure.retry_after.unwrap_or_default();
                             self.refuse_wishes(hearing.session, &Refusal::Failed(failure));
                             failures += 1;
-                            again = Some(self.pause(failures).boxed());
+                            again = Some(self.pause(failures, asked).boxed());
                         }
                         _ => self.refuse_wishes(hearing.session, &Refusal::Answer(no_subscriptions())),
                     }
@@ -288,4 +287,9 @@ fn has_no_stream(result: &Result<(), WireError>, was_open: bool) -> bool {
         Err(WireError::Protocol(ProtocolFault::ContentType | ProtocolFault::NoAnswer)) => true,
         Err(error) => is_over(error),
     }
+}
+
+/// For how long a server that refused a stream wants to be left alone.
+fn asked_for_time(result: &Result<(), WireError>) -> Duration {
+    result.as_ref().err().and_then(|error| error.failure().retry_after).unwrap_or_default()
 }

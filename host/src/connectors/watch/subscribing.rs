@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
@@ -42,7 +43,7 @@ impl Watcher {
             }
             if again.is_none() && wishes.has_failed() {
                 failures += 1;
-                again = Some(self.pause(failures).boxed());
+                again = Some(self.pause(failures, Duration::ZERO).boxed());
             }
             tokio::select! {
                 biased;

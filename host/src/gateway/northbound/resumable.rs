@@ -153,8 +153,10 @@ impl Streams {
     /// Takes a stream of which so much was seen, from the connection that serves it or from what waits.
     fn take(&mut self, stream: u64, after: u64) -> Option<Source> {
         let has_the_rest = |resumable: &Resumable| resumable.missed(after).is_some();
-        if let Some(live) = self.served.get(&stream).and_then(Weak::upgrade) {
-            return live.take_if(|source| source.resumable.as_ref().is_some_and(has_the_rest));
+        let live = self.served.get(&stream).and_then(Weak::upgrade);
+        let taken = live.and_then(|live| live.take_if(|source| source.resumable.as_ref().is_some_and(has_the_rest)));
+        if taken.is_some() {
+            return taken;
         }
         let place = self.kept.iter().position(|one| one.resumable.stream == stream)?;
         self.kept.get(place).filter(|one| has_the_rest(&one.resumable))?;

@@ -80,6 +80,9 @@ pub(super) struct Place {
 pub(super) enum Taken {
     /// An answer that somebody waited for.
     Awaited,
+    /// What a request in flight is told before its answer. How much of that is kept is bounded there, so that only its size
+    /// counts against the server's rate: one that tells of every step is no flood.
+    OnTheWay,
     /// Something else, which counts against the server's rate.
     OfItsOwn,
     /// The same, and it is to be told this at once.
@@ -192,7 +195,7 @@ impl Desk {
     pub(super) fn take(&self, message: &[u8]) -> Taken {
         match Message::parse(message) {
             Ok(Message::Response { id, outcome }) => return self.answered(id, outcome),
-            Ok(Message::Notification { method, params }) => self.noticed(Notice { method, params }),
+            Ok(Message::Notification { method, params }) => return self.noticed(Notice { method, params }),
             Ok(Message::Request { id, method, params }) => {
                 return self.asked(id, Question { method, params }).map_or(Taken::OfItsOwn, Taken::ToBeTold);
             }
@@ -220,16 +223,25 @@ impl Desk {
         }
     }
 
-    fn noticed(&self, notice: Notice) {
+    fn noticed(&self, notice: Notice) -> Taken {
         let mut inner = self.lock();
+        let mut taken = Taken::OfItsOwn;
         let told = match notice.method.as_str() {
-            PROGRESS => inner.progress(notice),
+            PROGRESS => {
+                if inner.is_of_a_request(&notice) {
+                    taken = Taken::OnTheWay;
+                }
+                inner.progress(notice)
+            }
             CANCELLED => {
                 inner.taken_back(&notice);
                 Ok(())
             }
             _ => match inner.reader(self.audience, &notice) {
-                Some(inbox) => inbox.put(Letter::Notice(notice)).map_err(drop),
+                Some(inbox) => {
+                    taken = Taken::OnTheWay;
+                    inbox.put(Letter::Notice(notice)).map_err(drop)
+                }
                 None if notice.method == LOG_MESSAGE && inner.several_want_logs() => Err(()),
                 None => self.unclaimed.put(Letter::Notice(notice)).map_err(drop),
             },
@@ -238,6 +250,7 @@ impl Desk {
         if told.is_err() {
             self.count_dropped();
         }
+        taken
     }
 
     fn asked(&self, id: RequestId, question: Question) -> Option<Bytes> {
@@ -277,6 +290,12 @@ pub(super) fn refused(id: &RequestId) -> Bytes {
 }
 
 impl Inner {
+    /// Whether progress is that of a request in flight.
+    fn is_of_a_request(&self, notice: &Notice) -> bool {
+        let id = notice.params.as_deref().and_then(token::request_of);
+        id.is_some_and(|id| self.waiting.contains_key(&id))
+    }
+
     fn progress(&self, mut notice: Notice) -> Result<(), ()> {
         let params = notice.params.as_ref().ok_or(())?;
         let waiting = token::request_of(params).and_then(|id| self.waiting.get(&id)).ok_or(())?;

@@ -73,6 +73,8 @@ impl EventStream {
                             self.rate.forgive(event.data.len());
                             continue;
                         }
+                        // Its bytes are counted already.
+                        Taken::OnTheWay => continue,
                         Taken::OfItsOwn => {}
                         // A server that asks more than it takes answers for gets none.
                         Taken::ToBeTold(reply) => drop(out.send_soon(reply)),

@@ -171,9 +171,12 @@ async fn read(output: impl AsyncRead + Unpin, desk: Arc<Desk>, out: mpsc::WeakSe
         match lines.next().await {
             Ok(Some(line)) => {
                 let taken = desk.take(line);
-                if !matches!(taken, Taken::Awaited)
-                    && let Err(flood) = rate.read(line.len()).and_then(|()| rate.event())
-                {
+                let within = match taken {
+                    Taken::Awaited => Ok(()),
+                    Taken::OnTheWay => rate.read(line.len()),
+                    Taken::OfItsOwn | Taken::ToBeTold(_) => rate.read(line.len()).and_then(|()| rate.event()),
+                };
+                if let Err(flood) = within {
                     return flood.into();
                 }
                 if let (Taken::ToBeTold(reply), Some(out)) = (taken, out.upgrade()) {
