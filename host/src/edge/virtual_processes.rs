@@ -2,6 +2,7 @@
 //! ends.
 
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -57,6 +58,7 @@ struct Counts {
     ended: AtomicUsize,
     terminated: AtomicUsize,
     killed: AtomicUsize,
+    panicked: AtomicUsize,
 }
 
 impl VirtualProcesses {
@@ -89,6 +91,11 @@ impl VirtualProcesses {
     /// How many were asked to end (SIGTERM).
     pub fn terminated(&self) -> usize {
         self.counts.terminated.load(Ordering::SeqCst)
+    }
+
+    /// How many ended with a panic: what a test's program asserts did not hold.
+    pub fn panicked(&self) -> usize {
+        self.counts.panicked.load(Ordering::SeqCst)
     }
 
     /// How many were killed before they had ended (SIGKILL).
@@ -126,7 +133,10 @@ impl Processes for VirtualProcesses {
                     Exit::Signal(SIGKILL)
                 }
                 () = asked.cancelled(), if on_terminate == OnTerminate::Ends => Exit::Signal(SIGTERM),
-                exit = running => exit,
+                exit = AssertUnwindSafe(running).catch_unwind() => exit.unwrap_or_else(|_| {
+                    counts.panicked.fetch_add(1, Ordering::SeqCst);
+                    Exit::Signal(SIGABRT)
+                }),
             };
             counts.ended.fetch_add(1, Ordering::SeqCst);
             ended.send_replace(Some(exit));
@@ -143,6 +153,7 @@ impl std::fmt::Debug for VirtualProcesses {
     }
 }
 
+const SIGABRT: i32 = 6;
 const SIGTERM: i32 = 15;
 const SIGKILL: i32 = 9;
 

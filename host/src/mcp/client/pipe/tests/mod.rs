@@ -94,6 +94,15 @@ struct Rig {
     upstream: Upstream,
 }
 
+impl Drop for Rig {
+    /// What a server asserts holds too.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            assert_eq!(self.processes.panicked(), 0, "a server panicked");
+        }
+    }
+}
+
 impl Rig {
     fn new<F, R>(script: F) -> Self
     where

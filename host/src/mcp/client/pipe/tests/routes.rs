@@ -127,8 +127,8 @@ async fn a_flood_of_questions_is_refused_beyond_the_bound_and_the_pipe_goes_on()
             rest.push(answer["id"].as_str().unwrap().to_owned());
         }
         assert!(!rest.contains(&"5".to_owned()));
-        // Whoever is asked something is told in the end, even if nobody answered.
-        assert_eq!(rest.len(), MAX_SERVER_REQUESTS - 1);
+        // Whoever is asked something is told in the end, even if nobody answered; as many at once as the way out holds.
+        assert!((1..MAX_SERVER_REQUESTS).contains(&rest.len()), "{}", rest.len());
         Exit::Code(7)
     });
     let declared = Declared { capabilities: object(r#"{"roots":{}}"#).to_raw(), info: None };
