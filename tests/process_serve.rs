@@ -3,6 +3,8 @@
 
 mod processes;
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use cortex_mcp::demo::mcp_server::ServerOptions;
@@ -224,5 +226,97 @@ fn with_the_rollback_nobody_is_asked_until_somebody_reads() {
     assert_eq!(status["configuration"]["refreshIntervalMs"], 1000);
     for connector in status["connectors"].as_array().unwrap() {
         assert_eq!(connector["nextAttempt"], Value::Null, "{connector}");
+    }
+}
+
+/// Sends bytes to a gateway on a connection of their own.
+fn sent(gateway: &Serving, bytes: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(gateway.address()).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes.as_bytes()).unwrap();
+    stream
+}
+
+/// Reads until the bytes end with `end`; returns all of them.
+fn read_until(stream: &mut TcpStream, end: &str) -> String {
+    let mut read = Vec::new();
+    while !read.ends_with(end.as_bytes()) {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        read.push(byte[0]);
+    }
+    String::from_utf8(read).unwrap()
+}
+
+mod sigterm {
+    use super::*;
+
+    #[test]
+    fn ends_idle_streams_properly() {
+        let world = World::new(1);
+        let gateway = world.installation().serve();
+        wait_for_tools(&gateway, 3);
+        let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                    accept: application/json, text/event-stream\r\n";
+        let initialize = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},"clientInfo":{"name":"c","version":"1"}}}"#;
+        let length = initialize.len();
+        let mut opened = sent(&gateway, &format!("{head}content-length: {length}\r\n\r\n{initialize}"));
+        let opened = read_until(&mut opened, "\r\n\r\n");
+        let session = opened.lines().find_map(|line| line.strip_prefix("mcp-session-id: ")).unwrap();
+        let get = format!(
+            "GET /mcp HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\nmcp-session-id: {session}\r\n\r\n"
+        );
+        let mut idle = sent(&gateway, &get);
+        assert!(read_until(&mut idle, "\r\n\r\n").starts_with("HTTP/1.1 200"));
+        gateway.terminate();
+        // The last chunk of a body that ended as it should (RFC 9112, section 7.1).
+        read_until(&mut idle, "0\r\n\r\n");
+        let finished = gateway.end();
+        assert_eq!(finished.code, Some(0), "{finished:?}");
+        assert!(!finished.stderr.contains("cut off"), "{}", finished.stderr);
+    }
+}
+
+mod connections {
+    use super::*;
+
+    #[test]
+    fn that_ask_nothing_take_no_room_from_clients_that_do() {
+        let world = World::new(1);
+        let gateway = world.installation().serve();
+        wait_for_tools(&gateway, 3);
+        let health = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+        let list = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+        let length = list.len();
+        let list = format!(
+            "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n\
+             {list}"
+        );
+        let mut client = sent(&gateway, &list);
+        read_until(&mut client, "\r\n\r\n");
+        let mut idle: Vec<TcpStream> = Vec::new();
+        for number in 0..400 {
+            idle.push(sent(&gateway, ""));
+            if number % 100 == 99 {
+                assert!(read_until(&mut sent(&gateway, health), "\r\n\r\n").starts_with("HTTP/1.1 200"));
+            }
+        }
+        until("all but the last of them are closed", PATIENCE, || {
+            let mut open = 0;
+            for stream in &mut idle {
+                stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+                open += usize::from(!matches!(stream.read(&mut [0]), Ok(0)));
+            }
+            (open <= cortex_mcp::gateway::limits::PENDING_CONNECTIONS_MAX).then_some(())
+        });
+        // The connection of the client that asked something before is still there.
+        client.write_all(list.as_bytes()).unwrap();
+        let mut rest = Vec::new();
+        until("it is answered", PATIENCE, || {
+            let mut buffer = [0; 4096];
+            client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            rest.extend_from_slice(&buffer[..client.read(&mut buffer).unwrap_or(0)]);
+            String::from_utf8_lossy(&rest).contains("HTTP/1.1 200").then_some(())
+        });
     }
 }

@@ -22,6 +22,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use subtle::{ConditionallySelectable as _, ConstantTimeEq as _};
 use url::Url;
 
+use super::connections::CameInBy;
 use super::embed::Gateway;
 use super::grants::Grants;
 use super::visitor::Visitor;
@@ -335,6 +336,9 @@ pub(super) async fn guard_admin(State(door): State<Arc<Door>>, request: Request,
 async fn enter(visitor: Visitor, mut request: Request, next: Next) -> Response {
     if let Some(token) = &visitor.token {
         tracing::debug!(token = &**token, path = request.uri().path(), "request");
+    }
+    if let Some(connection) = request.extensions().get::<CameInBy>() {
+        connection.admit();
     }
     request.extensions_mut().insert(visitor);
     next.run(request).await

@@ -17,6 +17,7 @@ use super::grants::Grants;
 use super::limits;
 use super::northbound::Northbound;
 use super::rate::TokenRates;
+use super::request_body::BodyBudget;
 use super::state_writer::StateWriter;
 use super::status::{BoundsStatus, GatewayStatus, gauges, records, registry, warnings};
 use super::swap::Former;
@@ -76,6 +77,8 @@ pub(super) struct Inner {
     pub(super) grants: Grants,
     /// How often each token asked.
     pub(super) rates: TokenRates,
+    /// The bytes of requests that are in flight.
+    pub(super) bodies: Arc<BodyBudget>,
     /// Held by whoever changes policy or settings: one at a time.
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     /// The policies that decided before.
@@ -116,6 +119,7 @@ impl Gateway {
             northbound: Northbound::new(),
             registry_turns: Arc::new(tokio::sync::Semaphore::new(limits::REGISTRY_TURNS)),
             rates: TokenRates::default(),
+            bodies: Arc::default(),
             changing: Arc::default(),
             former: std::sync::Mutex::default(),
             tasks: std::sync::Mutex::new(None),

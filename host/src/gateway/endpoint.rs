@@ -22,6 +22,7 @@ use super::json::json;
 use super::northbound::event_stream::EventStream;
 use super::northbound::outlet::{self, Inbox, Outlet};
 use super::northbound::{Answer, Asked, Resumable, Session, VERSIONS, answer, cancelled_id, is_passed_on, resume};
+use super::request_body::BodyLease;
 use super::visitor::Visitor;
 use super::{batch, limits, rate};
 use crate::mcp::envelope::{self, Message};
@@ -47,6 +48,7 @@ pub(super) async fn post(
     State(gateway): State<Gateway>,
     Extension(visitor): Extension<Visitor>,
     ending: Option<Extension<Ending>>,
+    lease: Option<Extension<BodyLease>>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -61,10 +63,15 @@ pub(super) async fn post(
     if !accepts.json && !accepts.stream {
         return not_acceptable("accept application/json, text/event-stream");
     }
-    let client = Client { visitor, accepts, ending: ending_of(&gateway, ending) };
+    let lease = lease.map(|Extension(lease)| lease);
+    let client = Client { visitor, accepts, ending: ending_of(&gateway, ending), lease };
     match Message::parse(&body) {
         Err(EnvelopeError::Batch) => batch(&gateway, client, &headers, &body).await,
-        message => one(&gateway, client, &headers, message).await,
+        message => {
+            // The message has a copy of what it needs: the body of a call is not held while its server works.
+            drop(body);
+            one(&gateway, client, &headers, message).await
+        }
     }
 }
 
@@ -107,7 +114,7 @@ async fn one(
 ) -> Response {
     match message {
         Ok(Message::Request { id, method, params }) => {
-            if let Some(refused) = rate::too_often(gateway, &client.visitor, &id) {
+            if let Some(refused) = rate::too_often(gateway, &client.visitor, client.lease.as_ref(), &id) {
                 return refused;
             }
             let params = params.map(|params| RawObject::parse(&params)).transpose();
@@ -173,7 +180,7 @@ pub(super) async fn get(
         let unknown = || (StatusCode::BAD_REQUEST, "there is nothing to resume after this event").into_response();
         return rest.map_or_else(unknown, EventStream::into_response);
     }
-    let (outlet, inbox) = outlet::bounded(&gateway.inner.parts.metrics);
+    let (outlet, inbox) = outlet::bounded(&gateway.inner.parts.metrics, &gateway.inner.northbound.outbox);
     let Some(open) = session.open_stream(&gateway, outlet.clone()) else {
         return (StatusCode::CONFLICT, "this session has too many streams: close one").into_response();
     };
@@ -215,11 +222,12 @@ struct Client {
     visitor: Visitor,
     accepts: Accepts,
     ending: CancellationToken,
+    lease: Option<BodyLease>,
 }
 
 async fn request(
     gateway: &Gateway,
-    Client { visitor, accepts, ending }: Client,
+    Client { visitor, accepts, ending, lease }: Client,
     headers: &HeaderMap,
     (id, method, params): (RequestId, String, Option<RawObject>),
 ) -> Response {
@@ -242,7 +250,7 @@ async fn request(
         // A handshake opens another one.
         _ => None,
     };
-    let (outlet, inbox) = outlet::bounded(&gateway.inner.parts.metrics);
+    let (outlet, inbox) = outlet::bounded(&gateway.inner.parts.metrics, &gateway.inner.northbound.outbox);
     let in_flight = session.as_ref().map(|session| session.in_flight.clone());
     let goes_on = era == Era::Legacy && is_passed_on(&method);
     let resumes = session.clone().filter(|session| goes_on && session.resumes);
@@ -257,6 +265,7 @@ async fn request(
         outlet: accepts.stream.then(|| outlet.clone()),
         in_flight,
         ending,
+        _lease: lease,
     };
     let answering = answer(gateway.clone(), asked).boxed();
     let answering = match goes_on {
@@ -418,3 +427,6 @@ fn not_acceptable(message: &'static str) -> Response {
 fn refused(id: Option<&RequestId>, status: StatusCode, code: i64, message: &str, data: Option<&RawValue>) -> Response {
     json(status, envelope::error_bytes(id, code, message, data))
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,6 +17,23 @@ pub const REQUEST_BYTES_MAX: usize = 16 << 20;
 /// How long the body of a request may take to arrive.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// Bytes of all requests' bodies that are in flight, from their heads to their answers: sixteen of the largest. Each is held
+/// about twice, as what was received and as what is sent on.
+pub const BODY_BYTES_MAX: usize = 256 << 20;
+
+/// A body up to this size is small: nearly all requests are. Small bodies have a budget of their own, so that they pass while
+/// large ones fill theirs.
+pub const SMALL_BODY_BYTES: usize = 64 << 10;
+
+/// Bytes of all small bodies that are in flight.
+pub const SMALL_BODY_BYTES_MAX: usize = 32 << 20;
+
+/// How long a body waits for its part of the budget before its request is refused. Nothing of it is read meanwhile.
+pub const BODY_BUDGET_WAIT: Duration = Duration::from_secs(5);
+
+/// When a client whose request found no budget may come back: most requests are answered by then.
+pub const BODY_BUDGET_RETRY: Duration = Duration::from_secs(1);
+
 /// How long a browser may go without asking anew whether a page may use the gateway. Each request is judged all the same.
 pub const PREFLIGHT_MAX_AGE: Duration = Duration::from_secs(600);
 
@@ -81,6 +98,10 @@ pub const OUTBOX_MESSAGES: usize = 64;
 /// How large they may be together, in KiB; a message that is larger by itself waits alone.
 pub const OUTBOX_KIBIBYTES: u32 = 1 << 10;
 
+/// How large the messages may be together that are larger than [`OUTBOX_KIBIBYTES`] and wait for clients, of all clients, in
+/// KiB: sixteen of the largest.
+pub const LARGE_MESSAGES_KIBIBYTES: u32 = 256 << 10;
+
 /// How long a client may take nothing of what waits for it. Then it is cut off.
 pub const CLIENT_STALL_MAX: Duration = Duration::from_secs(30);
 
@@ -124,6 +145,10 @@ pub const READERS_PATIENCE: Duration = Duration::from_secs(2);
 /// servers.
 pub const CLIENT_FACTS_BYTES_MAX: usize = 64 << 10;
 
+/// Bytes that are held for all clients between their requests: what sessions know of their clients, and the URIs of
+/// subscriptions. A thousand of the largest clients; a usual one is below 1 KiB.
+pub const HELD_BYTES_MAX: usize = 64 << 20;
+
 /// Longest URI that can be subscribed to.
 pub const SUBSCRIPTION_URI_BYTES_MAX: usize = 8 << 10;
 
@@ -151,10 +176,29 @@ pub const LIST_CHANGED_PACE: Duration = Duration::from_millis(500);
 /// A stream that has nothing to say says so this often, so that nobody in between takes it for dead.
 pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// Connections at once; whoever comes later is hung up on.
+/// Connections at once, where the process may have enough descriptors: the longest idle one makes room for one more.
 pub const CONNECTIONS_MAX: usize = 4_096;
 
-/// How long the head of a request may take to arrive; a connection on which nothing is asked is closed then, too.
+/// Descriptors that connections of clients leave to the gateway's own files, its upstream connections and the pipes of its
+/// children. Where the process may have few, they leave it half of them.
+pub const DESCRIPTORS_RESERVED: usize = 256;
+
+/// Connections at once on which no request has passed authentication. A new one is admitted with its first request, so that
+/// few are pending at any time, whatever the load.
+pub const PENDING_CONNECTIONS_MAX: usize = 64;
+
+/// How long a connection may be pending: the deadline of its first request's head and of nothing after it.
+pub const PENDING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bytes that one connection buffers of a request's head, and of an answer before it is written. Heads of MCP requests are
+/// below 8 KiB; arguments that are mirrored into headers need more.
+pub const CONNECTION_BUFFER_BYTES: usize = 64 << 10;
+
+/// Bytes of answers, of all clients together, that are handed to connections and not yet taken by their clients: as much as
+/// may be in flight of requests. Beyond that the client that has taken nothing for the longest time is closed.
+pub const UNREAD_ANSWER_BYTES_MAX: u64 = BODY_BYTES_MAX as u64;
+
+/// How long the head of a request may take to arrive on an admitted connection; an idle one is closed then, too.
 pub const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How long is waited before another connection is accepted, after none could be: of file descriptors, mostly.

@@ -61,6 +61,7 @@ mod admin;
 mod assembly;
 mod batch;
 mod builder;
+mod connection_table;
 mod connections;
 mod cross_origin;
 mod door;
@@ -75,10 +76,13 @@ mod publish;
 mod rate;
 mod registry_tools;
 mod reload;
+mod request_body;
 mod state_writer;
 mod status;
 mod stdio;
 mod swap;
+#[cfg(test)]
+mod test_gateway;
 mod visitor;
 
 pub use builder::{GatewayBuilder, StartError, policy_for_commands};

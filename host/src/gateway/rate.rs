@@ -1,7 +1,8 @@
 //! How often a token may ask: `calls-per-minute` of its `[[token]]`, a sliding window of a minute.
 //!
 //! Every JSON-RPC request counts, whatever it asks for and on whichever listener; notifications and responses do not: they
-//! belong to requests that were counted, or are answers. Whoever asks too often is told when to come back, in the header and
+//! belong to requests that were counted, or are answers. A message with a body that is not small counts before the body is
+//! read, whatever it turns out to be. Whoever asks too often is told when to come back, in the header and
 //! in the error (RFC 6585 4, RFC 9110 10.2.3).
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use http::{HeaderValue, StatusCode};
 use super::embed::Gateway;
 use super::json::json;
 use super::limits;
+use super::request_body::BodyLease;
 use super::visitor::Visitor;
 use crate::config::Token;
 use crate::mcp::RequestId;
@@ -56,9 +58,20 @@ impl TokenRates {
     }
 }
 
-/// Uses up one request of whoever makes it, or answers it with when to come back.
-pub(super) fn too_often(gateway: &Gateway, visitor: &Visitor, id: &RequestId) -> Option<Response> {
-    Some(refused(id, take(gateway, visitor)?))
+/// Uses up one request of whoever makes it, or answers it with when to come back. A request with a large body was counted
+/// when its head came.
+pub(super) fn too_often(
+    gateway: &Gateway,
+    visitor: &Visitor,
+    body: Option<&BodyLease>,
+    id: &RequestId,
+) -> Option<Response> {
+    if body.is_some_and(BodyLease::take_count) {
+        return None;
+    }
+    let wait = take(gateway, visitor)?;
+    gateway.inner.parts.metrics.request_refused("rate");
+    Some(refused(id, wait))
 }
 
 /// The middleware of routes that are no JSON-RPC and cost as much: each request is one. Whoever may change the gateway is
@@ -68,6 +81,7 @@ pub(super) async fn limit(State(gateway): State<Gateway>, request: Request, next
     let wait = visitor.filter(|visitor| visitor.right.refusal().is_some()).and_then(|visitor| take(&gateway, visitor));
     match wait {
         Some(wait) => {
+            gateway.inner.parts.metrics.request_refused("rate");
             let after = [(RETRY_AFTER, HeaderValue::from(seconds(wait)))];
             (StatusCode::TOO_MANY_REQUESTS, after, TOLD).into_response()
         }
@@ -76,22 +90,22 @@ pub(super) async fn limit(State(gateway): State<Gateway>, request: Request, next
 }
 
 /// Uses up one request of whoever makes it, or says how long until there is one.
-fn take(gateway: &Gateway, visitor: &Visitor) -> Option<Duration> {
+pub(super) fn take(gateway: &Gateway, visitor: &Visitor) -> Option<Duration> {
     let (token, limit) = (visitor.token.as_ref()?, visitor.calls_per_minute?);
     let now = gateway.inner.parts.edge.clock.boot();
     let wait = gateway.inner.rates.take(token, limit, now).err()?;
-    gateway.inner.parts.metrics.request_refused("rate");
     tracing::warn!(token = &**token, calls_per_minute = limit, "request refused: this token asks too often");
     Some(wait)
 }
 
 /// Whole seconds, and never too early.
-fn seconds(wait: Duration) -> u64 {
+pub(super) fn seconds(wait: Duration) -> u64 {
     milliseconds(wait).div_ceil(1_000)
 }
 
 /// What is told who asks too often.
-const TOLD: &str = "this token has used up its requests of this minute; come back later, or raise calls-per-minute";
+pub(super) const TOLD: &str =
+    "this token has used up its requests of this minute; come back later, or raise calls-per-minute";
 
 fn refused(id: &RequestId, wait: Duration) -> Response {
     let mut data = RawObject::new();

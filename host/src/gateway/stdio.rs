@@ -37,7 +37,7 @@ impl Gateway {
         output: impl AsyncWrite + Unpin,
         stop: CancellationToken,
     ) {
-        let (outlet, inbox) = outlet::bounded(&self.inner.parts.metrics);
+        let (outlet, inbox) = outlet::bounded(&self.inner.parts.metrics, &self.inner.northbound.outbox);
         let conversation = Conversation {
             gateway: self.clone(),
             visitor: Visitor {
@@ -185,6 +185,7 @@ impl Conversation {
             outlet: Some(self.outlet.clone()),
             in_flight: Some(self.in_flight.clone()),
             ending: self.ending.clone(),
+            _lease: None,
         };
         let answering = answer(self.gateway.clone(), asked);
         if is_handshake {

@@ -6,11 +6,14 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 /// A JSON object whose untouched members keep their exact bytes.
+///
+/// Cloning shares the values: a request of many megabytes is held once, however many owners its parameters have.
 ///
 /// Duplicate keys are all kept; looking one up finds the last, as `JSON.parse` does. Keys are compared after their
 /// escapes are resolved; a key that is no Unicode text (a lone surrogate) is compared as it is written.
@@ -72,19 +75,19 @@ impl RawObject {
     pub fn set(&mut self, key: &str, value: Box<RawValue>) {
         match self.members.iter().rposition(|member| member.key == key) {
             Some(place) => {
-                self.members[place].value = value;
+                self.members[place].value = value.into();
                 let mut index = 0;
                 self.members.retain(|member| {
                     index += 1;
                     index == place + 1 || member.key != key
                 });
             }
-            None => self.members.push(Member { key: key.to_owned(), written: None, value }),
+            None => self.members.push(Member { key: key.to_owned(), written: None, value: value.into() }),
         }
     }
 
     /// Removes every member with this key and returns the value that [`Self::get`] would have found.
-    pub fn remove(&mut self, key: &str) -> Option<Box<RawValue>> {
+    pub fn remove(&mut self, key: &str) -> Option<Arc<RawValue>> {
         let mut removed = None;
         let mut kept = Vec::with_capacity(self.members.len());
         for member in self.members.drain(..) {
@@ -206,7 +209,12 @@ pub(crate) fn trusted(text: String) -> Box<RawValue> {
 struct Member {
     key: String,
     written: Option<Box<str>>,
-    value: Box<RawValue>,
+    value: Arc<RawValue>,
+}
+
+/// A copy of a received value that its owners share.
+fn shared(value: &RawValue) -> Arc<RawValue> {
+    value.to_owned().into()
 }
 
 impl Member {
@@ -215,10 +223,10 @@ impl Member {
         let inner = quoted.trim_matches('"');
         let plain = !inner.contains('\\') && inner.len() + 2 == quoted.len();
         if plain && !inner.bytes().any(|byte| byte < b' ') {
-            return Self { key: inner.to_owned(), written: None, value: value.to_owned() };
+            return Self { key: inner.to_owned(), written: None, value: shared(value) };
         }
         let key = as_text(key).unwrap_or_else(|| quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned());
-        Self { key, written: Some(quoted.into()), value: value.to_owned() }
+        Self { key, written: Some(quoted.into()), value: shared(value) }
     }
 }
 

@@ -11,6 +11,7 @@ use super::outlet::Outlet;
 use super::relay::Relay;
 use super::session::Session;
 use crate::connectors::Caller;
+use crate::gateway::request_body::BodyLease;
 use crate::gateway::visitor::Visitor;
 use crate::mcp::RequestId;
 use crate::mcp::protocol::{Era, META_LOG_LEVEL};
@@ -33,6 +34,8 @@ pub(in crate::gateway) struct Asked {
     pub(in crate::gateway) in_flight: Option<Arc<InFlight>>,
     /// Cancelled when streams without an end of their own must end.
     pub(in crate::gateway) ending: CancellationToken,
+    /// The bytes of its body, which are in flight as long as its parameters are held; none where no body came over HTTP.
+    pub(in crate::gateway) _lease: Option<BodyLease>,
 }
 
 impl Asked {

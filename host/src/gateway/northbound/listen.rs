@@ -157,10 +157,12 @@ async fn subscribe(
         }
     });
     let granted: Vec<_> = futures_util::stream::iter(granting).buffered(limits::LISTEN_GRANTS_AT_ONCE).collect().await;
-    let mut subscriptions = Subscriptions::default();
+    let mut subscriptions = Subscriptions::none(gateway.inner.northbound.held.clone());
     let mut uris = Vec::new();
     for (uri, written, route, wish) in granted.into_iter().flatten() {
-        subscriptions.add(uri, route, wish);
+        // What does not fit is left out of what is granted.
+        let Some(held) = subscriptions.room_for(&uri) else { continue };
+        subscriptions.add(uri, route, wish, held);
         uris.push(written.get().to_owned());
     }
     (subscriptions, uris)

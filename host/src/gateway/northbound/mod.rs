@@ -12,6 +12,7 @@ mod calls;
 mod dispatch;
 pub(super) mod event_stream;
 mod facts;
+mod held_bytes;
 mod hello;
 mod in_flight;
 mod listen;
@@ -42,6 +43,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::held_bytes::HeldBytes;
 use self::places::Places;
 use self::sessions::Sessions;
 use super::embed::Gateway;
@@ -54,6 +56,10 @@ pub(super) const VERSIONS: [&str; 4] = [VERSION_2026_07_28, LEGACY_VERSIONS[0], 
 /// What the clients of a gateway hold open.
 pub(super) struct Northbound {
     pub(super) sessions: Sessions,
+    /// What is held for clients between their requests.
+    held: HeldBytes,
+    /// How much large messages may hold that wait for clients, in KiB.
+    pub(super) outbox: Arc<Semaphore>,
     /// Places for subscriptions.
     listens: Arc<Places>,
     /// How much may still be kept for clients that come back for their streams, in bytes.
@@ -69,6 +75,8 @@ impl Northbound {
     pub(super) fn new() -> Self {
         Self {
             sessions: Sessions::default(),
+            held: HeldBytes::default(),
+            outbox: Arc::new(Semaphore::new(limits::LARGE_MESSAGES_KIBIBYTES as usize)),
             listens: Arc::default(),
             replay: Arc::new(Semaphore::new(limits::RESUMABLE_BYTES_MAX)),
             tasks: TaskTracker::new(),
@@ -106,11 +114,14 @@ impl Gateway {
     /// Takes a client's session in; false if there is no room for it.
     pub(super) fn admit(&self, session: &Arc<Session>) -> bool {
         let northbound = &self.inner.northbound;
-        let Some(leaving) = northbound.sessions.admit(session, self.inner.parts.edge.clock.boot()) else { return true };
-        self.inner.parts.metrics.request_refused("sessions");
-        let admitted = !Arc::ptr_eq(&leaving, session);
-        tracing::warn!(admitted, "there are too many sessions of clients: one ends");
-        sessions::end(vec![leaving], &northbound.tasks);
+        let leaving = northbound.sessions.admit(session, &northbound.held, self.inner.parts.edge.clock.boot());
+        if leaving.is_empty() {
+            return true;
+        }
+        let admitted = leaving.iter().all(|leaving| !Arc::ptr_eq(leaving, session));
+        tracing::warn!(admitted, ended = leaving.len(), "too many sessions of clients, or too large ones; some end");
+        leaving.iter().for_each(|_| self.inner.parts.metrics.request_refused("sessions"));
+        sessions::end(leaving, &northbound.tasks);
         admitted
     }
 

@@ -19,6 +19,8 @@ use crate::telemetry::Metrics;
 pub(in crate::gateway) struct Outlet {
     sender: mpsc::Sender<Queued>,
     room: Arc<Semaphore>,
+    /// Room for large messages, which all clients share.
+    large: Arc<Semaphore>,
     cut: CancellationToken,
     metrics: Arc<Metrics>,
     /// Whether the client can come back for the rest of its stream.
@@ -36,6 +38,7 @@ pub(in crate::gateway) struct Inbox {
 struct Queued {
     item: Item,
     _room: Option<OwnedSemaphorePermit>,
+    _large: Option<OwnedSemaphorePermit>,
 }
 
 /// What comes out.
@@ -51,12 +54,14 @@ pub(in crate::gateway) enum Item {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::gateway) struct Gone;
 
-/// An empty queue.
-pub(in crate::gateway) fn bounded(metrics: &Arc<Metrics>) -> (Outlet, Inbox) {
+/// An empty queue; `large` is the room for large messages that all queues share, in KiB.
+pub(in crate::gateway) fn bounded(metrics: &Arc<Metrics>, large: &Arc<Semaphore>) -> (Outlet, Inbox) {
     let (sender, receiver) = mpsc::channel(limits::OUTBOX_MESSAGES);
     let room = Arc::new(Semaphore::new(limits::OUTBOX_KIBIBYTES as usize));
     let cut = CancellationToken::new();
-    (Outlet { sender, room, cut: cut.clone(), metrics: metrics.clone(), resumable: false }, Inbox { receiver, cut })
+    let outlet =
+        Outlet { sender, room, large: large.clone(), cut: cut.clone(), metrics: metrics.clone(), resumable: false };
+    (outlet, Inbox { receiver, cut })
 }
 
 impl Outlet {
@@ -68,7 +73,7 @@ impl Outlet {
     /// Asks the client to come back after so long, if it can. Whoever has a full queue is not asked.
     pub(super) fn pause(&self, wait: Duration) {
         if self.resumable {
-            drop(self.sender.try_send(Queued { item: Item::Pause(wait), _room: None }));
+            drop(self.sender.try_send(Queued { item: Item::Pause(wait), _room: None, _large: None }));
         }
     }
 
@@ -80,10 +85,12 @@ impl Outlet {
         if self.cut.is_cancelled() {
             return Err(Gone);
         }
+        // No deadline of its own: whoever holds this room is cut off in time.
+        let large = self.large_room(&message).await?;
         let sending = async {
             let room = self.room.clone().acquire_many_owned(kibibytes(&message)).await;
             // The semaphore is never closed.
-            let queued = Queued { item: Item::Message(message), _room: Some(room.map_err(|_| Gone)?) };
+            let queued = Queued { item: Item::Message(message), _room: Some(room.map_err(|_| Gone)?), _large: large };
             self.sender.send(queued).await.map_err(|_| Gone)
         };
         tokio::select! {
@@ -101,10 +108,24 @@ impl Outlet {
         }
     }
 
+    /// Room for a message that fills a queue by itself; none for others.
+    async fn large_room(&self, message: &Bytes) -> Result<Option<OwnedSemaphorePermit>, Gone> {
+        let Some(kibibytes) = large_kibibytes(message) else { return Ok(None) };
+        tokio::select! {
+            biased;
+            // The semaphore is never closed.
+            room = self.large.clone().acquire_many_owned(kibibytes) => room.map(Some).map_err(|_| Gone),
+            () = self.gone() => Err(Gone),
+        }
+    }
+
     /// Puts a message in if there is room for it now. Whoever has a full queue does without.
     pub(super) fn offer(&self, message: Bytes) {
-        if let Ok(room) = self.room.clone().try_acquire_many_owned(kibibytes(&message)) {
-            drop(self.sender.try_send(Queued { item: Item::Message(message), _room: Some(room) }));
+        let large = large_kibibytes(&message).map(|kibibytes| self.large.clone().try_acquire_many_owned(kibibytes));
+        if let (Ok(_large), Ok(room)) =
+            (large.transpose(), self.room.clone().try_acquire_many_owned(kibibytes(&message)))
+        {
+            drop(self.sender.try_send(Queued { item: Item::Message(message), _room: Some(room), _large }));
         }
     }
 
@@ -135,6 +156,12 @@ impl Outlet {
 /// The room that a message takes.
 fn kibibytes(message: &Bytes) -> u32 {
     u32::try_from(message.len() >> 10).unwrap_or(u32::MAX).saturating_add(1).min(limits::OUTBOX_KIBIBYTES)
+}
+
+/// The room that a message takes of what all clients share; none if it is not large.
+fn large_kibibytes(message: &Bytes) -> Option<u32> {
+    let kibibytes = u32::try_from(message.len() >> 10).unwrap_or(u32::MAX);
+    (kibibytes >= limits::OUTBOX_KIBIBYTES).then(|| kibibytes.min(limits::LARGE_MESSAGES_KIBIBYTES))
 }
 
 impl Inbox {
@@ -177,11 +204,31 @@ impl Inbox {
 mod tests {
     use super::*;
 
+    fn large() -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(limits::LARGE_MESSAGES_KIBIBYTES as usize))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn large_messages_share_their_room_and_small_ones_pass() {
+        let large = Arc::new(Semaphore::new(limits::OUTBOX_KIBIBYTES as usize));
+        let message = Bytes::from(vec![b'x'; 1 << 20]);
+        let (one, mut inbox) = bounded(&Arc::default(), &large);
+        let (two, mut other) = bounded(&Arc::default(), &large);
+        one.send(message.clone()).await.unwrap();
+        let mut waiting = std::pin::pin!(two.send(message.clone()));
+        let waits = tokio::time::timeout(10 * limits::CLIENT_STALL_MAX, &mut waiting).await;
+        assert!(waits.is_err(), "it is not cut off for what another client does not take");
+        two.send(Bytes::from_static(b"{}")).await.unwrap();
+        other.next().await.unwrap();
+        inbox.next().await.unwrap();
+        assert_eq!(waiting.await, Ok(()));
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_fast_server_waits_for_a_slow_client_in_messages_and_in_bytes() {
         for (message, fit) in [(Bytes::from_static(b"{}"), limits::OUTBOX_MESSAGES), (vec![b'x'; 400 << 10].into(), 2)]
         {
-            let (outlet, mut inbox) = bounded(&Arc::default());
+            let (outlet, mut inbox) = bounded(&Arc::default(), &large());
             for _ in 0..fit {
                 outlet.send(message.clone()).await.unwrap();
             }
@@ -198,7 +245,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_cut_off_once_and_counted() {
         let metrics = Arc::new(Metrics::new());
-        let (outlet, inbox) = bounded(&metrics);
+        let (outlet, inbox) = bounded(&metrics, &large());
         let huge = Bytes::from(vec![b'x'; 3 << 20]);
         assert_eq!(outlet.send(huge.clone()).await, Ok(()), "one that is larger than the room waits alone");
         assert_eq!(outlet.send(huge.clone()).await, Err(Gone));
@@ -209,7 +256,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_sent_to_a_client_that_went_away() {
-        let (outlet, inbox) = bounded(&Arc::default());
+        let (outlet, inbox) = bounded(&Arc::default(), &large());
         drop(inbox);
         outlet.gone().await;
         assert_eq!(outlet.send(Bytes::from_static(b"{}")).await, Err(Gone));

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use serde_json::value::RawValue;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::aside::Aside;
+use super::held_bytes::Held;
 use super::in_flight::InFlight;
 use super::log_level::WantedLogs;
 use super::news::{Interest, News};
@@ -43,7 +45,10 @@ pub(in crate::gateway) struct Session {
     token: Option<Arc<str>>,
     /// The client's own sessions with servers; none if it can do nothing but wait for answers.
     own: Option<OwnSessions>,
-    capabilities: RawObject,
+    /// Which of [`QUESTIONS`] the client declared that it answers.
+    answers: [bool; QUESTIONS.len()],
+    /// What is known of the client.
+    facts: Held,
     pub(in crate::gateway) in_flight: Arc<InFlight>,
     questions: Questions,
     /// Whether the client knows that streams can be resumed, and does not trip over events without a message.
@@ -53,6 +58,8 @@ pub(in crate::gateway) struct Session {
     streams: Mutex<Streams>,
     state: Mutex<State>,
     used: AtomicU64,
+    /// Notified when a stream is closed: what tells the news does not hold it open.
+    closed_stream: Notify,
     ended: CancellationToken,
 }
 
@@ -97,8 +104,12 @@ impl Session {
                 capabilities.set(capability, declared.to_owned());
             }
         }
+        let answers = QUESTIONS.map(|(_, capability)| capabilities.get(capability).is_some());
         let info = params.get("clientInfo").filter(|info| raw::is_object(info)).map(ToOwned::to_owned);
         let declared = Declared { capabilities: capabilities.to_raw(), info };
+        let info = declared.info.as_ref().map_or(0, |info| info.get().len());
+        let held = &gateway.inner.northbound.held;
+        let facts = held.hold(if capabilities.is_empty() { 0 } else { declared.capabilities.get().len() + info });
         let own = (!capabilities.is_empty()).then(|| OwnSessions::new(declared));
         let own = |session: &Weak<Self>| own.map(|own| own.with_messages(Arc::new(Aside(session.clone()))));
         let served = gateway.snapshot().served(&visitor.view);
@@ -106,7 +117,7 @@ impl Session {
             view: visitor.view.clone(),
             logs: WantedLogs::AsSent,
             log_wish: None,
-            subscriptions: Subscriptions::default(),
+            subscriptions: Subscriptions::none(held.clone()),
             known: ListKind::ALL.map(|kind| served.list(kind).digest()),
             streams: Vec::new(),
             answering: Vec::new(),
@@ -119,7 +130,8 @@ impl Session {
             id: edge.entropy.unguessable(),
             token: visitor.token.clone(),
             own: own(session),
-            capabilities,
+            answers,
+            facts,
             in_flight: Arc::default(),
             questions: Questions::default(),
             resumes: version == VERSION_2025_11_25,
@@ -127,6 +139,7 @@ impl Session {
             streams: Mutex::default(),
             state: Mutex::new(state),
             used: AtomicU64::new(edge.clock.boot().0),
+            closed_stream: Notify::new(),
             ended: visitor.grant.child_token(),
         })
     }
@@ -221,14 +234,19 @@ impl Session {
         }
     }
 
-    /// Whether it may subscribe to one more resource.
-    pub(super) fn has_room_for(&self, uri: &str) -> bool {
-        self.lock().subscriptions.has_room_for(uri)
+    /// Room for a subscription to one more resource; none if there is none.
+    pub(super) fn room_for(&self, uri: &str) -> Option<Held> {
+        self.lock().subscriptions.room_for(uri)
+    }
+
+    /// The bytes that are held for its client between requests.
+    pub(super) fn bytes(&self) -> usize {
+        self.facts.bytes() + self.lock().subscriptions.bytes()
     }
 
     /// Wants the updates of a resource from now on.
-    pub(super) fn subscribe(&self, uri: String, at: Route, wish: ResourceWish) {
-        self.lock().subscriptions.add(uri, at, wish);
+    pub(super) fn subscribe(&self, uri: String, at: Route, wish: ResourceWish, held: Held) {
+        self.lock().subscriptions.add(uri, at, wish, held);
     }
 
     /// Wants them no more.
@@ -243,9 +261,8 @@ impl Session {
 
     /// Asks the client on one of its streams, if it declared that it answers such questions.
     pub(super) async fn ask(&self, outlet: &Outlet, question: Question) -> Outcome {
-        let declared = |capability: &str| self.capabilities.get(capability).is_some();
-        let mut answered = QUESTIONS.iter().filter(|(_, capability)| declared(capability));
-        if answered.all(|(method, _)| *method != question.method) {
+        let declared = QUESTIONS.iter().zip(self.answers).filter(|(_, answers)| *answers);
+        if declared.map(|((method, _), _)| *method).all(|method| method != question.method) {
             return interim::refusal();
         }
         tokio::select! {
@@ -307,7 +324,7 @@ impl Session {
         {
             let mut state = self.lock();
             state.streams.clear();
-            state.subscriptions = Subscriptions::default();
+            state.subscriptions.clear();
             state.log_wish = None;
         }
         drop(self.streams(std::mem::take));
@@ -423,6 +440,7 @@ impl Drop for Answering {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         self.session.lock().streams.retain(|(number, _)| *number != self.number);
+        self.session.closed_stream.notify_one();
     }
 }
 
@@ -442,6 +460,7 @@ async fn tell_news(gateway: Gateway, session: Arc<Session>) {
             () = gateway.inner.northbound.closing.cancelled() => return,
             // Another stream may be open, or none.
             () = outlet.gone() => continue,
+            () = session.closed_stream.notified() => continue,
             told = news.next(&*session) => told,
         };
         for notice in told {

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio_util::task::TaskTracker;
 
+use super::held_bytes::HeldBytes;
 use super::session::Session;
 use crate::gateway::limits;
 use crate::gateway::visitor::Visitor;
@@ -17,14 +18,24 @@ pub(in crate::gateway) struct Sessions {
 }
 
 impl Sessions {
-    /// Takes a session in. If there are too many, the one that makes room for it is returned, to be ended; if all that could
-    /// are in use, it is the new one.
-    pub(super) fn admit(&self, session: &Arc<Session>, now: BootMs) -> Option<Arc<Session>> {
+    /// Takes a session in. If there are too many, or too many bytes are held, those that make room for it are returned, to be
+    /// ended; if all that could are in use, it is the new one.
+    pub(super) fn admit(&self, session: &Arc<Session>, held: &HeldBytes, now: BootMs) -> Vec<Arc<Session>> {
         let mut open = self.lock();
-        let mut leaving = None;
+        let mut leaving = Vec::new();
         if open.len() >= limits::SESSIONS_MAX {
-            let Some(id) = least_used(&open, session, now) else { return Some(session.clone()) };
-            leaving = open.remove(&id);
+            let Some(id) = least_used(&open, session, now) else { return vec![session.clone()] };
+            leaving.extend(open.remove(&id));
+        }
+        let mut excess = held.excess();
+        while excess > 0 {
+            let Some(id) = largest_holder(&open, now) else {
+                leaving.push(session.clone());
+                return leaving;
+            };
+            let ended = open.remove(&id);
+            excess = excess.saturating_sub(ended.as_ref().map_or(0, |ended| ended.bytes()).max(1));
+            leaving.extend(ended);
         }
         open.insert(session.id.clone(), session.clone());
         leaving
@@ -81,6 +92,15 @@ fn least_used(open: &HashMap<String, Arc<Session>>, arriving: &Session, now: Boo
     open.values().for_each(|one| *counts.entry(one.token()).or_default() += 1);
     let has_its_share = |one: &Session| counts.get(&one.token()).is_some_and(|count| *count >= limits::SESSIONS_SHARE);
     longest_idle(open, has_its_share, now).or_else(|| longest_idle(open, |_| true, now))
+}
+
+/// The session that gives its bytes back: the one that was idle for longest, of the token whose sessions hold the most.
+fn largest_holder(open: &HashMap<String, Arc<Session>>, now: BootMs) -> Option<String> {
+    let mut held: HashMap<Option<&str>, usize> = HashMap::new();
+    open.values().for_each(|one| *held.entry(one.token()).or_default() += one.bytes());
+    let most = held.values().copied().max()?;
+    let holds_most = |one: &Session| held.get(&one.token()) == Some(&most);
+    longest_idle(open, holds_most, now).or_else(|| longest_idle(open, |one| one.bytes() > 0, now))
 }
 
 fn longest_idle(

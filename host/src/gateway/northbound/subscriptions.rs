@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::held_bytes::{Held, HeldBytes};
 use crate::catalog::Route;
 use crate::connectors::{ResourceWish, ServerEvent};
 use crate::gateway::limits;
@@ -10,37 +11,58 @@ use crate::mcp::protocol::RESOURCES_UPDATED;
 use crate::model::raw::{self, RawObject};
 
 /// Resources by the URIs that the client knows them by. Dropping one takes its wish back.
-#[derive(Debug, Default)]
-pub(super) struct Subscriptions(BTreeMap<String, Subscribed>);
+#[derive(Debug)]
+pub(super) struct Subscriptions {
+    held: HeldBytes,
+    by_uri: BTreeMap<String, Subscribed>,
+}
 
 #[derive(Debug)]
 struct Subscribed {
     at: Route,
+    held: Held,
     _wish: ResourceWish,
 }
 
 impl Subscriptions {
-    /// Whether one more fits.
-    pub(super) fn has_room_for(&self, uri: &str) -> bool {
-        self.0.len() < limits::SUBSCRIPTIONS_MAX || self.0.contains_key(uri)
+    /// None yet; their URIs count as held.
+    pub(super) fn none(held: HeldBytes) -> Self {
+        Self { held, by_uri: BTreeMap::new() }
+    }
+
+    /// Room for one more, in number and in bytes of all clients; none if there is none.
+    pub(super) fn room_for(&self, uri: &str) -> Option<Held> {
+        let fits = self.by_uri.len() < limits::SUBSCRIPTIONS_MAX || self.by_uri.contains_key(uri);
+        // Each is kept twice: as the client knows it, and as its server does.
+        fits.then(|| self.held.try_hold(2 * uri.len()))?
+    }
+
+    /// The bytes that are held for them.
+    pub(super) fn bytes(&self) -> usize {
+        self.by_uri.values().map(|one| one.held.bytes()).sum()
+    }
+
+    /// Ends all of them.
+    pub(super) fn clear(&mut self) {
+        self.by_uri.clear();
     }
 
     /// Whether there is none.
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.by_uri.is_empty()
     }
 
-    pub(super) fn add(&mut self, uri: String, at: Route, wish: ResourceWish) {
-        self.0.insert(uri, Subscribed { at, _wish: wish });
+    pub(super) fn add(&mut self, uri: String, at: Route, wish: ResourceWish, held: Held) {
+        self.by_uri.insert(uri, Subscribed { at, held, _wish: wish });
     }
 
     pub(super) fn remove(&mut self, uri: &str) {
-        self.0.remove(uri);
+        self.by_uri.remove(uri);
     }
 
     /// The URIs.
     pub(super) fn uris(&self) -> impl Iterator<Item = &str> {
-        self.0.keys().map(String::as_str)
+        self.by_uri.keys().map(String::as_str)
     }
 
     /// The update of a server as this client is told it: once under each URI that it knows what was updated by, and not at
@@ -49,7 +71,7 @@ impl Subscriptions {
         let params = event.notice.params.as_deref().filter(|_| event.notice.method == RESOURCES_UPDATED);
         let Some(params) = params.and_then(|params| RawObject::parse(params).ok()) else { return Vec::new() };
         let Some(updated) = params.get_str("uri") else { return Vec::new() };
-        let of_connector = self.0.iter().filter(|(_, one)| one.at.connector == event.connector);
+        let of_connector = self.by_uri.iter().filter(|(_, one)| one.at.connector == event.connector);
         // Whoever subscribed to a whole and a part of it knows the part by one URI all the same.
         let known_as: BTreeSet<String> = of_connector
             .filter_map(|(uri, one)| Some(format!("{uri}{}", within(&one.at.original, &updated)?)))

@@ -24,9 +24,13 @@ pub(super) async fn subscribe(gateway: &Gateway, asked: &Asked) -> Answer {
     if uri.len() > limits::SUBSCRIPTION_URI_BYTES_MAX {
         return Answer::error(INVALID_PARAMS, "params.uri is too long to be subscribed to", None);
     }
-    if !session.has_room_for(&uri) {
-        return Answer::error(INVALID_REQUEST, "this session is subscribed to too many resources", None);
-    }
+    let Some(held) = session.room_for(&uri) else {
+        return Answer::error(
+            INVALID_REQUEST,
+            "too many resources are subscribed to; unsubscribe from others first",
+            None,
+        );
+    };
     let mut refused = None;
     for route in gateway.snapshot().served(&asked.visitor.view).resource(&uri) {
         let mut params = asked.params.clone();
@@ -35,7 +39,7 @@ pub(super) async fn subscribe(gateway: &Gateway, asked: &Asked) -> Answer {
         }
         match gateway.inner.parts.fleet.wish_for_resource(&route.connector, params).await {
             Ok(Ok(wish)) => {
-                session.subscribe(uri, route, wish);
+                session.subscribe(uri, route, wish, held);
                 return Answer::result(raw::empty_object());
             }
             Ok(Err(error)) => refused = Some(Answer::of(Outcome::Error(error))),
