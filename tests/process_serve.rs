@@ -315,7 +315,8 @@ mod connections {
         until("it is answered", PATIENCE, || {
             let mut buffer = [0; 4096];
             client.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-            rest.extend_from_slice(&buffer[..client.read(&mut buffer).unwrap_or(0)]);
+            let read = client.read(&mut buffer).unwrap_or(0);
+            rest.extend_from_slice(&buffer[..read]);
             String::from_utf8_lossy(&rest).contains("HTTP/1.1 200").then_some(())
         });
     }
