@@ -25,7 +25,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::limits;
-use crate::telemetry::Metrics;
+use super::metrics::{RequestRefusal, ServerMetrics};
 
 /// Cancelled when the listener that a request came in by stops: for answers that have no end of their own. Every request
 /// bears it.
@@ -35,7 +35,7 @@ pub(super) struct Ending(pub(super) CancellationToken);
 /// A listener and what it serves.
 pub(super) struct Connections {
     pub(super) router: Router,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: ServerMetrics,
     /// Cancelled when answers without an end must end.
     pub(super) ending: CancellationToken,
 }
@@ -59,8 +59,9 @@ impl Connections {
                 }
             };
             let Ok(place) = places.clone().try_acquire_owned() else {
-                self.metrics.request_refused("connections");
-                tracing::warn!("there are too many connections: one is hung up on");
+                if let Some(line) = self.metrics.request_refused(RequestRefusal::Connections) {
+                    tracing::warn!(left_out = line.left_out, "there are too many connections: one is hung up on");
+                }
                 continue;
             };
             // Answers are small: waiting to fill a packet costs tens of milliseconds (mcp-protocol 0).

@@ -20,8 +20,9 @@ use super::connections::Connections;
 use super::cross_origin::share;
 use super::door::{Door, guard, guard_admin, guard_whole};
 use super::embed::Gateway;
+use super::metrics::{RequestRefusal, ServerMetrics};
 use super::{admin, endpoint, limits, rate};
-use crate::telemetry::Metrics;
+use crate::telemetry::Label as _;
 
 impl Gateway {
     /// The routes, for whoever serves them: `/mcp`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`, `/sync`,
@@ -73,19 +74,21 @@ impl Gateway {
 
 /// The middleware that waits for a request's body, up to its greatest size and for so long.
 async fn with_whole_body(
-    State((metrics, longest)): State<(Arc<Metrics>, usize)>,
+    State((metrics, longest)): State<(ServerMetrics, usize)>,
     request: Request,
     next: Next,
 ) -> Response {
     let (parts, body) = request.into_parts();
     let (status, reason) = match tokio::time::timeout(limits::BODY_TIMEOUT, to_bytes(body, longest)).await {
         Ok(Ok(body)) => return next.run(Request::from_parts(parts, Body::from(body))).await,
-        Ok(Err(error)) if is_too_long(&error) => (StatusCode::PAYLOAD_TOO_LARGE, "body-size"),
-        Ok(Err(_)) => (StatusCode::BAD_REQUEST, "body-broken"),
-        Err(_) => (StatusCode::REQUEST_TIMEOUT, "body-timeout"),
+        Ok(Err(error)) if is_too_long(&error) => (StatusCode::PAYLOAD_TOO_LARGE, RequestRefusal::BodySize),
+        Ok(Err(_)) => (StatusCode::BAD_REQUEST, RequestRefusal::BodyBroken),
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, RequestRefusal::BodyTimeout),
     };
-    metrics.request_refused(reason);
-    tracing::warn!(reason, path = parts.uri.path(), "the body of a request did not arrive");
+    if let Some(line) = metrics.request_refused(reason) {
+        let (reason, path) = (reason.value(), parts.uri.path());
+        tracing::warn!(reason, path, left_out = line.left_out, "the body of a request did not arrive");
+    }
     status.into_response()
 }
 

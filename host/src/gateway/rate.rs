@@ -17,15 +17,14 @@ use http::{HeaderValue, StatusCode};
 use super::embed::Gateway;
 use super::json::json;
 use super::limits;
+use super::metrics::RequestRefusal;
 use super::visitor::Visitor;
 use crate::config::Token;
 use crate::mcp::RequestId;
 use crate::mcp::envelope;
+use crate::mcp::protocol::TOO_OFTEN;
 use crate::model::raw::{self, RawObject};
 use crate::model::{BootMs, SlidingWindow, milliseconds};
-
-/// The code of an error that says that a token asks too often. The specification gives -32000 to -32019 no meaning.
-const TOO_OFTEN: i64 = -32_011;
 
 /// The windows of a gateway's tokens, by their names.
 #[derive(Debug, Default)]
@@ -80,8 +79,10 @@ fn take(gateway: &Gateway, visitor: &Visitor) -> Option<Duration> {
     let (token, limit) = (visitor.token.as_ref()?, visitor.calls_per_minute?);
     let now = gateway.inner.parts.edge.clock.boot();
     let wait = gateway.inner.rates.take(token, limit, now).err()?;
-    gateway.inner.parts.metrics.request_refused("rate");
-    tracing::warn!(token = &**token, calls_per_minute = limit, "request refused: this token asks too often");
+    if let Some(line) = gateway.inner.parts.metrics.request_refused(RequestRefusal::Rate) {
+        let (token, left_out) = (&**token, line.left_out);
+        tracing::warn!(token, calls_per_minute = limit, left_out, "request refused: this token asks too often");
+    }
     Some(wait)
 }
 

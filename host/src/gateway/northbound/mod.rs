@@ -46,6 +46,7 @@ use self::places::Places;
 use self::sessions::Sessions;
 use super::embed::Gateway;
 use super::limits;
+use super::metrics::RequestRefusal;
 use crate::mcp::protocol::{LEGACY_VERSIONS, VERSION_2026_07_28};
 
 /// Every version that the gateway speaks to its clients, newest first.
@@ -91,14 +92,9 @@ impl Northbound {
         }
     }
 
-    /// What is held open now, in Prometheus text.
-    pub(super) fn gauges(&self) -> String {
-        let listens = self.listens.count();
-        let gauge = |name: &str, help: &str, value: usize| {
-            format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")
-        };
-        gauge("mcp_sessions", "Legacy sessions of clients that are open", self.sessions.count())
-            + &gauge("mcp_subscription_streams", "Streams of subscriptions/listen that are open", listens)
+    /// How many sessions and how many streams of subscriptions are open.
+    pub(super) fn open(&self) -> (usize, usize) {
+        (self.sessions.count(), self.listens.count())
     }
 }
 
@@ -107,9 +103,10 @@ impl Gateway {
     pub(super) fn admit(&self, session: &Arc<Session>) -> bool {
         let northbound = &self.inner.northbound;
         let Some(leaving) = northbound.sessions.admit(session, self.inner.parts.edge.clock.boot()) else { return true };
-        self.inner.parts.metrics.request_refused("sessions");
         let admitted = !Arc::ptr_eq(&leaving, session);
-        tracing::warn!(admitted, "there are too many sessions of clients: one ends");
+        if let Some(line) = self.inner.parts.metrics.request_refused(RequestRefusal::Sessions) {
+            tracing::warn!(admitted, left_out = line.left_out, "there are too many sessions of clients: one ends");
+        }
         sessions::end(vec![leaving], &northbound.tasks);
         admitted
     }
