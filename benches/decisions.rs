@@ -23,10 +23,9 @@ use cortex_mcp::policy::contract::{
 };
 use cortex_mcp::policy::{
     DecisionRecord, DecisionSink, DiscardRecords, EMBEDDED_COMPONENT, EMBEDDED_FAMILY, Function, InstanceUse,
-    KeepRecords, Policy, PolicyComponent, Upkeep, UpkeepConfig,
+    KeepRecords, Policy, PolicyComponent, PolicyMetrics, Upkeep, UpkeepConfig,
 };
 use cortex_mcp::service_map::signed_document;
-use cortex_mcp::telemetry::Metrics;
 use cortex_mcp::trace::{Replay, TraceFacts, TraceReader, TraceWriter};
 use rustix::time::{ClockId, clock_gettime};
 use secrecy::SecretString;
@@ -232,7 +231,7 @@ impl World {
             http: Arc::new(VirtualNetwork::new()),
         };
         let default = Arc::new(PolicyComponent::embedded().expect("the default"));
-        let policy = Arc::new(Policy::new(default.clone(), default, edge, sink, Arc::new(Metrics::new())));
+        let policy = Arc::new(Policy::new(default.clone(), default, edge, sink, PolicyMetrics::default()));
         let upkeep = Upkeep::start(policy.clone(), "connector/one", config(), None);
         Self { clock, policy, upkeep, version: 0 }
     }

@@ -14,8 +14,9 @@ use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::edge::files::MemoryDirectory;
 use cortex_mcp::gateway::SwapError;
 use cortex_mcp::policy::contract::Pending;
-use cortex_mcp::policy::{DecidedBy, DecisionRecord, EMBEDDED_COMPONENT, InstanceUse, Policy, PolicyComponent};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{
+    DecidedBy, DecisionRecord, EMBEDDED_COMPONENT, InstanceUse, Policy, PolicyComponent, PolicyMetrics,
+};
 use cortex_mcp::trace::Line;
 use support::policies::{contrary, faulty};
 use support::traces::{decisions, dump, lines, replayed, writer};
@@ -105,7 +106,7 @@ fn threads_that_decide_while_others_swap_lose_double_or_fail_none_and_the_record
         Edge { clock: rig.clock.clone(), entropy: Arc::new(VirtualEntropy::from_number(3)), http: rig.network.clone() };
     let components: Vec<_> = std::iter::once(embedded()).chain((0..VARIANTS).map(variant)).collect();
     let default = components[0].clone();
-    let policy = Policy::new(default.clone(), default, edge, Arc::new(trace.clone()), Arc::new(Metrics::new()));
+    let policy = Policy::new(default.clone(), default, edge, Arc::new(trace.clone()), PolicyMetrics::default());
     let pending = Pending { changes: 1, bytes: 1, oldest_ms: 1, batch_ms: 5, closing: false, write_through: false };
     let deciding = AtomicUsize::new(THREADS);
     std::thread::scope(|scope| {

@@ -17,9 +17,9 @@ use cortex_mcp::edge::disk::Disk;
 use cortex_mcp::gateway::policy_for_commands;
 use cortex_mcp::model::WallMs;
 use cortex_mcp::registry::{
-    Acknowledge, MendingAction, MendingState, RegistryEntry, Store, StoreOptions, StoreParts, mend, plan,
+    Acknowledge, MendingAction, MendingState, RegistryEntry, RegistryMetrics, Store, StoreOptions, StoreParts, mend,
+    plan,
 };
-use cortex_mcp::telemetry::Metrics;
 use processes::{Finished, Installation};
 use serde_json::Value;
 use support::crash_disk::CrashDisk;
@@ -347,7 +347,7 @@ fn store(disk: &CrashDisk, writer: &str) -> Arc<Store> {
         file: "servers.json".to_owned(),
         policy: policy_for_commands(&settings).unwrap(),
         writer: writer.to_owned(),
-        metrics: Arc::new(Metrics::new()),
+        metrics: RegistryMetrics::default(),
         options,
     })
     .unwrap()
@@ -404,7 +404,7 @@ fn a_repair_that_is_cut_off_anywhere_keeps_the_only_copy_and_can_be_made_again()
             file: "servers.json".to_owned(),
             policy: policy_for_commands(&settings).unwrap(),
             writer: "repair".to_owned(),
-            metrics: Arc::new(Metrics::new()),
+            metrics: RegistryMetrics::default(),
             options: StoreOptions {
                 acknowledge: Acknowledge::Snapshot,
                 lock_patience: Duration::ZERO,

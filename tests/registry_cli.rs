@@ -13,8 +13,7 @@ use std::sync::Arc;
 use cortex_mcp::config::{Environment, Settings};
 use cortex_mcp::edge::disk::{MemoryDisk, SystemDisk};
 use cortex_mcp::gateway::policy_for_commands;
-use cortex_mcp::registry::{Acknowledge, RegistryEntry, Store, StoreOptions, StoreParts};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::registry::{Acknowledge, RegistryEntry, RegistryMetrics, Store, StoreOptions, StoreParts};
 use processes::installation::finish;
 use processes::{Finished, Installation};
 use serde_json::{Value, json};
@@ -75,7 +74,7 @@ fn store(parts: impl FnOnce(StoreParts) -> StoreParts) -> Arc<Store> {
         file: "servers.json".to_owned(),
         policy: policy_for_commands(&settings).unwrap(),
         writer: "gateway-of-the-test".to_owned(),
-        metrics: Arc::new(Metrics::new()),
+        metrics: RegistryMetrics::default(),
         options,
     });
     Store::open(parts).unwrap()
@@ -472,7 +471,8 @@ fn unknown_fields_survive_a_thousand_round_trips_byte_for_byte() {
     let other = r#"{"name":"b","transport":"ws","endpoint":"wss://b/N"}"#;
     for round in 0..1_000 {
         let options = StoreOptions { acknowledge: Acknowledge::Snapshot, ..StoreOptions::default() };
-        let (writer, file, metrics) = (format!("command-{round}"), "servers.json".to_owned(), Arc::new(Metrics::new()));
+        let (writer, file, metrics) =
+            (format!("command-{round}"), "servers.json".to_owned(), RegistryMetrics::default());
         let (disk, policy) = (disk.clone(), policy.clone());
         let store = Store::open(StoreParts { disk, file, policy, writer, metrics, options }).unwrap();
         assert_eq!(store.get("a").unwrap().json(), entry, "round {round}");

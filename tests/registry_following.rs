@@ -11,9 +11,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use cortex_mcp::edge::Edge;
 use cortex_mcp::edge::disk::{Disk, DiskFile, DiskLook, MemoryDisk};
 use cortex_mcp::edge::entropy::VirtualEntropy;
-use cortex_mcp::policy::{Policy, PolicyComponent};
-use cortex_mcp::registry::{MAX_REGISTRY_BYTES, Store, StoreOptions, StoreParts};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{Policy, PolicyComponent, PolicyMetrics};
+use cortex_mcp::registry::{MAX_REGISTRY_BYTES, RegistryMetrics, Store, StoreOptions, StoreParts};
 use serde_json::json;
 use support::policies::faulty;
 use support::wire::Wire;
@@ -219,9 +218,9 @@ async fn a_change_of_the_registry_that_the_policy_could_not_judge_is_taken_when_
     for function in ["adopt", "merge"] {
         let good = Arc::new(PolicyComponent::embedded().unwrap());
         let faulty = faulty("panic", function);
-        let metrics = Arc::new(Metrics::new());
         // Not even the default helps.
-        let policy = Policy::new(good.clone(), faulty.clone(), edge.clone(), rig.records.clone(), metrics.clone());
+        let policy =
+            Policy::new(good.clone(), faulty.clone(), edge.clone(), rig.records.clone(), PolicyMetrics::default());
         let policy = Arc::new(policy);
         let disk = MemoryDisk::new();
         let write = |names: [&str; 2]| {
@@ -234,7 +233,7 @@ async fn a_change_of_the_registry_that_the_policy_could_not_judge_is_taken_when_
             file: "servers.json".to_owned(),
             policy: policy.clone(),
             writer: format!("w-{function}"),
-            metrics,
+            metrics: RegistryMetrics::default(),
             options: StoreOptions::default(),
         };
         let (view, task) = cortex_mcp::registry::keep(Store::open(parts).unwrap(), stop.clone());

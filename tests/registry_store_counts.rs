@@ -11,9 +11,8 @@ use cortex_mcp::edge::disk::MemoryDisk;
 use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::edge::virtual_network::VirtualNetwork;
 use cortex_mcp::model::WallMs;
-use cortex_mcp::policy::{DiscardRecords, Policy, PolicyComponent};
-use cortex_mcp::registry::{RegistryEntry, Store, StoreOptions, StoreParts};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{DiscardRecords, Policy, PolicyComponent, PolicyMetrics};
+use cortex_mcp::registry::{RegistryEntry, RegistryMetrics, Store, StoreOptions, StoreParts};
 
 /// A store over a folder in memory, and the clock that it lives by.
 fn store() -> (Arc<Store>, Arc<VirtualClock>) {
@@ -25,14 +24,13 @@ fn store() -> (Arc<Store>, Arc<VirtualClock>) {
         entropy: Arc::new(VirtualEntropy::from_number(1)),
         http: Arc::new(VirtualNetwork::new()),
     };
-    let metrics = Arc::new(Metrics::new());
-    let policy = Policy::new(component.clone(), component, edge, Arc::new(DiscardRecords), metrics.clone());
+    let policy = Policy::new(component.clone(), component, edge, Arc::new(DiscardRecords), PolicyMetrics::default());
     let parts = StoreParts {
         disk: Arc::new(MemoryDisk::new()),
         file: "servers.json".to_owned(),
         policy: Arc::new(policy),
         writer: "counted".to_owned(),
-        metrics,
+        metrics: RegistryMetrics::default(),
         options: StoreOptions::default(),
     };
     (Store::open(parts).unwrap(), clock)

@@ -14,9 +14,8 @@ use cortex_mcp::edge::disk::Disk;
 use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::mcp::protocol::Era;
 use cortex_mcp::model::Digest;
-use cortex_mcp::policy::{Policy, PolicyComponent};
-use cortex_mcp::registry::{RegistryEntry, Store, StoreOptions, StoreParts};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{Policy, PolicyComponent, PolicyMetrics};
+use cortex_mcp::registry::{RegistryEntry, RegistryMetrics, Store, StoreOptions, StoreParts};
 use serde_json::{Value, json};
 use support::wire::Wire;
 use support::{Client, Rig, Served, seconds, tools_bytes};
@@ -236,15 +235,14 @@ async fn what_another_process_acknowledged_is_told_at_once_and_a_map_that_names_
         http: Wire::new(rig.network.clone()),
     };
     let embedded = Arc::new(PolicyComponent::embedded().unwrap());
-    let metrics = Arc::new(Metrics::new());
-    let policy = Policy::new(embedded.clone(), embedded, edge, rig.records.clone(), metrics.clone());
+    let policy = Policy::new(embedded.clone(), embedded, edge, rig.records.clone(), PolicyMetrics::default());
     let disk: Arc<dyn Disk> = Arc::new(rig.registry.clone());
     let other = Store::open(StoreParts {
         disk,
         file: "servers.json".to_owned(),
         policy: Arc::new(policy),
         writer: "other".to_owned(),
-        metrics,
+        metrics: RegistryMetrics::default(),
         options: StoreOptions::default(),
     })
     .unwrap();

@@ -11,10 +11,9 @@ use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::gateway::{Gateway, StartError};
 use cortex_mcp::policy::contract::{Pending, ServeVerdict};
 use cortex_mcp::policy::{
-    DecidedBy, EMBEDDED_COMPONENT, Fault, Function, InstanceUse, Policy, PolicyComponent, PolicyError, Subject, Upkeep,
-    limits,
+    DecidedBy, EMBEDDED_COMPONENT, Fault, Function, InstanceUse, Policy, PolicyComponent, PolicyError, PolicyMetrics,
+    Subject, Upkeep, limits,
 };
-use cortex_mcp::telemetry::Metrics;
 use support::contract::upkeep_config;
 use support::policies::{component_build, contrary, copy_of_the_workspace, faulty};
 use support::{Rig, seconds};
@@ -168,7 +167,7 @@ async fn a_fault_can_be_made_again_from_its_record() {
 fn bare(rig: &Rig, deployed: Arc<PolicyComponent>, default: Arc<PolicyComponent>) -> Arc<Policy> {
     let entropy = Arc::new(VirtualEntropy::from_number(5));
     let edge = Edge { clock: rig.clock.clone(), entropy, http: rig.network.clone() };
-    Arc::new(Policy::new(deployed, default, edge, rig.records.clone(), Arc::new(Metrics::new())))
+    Arc::new(Policy::new(deployed, default, edge, rig.records.clone(), PolicyMetrics::default()))
 }
 
 #[tokio::test(start_paused = true)]

@@ -209,7 +209,7 @@ async fn a_map_that_is_confirmed_past_its_expiry_is_frozen_and_that_is_counted()
     rig.map.serve(&rig.document);
     let served = rig.ready().await;
     const SERIES: &str = "mcp_service_map_frozen_total{reason=\"frozen\"}";
-    assert_eq!(served.metric(SERIES), None);
+    assert_eq!(served.metric(SERIES), Some(0.0));
     tokio::time::sleep(seconds(100)).await;
     force(&served).await;
     let status = served.gateway.status().service_map.unwrap();

@@ -14,8 +14,9 @@ use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::edge::files::{Directory, MemoryDirectory};
 use cortex_mcp::edge::virtual_network::VirtualNetwork;
 use cortex_mcp::policy::contract::Pending;
-use cortex_mcp::policy::{DecisionRecord, DecisionSink, Input, InstanceUse, Output, Policy, PolicyComponent, Subject};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{
+    DecisionRecord, DecisionSink, Input, InstanceUse, Output, Policy, PolicyComponent, PolicyMetrics, Subject,
+};
 use cortex_mcp::trace::{
     ConnectorsNote, Difference, DroppedNote, Line, ShadowNote, SwapNote, ToolsNote, TraceStatus, TraceWriter, limits,
 };
@@ -41,7 +42,7 @@ impl Recorded {
         let edge = Edge { clock: clock.clone(), entropy, http: Arc::new(VirtualNetwork::new()) };
         let embedded = Arc::new(PolicyComponent::embedded().unwrap());
         let sink = Arc::new(trace.clone());
-        let policy = Policy::new(embedded.clone(), embedded, edge, sink, Arc::new(Metrics::new()));
+        let policy = Policy::new(embedded.clone(), embedded, edge, sink, PolicyMetrics::default());
         let subject = policy.subject("subject".to_owned());
         Self { policy, trace, subject }
     }

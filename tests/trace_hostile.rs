@@ -14,8 +14,7 @@ use cortex_mcp::edge::files::MemoryDirectory;
 use cortex_mcp::edge::virtual_network::VirtualNetwork;
 use cortex_mcp::model::Digest;
 use cortex_mcp::policy::contract::Pending;
-use cortex_mcp::policy::{DecidedBy, EMBEDDED_COMPONENT, InstanceUse, Output, Policy, PolicyComponent};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{DecidedBy, EMBEDDED_COMPONENT, InstanceUse, Output, Policy, PolicyComponent, PolicyMetrics};
 use cortex_mcp::trace::{Components, Entry, Line, PolicyNote, Replay, TraceFacts, TraceWriter, limits};
 use support::policies::{contrary, faulty};
 use support::rig::START;
@@ -37,7 +36,7 @@ async fn trace_of(default: Arc<PolicyComponent>, deployed: &[Arc<PolicyComponent
     })
     .unwrap();
     let edge = Edge { clock, entropy: Arc::new(VirtualEntropy::from_number(1)), http: Arc::new(VirtualNetwork::new()) };
-    let policy = Policy::new(deployed[0].clone(), default, edge, Arc::new(trace.clone()), Arc::new(Metrics::new()));
+    let policy = Policy::new(deployed[0].clone(), default, edge, Arc::new(trace.clone()), PolicyMetrics::default());
     let subject = policy.subject("subject".to_owned());
     let pending = Pending { changes: 1, bytes: 1, oldest_ms: 1, batch_ms: 5, closing: false, write_through: false };
     for (number, component) in deployed.iter().enumerate() {

@@ -9,9 +9,8 @@ use cortex_mcp::edge::clock::{Clock, SystemClock};
 use cortex_mcp::edge::disk::SystemDisk;
 use cortex_mcp::edge::entropy::SystemEntropy;
 use cortex_mcp::edge::virtual_network::VirtualNetwork;
-use cortex_mcp::policy::{DiscardRecords, Policy, PolicyComponent};
-use cortex_mcp::registry::{Change, RegistryEntry, Store, StoreOptions, StoreParts};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{DiscardRecords, Policy, PolicyComponent, PolicyMetrics};
+use cortex_mcp::registry::{Change, RegistryEntry, RegistryMetrics, Store, StoreOptions, StoreParts};
 use tokio_util::sync::CancellationToken;
 
 /// How it is measured.
@@ -77,15 +76,14 @@ impl Rig {
     /// The same by another clock.
     pub(crate) fn open_with(&self, folder: &Path, writer: &str, clock: Arc<dyn Clock>) -> Arc<Store> {
         let edge = Edge { clock, entropy: Arc::new(SystemEntropy), http: Arc::new(VirtualNetwork::new()) };
-        let metrics = Arc::new(Metrics::new());
         let (deployed, default) = (self.component.clone(), self.component.clone());
-        let policy = Arc::new(Policy::new(deployed, default, edge, Arc::new(DiscardRecords), metrics.clone()));
+        let policy = Arc::new(Policy::new(deployed, default, edge, Arc::new(DiscardRecords), PolicyMetrics::default()));
         let parts = StoreParts {
             disk: Arc::new(SystemDisk::open_folder(folder).expect("a folder")),
             file: "servers.json".to_owned(),
             policy,
             writer: writer.to_owned(),
-            metrics,
+            metrics: RegistryMetrics::default(),
             options: StoreOptions::default(),
         };
         Store::open(parts).expect("a registry")

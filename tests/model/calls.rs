@@ -13,8 +13,7 @@ use cortex_mcp::policy::contract::{
     BreakerConfig, BreakerEvent, BreakerState, BreakerVerdict, ConcurrencyConfig, ConcurrencyEvent, ConcurrencyState,
     FailureClass, FinishedEvent, RunOutcome,
 };
-use cortex_mcp::policy::{DiscardRecords, Held, Policy, PolicyComponent, Subject};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{DiscardRecords, Held, Policy, PolicyComponent, PolicyMetrics, Subject};
 
 use crate::clock::ModelClock;
 use crate::trace::{Dice, MINUTE, SECOND};
@@ -28,7 +27,7 @@ const GREATEST: u32 = 32;
 fn policy(component: &Arc<PolicyComponent>, clock: &Arc<ModelClock>, seed: u64) -> Policy {
     let entropy = Arc::new(VirtualEntropy::from_number(seed));
     let edge = Edge { clock: clock.clone(), entropy, http: Arc::new(VirtualNetwork::new()) };
-    Policy::new(component.clone(), component.clone(), edge, Arc::new(DiscardRecords), Arc::new(Metrics::new()))
+    Policy::new(component.clone(), component.clone(), edge, Arc::new(DiscardRecords), PolicyMetrics::default())
 }
 
 /// Where a breaker must be.

@@ -13,8 +13,7 @@ use cortex_mcp::policy::contract::{
     AdvanceOutcome, AdvanceReason, CacheState, FailureClass, LookupDecision, NotModifiedEvent, ServeVerdict, Urgency,
     Wanted,
 };
-use cortex_mcp::policy::{DiscardRecords, Held, Policy, PolicyComponent, Run, Subject, Upkeep};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{DiscardRecords, Held, Policy, PolicyComponent, PolicyMetrics, Run, Subject, Upkeep};
 
 use crate::cache::{Arrival, Cache};
 use crate::clock::{ModelClock, Stamp};
@@ -101,8 +100,7 @@ impl Driver {
         let entropy = Arc::new(VirtualEntropy::from_number(trace.seed));
         let edge = Edge { clock: clock.clone(), entropy, http: Arc::new(VirtualNetwork::new()) };
         let (deployed, default) = (policies.deployed.clone(), policies.other.clone());
-        let metrics = Arc::new(Metrics::new());
-        let policy = Arc::new(Policy::new(deployed, default, edge, Arc::new(DiscardRecords), metrics));
+        let policy = Arc::new(Policy::new(deployed, default, edge, Arc::new(DiscardRecords), PolicyMetrics::default()));
         let cache = Cache::new(setting.max_stale);
         let upkeep = Upkeep::start(policy.clone(), "model", config(setting, &cache, clock.stamp()), None);
         let origin = Origin::new(setting, &clock);

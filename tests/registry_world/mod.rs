@@ -23,9 +23,10 @@ use cortex_mcp::edge::Edge;
 use cortex_mcp::edge::disk::Disk;
 use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::edge::virtual_network::VirtualNetwork;
-use cortex_mcp::policy::{DiscardRecords, Policy, PolicyComponent};
-use cortex_mcp::registry::{Acknowledge, RegistryEntry, RegistrySnapshot, Store, StoreError, StoreOptions, StoreParts};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{DiscardRecords, Policy, PolicyComponent, PolicyMetrics};
+use cortex_mcp::registry::{
+    Acknowledge, RegistryEntry, RegistryMetrics, RegistrySnapshot, Store, StoreError, StoreOptions, StoreParts,
+};
 
 use crate::support::crash_disk::Dice;
 use clock::HandClock;
@@ -41,13 +42,18 @@ const FOREIGN: [&str; 2] = ["f", "g"];
 
 /// One for all worlds: compiling it takes longer than a thousand of them.
 static COMPONENT: LazyLock<Arc<PolicyComponent>> = LazyLock::new(|| Arc::new(PolicyComponent::embedded().unwrap()));
-static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(|| Arc::new(Metrics::new()));
 
 /// A policy on that clock.
 pub(crate) fn policy(clock: &Arc<HandClock>, seed: u64) -> Arc<Policy> {
     let entropy = Arc::new(VirtualEntropy::from_number(seed));
     let edge = Edge { clock: clock.clone(), entropy, http: Arc::new(VirtualNetwork::new()) };
-    Arc::new(Policy::new(COMPONENT.clone(), COMPONENT.clone(), edge, Arc::new(DiscardRecords), METRICS.clone()))
+    Arc::new(Policy::new(
+        COMPONENT.clone(),
+        COMPONENT.clone(),
+        edge,
+        Arc::new(DiscardRecords),
+        PolicyMetrics::default(),
+    ))
 }
 
 /// Opens the registry.
@@ -65,7 +71,7 @@ pub(crate) fn open(
         file: FILE.to_owned(),
         policy: policy.clone(),
         writer: writer.to_owned(),
-        metrics: METRICS.clone(),
+        metrics: RegistryMetrics::default(),
         options,
     })
 }

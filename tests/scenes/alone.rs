@@ -11,8 +11,7 @@ use cortex_mcp::edge::entropy::VirtualEntropy;
 use cortex_mcp::edge::files::MemoryDirectory;
 use cortex_mcp::edge::virtual_network::VirtualNetwork;
 use cortex_mcp::policy::contract::*;
-use cortex_mcp::policy::{EMBEDDED_FAMILY, Held, Policy, PolicyComponent, Subject};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{EMBEDDED_FAMILY, Held, Policy, PolicyComponent, PolicyMetrics, Subject};
 use cortex_mcp::trace::{TraceFacts, TraceWriter};
 use serde_json::json;
 
@@ -46,7 +45,7 @@ pub(crate) async fn every_event() -> String {
         configuration: json!({}),
     });
     let trace = trace.unwrap();
-    let policy = Policy::new(embedded.clone(), embedded, edge, Arc::new(trace.clone()), Arc::new(Metrics::new()));
+    let policy = Policy::new(embedded.clone(), embedded, edge, Arc::new(trace.clone()), PolicyMetrics::default());
     let alone = Alone { policy, clock };
     alone.refreshes(SubjectKind::ServiceMap, RefreshMode::Background, 2);
     alone.refreshes(SubjectKind::Connector, RefreshMode::Background, 5);

@@ -28,9 +28,10 @@ use cortex_mcp::edge::clock::SystemClock;
 use cortex_mcp::edge::disk::SystemDisk;
 use cortex_mcp::edge::entropy::SystemEntropy;
 use cortex_mcp::edge::virtual_network::VirtualNetwork;
-use cortex_mcp::policy::{DiscardRecords, Policy, PolicyComponent};
-use cortex_mcp::registry::{Acknowledge, RegistrySnapshot, Store, StoreError, StoreOptions, StoreParts};
-use cortex_mcp::telemetry::Metrics;
+use cortex_mcp::policy::{DiscardRecords, Policy, PolicyComponent, PolicyMetrics};
+use cortex_mcp::registry::{
+    Acknowledge, RegistryMetrics, RegistrySnapshot, Store, StoreError, StoreOptions, StoreParts,
+};
 use serde::{Deserialize, Serialize};
 
 use acks::{Write, now_ns};
@@ -87,7 +88,7 @@ pub(crate) fn policy() -> Arc<Policy> {
         entropy: Arc::new(SystemEntropy),
         http: Arc::new(VirtualNetwork::new()),
     };
-    Arc::new(Policy::new(component.clone(), component, edge, Arc::new(DiscardRecords), Arc::new(Metrics::new())))
+    Arc::new(Policy::new(component.clone(), component, edge, Arc::new(DiscardRecords), PolicyMetrics::default()))
 }
 
 /// Opens the registry in a real folder.
@@ -102,7 +103,7 @@ pub(crate) fn open(
         file: FILE.to_owned(),
         policy: policy.clone(),
         writer: writer.to_owned(),
-        metrics: Arc::new(Metrics::new()),
+        metrics: RegistryMetrics::default(),
         options: StoreOptions { acknowledge, ..StoreOptions::default() },
     })
 }

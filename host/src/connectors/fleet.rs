@@ -21,6 +21,7 @@ use super::gate::CallGate;
 use super::handle::{Handle, Signal};
 use super::limits;
 use super::log_wishes::LogWishes;
+use super::metrics::ConnectorsMetrics;
 use super::origins::Origins;
 use super::publish::Publisher;
 use super::quota::QuotaGate;
@@ -35,11 +36,11 @@ use super::wishes::ResourceWishes;
 use crate::config::limits as config_limits;
 use crate::edge::process::Processes;
 use crate::edge::state::{StateRecord, StateSink};
-use crate::mcp::{Declared, Outcome, Upstream};
+use crate::mcp::{Declared, ErrorType, Outcome, Upstream};
 use crate::model::raw::RawObject;
 use crate::model::{Connector, ConnectorId, Failure, ListState, Moment, Reach};
 use crate::policy::Policy;
-use crate::telemetry::{CallOutcome, Metrics};
+use crate::telemetry::{LogLimit, RefreshMetrics, limits as telemetry_limits};
 
 /// Every connector.
 pub struct Fleet {
@@ -47,7 +48,7 @@ pub struct Fleet {
     policy: Arc<Policy>,
     publisher: Arc<dyn Publisher>,
     state: Arc<dyn StateSink>,
-    metrics: Arc<Metrics>,
+    metrics: ConnectorsMetrics,
     run: RunContext,
     origins: Origins,
     processes: Arc<dyn Processes>,
@@ -76,7 +77,7 @@ impl Fleet {
         policy: Arc<Policy>,
         publisher: Arc<dyn Publisher>,
         state: Arc<dyn StateSink>,
-        metrics: Arc<Metrics>,
+        metrics: ConnectorsMetrics,
         processes: Arc<dyn Processes>,
         records: Vec<(String, StateRecord)>,
     ) -> Self {
@@ -87,7 +88,8 @@ impl Fleet {
         let admission =
             Admission::start(policy.clone(), maximum, settings.concurrency, options, &draining, stop.clone());
         let clock = policy.edge().clock.clone();
-        let run = RunContext { admission, clock, metrics: metrics.clone() };
+        let failures = LogLimit::new(telemetry_limits::CONNECTOR_LINES);
+        let run = RunContext { admission, clock, refreshes: metrics.refreshes.clone(), failures: Arc::new(failures) };
         Self {
             settings: watch::Sender::new(Arc::new(settings)),
             policy,
@@ -197,18 +199,16 @@ impl Fleet {
         let started = Instant::now();
         let call_timeout = self.settings.borrow().call_timeout;
         let called = member.handle.call(&self.run.clock, caller, method, params, call_timeout).await;
-        let (outcome, upstream) = match &called {
-            Ok(called) => (outcome_of(&called.outcome), called.upstream),
-            Err(error) => {
-                if !matches!(error, CallError::Failed { .. }) {
-                    self.metrics.call_refused(id.as_str(), error.reason());
-                }
-                (CallOutcome::Failed, Duration::ZERO)
+        let (took, metrics) = (started.elapsed(), &member.handle.metrics);
+        match &called {
+            Ok(called) => {
+                metrics.called(method, took, ErrorType::of_outcome(method, &called.outcome));
+                self.metrics.overhead(took.saturating_sub(called.upstream));
             }
-        };
-        self.metrics.call(id.as_str(), started.elapsed(), outcome);
-        if called.is_ok() {
-            self.metrics.overhead(started.elapsed().saturating_sub(upstream));
+            Err(error) => {
+                metrics.refused(error);
+                metrics.called(method, took, error.into());
+            }
         }
         called.map(|called| called.outcome)
     }
@@ -218,9 +218,9 @@ impl Fleet {
         self.members.load().values().map(|member| member.handle.clone()).collect()
     }
 
-    /// Where counts are kept, for others in this room.
-    pub(super) fn metrics(&self) -> &Metrics {
-        &self.metrics
+    /// Where refreshes are counted, for others in this room.
+    pub(super) fn refreshes(&self) -> &RefreshMetrics {
+        &self.metrics.refreshes
     }
 
     /// How many runs may go at once, where the operator says so.
@@ -299,7 +299,8 @@ impl Fleet {
         let quota = QuotaGate::new(&connector.quotas, self.run.clock.clone());
         let edge = self.policy.edge().clone();
         let gate = CallGate::new(in_force.call_limits(&id), quota.places(), origin);
-        let handle = Arc::new(Handle::new(connector, slot, breaker, quota, gate, wishes, edge));
+        let metrics = self.metrics.connector(&id);
+        let handle = Arc::new(Handle::new(connector, slot, breaker, quota, gate, wishes, edge, metrics));
         let stop = CancellationToken::new();
         let boot_id = self.run.clock.boot_id().0;
         let surroundings = Surroundings {
@@ -393,15 +394,4 @@ impl std::fmt::Debug for Fleet {
 enum Leaving {
     ForGood,
     ToReturn,
-}
-
-fn outcome_of(outcome: &Outcome) -> CallOutcome {
-    match outcome {
-        Outcome::Error(_) => CallOutcome::Failed,
-        Outcome::Result(result) => {
-            let is_error =
-                RawObject::parse(result).ok().and_then(|result| result.get("isError").map(|v| v.get() == "true"));
-            if is_error == Some(true) { CallOutcome::ToolError } else { CallOutcome::Result }
-        }
-    }
 }

@@ -13,6 +13,7 @@ use super::breaker::Breaker;
 use super::gate::CallGate;
 use super::limits;
 use super::log_wishes::LogWishes;
+use super::metrics::ConnectorMetrics;
 use super::own_slot::OwnSlots;
 use super::quota::QuotaGate;
 use super::session_slot::SessionSlot;
@@ -38,6 +39,7 @@ pub(super) struct Handle {
     /// The sessions that clients have of their own.
     pub(super) own: OwnSlots,
     pub(super) edge: Edge,
+    pub(super) metrics: Arc<ConnectorMetrics>,
     pub(super) signals: Signals,
     pub(super) calls: TaskTracker,
     pub(super) status: watch::Sender<Arc<ConnectorStatus>>,
@@ -59,6 +61,7 @@ impl Handle {
         gate: CallGate,
         wishes: Arc<ResourceWishes>,
         edge: Edge,
+        metrics: Arc<ConnectorMetrics>,
     ) -> Self {
         let status = ConnectorStatus::blank(&connector);
         Self {
@@ -72,6 +75,7 @@ impl Handle {
             logs: Arc::default(),
             own: OwnSlots::default(),
             edge,
+            metrics,
             signals: Signals::default(),
             calls: TaskTracker::new(),
             status: watch::Sender::new(Arc::new(status)),

@@ -12,6 +12,7 @@ use super::report::{SyncReport, Synced};
 use super::status::ConnectorStatus;
 use crate::config::limits as config_limits;
 use crate::model::{ListState, milliseconds};
+use crate::telemetry::SyncPhase;
 
 /// What a pass waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,7 @@ impl Fleet {
             connectors.push(synced);
         }
         let ready = connectors.iter().filter(|synced| synced.ok).count();
-        self.metrics().sync_phase("sync", started.elapsed());
+        self.refreshes().phase(SyncPhase::Sync, started.elapsed());
         SyncReport {
             connector_count,
             ready,

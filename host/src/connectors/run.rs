@@ -18,7 +18,7 @@ use crate::model::Contact;
 use crate::model::raw::RawObject;
 use crate::model::{Failure, FailureClass, Moment, Offer};
 use crate::policy::contract::Candidate;
-use crate::telemetry::Metrics;
+use crate::telemetry::{LogLimit, RefreshMetrics, SyncPhase};
 
 /// What a run brought.
 pub(super) struct Brought {
@@ -36,7 +36,9 @@ pub(super) struct Brought {
 pub(super) struct RunContext {
     pub(super) admission: Admission,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) refreshes: RefreshMetrics,
+    /// Which failures of runs are logged, over all connectors.
+    pub(super) failures: Arc<LogLimit<FailureClass>>,
 }
 
 /// Lists what a connector offers.
@@ -99,7 +101,7 @@ async fn attempt(handle: &Handle, context: &RunContext, started: Instant) -> Res
         attempts -= 1;
         let connecting = Instant::now();
         let session = slot.session().await?;
-        context.metrics.sync_phase("connect", connecting.elapsed());
+        context.refreshes.phase(SyncPhase::Connect, connecting.elapsed());
         let requested = context.clock.now();
         let listing = Instant::now();
         let collected = collect(&session, slot.offer().as_ref(), &handle.id, limit).await;
@@ -107,7 +109,7 @@ async fn attempt(handle: &Handle, context: &RunContext, started: Instant) -> Res
         slot.note_learned();
         match collected {
             Ok(Collected { offer, ttl_ms, scope }) => {
-                context.metrics.sync_phase("list", listing.elapsed());
+                context.refreshes.phase(SyncPhase::List, listing.elapsed());
                 slot.take_lost();
                 return Ok(Brought { offer, ttl_ms, scope, requested, duration: started.elapsed() });
             }

@@ -26,7 +26,7 @@ use crate::policy::contract::{
     AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted, case_name,
 };
 use crate::policy::{Policy, Run, Upkeep, UpkeepConfig};
-use crate::telemetry::RefreshOutcome;
+use crate::telemetry::{LastLogged, RefreshOutcome, RefreshSubject};
 
 /// What a supervisor needs besides its connector.
 pub(super) struct Surroundings {
@@ -49,6 +49,7 @@ pub(super) struct Supervisor {
     running: Option<(Run, JoinHandle<Result<Brought, Failure>>)>,
     contacting: Option<JoinHandle<Result<(), Failure>>>,
     last_failure: Option<LastFailure>,
+    last_logged: LastLogged<FailureClass>,
     last_duration_ms: Option<u64>,
     drift: Option<Drift>,
     wanted: bool,
@@ -78,6 +79,7 @@ impl Supervisor {
             running: None,
             contacting: None,
             last_failure: None,
+            last_logged: LastLogged::default(),
             last_duration_ms,
             drift: None,
             wanted: false,
@@ -245,22 +247,34 @@ impl Supervisor {
             }
         };
         self.log_run(run, outcome);
-        self.with.run.metrics.refresh("connector", outcome);
+        self.with.run.refreshes.refreshed(RefreshSubject::Connector, outcome);
         self.save();
     }
 
-    /// One line for each run, however it ended: how, how long it took, and when the next one is due (defect S14).
-    fn log_run(&self, run: Run, outcome: RefreshOutcome) {
+    /// One line for each run, however it ended: how, how long it took, and when the next one is due. A failure is a warning
+    /// when its class changes, and now and then; at the debug level it is always there.
+    fn log_run(&mut self, run: Run, outcome: RefreshOutcome) {
         let now = self.with.run.clock.boot();
         let duration_ms = milliseconds(now.since(run.began));
         let next_ms = self.upkeep.due().map(|due| milliseconds(due.since(now)));
         let connector = &self.handle.id;
         match &self.last_failure {
-            Some(failure) if outcome == RefreshOutcome::Failed => tracing::warn!(
-                %connector, class = %failure.class, failure = failure.message,
-                failures = self.upkeep.failures().0, duration_ms, next_ms, "sync failed"
-            ),
-            _ => tracing::debug!(%connector, duration_ms, next_ms, "synced"),
+            Some(failure) if outcome == RefreshOutcome::Failed => {
+                let (class, message, failures) = (failure.class, &*failure.message, self.upkeep.failures().0);
+                match self.with.run.failures.admit_change(&mut self.last_logged, class) {
+                    Some(line) => tracing::warn!(
+                        %connector, %class, failure = message, failures, duration_ms, next_ms, left_out = line.left_out,
+                        "sync failed"
+                    ),
+                    None => tracing::debug!(
+                        %connector, %class, failure = message, failures, duration_ms, next_ms, "sync failed"
+                    ),
+                }
+            }
+            _ => {
+                self.last_logged.clear();
+                tracing::debug!(%connector, duration_ms, next_ms, "synced");
+            }
         }
     }
 
@@ -318,7 +332,7 @@ impl Supervisor {
                     connector = %self.handle.id, added = drift.added.len(), removed = drift.removed.len(),
                     changed = drift.changed.len(), "tool definitions drifted"
                 );
-                self.with.run.metrics.drift(self.handle.id.as_str(), drift.count());
+                self.handle.metrics.drifted(drift.count());
                 self.drift = Some(drift);
             }
         }

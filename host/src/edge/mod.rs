@@ -9,6 +9,7 @@ pub mod entropy;
 pub mod files;
 pub mod http;
 pub mod process;
+pub mod process_usage;
 pub mod state;
 pub mod virtual_network;
 pub mod virtual_processes;

@@ -6,7 +6,7 @@ use axum::body::Bytes;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Response};
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::embed::{Gateway, SyncKind};
@@ -16,6 +16,7 @@ use crate::mcp::protocol::JSON_TYPE;
 use crate::model::Digest;
 use crate::policy::{InstanceUse, PolicyComponent};
 use crate::registry::Standing;
+use crate::telemetry::MetricsFormat;
 
 /// The process is alive.
 pub(super) async fn healthz() -> &'static str {
@@ -48,10 +49,10 @@ pub(super) async fn readyz(State(gateway): State<Gateway>) -> Response {
     json::value(status, &readiness)
 }
 
-/// Prometheus text.
-pub(super) async fn metrics(State(gateway): State<Gateway>) -> Response {
-    let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    ([(CONTENT_TYPE, kind)], gateway.metrics()).into_response()
+/// The metrics, in the format that is asked for.
+pub(super) async fn metrics(State(gateway): State<Gateway>, headers: HeaderMap) -> Response {
+    let format = MetricsFormat::accepted(&headers);
+    ([(CONTENT_TYPE, format.content_type())], gateway.metrics_as(format)).into_response()
 }
 
 /// Everything that is known.

@@ -9,12 +9,13 @@ use tokio_util::sync::CancellationToken;
 use super::assembly;
 use super::embed::{Gateway, Parts};
 use super::limits;
+use super::metrics::{ServerMetrics, StateMetrics};
 use super::publish::{Publishing, obey};
 use super::registry_tools;
 use super::state_writer;
 use crate::catalog::{Catalog, NameRule};
 use crate::config::{ConfigError, RefreshMode, RegistrySettings, Settings, SignatureKeys};
-use crate::connectors::{Fleet, FleetSettings};
+use crate::connectors::{ConnectorsMetrics, Fleet, FleetSettings};
 use crate::edge::Edge;
 use crate::edge::clock::SystemClock;
 use crate::edge::disk::Disk;
@@ -26,10 +27,12 @@ use crate::edge::state::{StateRecord, StateSink};
 use crate::edge::virtual_network::VirtualNetwork;
 use crate::model::milliseconds;
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
-use crate::policy::{DecisionSink, DiscardRecords, InstanceUse, Policy, PolicyComponent, PolicyError, UpkeepConfig};
-use crate::registry::{self, RegistryPlace, Store, StoreError, StoreOptions, StoreParts};
-use crate::service_map::{self, EndpointError, KeyRing, KeyRingError, Maintenance, MapEndpoint, MapHandle};
-use crate::telemetry::Metrics;
+use crate::policy::{
+    DecisionSink, DiscardRecords, InstanceUse, Policy, PolicyComponent, PolicyError, PolicyMetrics, UpkeepConfig,
+};
+use crate::registry::{self, RegistryMetrics, RegistryPlace, Store, StoreError, StoreOptions, StoreParts};
+use crate::service_map::{self, EndpointError, KeyRing, KeyRingError, Maintenance, MapEndpoint, MapHandle, MapMetrics};
+use crate::telemetry::{self, MetricRegistry, RefreshMetrics};
 use crate::trace::{FanOut, Shadow, TraceFacts, TraceWriter};
 
 /// Makes a [`Gateway`].
@@ -172,7 +175,10 @@ impl GatewayBuilder {
         let map = service_map_of(&settings)?;
         let state = directory(state, &settings.paths.state())?;
         let (registry_disk, registry_file) = registry_disk(registry, &settings)?;
-        let metrics = Arc::new(Metrics::new());
+        let mut registered = MetricRegistry::default();
+        telemetry::register_process(&mut registered);
+        let metrics = ServerMetrics::new(&mut registered);
+        let refreshes = RefreshMetrics::new(&mut registered);
         let run = format!("{:013x}", edge.entropy.seed());
         let components = [deployed.clone(), default.clone()];
         let trace = start_trace(&settings, trace, &edge, &run, &components)?;
@@ -181,7 +187,8 @@ impl GatewayBuilder {
         sinks.extend(trace.clone().map(|trace| -> Arc<dyn DecisionSink> { Arc::new(trace) }));
         sinks.extend(shadow.clone().map(|shadow| -> Arc<dyn DecisionSink> { Arc::new(shadow) }));
         let decisions = Arc::new(FanOut::new(sinks));
-        let policy = Arc::new(Policy::new(deployed, default, edge.clone(), decisions, metrics.clone()));
+        let policy =
+            Arc::new(Policy::new(deployed, default, edge.clone(), decisions, PolicyMetrics::new(&mut registered)));
         let writer = format!("gateway-{run}");
         // Before anything runs: what it decides and draws is the same every time.
         let parts = StoreParts {
@@ -189,13 +196,13 @@ impl GatewayBuilder {
             file: registry_file,
             policy: policy.clone(),
             writer: writer.clone(),
-            metrics: metrics.clone(),
+            metrics: RegistryMetrics::new(&mut registered),
             options: store_options(&settings),
         };
         let store = open_registry(parts).await?;
         let folder = |source| StartError::Folder { path: settings.paths.state().display().to_string(), source };
         let state_writer::Started { writer: state_writer, saved, task: state_task } =
-            state_writer::start(policy.clone(), metrics.clone(), state, writer).map_err(folder)?;
+            state_writer::start(policy.clone(), StateMetrics::new(&mut registered), state, writer).map_err(folder)?;
         let sink: Arc<dyn StateSink> = Arc::new(state_writer.clone());
         let former = state_writer.former_map();
         let (map_record, records): (Vec<_>, Vec<_>) =
@@ -212,14 +219,15 @@ impl GatewayBuilder {
             policy.clone(),
             Arc::new(publishing),
             sink.clone(),
-            metrics.clone(),
+            ConnectorsMetrics::new(&mut registered, refreshes.clone()),
             processes,
             records,
         ));
         let stop = CancellationToken::new();
         let map_record = map_record.into_iter().next().map(|(_, record)| record);
         let started = map.map(|source| {
-            start_map(source, &settings, &policy, (sink, former), metrics.clone(), stop.clone(), map_record)
+            let metrics = MapMetrics::new(&mut registered, refreshes);
+            start_map(source, &settings, &policy, (sink, former), metrics, stop.clone(), map_record)
         });
         let (map, map_task) = started.unzip();
         let (registry_view, registry_task) = registry::keep(store.clone(), stop.clone());
@@ -237,6 +245,7 @@ impl GatewayBuilder {
             catalog,
             fleet,
             metrics,
+            registered,
             map,
             registry: registry_view,
             store,
@@ -336,7 +345,7 @@ pub fn policy_for_commands(settings: &Settings) -> Result<Arc<Policy>, PolicyErr
     let http = Arc::new(VirtualNetwork::new());
     let edge = Edge { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy), http };
     let (deployed, default) = (configured_policy(settings)?, embedded()?);
-    Ok(Arc::new(Policy::new(deployed, default, edge, Arc::new(DiscardRecords), Arc::new(Metrics::new()))))
+    Ok(Arc::new(Policy::new(deployed, default, edge, Arc::new(DiscardRecords), PolicyMetrics::default())))
 }
 
 /// Begins the trace, if the settings want one.
@@ -402,7 +411,7 @@ fn start_map(
     settings: &Settings,
     policy: &Arc<Policy>,
     (state, former): (Arc<dyn StateSink>, watch::Receiver<Option<StateRecord>>),
-    metrics: Arc<Metrics>,
+    metrics: MapMetrics,
     stop: CancellationToken,
     saved: Option<StateRecord>,
 ) -> (MapHandle, tokio::task::JoinHandle<()>) {

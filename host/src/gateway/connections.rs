@@ -26,7 +26,8 @@ use tower::ServiceExt;
 
 use super::connection_table::{Connection, ConnectionTable, Eviction, Full, OpenConnection, RequestGuard, TableBounds};
 use super::limits;
-use crate::telemetry::Metrics;
+use super::metrics::{RequestRefusal, ServerMetrics};
+use crate::telemetry::Label as _;
 
 /// Cancelled when the listener that a request came in by stops: for answers that have no end of their own. Every request
 /// bears it.
@@ -47,7 +48,7 @@ impl CameInBy {
 /// A listener and what it serves.
 pub(super) struct Connections {
     pub(super) router: Router,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: ServerMetrics,
     /// Cancelled when answers without an end must end.
     pub(super) ending: CancellationToken,
 }
@@ -97,12 +98,13 @@ impl Connections {
     fn place(&self, table: &Arc<ConnectionTable>, peer: SocketAddr) -> Option<OpenConnection> {
         let (place, reason) = match table.open(peer.ip()) {
             Ok((place, None)) => return Some(place),
-            Ok((place, Some(Eviction::Pending))) => (Some(place), "pending-connections"),
-            Ok((place, Some(Eviction::Idle | Eviction::Unread))) => (Some(place), "idle-connections"),
-            Err(Full) => (None, "connections"),
+            Ok((place, Some(Eviction::Pending))) => (Some(place), RequestRefusal::PendingConnections),
+            Ok((place, Some(Eviction::Idle | Eviction::Unread))) => (Some(place), RequestRefusal::IdleConnections),
+            Err(Full) => (None, RequestRefusal::Connections),
         };
-        self.metrics.request_refused(reason);
-        tracing::warn!(reason, "too many connections; one is closed");
+        if let Some(line) = self.metrics.request_refused(reason) {
+            tracing::warn!(reason = reason.value(), left_out = line.left_out, "too many connections; one is closed");
+        }
         place
     }
 
@@ -131,7 +133,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
     peer: SocketAddr,
     router: Router,
     ending: Ending,
-    metrics: Arc<Metrics>,
+    metrics: ServerMetrics,
     stop: CancellationToken,
     place: OpenConnection,
 ) {
@@ -175,7 +177,10 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
             () = &mut pending, if is_waiting => {
                 is_waiting = false;
                 if connection.is_pending() {
-                    metrics.request_refused("pending-timeout");
+                    if let Some(line) = metrics.request_refused(RequestRefusal::PendingTimeout) {
+                        let (seconds, left_out) = (limits::PENDING_TIMEOUT.as_secs(), line.left_out);
+                        tracing::warn!(seconds, left_out, "a connection without an authenticated request is closed");
+                    }
                     return;
                 }
             }
@@ -191,7 +196,7 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
 struct ServedBody {
     body: Body,
     guard: RequestGuard,
-    metrics: Arc<Metrics>,
+    metrics: ServerMetrics,
 }
 
 impl hyper::body::Body for ServedBody {
@@ -207,8 +212,13 @@ impl hyper::body::Body for ServedBody {
             && let Some(data) = frame.data_ref()
         {
             for _ in 0..self.guard.connection().handed(data.len()) {
-                self.metrics.request_refused("unread-answers");
-                tracing::warn!("too many bytes of answers are unread; the connection of the slowest client is closed");
+                if let Some(line) = self.metrics.request_refused(RequestRefusal::UnreadAnswers) {
+                    let left_out = line.left_out;
+                    tracing::warn!(
+                        left_out,
+                        "too many bytes of answers are unread; the slowest client's connection is closed"
+                    );
+                }
             }
         }
         Poll::Ready(frame)
@@ -319,7 +329,7 @@ mod tests {
         let open = place.connection().clone();
         let peer = SocketAddr::from(([127, 0, 0, 1], 7));
         let (ending, stop) = (Ending(CancellationToken::new()), CancellationToken::new());
-        let task = tokio::spawn(connection(near, peer, router, ending, Arc::default(), stop, place));
+        let task = tokio::spawn(connection(near, peer, router, ending, ServerMetrics::default(), stop, place));
         (far, open, task)
     }
 

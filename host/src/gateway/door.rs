@@ -25,10 +25,12 @@ use url::Url;
 use super::connections::CameInBy;
 use super::embed::Gateway;
 use super::grants::Grants;
+use super::metrics::RequestRefusal;
 use super::visitor::Visitor;
 use crate::catalog::{View, ViewRules};
 use crate::config::{Settings, Token};
 use crate::model::Digest;
+use crate::telemetry::Label as _;
 
 /// The door of a gateway that listens somewhere. It follows the configuration.
 pub(super) struct Door {
@@ -69,45 +71,49 @@ enum Refused {
 
 impl Refused {
     /// What is answered: a status, the class of the reason, and what to do.
-    fn told(self) -> (StatusCode, &'static str, &'static str) {
+    fn told(self) -> (StatusCode, RequestRefusal, &'static str) {
         match self {
-            Self::Host => {
-                (StatusCode::FORBIDDEN, "host", "this Host is not served; add it to allowed-hosts in gateway.toml")
-            }
+            Self::Host => (
+                StatusCode::FORBIDDEN,
+                RequestRefusal::Host,
+                "this Host is not served; add it to allowed-hosts in gateway.toml",
+            ),
             Self::Origin => (
                 StatusCode::FORBIDDEN,
-                "origin",
+                RequestRefusal::Origin,
                 "this Origin may not use the gateway; add it to allowed-origins in gateway.toml",
             ),
-            Self::Token => {
-                (StatusCode::UNAUTHORIZED, "token", "a known bearer token is needed in the Authorization header")
-            }
+            Self::Token => (
+                StatusCode::UNAUTHORIZED,
+                RequestRefusal::Token,
+                "a known bearer token is needed in the Authorization header",
+            ),
             Self::NoAdmin => (
                 StatusCode::FORBIDDEN,
-                "admin",
+                RequestRefusal::Admin,
                 "this token may not change the gateway; give it admin = true in gateway.toml",
             ),
             Self::Part => (
                 StatusCode::FORBIDDEN,
-                "part",
+                RequestRefusal::Part,
                 "this token sees a part of the gateway only, and this tells of all of it; how the connectors that it sees \
                  stand is told with every list. Use a token without connectors, tools and deny-tools, or one with \
                  admin = true",
             ),
             Self::NotLocal => (
                 StatusCode::FORBIDDEN,
-                "not-local",
+                RequestRefusal::NotLocal,
                 "only this machine may change the gateway; from elsewhere, configure a [[token]] with admin = true",
             ),
             Self::Proxied => (
                 StatusCode::FORBIDDEN,
-                "proxied",
+                RequestRefusal::Proxied,
                 "a proxy passed this request on, so that nobody knows where it comes from; to change the gateway \
                  through a proxy, configure a [[token]] with admin = true",
             ),
             Self::Page => (
                 StatusCode::FORBIDDEN,
-                "page",
+                RequestRefusal::Page,
                 "a web page (Origin) may not change the gateway without a token; configure a [[token]] with \
                  admin = true",
             ),
@@ -126,7 +132,7 @@ impl MayChange {
     }
 
     /// Why not, if so: the class of the reason, and what to do.
-    pub(super) fn refusal(self) -> Option<(&'static str, &'static str)> {
+    pub(super) fn refusal(self) -> Option<(RequestRefusal, &'static str)> {
         let (_, reason, message) = self.0.err()?.told();
         Some((reason, message))
     }
@@ -161,8 +167,10 @@ impl Door {
     /// Turns somebody away.
     fn refuse(&self, refused: Refused, token: Option<&str>, request: &Request) -> Response {
         let (status, reason, message) = refused.told();
-        self.gateway.inner.parts.metrics.request_refused(reason);
-        tracing::warn!(reason, token, path = request.uri().path(), "request refused at the door");
+        if let Some(line) = self.gateway.inner.parts.metrics.request_refused(reason) {
+            let (reason, path, left_out) = (reason.value(), request.uri().path(), line.left_out);
+            tracing::warn!(reason, token, path, left_out, "request refused at the door");
+        }
         let mut response = (status, message).into_response();
         if refused == Refused::Token {
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

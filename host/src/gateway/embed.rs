@@ -15,11 +15,12 @@ use super::assembly::Applied;
 use super::builder::GatewayBuilder;
 use super::grants::Grants;
 use super::limits;
+use super::metrics::ServerMetrics;
 use super::northbound::Northbound;
 use super::rate::TokenRates;
 use super::request_body::BodyBudget;
 use super::state_writer::StateWriter;
-use super::status::{BoundsStatus, GatewayStatus, gauges, records, registry, warnings};
+use super::status::{BoundsStatus, GatewayStatus, warnings};
 use super::swap::Former;
 use crate::catalog::{Catalog, CatalogSnapshot, Route};
 use crate::config::Settings;
@@ -32,7 +33,7 @@ use crate::model::raw::{self, RawObject};
 use crate::policy::{Policy, PolicyComponent};
 use crate::registry::{RegistryView, Store};
 use crate::service_map::MapHandle;
-use crate::telemetry::Metrics;
+use crate::telemetry::MetricRegistry;
 use crate::trace::{Shadow, TraceWriter};
 
 /// A running gateway. Cheap to clone; [`Gateway::shut_down`] ends it.
@@ -50,7 +51,9 @@ pub(super) struct Parts {
     pub(super) policy_given: Option<Arc<PolicyComponent>>,
     pub(super) catalog: Arc<Catalog>,
     pub(super) fleet: Arc<Fleet>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: ServerMetrics,
+    /// Everything that counts as it happens.
+    pub(super) registered: MetricRegistry,
     pub(super) map: Option<MapHandle>,
     pub(super) registry: watch::Receiver<Arc<RegistryView>>,
     pub(super) store: Arc<Store>,
@@ -276,16 +279,6 @@ impl Gateway {
     /// Whether it has something to serve, or has tried everything that it knows.
     pub fn is_ready(&self) -> bool {
         self.snapshot().tool_count() > 0 || self.inner.parts.first_pass.borrow().is_some()
-    }
-
-    /// The metrics, in Prometheus text.
-    pub fn metrics(&self) -> String {
-        let parts = &self.inner.parts;
-        let disabled = parts.applied.borrow().disabled.clone();
-        let gauges = gauges(&self.snapshot(), &parts.fleet.statuses(), &disabled, parts.edge.clock.wall());
-        let records = records(parts.trace.as_ref().map(TraceWriter::status), parts.shadow.as_ref().map(Shadow::status));
-        let registry = registry(&parts.registry.borrow().status);
-        parts.metrics.render() + &gauges + &records + &registry + &self.inner.northbound.gauges()
     }
 
     /// Ends it, in order: calls in flight end or are cut off, sessions are closed, state is written, tasks are awaited. Calls

@@ -18,16 +18,15 @@ use http::{HeaderValue, StatusCode};
 use super::embed::Gateway;
 use super::json::json;
 use super::limits;
+use super::metrics::RequestRefusal;
 use super::request_body::BodyLease;
 use super::visitor::Visitor;
 use crate::config::Token;
 use crate::mcp::RequestId;
 use crate::mcp::envelope;
+use crate::mcp::protocol::TOO_OFTEN;
 use crate::model::raw::{self, RawObject};
 use crate::model::{BootMs, SlidingWindow, milliseconds};
-
-/// The code of an error that says that a token asks too often. The specification gives -32000 to -32019 no meaning.
-const TOO_OFTEN: i64 = -32_011;
 
 /// The windows of a gateway's tokens, by their names.
 #[derive(Debug, Default)]
@@ -69,9 +68,7 @@ pub(super) fn too_often(
     if body.is_some_and(BodyLease::take_count) {
         return None;
     }
-    let wait = take(gateway, visitor)?;
-    gateway.inner.parts.metrics.request_refused("rate");
-    Some(refused(id, wait))
+    Some(refused(id, take(gateway, visitor)?))
 }
 
 /// The middleware of routes that are no JSON-RPC and cost as much: each request is one. Whoever may change the gateway is
@@ -81,7 +78,6 @@ pub(super) async fn limit(State(gateway): State<Gateway>, request: Request, next
     let wait = visitor.filter(|visitor| visitor.right.refusal().is_some()).and_then(|visitor| take(&gateway, visitor));
     match wait {
         Some(wait) => {
-            gateway.inner.parts.metrics.request_refused("rate");
             let after = [(RETRY_AFTER, HeaderValue::from(seconds(wait)))];
             (StatusCode::TOO_MANY_REQUESTS, after, TOLD).into_response()
         }
@@ -94,7 +90,10 @@ pub(super) fn take(gateway: &Gateway, visitor: &Visitor) -> Option<Duration> {
     let (token, limit) = (visitor.token.as_ref()?, visitor.calls_per_minute?);
     let now = gateway.inner.parts.edge.clock.boot();
     let wait = gateway.inner.rates.take(token, limit, now).err()?;
-    tracing::warn!(token = &**token, calls_per_minute = limit, "request refused: this token asks too often");
+    if let Some(line) = gateway.inner.parts.metrics.request_refused(RequestRefusal::Rate) {
+        let (token, left_out) = (&**token, line.left_out);
+        tracing::warn!(token, calls_per_minute = limit, left_out, "request refused: this token asks too often");
+    }
     Some(wait)
 }
 

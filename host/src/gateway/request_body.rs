@@ -27,8 +27,10 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::embed::Gateway;
+use super::metrics::RequestRefusal;
 use super::visitor::Visitor;
 use super::{limits, rate};
+use crate::telemetry::Label as _;
 
 /// Who holds bytes of the budget.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -185,27 +187,29 @@ enum BodyFault {
 
 impl BodyFault {
     /// The status, the reason as metrics and logs have it, and what the client is told.
-    fn answer(&self, bytes_max: usize) -> (StatusCode, &'static str, String) {
+    fn answer(&self, bytes_max: usize) -> (StatusCode, RequestRefusal, String) {
         match self {
             Self::TooLong => (
                 StatusCode::PAYLOAD_TOO_LARGE,
-                "body-size",
+                RequestRefusal::BodySize,
                 format!("the body is larger than {bytes_max} bytes; send a smaller one"),
             ),
-            Self::Broken => {
-                (StatusCode::BAD_REQUEST, "body-broken", "the body ended early; send the request again".into())
-            }
+            Self::Broken => (
+                StatusCode::BAD_REQUEST,
+                RequestRefusal::BodyBroken,
+                "the body ended early; send the request again".into(),
+            ),
             Self::Late => {
                 let seconds = limits::BODY_TIMEOUT.as_secs();
                 let message = format!("the body did not arrive within {seconds} s; send the request again");
-                (StatusCode::REQUEST_TIMEOUT, "body-timeout", message)
+                (StatusCode::REQUEST_TIMEOUT, RequestRefusal::BodyTimeout, message)
             }
             Self::NoBudget => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                "body-budget",
+                RequestRefusal::BodyBudget,
                 "too many bytes of other requests are in flight; send the request again later".into(),
             ),
-            Self::TooOften(_) => (StatusCode::TOO_MANY_REQUESTS, "rate", rate::TOLD.into()),
+            Self::TooOften(_) => (StatusCode::TOO_MANY_REQUESTS, RequestRefusal::Rate, rate::TOLD.into()),
         }
     }
 
@@ -237,8 +241,12 @@ pub(super) async fn read(State((gateway, rule)): State<(Gateway, BodyRule)>, req
         Ok((request, _lease)) => next.run(request).await,
         Err(fault) => {
             let (status, reason, message) = fault.answer(rule.bytes_max);
-            gateway.inner.parts.metrics.request_refused(reason);
-            tracing::warn!(reason, path = uri.path(), "the body of a request was not read");
+            // What its token may not ask was counted where that was decided.
+            let counted = !matches!(fault, BodyFault::TooOften(_));
+            if let Some(line) = counted.then(|| gateway.inner.parts.metrics.request_refused(reason)).flatten() {
+                let (reason, path) = (reason.value(), uri.path());
+                tracing::warn!(reason, path, left_out = line.left_out, "the body of a request was not read");
+            }
             let mut response = (status, message).into_response();
             if let Some(wait) = fault.retry_after() {
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(rate::seconds(wait)));

@@ -17,13 +17,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::metrics::StateMetrics;
 use crate::edge::files::{Directory, LockGuard};
 use crate::edge::state::{self, Damaged, SavedState, StateRecord, StateSink};
 use crate::model::{BootMs, milliseconds};
 use crate::policy::contract::{ClockState, Hlc, Pending};
 use crate::policy::{Held, Policy, Subject};
 use crate::service_map::RECORD_NAME;
-use crate::telemetry::Metrics;
 
 /// How long changes may be collected: state is small, and what is not written is lost with the process.
 const BATCH: Duration = Duration::from_millis(50);
@@ -81,7 +81,7 @@ pub(super) struct Started {
 /// Starts the writer. Returns also what was saved before, without its stamps.
 pub(super) fn start(
     policy: Arc<Policy>,
-    metrics: Arc<Metrics>,
+    metrics: StateMetrics,
     directory: Arc<dyn Directory>,
     writer: String,
 ) -> io::Result<Started> {
@@ -196,7 +196,7 @@ impl Waiting {
 
 struct Task {
     policy: Arc<Policy>,
-    metrics: Arc<Metrics>,
+    metrics: StateMetrics,
     directory: Arc<dyn Directory>,
     writer: String,
     lock: Option<LockGuard>,
@@ -333,7 +333,7 @@ impl Task {
                 failed.extend(self.pending.keys().map(cut_off));
             }
         }
-        self.metrics.state_flush(started.elapsed());
+        self.metrics.flushed(started.elapsed());
         let role = if self.pending.is_empty() { StateRole::Writer } else { StateRole::Failing };
         self.role.send_if_modified(|current| std::mem::replace(current, role) != role);
         if let Some((name, error)) = failed.iter().find(|(name, _)| self.pending.contains_key(*name)) {

@@ -1,7 +1,6 @@
-//! What the gateway tells about itself: `/status`, and the gauges of `/metrics`.
+//! What the gateway tells about itself in `/status`.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -9,8 +8,8 @@ use serde::Serialize;
 use super::state_writer::StateRole;
 use crate::catalog::{CatalogSnapshot, Collision, FilterEffect, View};
 use crate::config::Settings;
-use crate::connectors::{ConnectorStatus, Contact};
-use crate::model::{ConnectorId, ListKind, WallMs};
+use crate::connectors::ConnectorStatus;
+use crate::model::{ConnectorId, ListKind};
 use crate::policy::PolicyStatus;
 use crate::registry::RegistryStatus;
 use crate::service_map::MapStatus;
@@ -124,100 +123,4 @@ pub struct Conflict {
     pub id: ConnectorId,
     /// The name of the entry that is not served.
     pub hidden: String,
-}
-
-/// The gauges and counters of the registry.
-pub(super) fn registry(status: &RegistryStatus) -> String {
-    let counts = &status.counts;
-    let writable = u64::from(status.standing.is_writable());
-    let entries = u64::try_from(status.entries).unwrap_or(u64::MAX);
-    let mut text = String::new();
-    for (name, kind, help, value) in [
-        ("mcp_registry_writable", "gauge", "Whether the registry's file can be written (1) or not (0)", writable),
-        ("mcp_registry_entries", "gauge", "Servers in the registry", entries),
-        (
-            "mcp_registry_waiting_changes",
-            "gauge",
-            "Changes that are durable in the journal and not yet in the file",
-            counts.waiting.into(),
-        ),
-        ("mcp_registry_documents_total", "counter", "Times that the file was written", counts.documents),
-        ("mcp_registry_changes_total", "counter", "Changes that were acknowledged", counts.changes),
-        (
-            "mcp_registry_foreign_edits_total",
-            "counter",
-            "Edits of the file by programs that take no lock",
-            counts.foreign_edits,
-        ),
-    ] {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}");
-    }
-    text
-}
-
-/// The counters of trace and shadow policy.
-pub(super) fn records(trace: Option<TraceStatus>, shadow: Option<ShadowStatus>) -> String {
-    let mut text = String::new();
-    let mut counter = |name: &str, help: &str, value: u64| {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} counter\n{name} {value}");
-    };
-    if let Some(trace) = trace {
-        counter("mcp_trace_records_total", "Decisions written to the trace", trace.written);
-        counter("mcp_trace_dropped_total", "Decisions that could not be written to the trace", trace.dropped);
-        counter(
-            "mcp_trace_notes_dropped_total",
-            "Notes beside decisions that could not be written",
-            trace.notes_dropped,
-        );
-        counter("mcp_trace_bytes_total", "Bytes written to the trace", trace.bytes);
-    }
-    if let Some(shadow) = shadow {
-        counter("mcp_policy_shadow_decisions_total", "Decisions of the shadow policy", shadow.decisions);
-        counter("mcp_policy_shadow_different_total", "Those that differ from what was decided", shadow.different);
-        counter("mcp_policy_shadow_faults_total", "Those in which the shadow policy faulted", shadow.faults);
-        counter("mcp_policy_shadow_skipped_total", "Decisions that the shadow had no time for", shadow.skipped);
-    }
-    text
-}
-
-/// The gauges: what is observed now, for connectors that exist now.
-pub(super) fn gauges(
-    snapshot: &CatalogSnapshot,
-    statuses: &[Arc<ConnectorStatus>],
-    disabled: &[ConnectorId],
-    now: WallMs,
-) -> String {
-    let mut text = String::new();
-    let mut family = |name: &str, help: &str, series: &mut dyn Iterator<Item = (String, String)>| {
-        // Writing to a string does not fail.
-        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
-        for (labels, value) in series {
-            let _ = writeln!(text, "{name}{{{labels}}} {value}");
-        }
-    };
-    let up = statuses.iter().map(|status| {
-        let up = if status.contact == Contact::Up { "1" } else { "0" };
-        (format!("connector=\"{}\"", status.id), up.to_owned())
-    });
-    let down = disabled.iter().map(|id| (format!("connector=\"{id}\""), "0".to_owned()));
-    family(
-        "brainwav_mcp_connector_proxy_up",
-        "Whether the connector answered last (1) or not (0)",
-        &mut up.chain(down),
-    );
-    let ages = statuses.iter().filter_map(|status| {
-        let age = now.0.saturating_sub(status.fetched_wall?.0);
-        let state = serde_json::to_value(status.state).ok()?;
-        let labels = format!("connector=\"{}\",state=\"{}\"", status.id, state.as_str()?);
-        Some((labels, format!("{}.{:03}", age / 1000, age % 1000)))
-    });
-    family("mcp_catalog_age_seconds", "Age of the connector's list, by its state", &mut { ages });
-    family(
-        "mcp_catalog_tools",
-        "Tools that are served",
-        &mut std::iter::once((String::new(), snapshot.tool_count().to_string())),
-    );
-    text
 }

@@ -7,6 +7,7 @@
 pub mod client;
 pub mod envelope;
 mod error;
+mod error_type;
 pub mod interim;
 pub mod limits;
 pub mod protocol;
@@ -17,5 +18,6 @@ pub use crate::model::raw::{self, RawError, RawObject};
 pub use client::{Declared, LeftOut, ListScope, Listed, ServerFacts, Session, Upstream};
 pub use envelope::{EnvelopeError, Message, Outcome, RequestId, RpcError};
 pub use error::{ProtocolFault, WireError};
+pub use error_type::ErrorType;
 pub use interim::{Interim, Nobody, Notice, Question};
 pub use protocol::Era;

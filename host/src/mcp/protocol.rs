@@ -133,6 +133,12 @@ pub const INVALID_PARAMS: i64 = -32602;
 pub const INTERNAL_ERROR: i64 = -32603;
 /// The code that the reference implementations give for a session they do not know; no meaning by the specification.
 pub const SESSION_NOT_FOUND: i64 = -32001;
+/// What legacy servers answer if there is no such resource (2025-11-25, `server/resources`, Error Handling).
+pub const RESOURCE_NOT_FOUND: i64 = -32002;
+/// The gateway's own code: why a connector gave no answer. The specification gives -32000 to -32019 no meaning.
+pub const CONNECTOR_ERROR: i64 = -32010;
+/// The gateway's own code: a token asks too often.
+pub const TOO_OFTEN: i64 = -32011;
 /// Modern: a header does not say what the body says.
 pub const HEADER_MISMATCH: i64 = -32020;
 /// Modern: the request needs a capability that the client did not declare.

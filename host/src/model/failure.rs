@@ -42,8 +42,27 @@ pub enum FailureClass {
 }
 
 impl FailureClass {
+    /// Every class.
+    pub const ALL: [Self; 15] = [
+        Self::Dns,
+        Self::Refused,
+        Self::Timeout,
+        Self::Auth,
+        Self::NotFound,
+        Self::Gone,
+        Self::Throttled,
+        Self::Server,
+        Self::Oversize,
+        Self::Redirect,
+        Self::Decode,
+        Self::Signature,
+        Self::Schema,
+        Self::Expiry,
+        Self::Rollback,
+    ];
+
     /// The class as people and machines read it.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Dns => "dns",
             Self::Refused => "refused",

@@ -18,12 +18,12 @@ use super::fault::{Fault, NoDecision};
 use super::function::Function;
 use super::limits;
 use super::memo::{Held, Memos};
+use super::metrics::PolicyMetrics;
 use super::record::{DecidedBy, DecisionRecord, FaultedAttempt, Input, Output};
 use super::remake::{Remade, correct};
 use super::sink::{DecisionSink, Swap};
 use crate::edge::Edge;
 use crate::model::{BootMs, Digest, Moment};
-use crate::telemetry::Metrics;
 
 /// What decisions are made about: its name and how many were made.
 #[derive(Debug)]
@@ -56,7 +56,7 @@ pub struct Policy {
     sequence: AtomicU64,
     overruled: AtomicU64,
     sink: Arc<dyn DecisionSink>,
-    metrics: Arc<Metrics>,
+    metrics: PolicyMetrics,
 }
 
 /// A deployed component and how it has behaved.
@@ -109,7 +109,7 @@ impl Policy {
         default: Arc<PolicyComponent>,
         edge: Edge,
         sink: Arc<dyn DecisionSink>,
-        metrics: Arc<Metrics>,
+        metrics: PolicyMetrics,
     ) -> Self {
         Self {
             active: ArcSwap::from_pointee(Active::new(deployed)),
@@ -396,7 +396,7 @@ impl Policy {
             Some((decision, by)) => (Ok(decision), by),
             None => (make(&self.default, &mut input, memos, moment, seed, fuel_budget), by_default),
         };
-        self.metrics.decision(function.name(), stopwatch.elapsed());
+        self.metrics.decided(function, stopwatch.elapsed());
 
         let (outcome, fuel, reused_instance, corrections) = match made {
             Ok(Remade { mut output, fuel, reused_instance }) => {
@@ -438,7 +438,7 @@ impl Policy {
 
     fn note_fault(&self, active: &Active, function: Function, subject: &Subject, fault: &Fault) {
         active.faults.fetch_add(1, Ordering::Relaxed);
-        self.metrics.policy_fault(function.name());
+        self.metrics.faulted(function);
         let in_a_row = active.faults_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
         let subject = subject.name();
         let digest = active.component.digest();

@@ -419,7 +419,7 @@ impl Store {
             };
             let (placed, look) = place(&*self.disk, &self.names, &new)?;
             if !matches!(placed, Placed::Changed) {
-                self.metrics.registry_flush(stopwatch.elapsed());
+                self.metrics.flushed(stopwatch.elapsed());
                 self.counts.documents.fetch_add(1, Ordering::Relaxed);
                 settling.bases.remember(generation, state.clone());
                 let former_bytes = settling.file.wrote(self.boot(), look, bytes, (generation, state, kept));

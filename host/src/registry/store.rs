@@ -18,6 +18,7 @@ use super::entry::RegistryEntry;
 use super::journal::writer::Journal;
 use super::judge::Judge;
 use super::limits::{LOCK_PATIENCE, PROBE_PAUSE, SEGMENT_BYTES};
+use super::metrics::RegistryMetrics;
 use super::names::FileNames;
 use super::settle::Settling;
 use super::snapshot::RegistrySnapshot;
@@ -27,7 +28,6 @@ use super::tails::Tails;
 use crate::edge::disk::{Disk, DiskLook};
 use crate::model::{BootMs, Digest, WallMs};
 use crate::policy::Policy;
-use crate::telemetry::Metrics;
 
 /// What a store is made of.
 pub struct StoreParts {
@@ -40,7 +40,7 @@ pub struct StoreParts {
     /// The id of this writer: unlike any other's, of `a-z`, `0-9` and `-`.
     pub writer: String,
     /// Where flushes are measured.
-    pub metrics: Arc<Metrics>,
+    pub metrics: RegistryMetrics,
     /// How it works.
     pub options: StoreOptions,
 }
@@ -87,7 +87,7 @@ pub struct Store {
     pub(super) names: FileNames,
     pub(super) options: StoreOptions,
     pub(super) policy: Arc<Policy>,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) metrics: RegistryMetrics,
     pub(super) queue: Mutex<Queue>,
     pub(super) work: Condvar,
     /// Held by whoever settles, also while the registry's lock is waited for.

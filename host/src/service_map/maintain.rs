@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::fetch::{Fetched, MapEndpoint, fetch};
 use super::keys::KeyRing;
+use super::metrics::MapMetrics;
 use super::verify::{VerifiedMap, verify};
 use super::view::{MapFailure, MapHandle, MapSignals, MapStatus, MapView};
 use crate::edge::state::{StateRecord, StateSink};
@@ -23,7 +24,7 @@ use crate::policy::contract::{
     ValueFacts, Wanted, case_name,
 };
 use crate::policy::{Held, Policy, Run, Upkeep, UpkeepConfig};
-use crate::telemetry::{Metrics, RefreshOutcome};
+use crate::telemetry::{RefreshOutcome, RefreshSubject, SyncPhase};
 
 /// The name of the map's record among the saved state.
 pub const RECORD_NAME: &str = "service-map";
@@ -43,7 +44,7 @@ pub struct Maintenance {
     /// What another process left there when this one took over from it.
     pub former: watch::Receiver<Option<StateRecord>>,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub metrics: MapMetrics,
     /// When it is to end.
     pub stop: CancellationToken,
 }
@@ -172,7 +173,8 @@ impl Maintainer {
     fn begin(&mut self) -> Running {
         let run = self.upkeep.begin()?;
         let edge = self.with.policy.edge().clone();
-        let (endpoint, keys, metrics) = (self.with.endpoint.clone(), self.with.keys.clone(), self.with.metrics.clone());
+        let (endpoint, keys) = (self.with.endpoint.clone(), self.with.keys.clone());
+        let refreshes = self.with.metrics.refreshes.clone();
         let etag = self.upkeep.value().and_then(|value| {
             // A tag of other bytes than those held would confirm what we do not have.
             value.etag.as_ref().filter(|etag| etag.digest == value.digest).map(|etag| etag.tag.clone())
@@ -181,7 +183,7 @@ impl Maintainer {
         let task = tokio::spawn(async move {
             let started = tokio::time::Instant::now();
             let fetched = fetch(&*edge.http, &endpoint, etag.as_deref()).await?;
-            metrics.sync_phase("fetch", started.elapsed());
+            refreshes.phase(SyncPhase::Fetch, started.elapsed());
             match fetched {
                 Fetched::NotModified => Ok(Brought::NotModified),
                 Fetched::Document { raw, etag } => {
@@ -218,7 +220,7 @@ impl Maintainer {
             next_ms = self.upkeep.due().map(|due| milliseconds(due.since(now))),
             "service map run ended"
         );
-        self.with.metrics.refresh("service-map", outcome);
+        self.with.metrics.refreshes.refreshed(RefreshSubject::ServiceMap, outcome);
     }
 
     async fn take_map(
@@ -295,7 +297,7 @@ impl Maintainer {
                 return;
             }
         }
-        self.with.metrics.map_frozen(case_name(&reason));
+        self.with.metrics.confirmed(reason);
     }
 
     /// Takes the map that another process left, if the policy finds it newer; saves what is in force then.
@@ -376,7 +378,7 @@ impl Maintainer {
     fn note_failure(&mut self, failure: &Failure) {
         let group = failure.class.group();
         let class = group.as_str();
-        self.with.metrics.map_failed(group);
+        self.with.metrics.failed(group);
         tracing::warn!(class, failures = self.upkeep.failures().0, %failure, "service map not refreshed");
         let at = self.with.policy.edge().clock.wall().to_string();
         self.last_failure = Some(MapFailure { class, message: failure.message.clone(), at });

@@ -1,9 +1,16 @@
 //! Logs and metrics. Keys, tokens, headers, arguments and bodies never reach this room.
 
+pub mod limits;
+mod log_limit;
 mod logs;
 mod metrics;
 
+pub use log_limit::{LastLogged, LogLimit, LogLine};
 pub use logs::{init_logs, set_log_level};
-pub use metrics::{CallOutcome, Metrics, RefreshOutcome};
+pub use metrics::{
+    ClosedFamily, Label, LabelSet, MetricRegistry, MetricsFormat, RefreshMetrics, RefreshOutcome, RefreshSubject,
+    SyncPhase,
+};
+pub(crate) use metrics::{encode, labels, network_seconds, observe, process_seconds, register_process};
 
 pub use crate::model::{LogFormat, LogLevel};

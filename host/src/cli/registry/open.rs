@@ -10,8 +10,10 @@ use cortex_mcp::edge::disk::{Disk, MemoryDisk, SystemDisk};
 use cortex_mcp::edge::entropy::{Entropy, SystemEntropy};
 use cortex_mcp::gateway::policy_for_commands;
 use cortex_mcp::model::text::shown;
-use cortex_mcp::registry::{Acknowledge, RegistryPlace, RegistrySnapshot, Store, StoreOptions, StoreParts};
-use cortex_mcp::telemetry::{Metrics, init_logs};
+use cortex_mcp::registry::{
+    Acknowledge, RegistryMetrics, RegistryPlace, RegistrySnapshot, Store, StoreOptions, StoreParts,
+};
+use cortex_mcp::telemetry::init_logs;
 
 use super::Configuration;
 use crate::cli::error::{CommandError, Exit};
@@ -71,7 +73,7 @@ impl Opening {
             file,
             policy: policy_for_commands(&self.settings)?,
             writer: format!("command-{:013x}", SystemEntropy.seed()),
-            metrics: Arc::new(Metrics::new()),
+            metrics: RegistryMetrics::default(),
             // It ends at once: what it tells to be done is in the document.
             options: StoreOptions { acknowledge: Acknowledge::Snapshot, ..StoreOptions::default() },
         })?)

@@ -16,7 +16,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use self::live::Live;
-use super::{Fleet, FleetSettings, Published, Publisher};
+use super::{ConnectorsMetrics, Fleet, FleetSettings, Published, Publisher};
 use crate::config::{Environment, FileSettings, Flags, Paths, Settings};
 use crate::edge::Edge;
 use crate::edge::clock::VirtualClock;
@@ -25,8 +25,7 @@ use crate::edge::process::SystemProcesses;
 use crate::edge::state::{StateRecord, StateSink};
 use crate::edge::virtual_network::{Host, VirtualNetwork};
 use crate::model::{Auth, Connector, ConnectorId, Quotas, Reach, Source, Timeouts, WallMs};
-use crate::policy::{DiscardRecords, Policy, PolicyComponent};
-use crate::telemetry::Metrics;
+use crate::policy::{DiscardRecords, Policy, PolicyComponent, PolicyMetrics};
 
 /// A fleet with one connector, `live`.
 struct Rig {
@@ -92,8 +91,8 @@ impl Rig {
         };
         static EMBEDDED: OnceLock<Arc<PolicyComponent>> = OnceLock::new();
         let component = EMBEDDED.get_or_init(|| Arc::new(PolicyComponent::embedded().unwrap())).clone();
-        let metrics = Arc::new(Metrics::new());
-        let policy = Policy::new(component.clone(), component, edge, Arc::new(DiscardRecords), metrics.clone());
+        let policy =
+            Policy::new(component.clone(), component, edge, Arc::new(DiscardRecords), PolicyMetrics::default());
         let file = FileSettings::parse("", Path::new("gateway.toml")).unwrap();
         let paths = Paths::below(Path::new("/virtual"));
         let settings = Settings::from_parts(&Flags::default(), &Environment::default(), file, paths).unwrap();
@@ -103,7 +102,7 @@ impl Rig {
             Arc::new(policy),
             nowhere.clone(),
             nowhere,
-            metrics,
+            ConnectorsMetrics::default(),
             Arc::new(SystemProcesses),
             Vec::new(),
         );

@@ -10,18 +10,12 @@ use super::session::Session;
 use crate::connectors::CallError;
 use crate::mcp::envelope::error_object;
 use crate::mcp::protocol::{
-    Era, HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY, RESOURCES_READ,
-    UNSUPPORTED_PROTOCOL_VERSION,
+    CONNECTOR_ERROR, Era, HEADER_MISMATCH, INVALID_PARAMS, METHOD_NOT_FOUND, MISSING_CLIENT_CAPABILITY,
+    RESOURCE_NOT_FOUND, RESOURCES_READ, UNSUPPORTED_PROTOCOL_VERSION,
 };
 use crate::mcp::{Outcome, RpcError};
 use crate::model::milliseconds;
 use crate::model::raw::{self, RawObject};
-
-/// The code of an error that says why a connector gave no answer. The specification gives -32000 to -32019 no meaning.
-pub(super) const CONNECTOR_ERROR: i64 = -32010;
-
-/// What legacy servers answer if there is no such resource (2025-11-25, `server/resources`, Error Handling).
-pub(super) const RESOURCE_NOT_FOUND: i64 = -32002;
 
 /// An answer.
 pub(in crate::gateway) struct Answer {

@@ -7,13 +7,14 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 
-use super::answer::{Answer, RESOURCE_NOT_FOUND};
+use super::answer::Answer;
 use super::asked::Asked;
 use crate::catalog::Route;
 use crate::connectors::CallError;
 use crate::gateway::embed::Gateway;
 use crate::gateway::{limits, registry_tools};
 use crate::mcp::envelope::error_object;
+use crate::mcp::protocol::RESOURCE_NOT_FOUND;
 use crate::mcp::protocol::{COMPLETION_COMPLETE, Era, INVALID_PARAMS, PROMPTS_GET, RESOURCES_READ, TOOLS_CALL};
 use crate::mcp::{Outcome, RpcError};
 use crate::model::raw::{self, RawObject};

@@ -7,38 +7,14 @@ use super::asked::Asked;
 use super::in_flight::Place;
 use super::{calls, hello, listen, lists, wants};
 use crate::gateway::embed::Gateway;
-use crate::mcp::Outcome;
+use crate::gateway::metrics::ServedMethod;
 use crate::mcp::protocol::{
     COMPLETION_COMPLETE, Era, INITIALIZE, LOGGING_SET_LEVEL, PING, PROMPTS_GET, RESOURCES_READ, RESOURCES_SUBSCRIBE,
     RESOURCES_UNSUBSCRIBE, SERVER_DISCOVER, SUBSCRIPTIONS_LISTEN, TOOLS_CALL,
 };
+use crate::mcp::{ErrorType, Outcome};
 use crate::model::ListKind;
 use crate::model::raw;
-use crate::telemetry::CallOutcome;
-
-/// The methods that are served; metrics name no others.
-const METHODS: [&str; 15] = [
-    INITIALIZE,
-    SERVER_DISCOVER,
-    PING,
-    "tools/list",
-    "prompts/list",
-    "resources/list",
-    "resources/templates/list",
-    TOOLS_CALL,
-    PROMPTS_GET,
-    RESOURCES_READ,
-    COMPLETION_COMPLETE,
-    RESOURCES_SUBSCRIBE,
-    RESOURCES_UNSUBSCRIBE,
-    LOGGING_SET_LEVEL,
-    SUBSCRIPTIONS_LISTEN,
-];
-
-/// A method as metrics name it.
-fn known_method(method: &str) -> &'static str {
-    METHODS.into_iter().find(|known| *known == method).unwrap_or("other")
-}
 
 /// Whether a method is one that a connector answers.
 pub(in crate::gateway) fn is_passed_on(method: &str) -> bool {
@@ -55,7 +31,7 @@ pub(in crate::gateway) fn answer(gateway: Gateway, asked: Asked) -> impl Future<
 
 async fn answer_in(gateway: Gateway, asked: Asked, place: Option<Place>) -> Answer {
     let started = Instant::now();
-    let method = known_method(&asked.method);
+    let method = ServedMethod::of(&asked.method);
     let (outlet, grant) = (asked.outlet.clone(), asked.visitor.grant.clone());
     let taken_back = async {
         match &place {
@@ -77,11 +53,13 @@ async fn answer_in(gateway: Gateway, asked: Asked, place: Option<Place>) -> Answ
         answer = dispatch(&gateway, asked) => answer,
         () = grant.cancelled() => Answer::revoked(),
     };
-    let outcome = match &answer.outcome {
-        Some(Outcome::Result(_)) => CallOutcome::Result,
-        Some(Outcome::Error(_)) | None => CallOutcome::Failed,
+    let error = match &answer.outcome {
+        Some(Outcome::Error(error)) => ErrorType::of_error(error),
+        // What a tool says in its result was looked into where the call was made.
+        Some(Outcome::Result(_)) => ErrorType::None,
+        None => ErrorType::Cancelled,
     };
-    gateway.inner.parts.metrics.served(method, started.elapsed(), outcome);
+    gateway.inner.parts.metrics.served(method, started.elapsed(), error);
     answer
 }
 

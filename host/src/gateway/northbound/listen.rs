@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::answer::{Answer, CONNECTOR_ERROR};
+use super::answer::Answer;
 use super::asked::Asked;
 use super::news::{Interest, News};
 use super::outlet::Outlet;
@@ -21,6 +21,7 @@ use crate::gateway::embed::Gateway;
 use crate::gateway::limits;
 use crate::mcp::Notice;
 use crate::mcp::envelope::notification_bytes;
+use crate::mcp::protocol::CONNECTOR_ERROR;
 use crate::mcp::protocol::{INVALID_PARAMS, INVALID_REQUEST, META_SUBSCRIPTION_ID, SUBSCRIPTIONS_ACKNOWLEDGED};
 use crate::mcp::server::meta_of;
 use crate::model::raw::{self, RawObject};

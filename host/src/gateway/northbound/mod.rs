@@ -48,6 +48,7 @@ use self::places::Places;
 use self::sessions::Sessions;
 use super::embed::Gateway;
 use super::limits;
+use super::metrics::RequestRefusal;
 use crate::mcp::protocol::{LEGACY_VERSIONS, VERSION_2026_07_28};
 
 /// Every version that the gateway speaks to its clients, newest first.
@@ -99,14 +100,9 @@ impl Northbound {
         }
     }
 
-    /// What is held open now, in Prometheus text.
-    pub(super) fn gauges(&self) -> String {
-        let listens = self.listens.count();
-        let gauge = |name: &str, help: &str, value: usize| {
-            format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")
-        };
-        gauge("mcp_sessions", "Legacy sessions of clients that are open", self.sessions.count())
-            + &gauge("mcp_subscription_streams", "Streams of subscriptions/listen that are open", listens)
+    /// How many sessions and how many streams of subscriptions are open.
+    pub(super) fn open(&self) -> (usize, usize) {
+        (self.sessions.count(), self.listens.count())
     }
 }
 
@@ -119,8 +115,12 @@ impl Gateway {
             return true;
         }
         let admitted = leaving.iter().all(|leaving| !Arc::ptr_eq(leaving, session));
-        tracing::warn!(admitted, ended = leaving.len(), "too many sessions of clients, or too large ones; some end");
-        leaving.iter().for_each(|_| self.inner.parts.metrics.request_refused("sessions"));
+        for _ in &leaving {
+            if let Some(line) = self.inner.parts.metrics.request_refused(RequestRefusal::Sessions) {
+                let left_out = line.left_out;
+                tracing::warn!(admitted, left_out, "too many sessions of clients, or too large ones; one ends");
+            }
+        }
         sessions::end(leaving, &northbound.tasks);
         admitted
     }

@@ -12,7 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use crate::gateway::limits;
-use crate::telemetry::Metrics;
+use crate::gateway::metrics::{RequestRefusal, ServerMetrics};
 
 /// Where messages for a client go in. Cheap to clone; the stream ends when the last one is dropped.
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub(in crate::gateway) struct Outlet {
     /// Room for large messages, which all clients share.
     large: Arc<Semaphore>,
     cut: CancellationToken,
-    metrics: Arc<Metrics>,
+    metrics: ServerMetrics,
     /// Whether the client can come back for the rest of its stream.
     resumable: bool,
 }
@@ -55,7 +55,7 @@ pub(in crate::gateway) enum Item {
 pub(in crate::gateway) struct Gone;
 
 /// An empty queue; `large` is the room for large messages that all queues share, in KiB.
-pub(in crate::gateway) fn bounded(metrics: &Arc<Metrics>, large: &Arc<Semaphore>) -> (Outlet, Inbox) {
+pub(in crate::gateway) fn bounded(metrics: &ServerMetrics, large: &Arc<Semaphore>) -> (Outlet, Inbox) {
     let (sender, receiver) = mpsc::channel(limits::OUTBOX_MESSAGES);
     let room = Arc::new(Semaphore::new(limits::OUTBOX_KIBIBYTES as usize));
     let cut = CancellationToken::new();
@@ -100,8 +100,9 @@ impl Outlet {
             () = tokio::time::sleep(limits::CLIENT_STALL_MAX) => {
                 if !self.cut.is_cancelled() {
                     self.cut.cancel();
-                    self.metrics.request_refused("slow-client");
-                    tracing::warn!("a client that takes none of its messages is cut off");
+                    if let Some(line) = self.metrics.request_refused(RequestRefusal::SlowClient) {
+                        tracing::warn!(left_out = line.left_out, "a client that takes none of its messages is cut off");
+                    }
                 }
                 Err(Gone)
             }
@@ -203,6 +204,7 @@ impl Inbox {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::{MetricRegistry, MetricsFormat, encode};
 
     fn large() -> Arc<Semaphore> {
         Arc::new(Semaphore::new(limits::LARGE_MESSAGES_KIBIBYTES as usize))
@@ -212,8 +214,8 @@ mod tests {
     async fn large_messages_share_their_room_and_small_ones_pass() {
         let large = Arc::new(Semaphore::new(limits::OUTBOX_KIBIBYTES as usize));
         let message = Bytes::from(vec![b'x'; 1 << 20]);
-        let (one, mut inbox) = bounded(&Arc::default(), &large);
-        let (two, mut other) = bounded(&Arc::default(), &large);
+        let (one, mut inbox) = bounded(&ServerMetrics::default(), &large);
+        let (two, mut other) = bounded(&ServerMetrics::default(), &large);
         one.send(message.clone()).await.unwrap();
         let mut waiting = std::pin::pin!(two.send(message.clone()));
         let waits = tokio::time::timeout(10 * limits::CLIENT_STALL_MAX, &mut waiting).await;
@@ -228,7 +230,7 @@ mod tests {
     async fn a_fast_server_waits_for_a_slow_client_in_messages_and_in_bytes() {
         for (message, fit) in [(Bytes::from_static(b"{}"), limits::OUTBOX_MESSAGES), (vec![b'x'; 400 << 10].into(), 2)]
         {
-            let (outlet, mut inbox) = bounded(&Arc::default(), &large());
+            let (outlet, mut inbox) = bounded(&ServerMetrics::default(), &large());
             for _ in 0..fit {
                 outlet.send(message.clone()).await.unwrap();
             }
@@ -244,19 +246,21 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_cut_off_once_and_counted() {
-        let metrics = Arc::new(Metrics::new());
+        let mut registry = MetricRegistry::default();
+        let metrics = ServerMetrics::new(&mut registry);
         let (outlet, inbox) = bounded(&metrics, &large());
         let huge = Bytes::from(vec![b'x'; 3 << 20]);
         assert_eq!(outlet.send(huge.clone()).await, Ok(()), "one that is larger than the room waits alone");
         assert_eq!(outlet.send(huge.clone()).await, Err(Gone));
         assert!(outlet.is_gone() && inbox.cut().is_cancelled());
         assert_eq!(outlet.send(huge).await, Err(Gone));
-        assert!(metrics.render().contains("mcp_requests_refused_total{reason=\"slow-client\"} 1"));
+        let text = encode(MetricsFormat::Prometheus, [&registry, &MetricRegistry::default()]);
+        assert!(text.contains("mcp_requests_refused_total{reason=\"slow-client\"} 1\n"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn nothing_is_sent_to_a_client_that_went_away() {
-        let (outlet, inbox) = bounded(&Arc::default(), &large());
+        let (outlet, inbox) = bounded(&ServerMetrics::default(), &large());
         drop(inbox);
         outlet.gone().await;
         assert_eq!(outlet.send(Bytes::from_static(b"{}")).await, Err(Gone));

@@ -112,7 +112,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_answer_reaches_the_question_with_its_id_and_no_other() {
-        let (outlet, mut inbox) = bounded(&Arc::default(), &Arc::new(tokio::sync::Semaphore::new(1)));
+        let (outlet, mut inbox) = bounded(&ServerMetrics::default(), &Arc::new(tokio::sync::Semaphore::new(1)));
         let questions = Arc::new(Questions::default());
         let asking =
             |questions: Arc<Questions>, outlet: Outlet| async move { questions.ask(&outlet, question()).await };
@@ -131,7 +131,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_question_ends_with_its_deadline_or_its_client() {
-        let (outlet, mut inbox) = bounded(&Arc::default(), &Arc::new(tokio::sync::Semaphore::new(1)));
+        let (outlet, mut inbox) = bounded(&ServerMetrics::default(), &Arc::new(tokio::sync::Semaphore::new(1)));
         let questions = Arc::new(Questions::default());
         let late = questions.ask(&outlet, question()).await;
         assert!(text(&late).contains("in time"), "{late:?}");
@@ -146,7 +146,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_client_is_told_when_its_question_is_taken_back_and_not_when_it_answered() {
-        let (outlet, mut inbox) = bounded(&Arc::default(), &Arc::new(tokio::sync::Semaphore::new(1)));
+        let (outlet, mut inbox) = bounded(&ServerMetrics::default(), &Arc::new(tokio::sync::Semaphore::new(1)));
         let questions = Questions::default();
         {
             let asking = questions.ask(&outlet, question());

@@ -29,6 +29,7 @@ use crate::catalog::OwnTool;
 use crate::config::RegistrySettings;
 use crate::model::Source;
 use crate::registry::{Acknowledged, Change, RegistrySnapshot, Store, StoreError, connector_id};
+use crate::telemetry::Label as _;
 
 const LIST: &str = "registry_list";
 const GET: &str = "registry_get";
@@ -101,8 +102,11 @@ async fn answer(
 /// Only who may change the gateway changes what it connects to.
 fn may_change(gateway: &Gateway, right: MayChange) -> Result<(), Failure> {
     let Some((reason, message)) = right.refusal() else { return Ok(()) };
-    gateway.inner.parts.metrics.request_refused(reason);
-    tracing::warn!(reason, "a change of the registry was refused");
+    let line = gateway.inner.parts.metrics.request_refused(reason);
+    let reason = reason.value();
+    if let Some(line) = line {
+        tracing::warn!(reason, left_out = line.left_out, "a change of the registry was refused");
+    }
     Err(Failure::Refused { reason, message })
 }
 

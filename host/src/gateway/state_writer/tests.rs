@@ -12,7 +12,7 @@ use crate::edge::entropy::VirtualEntropy;
 use crate::edge::files::{AppendFile, MemoryDirectory};
 use crate::edge::virtual_network::VirtualNetwork;
 use crate::model::WallMs;
-use crate::policy::{KeepRecords, PolicyComponent};
+use crate::policy::{KeepRecords, PolicyComponent, PolicyMetrics};
 
 /// A directory where some files can not be written, and one write panics.
 #[derive(Default)]
@@ -65,11 +65,11 @@ fn policy() -> Arc<Policy> {
         http: Arc::new(VirtualNetwork::new()),
     };
     let sink = Arc::new(KeepRecords::new(1_000));
-    Arc::new(Policy::new(component.clone(), component, edge, sink, Arc::new(Metrics::new())))
+    Arc::new(Policy::new(component.clone(), component, edge, sink, PolicyMetrics::default()))
 }
 
 fn started(policy: &Arc<Policy>, directory: Arc<dyn Directory>, writer: &str) -> Started {
-    start(policy.clone(), Arc::new(Metrics::new()), directory, writer.to_owned()).unwrap()
+    start(policy.clone(), StateMetrics::default(), directory, writer.to_owned()).unwrap()
 }
 
 fn record(text: &'static str) -> StateRecord {

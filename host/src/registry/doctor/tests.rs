@@ -8,7 +8,7 @@ use super::*;
 use crate::config::{Environment, Settings};
 use crate::edge::disk::{MemoryDisk, write_all_at};
 use crate::gateway::policy_for_commands;
-use crate::telemetry::Metrics;
+use crate::registry::RegistryMetrics;
 
 const FILE: &str = "servers.json";
 const CANARY: &str = "s3cr3t";
@@ -21,7 +21,7 @@ pub(in crate::registry) fn open(disk: &MemoryDisk, writer: &str, acknowledge: Ac
         file: FILE.to_owned(),
         policy: policy_for_commands(&settings).unwrap(),
         writer: writer.to_owned(),
-        metrics: Arc::new(Metrics::new()),
+        metrics: RegistryMetrics::default(),
         options: StoreOptions { acknowledge, lock_patience: Duration::ZERO, ..StoreOptions::default() },
     })
     .unwrap()

@@ -13,8 +13,7 @@ use crate::edge::disk::{self, Disk, MemoryDisk};
 use crate::edge::entropy::VirtualEntropy;
 use crate::edge::virtual_network::VirtualNetwork;
 use crate::model::WallMs;
-use crate::policy::{KeepRecords, Policy, PolicyComponent};
-use crate::telemetry::Metrics;
+use crate::policy::{KeepRecords, Policy, PolicyComponent, PolicyMetrics};
 
 /// A folder, and a clock for everyone who opens it.
 struct World {
@@ -46,15 +45,14 @@ impl World {
             entropy: Arc::new(VirtualEntropy::from_number(number)),
             http: Arc::new(VirtualNetwork::new()),
         };
-        let metrics = Arc::new(Metrics::new());
         let sink = Arc::new(KeepRecords::new(1));
-        let policy = Arc::new(Policy::new(component.clone(), component, edge, sink, metrics.clone()));
+        let policy = Arc::new(Policy::new(component.clone(), component, edge, sink, PolicyMetrics::default()));
         Store::open(StoreParts {
             disk,
             file: "servers.json".to_owned(),
             policy,
             writer: format!("writer-{number}"),
-            metrics,
+            metrics: RegistryMetrics::default(),
             options,
         })
         .unwrap()

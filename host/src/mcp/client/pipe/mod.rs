@@ -41,6 +41,7 @@ use crate::mcp::interim::{Interim, Question};
 use crate::mcp::protocol::{CANCELLED, INITIALIZE, META_LOG_LEVEL, SERVER_DISCOVER, SUBSCRIPTIONS_LISTEN};
 use crate::model::raw::{self, RawObject};
 use crate::model::{CommandLine, ConnectorId};
+use crate::telemetry::{LogLimit, limits as log_limits};
 
 /// Where pipes are opened.
 pub(super) struct PipePlace {
@@ -68,6 +69,8 @@ enum Road {
         command: CommandLine,
         /// Whose it is.
         id: ConnectorId,
+        /// Which of its ends are logged.
+        exits: Arc<LogLimit<()>>,
     },
     /// A stream of 2024-11-05.
     Sse(Arc<Transport>),
@@ -85,8 +88,9 @@ impl std::fmt::Debug for PipePlace {
 impl PipePlace {
     /// A command. Each pipe is a process of its own. `id` names it in logs.
     pub(super) fn stdio(processes: Arc<dyn Processes>, command: CommandLine, id: ConnectorId) -> Self {
+        let exits = Arc::new(LogLimit::new(log_limits::EXIT_LINES));
         Self {
-            road: Road::Stdio { processes, command, id },
+            road: Road::Stdio { processes, command, id, exits },
             tidying: Tidying::default(),
             gives_up: AtomicBool::new(false),
         }
@@ -146,11 +150,16 @@ impl Pipe {
         let (tidying, given_up) = (place.tidying.clone(), place.tidying.given_up());
         let is_gone = gone.clone().drop_guard();
         let out = match &place.road {
-            Road::Stdio { processes, command, id } => {
+            Road::Stdio { processes, command, id, exits } => {
                 let child = processes.start(command).map_err(ProtocolFault::NotStarted)?;
                 let (out, lines) = stdio::queue();
-                let keeper =
-                    stdio::Keeper { desk: desk.clone(), connector: id.clone(), ending: ending.clone(), given_up };
+                let keeper = stdio::Keeper {
+                    desk: desk.clone(),
+                    connector: id.clone(),
+                    exits: exits.clone(),
+                    ending: ending.clone(),
+                    given_up,
+                };
                 let weak = out.downgrade();
                 tidying.keep(async move {
                     keeper.keep(child, weak, lines).await;

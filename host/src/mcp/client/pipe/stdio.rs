@@ -22,11 +22,14 @@ use crate::mcp::client::rate::Rate;
 use crate::mcp::error::WireError;
 use crate::mcp::limits::{MAX_EVENT_BYTES, PIPE_DRAIN, PIPE_QUEUE, STDIN_GRACE, TERMINATE_GRACE};
 use crate::model::ConnectorId;
+use crate::telemetry::LogLimit;
 
 /// What the task of a child needs besides the child.
 pub(super) struct Keeper {
     pub(super) desk: Arc<Desk>,
     pub(super) connector: ConnectorId,
+    /// Which of its ends are logged: a server that crashes is started again by every call.
+    pub(super) exits: Arc<LogLimit<()>>,
     /// Cancelled when the pipe is to end.
     pub(super) ending: CancellationToken,
     /// Cancelled when nobody has time for an orderly end any more.
@@ -93,8 +96,9 @@ impl Keeper {
         let (connector, dropped) = (&self.connector, self.desk.dropped());
         if asked {
             tracing::debug!(%connector, %exit, dropped, "the server's process was ended");
-        } else {
-            tracing::warn!(%connector, %exit, %reason, dropped, "the server's process has ended by itself");
+        } else if let Some(line) = self.exits.admit(()) {
+            let left_out = line.left_out;
+            tracing::warn!(%connector, %exit, %reason, dropped, left_out, "the server's process has ended by itself");
         }
     }
 }
