@@ -58,8 +58,9 @@ impl Connections {
     pub(super) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let table = ConnectionTable::new(TableBounds::for_descriptors(descriptor_limit()));
         let open = TaskTracker::new();
-        // What is still open after the deadline is cut off by this.
+        // What is still open after the deadline is cut off by this, and everything if nobody waits for this any more.
         let cut = CancellationToken::new();
+        let _cut = cut.clone().drop_guard();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
