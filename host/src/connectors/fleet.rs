@@ -16,6 +16,7 @@ use super::admission::Admission;
 use super::breaker::Breaker;
 use super::call::CallError;
 use super::caller::Caller;
+use super::deadlines::Deadlines;
 use super::events::{Events, ServerEvent};
 use super::gate::CallGate;
 use super::handle::{Handle, Signal};
@@ -28,6 +29,7 @@ use super::run::RunContext;
 use super::saved;
 use super::session_slot::SessionSlot;
 use super::settings::FleetSettings;
+use super::starts::Starts;
 use super::status::ConnectorStatus;
 use super::supervisor::{Supervisor, Surroundings};
 use super::watch::Watcher;
@@ -51,6 +53,7 @@ pub struct Fleet {
     run: RunContext,
     origins: Origins,
     processes: Arc<dyn Processes>,
+    starts: Starts,
     events: Events,
     logs: Arc<LogWishes>,
     saved: Mutex<BTreeMap<ConnectorId, StateRecord>>,
@@ -88,6 +91,7 @@ impl Fleet {
             Admission::start(policy.clone(), maximum, settings.concurrency, options, &draining, stop.clone());
         let clock = policy.edge().clock.clone();
         let run = RunContext { admission, clock, metrics: metrics.clone() };
+        let starts = Starts::new(settings.starts);
         Self {
             settings: watch::Sender::new(Arc::new(settings)),
             policy,
@@ -97,6 +101,7 @@ impl Fleet {
             run,
             origins: Origins::default(),
             processes,
+            starts,
             events: Events::default(),
             logs: Arc::default(),
             saved: Mutex::new(saved::of_records(records)),
@@ -135,11 +140,10 @@ impl Fleet {
                 if *current == connector {
                     continue;
                 }
-                // Quotas and timeouts belong to gates that are built with the session.
-                let gates = (current.quotas, current.timeouts) == (connector.quotas, connector.timeouts);
-                if gates && current.fingerprint() == connector.fingerprint() {
+                // Quotas belong to a gate that is built with the session.
+                if current.quotas == connector.quotas && current.fingerprint() == connector.fingerprint() {
                     member.handle.connector.store(Arc::new(connector));
-                    member.handle.signals.send(Signal::Observed);
+                    member.handle.signals.send(Signal::Described);
                     continue;
                 }
                 tracing::info!(connector = %id, "its description changed: its session is rebuilt");
@@ -195,8 +199,7 @@ impl Fleet {
     ) -> Result<Outcome, CallError> {
         let member = self.members.load().get(id).cloned().ok_or_else(|| CallError::NoConnector(id.clone()))?;
         let started = Instant::now();
-        let call_timeout = self.settings.borrow().call_timeout;
-        let called = member.handle.call(&self.run.clock, caller, method, params, call_timeout).await;
+        let called = member.handle.call(&self.run.clock, caller, method, params).await;
         let (outcome, upstream) = match &called {
             Ok(called) => (outcome_of(&called.outcome), called.upstream),
             Err(error) => {
@@ -233,11 +236,6 @@ impl Fleet {
         self.members.load().get(id).map(|member| member.handle.clone())
     }
 
-    /// How long a call to a connector may take.
-    pub(super) fn call_timeout(&self, handle: &Handle) -> Duration {
-        handle.connector.load().timeouts.call.unwrap_or(self.settings.borrow().call_timeout)
-    }
-
     /// What clients wish for of all logs.
     pub(super) fn logs(&self) -> &Arc<LogWishes> {
         &self.logs
@@ -271,12 +269,7 @@ impl Fleet {
         let in_force = settings.borrow_and_update().clone();
         let credential = in_force.credentials.headers(&connector);
         let fingerprint = credential.as_ref().map(|sent| sent.fingerprint.clone()).unwrap_or_default();
-        let patience = match connector.reach {
-            // Processes are started first.
-            Some(Reach::Stdio(_)) => limits::START_TIMEOUT,
-            _ => limits::CONNECT_TIMEOUT,
-        };
-        let connect_timeout = connector.timeouts.connect.unwrap_or(patience);
+        let deadlines = Deadlines::new(in_force.deadlines(&connector));
         let slot = match (credential, &connector.reach) {
             (Err(error), _) => {
                 tracing::warn!(connector = %id, %error, "it can not be connected to");
@@ -288,7 +281,8 @@ impl Fleet {
                 let upstream = Upstream::reached(reach, sent.headers, http, self.processes.clone(), &id);
                 let former = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 let former = former.filter(|_| matches!(reach, Reach::Stdio(_)));
-                let slot = SessionSlot::new(upstream, connect_timeout, era, Declared::default()).after(former);
+                let (deadlines, starts) = (deadlines.clone(), self.starts.clone());
+                let slot = SessionSlot::new(upstream, deadlines, starts, era, Declared::default()).after(former);
                 slot.pin(in_force.era(&id));
                 Ok(Arc::new(slot))
             }
@@ -299,7 +293,7 @@ impl Fleet {
         let quota = QuotaGate::new(&connector.quotas, self.run.clock.clone());
         let edge = self.policy.edge().clone();
         let gate = CallGate::new(in_force.call_limits(&id), quota.places(), origin);
-        let handle = Arc::new(Handle::new(connector, slot, breaker, quota, gate, wishes, edge));
+        let handle = Arc::new(Handle::new(connector, slot, breaker, (quota, gate), deadlines, wishes, edge));
         let stop = CancellationToken::new();
         let boot_id = self.run.clock.boot_id().0;
         let surroundings = Surroundings {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::breaker::Breaker;
+use super::deadlines::Deadlines;
 use super::gate::CallGate;
 use super::limits;
 use super::log_wishes::LogWishes;
@@ -31,6 +32,8 @@ pub(super) struct Handle {
     pub(super) breaker: Arc<Breaker>,
     pub(super) quota: QuotaGate,
     pub(super) gate: CallGate,
+    /// How long each step may take.
+    pub(super) deadlines: Deadlines,
     /// What clients wish to be told of its resources.
     pub(super) wishes: Arc<ResourceWishes>,
     /// What single requests wish for of its log.
@@ -55,8 +58,8 @@ impl Handle {
         connector: Arc<Connector>,
         slot: Result<Arc<SessionSlot>, Failure>,
         breaker: Arc<Breaker>,
-        quota: QuotaGate,
-        gate: CallGate,
+        (quota, gate): (QuotaGate, CallGate),
+        deadlines: Deadlines,
         wishes: Arc<ResourceWishes>,
         edge: Edge,
     ) -> Self {
@@ -68,6 +71,7 @@ impl Handle {
             breaker,
             quota,
             gate,
+            deadlines,
             wishes,
             logs: Arc::default(),
             own: OwnSlots::default(),
@@ -165,6 +169,8 @@ pub(super) enum Signal {
     Resumed = 16,
     /// The list may have changed while nobody would have heard of it.
     MayHaveChanged = 32,
+    /// Its description changed in a way that needs no other session.
+    Described = 64,
 }
 
 /// Signals that wait to be taken.
