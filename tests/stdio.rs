@@ -12,17 +12,19 @@ use std::time::Duration;
 
 use child::{Behaviour, OnCall, Script, members};
 use cortex_mcp::connectors::Contact;
+use cortex_mcp::edge::files::{Directory, MemoryDirectory};
 use cortex_mcp::edge::process::{Exit, INHERITED, SystemProcesses};
 use cortex_mcp::edge::virtual_network::VirtualNetwork;
 use cortex_mcp::edge::virtual_processes::OnTerminate;
 use cortex_mcp::mcp::protocol::Era;
 use cortex_mcp::mcp::{Declared, Nobody, Outcome, ProtocolFault, Session, Upstream};
 use cortex_mcp::model::raw::RawObject;
-use cortex_mcp::model::{CommandLine, ListKind, Reach};
+use cortex_mcp::model::{CommandLine, Digest, ListKind, Reach};
 use http::HeaderMap;
 use serde_json::{Value, json};
 use support::log::Log;
 use support::{Rig, Served, seconds};
+use tokio::io::AsyncWriteExt;
 use tokio::time::Instant;
 
 #[test]
@@ -180,9 +182,50 @@ async fn a_command_that_can_not_be_started_is_tried_with_backoff_and_says_why() 
     let message = |id: &str| served.connector(id).unwrap().last_failure.clone().unwrap().message;
     assert!(message("missing").contains("check the command and PATH"), "{}", message("missing"));
     assert!(message("broken").contains("ended"), "{}", message("broken"));
-    // About eight runs until the cap of a minute and one a minute after that; unknown eras cost two questions at times.
-    assert!((10..=60).contains(&rig.processes.started()), "{}", rig.processes.started());
+    // About eight runs until the cap of a minute and one a minute after that; unknown eras cost none more.
+    assert!((10..=30).contains(&rig.processes.started()), "{}", rig.processes.started());
     assert_eq!(rig.processes.running(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_process_wrote_last_is_told_to_those_who_see_everything_and_to_no_one_else() {
+    let (log, _guard) = Log::of_this_thread(tracing::Level::WARN);
+    let mut rig = Rig::new(0);
+    let directory = MemoryDirectory::new();
+    rig.trace = Some(directory.clone());
+    let (all, some) = (Digest::of(b"all"), Digest::of(b"some"));
+    rig.toml = format!(
+        "[registry]\ntools = true\n[[token]]\nname = \"all\"\nsha256 = \"{all}\"\n[[token]]\nname = \"some\"\nsha256 = \
+         \"{some}\"\ntools = [\"registry_*\"]"
+    );
+    rig.processes.set("broken", OnTerminate::Ends, |mut child| async move {
+        child.errors.write_all(b"marker-of-stderr: the key canary-value is bad\n").await.unwrap();
+        Exit::Code(2)
+    });
+    let entry =
+        json!({ "name": "broken", "transport": "stdio", "command": "broken", "env": { "KEY": "canary-value" } });
+    rig.write_registry(&json!({ "servers": [entry] }).to_string());
+    let served = rig.ready().await;
+    tokio::time::sleep(seconds(30)).await;
+    let token = |token: &str| served.modern().with_header("authorization", &format!("Bearer {token}"));
+    let status = token("all").get("/status").await;
+    let failure = &status.json()["connectors"][0]["lastFailure"];
+    assert_eq!(failure["message"], "the server's process has ended with status 2");
+    assert_eq!(failure["stderr"], "marker-of-stderr: the key *** is bad");
+    let failed = log.lines("sync failed");
+    assert!(failed.iter().all(|line| line.contains("status 2") && line.contains("marker-of-stderr")), "{failed:?}");
+    assert!(!failed.is_empty() && !log.lines("sync failed").iter().any(|line| line.contains("canary")), "{failed:?}");
+    assert_eq!(token("some").get("/status").await.status, 403);
+    let listed = token("some").call("registry_get", r#"{"name":"broken","includeStatus":true}"#).await;
+    assert!(listed.body.contains("status 2") && !listed.body.contains("marker-of-stderr"), "{}", listed.body);
+    served.gateway.shut_down().await;
+    let mut bytes = 0;
+    for name in directory.names().unwrap() {
+        let segment = directory.read(&name).unwrap().unwrap();
+        bytes += segment.len();
+        assert!(!String::from_utf8_lossy(&segment).contains("marker-of-stderr"), "{name}");
+    }
+    assert!(bytes > 1_000, "something was recorded");
 }
 
 #[tokio::test(start_paused = true)]

@@ -385,7 +385,7 @@ impl Driver {
             }
             Outcome::Failed { class, retry_after } => {
                 let retry_after = retry_after.map(std::time::Duration::from_millis);
-                self.upkeep.failed(run, &Failure { class, message: "no".to_owned(), retry_after });
+                self.upkeep.failed(run, &Failure { retry_after, ..Failure::new(class, "no") });
                 let class = FailureClass::from(class);
                 self.cache.failed(class, now);
                 let retry_after = retry_after.map(|wait| wait.as_millis() as u64);

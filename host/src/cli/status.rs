@@ -133,6 +133,11 @@ fn describe(output: Output, status: &Value) {
         ]);
     }
     output.line(table);
+    for connector in status["connectors"].as_array().into_iter().flatten() {
+        if let Some(cause) = cause_of(connector) {
+            output.line(output.tone(&cause, Tone::Doubtful));
+        }
+    }
     for collision in status["collisions"].as_array().into_iter().flatten() {
         let instead = match collision["instead"].as_str() {
             Some(instead) => format!("; the second is served as {instead}"),
@@ -156,6 +161,15 @@ fn describe(output: Output, status: &Value) {
             text(&conflict["hidden"])
         ));
     }
+}
+
+/// Why a connector failed last, in full.
+fn cause_of(connector: &Value) -> Option<String> {
+    let message = connector["lastFailure"]["message"].as_str()?;
+    let id = connector["id"].as_str().unwrap_or_default();
+    let stderr = connector["lastFailure"]["stderr"].as_str();
+    let stderr = stderr.map(|line| format!("; its standard error ends with: {line}")).unwrap_or_default();
+    Some(format!("{id}: {message}{stderr}"))
 }
 
 /// How many tools of a connector there are; with a filter, how many of them are served.

@@ -1,5 +1,5 @@
 //! `[connector.NAME]`: what an operator says about one connector. Which of its tools are served, under which names, and how
-//! many calls it is given at once.
+//! many calls it is given at once, and how long it may take.
 //!
 //! Patterns and names are the server's own: the prefix of the exposed names is not part of them. Nothing here knows whether
 //! there is such a connector.
@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, NameStyle, limits};
-use crate::model::{ConnectorId, Era, Glob, milliseconds};
+use crate::model::{ConnectorId, Era, Glob, Timeouts, milliseconds};
 
 /// The table as the file has it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -26,6 +26,10 @@ pub struct FileConnector {
     pub queue: Option<u64>,
     pub queue_timeout_ms: Option<u64>,
     pub era: Option<Era>,
+    pub connect_timeout_ms: Option<u64>,
+    pub list_timeout_ms: Option<u64>,
+    pub call_timeout_ms: Option<u64>,
+    pub start_timeout_ms: Option<u64>,
 }
 
 /// What is configured for one connector.
@@ -38,6 +42,9 @@ pub struct ConnectorSettings {
     /// `era`: the one that its server speaks; unset: it is found out. A server whose era is known is asked no question of the
     /// other one.
     pub era: Option<Era>,
+    /// `connect-timeout-ms`, `list-timeout-ms`, `call-timeout-ms` and, for a process, `start-timeout-ms`: each before what the
+    /// connector's description says.
+    pub timeouts: Timeouts,
 }
 
 /// Which tools of a connector are served, and under which names.
@@ -113,8 +120,17 @@ impl ConnectorSettings {
         let queue_timeout = ranged("queue-timeout-ms", file.queue_timeout_ms, 0..=limits::CALL_TIMEOUT_MAX_MS)?;
         let filter = ToolFilter { allow: file.allow_tools, deny: file.deny_tools, rename: file.rename };
         let queue_timeout = queue_timeout.map(Duration::from_millis);
-        let limits = CallLimits { calls: count(calls), queue: count(queue), queue_timeout };
-        Ok(Self { filter, limits, era: file.era })
+        let call_limits = CallLimits { calls: count(calls), queue: count(queue), queue_timeout };
+        let timeout = |key, value| {
+            ranged(key, value, limits::CONNECTOR_TIMEOUT_RANGE_MS).map(|value| value.map(Duration::from_millis))
+        };
+        let timeouts = Timeouts {
+            connect: timeout("connect-timeout-ms", file.connect_timeout_ms)?,
+            list: timeout("list-timeout-ms", file.list_timeout_ms)?,
+            call: timeout("call-timeout-ms", file.call_timeout_ms)?,
+            start: timeout("start-timeout-ms", file.start_timeout_ms)?,
+        };
+        Ok(Self { filter, limits: call_limits, era: file.era, timeouts })
     }
 
     /// As it is shown.
@@ -127,6 +143,10 @@ impl ConnectorSettings {
             "queue": self.limits.queue,
             "queueTimeoutMs": self.limits.queue_timeout.map(milliseconds),
             "era": self.era,
+            "connectTimeoutMs": self.timeouts.connect.map(milliseconds),
+            "listTimeoutMs": self.timeouts.list.map(milliseconds),
+            "callTimeoutMs": self.timeouts.call.map(milliseconds),
+            "startTimeoutMs": self.timeouts.start.map(milliseconds),
         })
     }
 }

@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::model::MAX_TIMEOUT;
+
 /// Where the gateway listens by default: loopback only.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:8420";
 /// T: the steady interval between refreshes.
@@ -42,6 +44,8 @@ pub const REGISTRY_BATCH_RANGE_MS: RangeInclusive<u64> = 1..=600_000;
 pub const CONNECTOR_CALLS_RANGE: RangeInclusive<u64> = 1..=10_000;
 /// Calls of one connector that wait, that can be configured: none refuses whatever finds no place.
 pub const CONNECTOR_QUEUE_RANGE: RangeInclusive<u64> = 0..=100_000;
+/// Timeouts of one connector that can be configured, in milliseconds: what a map may say.
+pub const CONNECTOR_TIMEOUT_RANGE_MS: RangeInclusive<u64> = 1..=MAX_TIMEOUT.as_millis() as u64;
 /// Longest name of a token, in characters.
 pub const TOKEN_NAME_MAX: usize = 64;
 /// Requests a minute of a token that can be configured.

@@ -16,7 +16,7 @@ use super::patience::Patience;
 use crate::edge::clock::Clock;
 use crate::edge::http::HttpError;
 use crate::mcp::protocol::{INVALID_PARAMS, METHOD_NOT_FOUND, PROMPTS_GET, TOOLS_CALL, UNSUPPORTED_PROTOCOL_VERSION};
-use crate::mcp::{Era, Outcome, ProtocolFault, RpcError, WireError};
+use crate::mcp::{Era, Outcome, ProtocolFault, RpcError, Session, WireError};
 use crate::model::Contact;
 use crate::model::raw::RawObject;
 use crate::model::{ConnectorId, Failure, FailureClass};
@@ -127,10 +127,9 @@ impl Handle {
         caller: Caller<'_>,
         method: &str,
         params: RawObject,
-        timeout: Duration,
     ) -> Result<Called, CallError> {
         let _in_flight = self.calls.token();
-        let limit = self.connector.load().timeouts.call.unwrap_or(timeout);
+        let limit = self.deadlines.get().call;
         let (place, passage) = self.admit(clock, limit).await?;
         let patience = Patience::new(caller.interim, &params, limit).seated(Seat::new(&self.gate, place));
         let caller = Caller { interim: &patience, ..caller };
@@ -203,6 +202,7 @@ impl Handle {
         let mut attempts = limits::ATTEMPTS;
         loop {
             attempts -= 1;
+            let before = slot.open_session();
             let mut session = slot.session().await?;
             if session.era() == Era::Modern && !Arc::ptr_eq(&slot, &shared) {
                 // It was a legacy server; now that it is a modern one, a session of one's own means nothing.
@@ -234,7 +234,8 @@ impl Handle {
                     if session_is_over || connection_is_over || session.has_ended() {
                         slot.forget(&session, &error);
                     }
-                    if attempts == 0 || !(session_is_over || error.was_not_sent()) {
+                    let is_started_here = starts_a_process_again(&session, before.as_ref());
+                    if attempts == 0 || is_started_here || !(session_is_over || error.was_not_sent()) {
                         return Err(error.failure());
                     }
                     if matches!(error, WireError::WrongEra) && !Arc::ptr_eq(&slot, &shared) {
@@ -245,6 +246,12 @@ impl Handle {
             }
         }
     }
+}
+
+/// Whether another attempt would start a process again that this request has started: one that is over so soon is left to the
+/// backoff.
+pub(super) fn starts_a_process_again(session: &Arc<Session>, before: Option<&Arc<Session>>) -> bool {
+    session.is_shared_stream() && before.is_none_or(|before| !Arc::ptr_eq(before, session))
 }
 
 /// Whether a server says that it speaks no version that it is spoken to in. A call is never made again for that; the next list

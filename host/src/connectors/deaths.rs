@@ -16,6 +16,8 @@ use crate::mcp::Session;
 pub(super) struct Deaths {
     sessions: Option<watch::Receiver<Option<Arc<Session>>>>,
     living: Option<(Arc<Session>, Instant)>,
+    /// One that has ended, until nothing is left of it: how it ended is known then, and no other process starts beside it.
+    dying: Option<Death>,
     /// In a row, each soon after its start.
     count: u32,
 }
@@ -33,13 +35,19 @@ impl Deaths {
         let mut sessions = sessions;
         // One may be open already.
         sessions.iter_mut().for_each(watch::Receiver::mark_changed);
-        Self { sessions, living: None, count: 0 }
+        Self { sessions, living: None, dying: None, count: 0 }
     }
 
     /// Waits for the next one. Dropping the future loses none.
     pub(super) async fn next(&mut self) -> Death {
         let Some(sessions) = &mut self.sessions else { return std::future::pending().await };
         loop {
+            if let Some(death) = &self.dying {
+                death.session.gone().await;
+            }
+            if let Some(death) = self.dying.take() {
+                return death;
+            }
             let ended = async {
                 match &self.living {
                     Some((session, _)) => session.ended().await,
@@ -53,7 +61,7 @@ impl Deaths {
                     if let Some((session, since)) = self.living.take() {
                         let lived = since.elapsed() >= limits::RESTART_STEADY;
                         self.count = if lived { 1 } else { self.count.saturating_add(1) };
-                        return Death { session, count: self.count };
+                        self.dying = Some(Death { session, count: self.count });
                     }
                 }
                 changed = sessions.changed() => {

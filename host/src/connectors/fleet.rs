@@ -19,6 +19,7 @@ use super::admission::Admission;
 use super::breaker::Breaker;
 use super::call::CallError;
 use super::caller::Caller;
+use super::deadlines::Deadlines;
 use super::events::{Events, ServerEvent};
 use super::gate::CallGate;
 use super::handle::{Handle, Signal};
@@ -32,6 +33,7 @@ use super::run::RunContext;
 use super::saved;
 use super::session_slot::SessionSlot;
 use super::settings::FleetSettings;
+use super::starts::Starts;
 use super::status::ConnectorStatus;
 use super::supervisor::{Supervisor, Surroundings};
 use super::watch::Watcher;
@@ -55,6 +57,7 @@ pub struct Fleet {
     run: RunContext,
     origins: Origins,
     processes: Arc<dyn Processes>,
+    starts: Starts,
     events: Events,
     logs: Arc<LogWishes>,
     saved: Mutex<BTreeMap<ConnectorId, StateRecord>>,
@@ -97,6 +100,7 @@ impl Fleet {
         let clock = policy.edge().clock.clone();
         let failures = LogLimit::new(telemetry_limits::CONNECTOR_LINES);
         let run = RunContext { admission, clock, refreshes: metrics.refreshes.clone(), failures: Arc::new(failures) };
+        let starts = Starts::new(settings.starts);
         Self {
             settings: watch::Sender::new(Arc::new(settings)),
             policy,
@@ -106,6 +110,7 @@ impl Fleet {
             run,
             origins: Origins::default(),
             processes,
+            starts,
             events: Events::default(),
             logs: Arc::default(),
             saved: Mutex::new(saved::of_records(records)),
@@ -169,8 +174,7 @@ impl Fleet {
     ) -> Result<Outcome, CallError> {
         let member = self.members.load().get(id).cloned().ok_or_else(|| CallError::NoConnector(id.clone()))?;
         let started = Instant::now();
-        let call_timeout = self.settings.borrow().call_timeout;
-        let called = member.handle.call(&self.run.clock, caller, method, params, call_timeout).await;
+        let called = member.handle.call(&self.run.clock, caller, method, params).await;
         let (took, metrics) = (started.elapsed(), &member.handle.metrics);
         match &called {
             Ok(called) => {
@@ -198,11 +202,6 @@ impl Fleet {
     /// A connector, for others in this room.
     pub(super) fn handle(&self, id: &ConnectorId) -> Option<Arc<Handle>> {
         self.members.load().get(id).map(|member| member.handle.clone())
-    }
-
-    /// How long a call to a connector may take.
-    pub(super) fn call_timeout(&self, handle: &Handle) -> Duration {
-        handle.connector.load().timeouts.call.unwrap_or(self.settings.borrow().call_timeout)
     }
 
     /// What clients wish for of all logs.
@@ -238,12 +237,7 @@ impl Fleet {
         let in_force = settings.borrow_and_update().clone();
         let credential = in_force.credentials.headers(&connector);
         let fingerprint = credential.as_ref().map(|sent| sent.fingerprint.clone()).unwrap_or_default();
-        let patience = match connector.reach {
-            // Processes are started first.
-            Some(Reach::Stdio(_)) => limits::START_TIMEOUT,
-            _ => limits::CONNECT_TIMEOUT,
-        };
-        let connect_timeout = connector.timeouts.connect.unwrap_or(patience);
+        let deadlines = Deadlines::new(in_force.deadlines(&connector));
         let slot = match (credential, &connector.reach) {
             (Err(error), _) => {
                 tracing::warn!(connector = %id, %error, "it can not be connected to");
@@ -255,7 +249,8 @@ impl Fleet {
                 let upstream = Upstream::reached(reach, sent.headers, http, self.processes.clone(), &id);
                 let former = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 let former = former.filter(|_| matches!(reach, Reach::Stdio(_)));
-                let slot = SessionSlot::new(upstream, connect_timeout, era, Declared::default()).after(former);
+                let (deadlines, starts) = (deadlines.clone(), self.starts.clone());
+                let slot = SessionSlot::new(upstream, deadlines, starts, era, Declared::default()).after(former);
                 slot.pin(in_force.era(&id));
                 Ok(Arc::new(slot))
             }
@@ -267,7 +262,8 @@ impl Fleet {
         let edge = self.policy.edge().clone();
         let gate = CallGate::new(in_force.call_limits(&id), quota.places(), origin);
         let metrics = self.metrics.connector(&id);
-        let handle = Arc::new(Handle::new(connector, slot, breaker, quota, gate, wishes, edge, metrics));
+        let (limits, shared) = ((quota, gate, deadlines), (edge, metrics));
+        let handle = Arc::new(Handle::new(connector, slot, breaker, limits, wishes, shared));
         let stop = CancellationToken::new();
         let boot_id = self.run.clock.boot_id().0;
         let surroundings = Surroundings {

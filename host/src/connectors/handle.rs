@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::breaker::Breaker;
+use super::deadlines::Deadlines;
 use super::gate::CallGate;
 use super::limits;
 use super::log_wishes::LogWishes;
@@ -32,6 +33,8 @@ pub(super) struct Handle {
     pub(super) breaker: Arc<Breaker>,
     pub(super) quota: QuotaGate,
     pub(super) gate: CallGate,
+    /// How long each step may take.
+    pub(super) deadlines: Deadlines,
     /// What clients wish to be told of its resources.
     pub(super) wishes: Arc<ResourceWishes>,
     /// What single requests wish for of its log.
@@ -57,11 +60,9 @@ impl Handle {
         connector: Arc<Connector>,
         slot: Result<Arc<SessionSlot>, Failure>,
         breaker: Arc<Breaker>,
-        quota: QuotaGate,
-        gate: CallGate,
+        (quota, gate, deadlines): (QuotaGate, CallGate, Deadlines),
         wishes: Arc<ResourceWishes>,
-        edge: Edge,
-        metrics: Arc<ConnectorMetrics>,
+        (edge, metrics): (Edge, Arc<ConnectorMetrics>),
     ) -> Self {
         let status = ConnectorStatus::blank(&connector);
         Self {
@@ -71,6 +72,7 @@ impl Handle {
             breaker,
             quota,
             gate,
+            deadlines,
             wishes,
             logs: Arc::default(),
             own: OwnSlots::default(),
@@ -169,6 +171,8 @@ pub(super) enum Signal {
     Resumed = 16,
     /// The list may have changed while nobody would have heard of it.
     MayHaveChanged = 32,
+    /// Its description changed in a way that needs no other session.
+    Described = 64,
 }
 
 /// Signals that wait to be taken.

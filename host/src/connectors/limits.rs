@@ -4,11 +4,20 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 
-/// To open a session, where the connector does not say (design section 5).
+/// To open a session, where the connector does not say (design section 5). A process that is past its start deadline is given
+/// as long in each later attempt.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// To start a process and open a session with it, where the connector does not say: package runners fetch first.
-pub const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// From the start of a process to its first answer, where the connector does not say: package runners download first, which
+/// takes some 40 s on a usual line (copilot-cli#4421, blockrun-mcp#144).
+pub const START_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long a start holds its permit at most. A process that is there has answered by then, unless it downloads or hangs, and
+/// those need no core.
+pub const START_PERMIT: Duration = Duration::from_secs(5);
+
+/// How long the first pass waits for a process that starts: what is slower comes later, and is no reason to wait.
+pub const FIRST_PASS_START: Duration = Duration::from_secs(30);
 
 /// To list everything, where the connector does not say.
 pub const LIST_TIMEOUT: Duration = Duration::from_secs(5);
@@ -128,7 +137,8 @@ pub const EVENT_WINDOW: Duration = Duration::from_secs(1);
 /// later asks all the same and keeps its place.
 pub const ASKING_CALLS_MAX: usize = 256;
 
-/// Attempts of one request: the second only if the first was certainly not acted upon.
+/// Attempts of one request: the second only if the first was certainly not acted upon, and never one that starts a process
+/// again which this request has started.
 pub const ATTEMPTS: usize = 2;
 
 /// How long a connector that leaves lets its calls in flight end.

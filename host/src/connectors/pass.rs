@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use super::fleet::Fleet;
 use super::handle::{Handle, Signal};
+use super::limits::FIRST_PASS_START;
 use super::report::{SyncReport, Synced};
 use super::status::ConnectorStatus;
 use crate::config::limits as config_limits;
@@ -88,11 +89,14 @@ impl Handle {
                 }
             }
         };
+        let is_process = self.slot.as_ref().is_ok_and(|slot| slot.is_process());
         tokio::select! {
             passed = statuses.wait_for(over) => match passed {
                 Ok(status) => status.clone(),
                 Err(_) => before,
             },
+            // It is slow to start: whoever waits for the others does not wait for it.
+            () = tokio::time::sleep(FIRST_PASS_START), if is_process && !force => self.status.borrow().clone(),
             // It left, or its supervisor failed: what it said last stands.
             () = self.ended.cancelled() => self.status.borrow().clone(),
         }

@@ -1,32 +1,45 @@
 //! The one session of a connector: opened once by whoever needs it first, shared by all, replaced when it is lost.
 //!
-//! Opening goes on when the caller that began it goes away, under a deadline of its own.
+//! Opening goes on when the caller that began it goes away, under a deadline of its own. A process that is slow to start is
+//! kept, however long it takes: whoever waits for it gives up after its start deadline, and the next one finds it there.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::deadlines::Deadlines;
+use super::limits::CLOSE_TIMEOUT;
 use super::log_wishes;
+use super::starts::Starts;
 use crate::edge::http::HttpError;
-use crate::mcp::{Declared, Era, Session, Upstream, WireError};
+use crate::mcp::{Declared, Era, KnownEra, Session, Start, Upstream, WireError};
 use crate::model::{Failure, FailureClass, ListKind, Offer, Severity};
 
 /// A connector's session.
 pub(super) struct SessionSlot {
-    upstream: Arc<Upstream>,
-    connect_timeout: Duration,
-    declared: Declared,
-    /// Cancelled when the former connector of this name has left, where two must not be there at once.
-    former: Option<CancellationToken>,
+    way: Way,
     inner: Mutex<Slot>,
     /// The session that is open, for whoever goes along with it.
     current: watch::Sender<Option<Arc<Session>>>,
     /// Touched when somebody learned what the session's server has.
     learned: watch::Sender<()>,
+}
+
+/// How a session is opened.
+#[derive(Clone)]
+struct Way {
+    upstream: Arc<Upstream>,
+    deadlines: Deadlines,
+    declared: Declared,
+    /// Cancelled when the former connector of this name has left, where two must not be there at once.
+    former: Option<CancellationToken>,
+    starts: Starts,
+    /// Cancelled when the connector leaves: what is being opened is given up.
+    leaving: CancellationToken,
 }
 
 struct Slot {
@@ -43,13 +56,15 @@ struct Slot {
     closed: bool,
     /// The offer in force: calls to a modern server mirror what its tools' definitions annotate.
     offer: Option<Offer>,
+    /// How a start failed that nobody waited for any more.
+    unseen: Option<Failure>,
     /// The least severe log messages that the session's client wants, for sessions that are opened from now on.
     log_level: Option<Severity>,
 }
 
 enum SlotState {
     Closed,
-    Opening(Opening),
+    Opening(Opening, Arc<Start>),
     Open(Arc<Session>),
 }
 
@@ -57,23 +72,24 @@ type Opening = Shared<BoxFuture<'static, Result<Arc<Session>, Failure>>>;
 
 impl SessionSlot {
     /// No session yet; the era of the last one is remembered. `declared` is what a legacy server is told about the client.
-    pub(super) fn new(upstream: Upstream, connect_timeout: Duration, era: Option<Era>, declared: Declared) -> Self {
-        Self::with(Arc::new(upstream), connect_timeout, era, None, declared)
+    pub(super) fn new(
+        upstream: Upstream,
+        deadlines: Deadlines,
+        starts: Starts,
+        era: Option<Era>,
+        declared: Declared,
+    ) -> Self {
+        let (upstream, leaving) = (Arc::new(upstream), CancellationToken::new());
+        Self::with(Way { upstream, deadlines, declared, former: None, starts, leaving }, era, None)
     }
 
     /// Another session with the same server, of a client of its own.
     pub(super) fn for_client(&self, declared: Declared) -> Self {
-        let (era, offer) = (self.era(), self.offer());
-        Self::with(self.upstream.clone(), self.connect_timeout, era, offer, declared)
+        let way = Way { declared, former: None, leaving: CancellationToken::new(), ..self.way.clone() };
+        Self::with(way, self.era(), self.offer())
     }
 
-    fn with(
-        upstream: Arc<Upstream>,
-        connect_timeout: Duration,
-        era: Option<Era>,
-        offer: Option<Offer>,
-        declared: Declared,
-    ) -> Self {
+    fn with(way: Way, era: Option<Era>, offer: Option<Offer>) -> Self {
         let slot = Slot {
             state: SlotState::Closed,
             era,
@@ -82,15 +98,36 @@ impl SessionSlot {
             lost: false,
             closed: false,
             offer,
+            unseen: None,
             log_level: None,
         };
         let (current, learned) = (watch::Sender::new(None), watch::Sender::new(()));
-        Self { upstream, connect_timeout, declared, former: None, inner: Mutex::new(slot), current, learned }
+        Self { way, inner: Mutex::new(slot), current, learned }
     }
 
     /// No session is opened before `former` is cancelled, which its owner bounds.
-    pub(super) fn after(self, former: Option<CancellationToken>) -> Self {
-        Self { former, ..self }
+    pub(super) fn after(mut self, former: Option<CancellationToken>) -> Self {
+        self.way.former = former;
+        self
+    }
+
+    /// Whether the server is a process.
+    pub(super) fn is_process(&self) -> bool {
+        self.way.upstream.is_process()
+    }
+
+    /// The failure that an error of a session stands for. Where the server is a process that has ended, how it did is waited
+    /// for, which is bounded by the time that a process is given to end.
+    pub(super) async fn failure(&self, session: &Session, error: &WireError) -> Failure {
+        if self.is_process() && session.has_ended() {
+            session.gone().await;
+        }
+        self.way.upstream.failure(error)
+    }
+
+    /// The failure of a session that has ended, of which nothing is left.
+    pub(super) fn death(&self, error: &WireError) -> Failure {
+        self.way.upstream.failure(error)
     }
 
     /// The session that is open, and every one that takes its place.
@@ -157,20 +194,72 @@ impl SessionSlot {
     }
 
     /// The session, opened if need be.
+    ///
+    /// # Errors
+    /// [`Failure`]: it can not be opened, or the connector has left. A process that has not answered within its start deadline
+    /// is one too; it is kept, and the next caller waits for the same one.
     pub(super) async fn session(self: &Arc<Self>) -> Result<Arc<Session>, Failure> {
-        let opening = {
+        let (opening, start) = {
             let mut slot = self.lock();
             match &slot.state {
                 SlotState::Open(session) => return Ok(session.clone()),
-                SlotState::Opening(opening) => opening.clone(),
+                _ if slot.closed => return Err(has_left()),
+                SlotState::Opening(opening, start) => (opening.clone(), start.clone()),
                 SlotState::Closed => {
-                    let opening = self.clone().open(slot.pinned.or(slot.remembered), slot.pinned.is_some());
-                    slot.state = SlotState::Opening(opening.clone());
-                    opening
+                    let start = Arc::new(Start::default());
+                    let known = match (slot.pinned, slot.remembered) {
+                        (Some(era), _) => KnownEra::Configured(era),
+                        (None, Some(era)) => KnownEra::Remembered(era),
+                        (None, None) => KnownEra::Unknown,
+                    };
+                    let opening = self.open(known, start.clone());
+                    slot.state = SlotState::Opening(opening.clone(), start.clone());
+                    (opening, start)
                 }
             }
         };
-        opening.await
+        self.wait(opening, &start).await
+    }
+
+    /// For each attempt at a process, before [`Self::session`]: has one asked again that is past its start deadline and has not
+    /// answered.
+    ///
+    /// # Errors
+    /// [`Failure`]: the process has ended since the last attempt, while nobody waited for it. The next attempt starts another.
+    pub(super) fn attempt(&self) -> Result<(), Failure> {
+        let mut slot = self.lock();
+        if let Some(failure) = slot.unseen.take() {
+            return Err(failure);
+        }
+        if let SlotState::Opening(_, start) = &slot.state {
+            let began = *start.began().borrow();
+            if began.is_some_and(|began| began.elapsed() >= self.way.deadlines.get().start) {
+                start.ask_again();
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a session that is being opened. Where that is a process, its deadline counts from its start: before, it waits
+    /// for its permit, which is bounded by what the starts before it hold theirs.
+    async fn wait(&self, mut opening: Opening, start: &Start) -> Result<Arc<Session>, Failure> {
+        if !self.is_process() {
+            return opening.await;
+        }
+        let (asked, mut began) = (Instant::now(), start.began());
+        loop {
+            let in_force = self.way.deadlines.get();
+            let deadline =
+                (*began.borrow_and_update()).map(|began| (began + in_force.start).max(asked + in_force.connect));
+            tokio::select! {
+                biased;
+                opened = &mut opening => return opened,
+                Ok(()) = began.changed() => {}
+                () = sleep_until(deadline.unwrap_or(asked)), if deadline.is_some() => {
+                    return Err(self.way.upstream.not_answered());
+                }
+            }
+        }
     }
 
     /// Forgets `session` after it was lost; with `WrongEra` the era too.
@@ -194,7 +283,7 @@ impl SessionSlot {
     /// Closes the session, if there is one, and waits for what runs on behind it: the connector leaves.
     pub(super) async fn close(&self) {
         self.close_session().await;
-        self.upstream.close(super::limits::CLOSE_TIMEOUT).await;
+        self.way.upstream.close(CLOSE_TIMEOUT).await;
     }
 
     /// Closes the session, if there is one; none is opened any more.
@@ -205,54 +294,61 @@ impl SessionSlot {
             self.current.send_replace(None);
             std::mem::replace(&mut slot.state, SlotState::Closed)
         };
-        if let SlotState::Opening(opening) = &state {
+        self.way.leaving.cancel();
+        match state {
             // Its task sees that the slot is closed, and closes what it opened.
-            let _ = tokio::time::timeout(super::limits::CLOSE_TIMEOUT, opening.clone()).await;
-        }
-        if let SlotState::Open(session) = state {
+            SlotState::Opening(opening, _) => drop(timeout(CLOSE_TIMEOUT, opening).await),
             // Closing is a courtesy to the server.
-            let _ = tokio::time::timeout(super::limits::CLOSE_TIMEOUT, session.close()).await;
+            SlotState::Open(session) => drop(timeout(CLOSE_TIMEOUT, session.close()).await),
+            SlotState::Closed => {}
         }
     }
 
-    fn open(self: Arc<Self>, era: Option<Era>, pinned: bool) -> Opening {
-        let slot = self.clone();
-        // A task of its own: whoever asked first may go away, the others still wait for it. It ends by its deadline.
+    fn open(self: &Arc<Self>, known: KnownEra, start: Arc<Start>) -> Opening {
+        // What is opened holds no slot: one that is dropped gives it up.
+        let (way, slot) = (self.way.clone(), Arc::downgrade(self));
+        let opened = slot.clone();
+        // A task of its own: whoever asked first may go away, the others still wait for it. It ends by its deadline, or where it
+        // waits for a process with the slot.
         let task = tokio::spawn(async move {
-            if let Some(former) = &self.former {
-                former.cancelled().await;
-                if self.lock().closed {
-                    return Err(Failure::new(FailureClass::Refused, "the connector has left"));
-                }
-            }
-            let opened = match era {
-                Some(era) => match self.attempt(Some(era)).await {
-                    Err(WireError::WrongEra) if !pinned => self.attempt(None).await,
-                    other => other,
-                },
-                None => self.attempt(None).await,
+            let opening = tokio::select! {
+                biased;
+                () = way.leaving.cancelled() => return Err(has_left()),
+                opening = way.open(known, &start) => opening,
             };
-            let session = match opened {
-                Ok(session) => Arc::new(session),
-                Err(error) => {
-                    self.lock().state = SlotState::Closed;
-                    return Err(error.failure());
-                }
-            };
-            self.say_log_level(&session).await;
-            if self.put(&session) {
-                return Ok(session);
+            match opened.upgrade() {
+                Some(slot) => slot.opened(opening, &start).await,
+                None => Err(has_left()),
             }
-            session.close().await;
-            Err(Failure::new(FailureClass::Refused, "the connector has left"))
         });
         let opening: BoxFuture<'static, _> = Box::pin(async move {
             task.await.unwrap_or_else(|_| {
-                slot.lock().state = SlotState::Closed;
+                if let Some(slot) = slot.upgrade() {
+                    slot.lock().state = SlotState::Closed;
+                }
                 Err(Failure::new(FailureClass::Server, "opening the session failed"))
             })
         });
         opening.shared()
+    }
+
+    /// Takes what was opened.
+    async fn opened(&self, opening: Result<Session, Failure>, start: &Start) -> Result<Arc<Session>, Failure> {
+        let session = match opening {
+            Ok(session) => Arc::new(session),
+            Err(failure) => {
+                let mut slot = self.lock();
+                slot.state = SlotState::Closed;
+                slot.unseen = (self.is_process() && !start.is_watched()).then(|| failure.clone());
+                return Err(failure);
+            }
+        };
+        self.say_log_level(&session).await;
+        if self.put(&session) {
+            return Ok(session);
+        }
+        session.close().await;
+        Err(has_left())
     }
 
     /// Puts a session in, unless the slot was closed meanwhile.
@@ -265,6 +361,7 @@ impl SessionSlot {
         let tools = slot.offer.iter().flat_map(|offer| offer.list(ListKind::Tools).items());
         session.remember_tools(tools.map(|tool| &*tool.definition));
         slot.state = SlotState::Open(session.clone());
+        slot.unseen = None;
         self.current.send_replace(Some(session.clone()));
         true
     }
@@ -277,12 +374,39 @@ impl SessionSlot {
         }
     }
 
-    async fn attempt(&self, era: Option<Era>) -> Result<Session, WireError> {
-        let opening = self.upstream.open(era, &self.declared);
-        tokio::time::timeout(self.connect_timeout, opening).await.unwrap_or(Err(WireError::Http(HttpError::Timeout)))
-    }
-
     fn lock(&self) -> std::sync::MutexGuard<'_, Slot> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Drop for SessionSlot {
+    fn drop(&mut self) {
+        self.way.leaving.cancel();
+    }
+}
+
+impl Way {
+    async fn open(&self, known: KnownEra, start: &Start) -> Result<Session, Failure> {
+        if let Some(former) = &self.former {
+            former.cancelled().await;
+        }
+        let opened = if self.upstream.is_process() {
+            self.starts.run(self.upstream.start(known, &self.declared, start)).await
+        } else {
+            match self.attempt(known.era()).await {
+                Err(WireError::WrongEra) if matches!(known, KnownEra::Remembered(_)) => self.attempt(None).await,
+                opened => opened,
+            }
+        };
+        opened.map_err(|error| self.upstream.failure(&error))
+    }
+
+    async fn attempt(&self, era: Option<Era>) -> Result<Session, WireError> {
+        let opening = self.upstream.open(era, &self.declared);
+        timeout(self.deadlines.get().connect, opening).await.unwrap_or(Err(WireError::Http(HttpError::Timeout)))
+    }
+}
+
+fn has_left() -> Failure {
+    Failure::new(FailureClass::Refused, "the connector has left")
 }

@@ -1,12 +1,14 @@
 //! What binds the fleet: the configuration, as the policy and the calls are told it.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use super::credentials::Credentials;
+use super::deadlines::InForce;
 use super::limits;
 use crate::config::{CallLimits, RefreshMode, Settings};
-use crate::model::{Connector, ConnectorId, Era, milliseconds};
+use crate::model::{Connector, ConnectorId, Era, Timeouts, milliseconds};
 use crate::policy::UpkeepConfig;
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
 
@@ -16,12 +18,15 @@ pub struct FleetSettings {
     refresh_mode: RefreshMode,
     refresh_interval: Duration,
     max_stale: Duration,
-    pub(super) call_timeout: Duration,
+    call_timeout: Duration,
     pub(super) concurrency: Option<u32>,
     pub(super) options: Vec<(String, String)>,
     pub(super) credentials: Credentials,
     call_limits: HashMap<ConnectorId, CallLimits>,
     eras: HashMap<ConnectorId, Era>,
+    timeouts: HashMap<ConnectorId, Timeouts>,
+    /// How many processes may start at once.
+    pub(super) starts: NonZeroUsize,
 }
 
 impl FleetSettings {
@@ -37,7 +42,21 @@ impl FleetSettings {
             credentials: Credentials::new(settings),
             call_limits: settings.connectors.iter().map(|(id, connector)| (id.clone(), connector.limits)).collect(),
             eras: settings.connectors.iter().filter_map(|(id, one)| Some((id.clone(), one.era?))).collect(),
+            timeouts: settings.connectors.iter().map(|(id, connector)| (id.clone(), connector.timeouts)).collect(),
+            // A start is work for a core; more than that at once make one another late.
+            starts: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
         }
+    }
+
+    /// The same with so many processes that may start at once, in place of the number of cores.
+    pub fn with_starts(self, starts: NonZeroUsize) -> Self {
+        Self { starts, ..self }
+    }
+
+    /// How long a connector may take: what is configured for it, then what its description says, then the gateway's own.
+    pub(super) fn deadlines(&self, connector: &Connector) -> InForce {
+        let configured = self.timeouts.get(&connector.id).copied().unwrap_or_default();
+        InForce::of(configured.or(connector.timeouts), self.call_timeout)
     }
 
     /// The era that a connector's server is known to speak; none if that is to be found out.
@@ -53,7 +72,7 @@ impl FleetSettings {
 
     /// What binds the breakers: the longest call, and the policy's options.
     pub(super) fn calls(&self, connector: &Connector) -> (Duration, Vec<(String, String)>) {
-        (connector.timeouts.call.unwrap_or(self.call_timeout), self.options.clone())
+        (self.deadlines(connector).call, self.options.clone())
     }
 
     /// The settings of a connector's upkeep.

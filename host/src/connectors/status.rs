@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use super::drift::Drift;
 use crate::mcp::Era;
+use crate::model::mask::StderrLine;
 use crate::model::{Connector, ConnectorId, Contact, FailureClass, ListState, Reach, Source, WallMs};
 
 /// The last failure of a connector.
@@ -13,6 +14,11 @@ pub struct LastFailure {
     pub class: FailureClass,
     /// What happened. It quotes no body, header or key.
     pub message: String,
+    /// What the server's process last wrote to its standard error, where it is about a process. Together with the message at
+    /// most [`MAX_CAUSE_CHARACTERS`](crate::model::mask::MAX_CAUSE_CHARACTERS), with secrets masked. It is for those who may
+    /// see everything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stderr: Option<StderrLine>,
     /// When.
     pub at: String,
 }

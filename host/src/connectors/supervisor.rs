@@ -150,15 +150,25 @@ impl Supervisor {
         let cache = &self.upkeep.config().cache;
         let upkeep = settings.upkeep(cache.boot_id, cache.credential.clone());
         self.upkeep.reconfigure(upkeep);
-        let (call_timeout, options) = settings.calls(&self.handle.connector.load());
-        self.handle.breaker.reconfigure(call_timeout, options);
+        self.set_deadlines(settings);
         self.handle.gate.reconfigure(settings.call_limits(&self.handle.id));
         if let Ok(slot) = &self.handle.slot {
             slot.pin(settings.era(&self.handle.id));
         }
     }
 
+    fn set_deadlines(&self, settings: &FleetSettings) {
+        let connector = self.handle.connector.load();
+        let (call_timeout, options) = settings.calls(&connector);
+        self.handle.breaker.reconfigure(call_timeout, options);
+        self.handle.deadlines.set(settings.deadlines(&connector));
+    }
+
     fn signalled(&mut self, signals: Taken) {
+        if signals.has(Signal::Described) {
+            let settings = self.with.settings.borrow().clone();
+            self.set_deadlines(&settings);
+        }
         if signals.has(Signal::Resumed) {
             self.upkeep.resumed();
         }
@@ -219,11 +229,19 @@ impl Supervisor {
     /// The server's process or stream has ended by itself. What it served stays; it is started again soon.
     fn died(&mut self, death: &Death) {
         let error = WireError::Protocol(ProtocolFault::PipeEnded);
-        if let Ok(slot) = &self.handle.slot {
-            slot.forget(&death.session, &error);
-        }
-        self.note_failure(&error.failure());
+        let failure = match &self.handle.slot {
+            Ok(slot) => {
+                slot.forget(&death.session, &error);
+                slot.death(&error)
+            }
+            Err(failure) => failure.clone(),
+        };
+        self.note_failure(&failure);
         self.handle.note_contact(Contact::Down);
+        if self.running.is_some() || self.upkeep.failures().0 > 0 {
+            // The run under way starts it, or fails, and then its backoff is in force: one failure is one start.
+            return;
+        }
         let wait = limits::RESTART_BACKOFF.wait(death.count, &*self.with.policy.edge().entropy);
         self.restart = Some(self.with.run.clock.boot().plus(wait));
     }
@@ -261,13 +279,14 @@ impl Supervisor {
         match &self.last_failure {
             Some(failure) if outcome == RefreshOutcome::Failed => {
                 let (class, message, failures) = (failure.class, &*failure.message, self.upkeep.failures().0);
+                let stderr = failure.stderr.as_ref().map(tracing::field::display);
                 match self.with.run.failures.admit_change(&mut self.last_logged, class) {
                     Some(line) => tracing::warn!(
-                        %connector, %class, failure = message, failures, duration_ms, next_ms, left_out = line.left_out,
-                        "sync failed"
+                        %connector, %class, failure = message, stderr, failures, duration_ms, next_ms,
+                        left_out = line.left_out, "sync failed"
                     ),
                     None => tracing::debug!(
-                        %connector, %class, failure = message, failures, duration_ms, next_ms, "sync failed"
+                        %connector, %class, failure = message, stderr, failures, duration_ms, next_ms, "sync failed"
                     ),
                 }
             }
@@ -351,6 +370,7 @@ impl Supervisor {
         self.last_failure = Some(LastFailure {
             class: failure.class,
             message: failure.message.clone(),
+            stderr: failure.stderr.clone(),
             at: self.with.run.clock.wall().to_string(),
         });
     }

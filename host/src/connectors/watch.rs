@@ -118,7 +118,7 @@ impl Watcher {
                 // Its sender is the slot.
                 Ok(()) = learning.changed() => {}
                 () = &mut patience => {
-                    if let Ok(Err(error)) = tokio::time::timeout(limits::CONNECT_TIMEOUT, session.learn()).await {
+                    if let Ok(Err(error)) = tokio::time::timeout(self.handle.deadlines.get().connect, session.learn()).await {
                         self.handle.heed(&error.failure());
                     }
                     // Without an answer it is asked again, ever more slowly.

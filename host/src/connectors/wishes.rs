@@ -235,7 +235,7 @@ impl Fleet {
         params: RawObject,
     ) -> Result<Result<ResourceWish, Box<RawValue>>, CallError> {
         let handle = self.handle(id).ok_or_else(|| CallError::NoConnector(id.clone()))?;
-        let limit = self.call_timeout(&handle);
+        let limit = handle.deadlines.get().call;
         handle.wish_for_resource(params, limit).await
     }
 

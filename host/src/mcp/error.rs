@@ -139,7 +139,8 @@ impl WireError {
         let class = match self {
             Self::Http(error) => return (*error).into(),
             Self::Status { status, retry_after } => {
-                return Failure { class: class_of(*status), message: self.to_string(), retry_after: *retry_after };
+                let failure = Failure::new(class_of(*status), self.to_string());
+                return Failure { retry_after: *retry_after, ..failure };
             }
             Self::SessionLost | Self::Rpc(_) | Self::Protocol(ProtocolFault::AnswerLost) => FailureClass::Server,
             Self::Protocol(ProtocolFault::ListTooLarge(_) | ProtocolFault::EventFlood) => FailureClass::Oversize,

@@ -91,9 +91,13 @@ pub const DISCOVERY_HEAD_START: Duration = Duration::from_millis(25);
 /// How long an unknown server that speaks the legacy era is at least given to answer the modern question too.
 pub const LEAST_DISCOVERY_GRACE: Duration = Duration::from_millis(250);
 
-/// How long a server on a pipe is given to answer the modern question before it is taken for a legacy one. Processes need
-/// about a second to start (mcp-protocol 4).
+/// How long a process of an unknown era is left with the modern question before the legacy one follows it into its pipe:
+/// servers that ignore what they do not know answer nothing else. Processes need about a second to start (mcp-protocol 4).
 pub const PIPE_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often one process is asked the same question while it answers none: who has that many in its pipe needs no more, and
+/// a pipe of 64 KiB is not filled by them.
+pub const PIPE_QUESTIONS_MAX: usize = 8;
 
 /// How long a stream of 2024-11-05 is given to say where to post to, where a server is only suspected to have one.
 pub const SSE_PROBE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -15,7 +15,7 @@ pub mod server;
 pub mod sse;
 
 pub use crate::model::raw::{self, RawError, RawObject};
-pub use client::{Declared, LeftOut, ListScope, Listed, ServerFacts, Session, Upstream};
+pub use client::{Declared, KnownEra, LeftOut, ListScope, Listed, ServerFacts, Session, Start, Upstream};
 pub use envelope::{EnvelopeError, Message, Outcome, RequestId, RpcError};
 pub use error::{ProtocolFault, WireError};
 pub use error_type::ErrorType;

@@ -112,7 +112,24 @@ pub struct Timeouts {
     pub list: Option<Duration>,
     /// For a call (`callMs`).
     pub call: Option<Duration>,
+    /// For a process, from its start to its first answer (`startMs`).
+    pub start: Option<Duration>,
 }
+
+impl Timeouts {
+    /// Takes what is absent here from `other`.
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            connect: self.connect.or(other.connect),
+            list: self.list.or(other.list),
+            call: self.call.or(other.call),
+            start: self.start.or(other.start),
+        }
+    }
+}
+
+/// The longest timeout of a connector: an hour is longer than any install or call that somebody waits for.
+pub const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Which document describes a connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

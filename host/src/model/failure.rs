@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::mask::StderrLine;
+
 /// The class of a failure; the same cases as `failure-class` of the policy contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -150,11 +152,14 @@ pub struct Failure {
     pub message: String,
     /// When the origin wants to be asked again.
     pub retry_after: Option<Duration>,
+    /// What the server's process last wrote to its standard error: for those who may see everything, and never for the
+    /// trace, a client or a restricted token.
+    pub stderr: Option<StderrLine>,
 }
 
 impl Failure {
     /// A failure without a wish of the origin.
     pub fn new(class: FailureClass, message: impl Into<String>) -> Self {
-        Self { class, message: message.into(), retry_after: None }
+        Self { class, message: message.into(), retry_after: None, stderr: None }
     }
 }

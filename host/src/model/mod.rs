@@ -14,6 +14,7 @@ pub mod headers;
 mod ids;
 mod item_list;
 mod log;
+pub mod mask;
 mod offer;
 pub mod raw;
 mod reach;
@@ -22,7 +23,7 @@ pub mod text;
 mod time;
 mod window;
 
-pub use connector::{Auth, AuthKind, Connector, Quotas, Source, Timeouts};
+pub use connector::{Auth, AuthKind, Connector, MAX_TIMEOUT, Quotas, Source, Timeouts};
 pub use digest::{Digest, DigestError};
 pub use era::Era;
 pub use failure::{Failure, FailureClass, FailureGroup};

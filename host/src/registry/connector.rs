@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use secrecy::{ExposeSecret, SecretString};
 
-use crate::model::{Auth, CommandLine, Connector, ConnectorId, Digest, Quotas, Reach, Source, Timeouts};
+use crate::model::{Auth, CommandLine, Connector, ConnectorId, Digest, Quotas, Reach, Source};
 
 use super::entry::{RegistryEntry, Transport};
 
@@ -43,7 +43,7 @@ pub fn connector(entry: &RegistryEntry) -> Option<Connector> {
         scopes: Vec::new(),
         tags: Vec::new(),
         quotas: Quotas::default(),
-        timeouts: Timeouts::default(),
+        timeouts: entry.timeouts,
         expires: None,
         source: Source::Registry,
     })
@@ -112,7 +112,8 @@ mod tests {
     #[test]
     fn entries_of_every_transport_of_the_protocol_become_connectors() {
         let document = read(
-            br#"{"servers":[{"name":"files","transport":"stdio","command":"run","args":["x"],"env":{"K":"v"}},
+            br#"{"servers":[{"name":"files","transport":"stdio","command":"run","args":["x"],"env":{"K":"v"},
+            "timeouts":{"startMs":7}},
             {"name":"Wiki","transport":"http","endpoint":"http://10.0.0.1/mcp","headers":{"X-Key":"k"}},
             {"name":"old","transport":"sse","endpoint":"http://10.0.0.1/sse"},
             {"name":"socket","transport":"ws","endpoint":"ws://10.0.0.1/"}]}"#,
@@ -128,6 +129,7 @@ mod tests {
         let Some(Reach::Stdio(command)) = &files.reach else { panic!("stdio") };
         assert_eq!((command.program.as_str(), &command.arguments[..]), ("run", &["x".to_owned()][..]));
         assert_eq!(command.environment["K"], "v");
+        assert_eq!(files.timeouts.start, Some(std::time::Duration::from_millis(7)));
     }
 
     proptest! {

@@ -6,19 +6,19 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use secrecy::SecretString;
 use serde_json::value::RawValue;
 use url::Url;
 
-use super::limits::MAX_ENTRY_BYTES;
+use super::limits::{MAX_ENTRY_BYTES, TIMEOUT_RANGE_MS};
 use super::render;
-use crate::model::Digest;
 use crate::model::address::AddressFault;
 use crate::model::document::DocumentFault;
 use crate::model::document::{Object, Source, Value};
 use crate::model::headers::HeaderFault;
-use crate::model::{address, canonical, headers};
+use crate::model::{Digest, Timeouts, address, canonical, headers};
 
 /// The content of an entry: everything in it but `rev`.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct RegistryEntry {
     pub digest: Digest,
     /// How the server is reached, or the rule that what is said about that breaks. Such an entry is kept, and not served.
     pub transport: Result<Transport, EntryRule>,
+    /// How long its server may take, where the entry says.
+    pub timeouts: Timeouts,
     /// Its JSON text without white space; numbers and strings as they were spelt. It may hold secrets.
     text: Arc<str>,
 }
@@ -76,7 +78,11 @@ impl RegistryEntry {
         }
         text.push('}');
         let (digest, transport) = (digest(&object), transport(&object));
-        Ok((object, Some(Self { name, digest, transport, text: text.into() })))
+        let (transport, timeouts) = match (transport, timeouts(&object)) {
+            (Ok(_), Err(rule)) => (Err(rule), Timeouts::default()),
+            (transport, timeouts) => (transport, timeouts.unwrap_or_default()),
+        };
+        Ok((object, Some(Self { name, digest, transport, timeouts, text: text.into() })))
     }
 }
 
@@ -200,6 +206,14 @@ pub enum EntryRule {
     /// The environment in an object of texts.
     #[error("must have its env in an object of texts, by names without '=' and NUL characters")]
     Env,
+    /// Timeouts within their bounds.
+    #[error(
+        "must have its timeouts in an object; connectMs, listMs, callMs and, where the transport is stdio, startMs are \
+         integers from {} to {}",
+        TIMEOUT_RANGE_MS.start(),
+        TIMEOUT_RANGE_MS.end()
+    )]
+    Timeouts,
     /// An address of a web socket.
     #[error("must have an endpoint that is a ws or wss URL without user name and password")]
     SocketEndpoint,
@@ -282,6 +296,30 @@ pub(super) fn digest(object: &Object) -> Digest {
     Digest::of(canonical::object_without(object, REV).as_bytes())
 }
 
+/// How long the entry's server may take. Members that nothing here knows are left to who wrote them.
+///
+/// # Errors
+/// [`EntryRule::Timeouts`].
+fn timeouts(object: &Object) -> Result<Timeouts, EntryRule> {
+    let timeouts = match object.get("timeouts") {
+        None => return Ok(Timeouts::default()),
+        Some(Value::Object(timeouts)) => timeouts,
+        Some(_) => return Err(EntryRule::Timeouts),
+    };
+    let timeout = |name| match timeouts.get(name) {
+        None => Ok(None),
+        Some(value) => {
+            let milliseconds = value.as_natural().filter(|milliseconds| TIMEOUT_RANGE_MS.contains(milliseconds));
+            milliseconds.map(|milliseconds| Some(Duration::from_millis(milliseconds))).ok_or(EntryRule::Timeouts)
+        }
+    };
+    let start = timeout("startMs")?;
+    if start.is_some() && object.get("transport").and_then(Value::as_text) != Some("stdio") {
+        return Err(EntryRule::Timeouts);
+    }
+    Ok(Timeouts { connect: timeout("connectMs")?, list: timeout("listMs")?, call: timeout("callMs")?, start })
+}
+
 const MAX_NAME_LENGTH: usize = 128;
 
 fn endpoint(object: &Object) -> Result<Url, EntryRule> {
@@ -360,6 +398,31 @@ mod tests {
         let rev = r#"{"rev":{"wallMs":1,"counter":0,"writer":"w"}, "transport":"stdio","name":"\u0061"}"#;
         assert_eq!(digest(&object(rev)), plain);
         assert_ne!(digest(&object(r#"{"name":"a","transport":"stdio","x":1}"#)), plain);
+    }
+
+    #[test]
+    fn timeouts_are_read_within_their_bounds() {
+        let read = |transport: &str, timeouts: &str| {
+            let target =
+                if transport == "stdio" { r#""command":"run""# } else { r#""endpoint":"http://10.0.0.1/mcp""# };
+            let entry = format!(r#"{{"name":"a","transport":"{transport}",{target},"timeouts":{timeouts}}}"#);
+            RegistryEntry::parse(&entry).map(|entry| entry.timeouts)
+        };
+        let ms = |milliseconds| Some(Duration::from_millis(milliseconds));
+        let all = r#"{"connectMs":1,"listMs":2,"callMs":3600000,"startMs":4,"other":"kept"}"#;
+        let expected = Timeouts { connect: ms(1), list: ms(2), call: ms(3_600_000), start: ms(4) };
+        assert_eq!(read("stdio", all), Ok(expected));
+        assert_eq!(read("http", r#"{"callMs":5}"#), Ok(Timeouts { call: ms(5), ..Timeouts::default() }));
+        for (transport, timeouts) in [
+            ("http", r#"{"startMs":4}"#),
+            ("stdio", r#"{"startMs":0}"#),
+            ("stdio", r#"{"callMs":3600001}"#),
+            ("stdio", r#"{"callMs":"5"}"#),
+            ("stdio", r#"{"listMs":1.5}"#),
+            ("stdio", "[]"),
+        ] {
+            assert_eq!(read(transport, timeouts), Err(EntryRule::Timeouts), "{transport} {timeouts}");
+        }
     }
 
     #[test]

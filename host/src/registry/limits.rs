@@ -3,7 +3,10 @@
 //! What may be written is smaller than what can be read: two writers that each stay within their bounds may together make a
 //! document that is a little larger, and it must still be readable.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+use crate::model::MAX_TIMEOUT;
 
 /// The greatest size of a registry that is read, in bytes.
 pub const MAX_REGISTRY_BYTES: usize = 32 << 20;
@@ -19,6 +22,9 @@ pub const MAX_WRITTEN_SERVERS: usize = 10_000;
 
 /// The greatest size of one entry, in bytes of its JSON text without white space.
 pub const MAX_ENTRY_BYTES: usize = 64 << 10;
+
+/// Timeouts that an entry may name, in milliseconds: what a service map may.
+pub const TIMEOUT_RANGE_MS: RangeInclusive<u64> = 1..=MAX_TIMEOUT.as_millis() as u64;
 
 /// How many tombstones are written: the latest. Ten times what a person removes in a busy year.
 pub const MAX_WRITTEN_TOMBSTONES: usize = 5_000;

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use crate::model::{Auth, AuthKind, Connector, Quotas, Reach, Source, Timeouts, WallMs};
+use crate::model::{Auth, AuthKind, Connector, MAX_TIMEOUT, Quotas, Reach, Source, Timeouts, WallMs};
 
 use super::dialect::{self, Dialect};
 use super::error::{MapError, SchemaRule};
@@ -14,9 +14,6 @@ use super::fields::{Fields, flag};
 use crate::model::address;
 use crate::model::document::Value;
 use crate::model::headers::{self, HeaderFault};
-
-/// The longest timeout that a connector may ask for; a longer one counts as this.
-pub const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Reads a connector.
 ///
@@ -146,7 +143,8 @@ fn timeouts(fields: &Fields<'_>) -> Result<Timeouts, MapError> {
         let milliseconds = timeouts.natural(name)?.filter(|milliseconds| *milliseconds > 0);
         Ok(milliseconds.map(|milliseconds| Duration::from_millis(milliseconds).min(MAX_TIMEOUT)))
     };
-    Ok(Timeouts { connect: timeout("connectMs")?, list: timeout("listMs")?, call: timeout("callMs")? })
+    // A map describes no processes, so that there is no start to wait for.
+    Ok(Timeouts { connect: timeout("connectMs")?, list: timeout("listMs")?, call: timeout("callMs")?, start: None })
 }
 
 #[cfg(test)]
@@ -181,7 +179,7 @@ mod tests {
         let quotas = Quotas { per_minute: Some(1), per_hour: Some(2), per_day: Some(0), concurrent: Some(u32::MAX) };
         assert_eq!(connector.quotas, quotas);
         let connect = Some(Duration::from_secs(2));
-        assert_eq!(connector.timeouts, Timeouts { connect, list: None, call: Some(MAX_TIMEOUT) });
+        assert_eq!(connector.timeouts, Timeouts { connect, list: None, call: Some(MAX_TIMEOUT), start: None });
     }
 
     #[test]

@@ -191,7 +191,7 @@ fn refusal(response: &Response) -> Failure {
         _ => FailureClass::Server,
     };
     let message = format!("the service map's origin answered with status {}", response.status.as_u16());
-    Failure { class, message, retry_after: response.retry_after() }
+    Failure { retry_after: response.retry_after(), ..Failure::new(class, message) }
 }
 
 #[cfg(test)]

@@ -19,7 +19,6 @@ mod verify;
 mod view;
 
 pub use dialect::{BRAND, Dialect, MAX_CONNECTORS, MAX_TTL, ServiceMap};
-pub use entry::MAX_TIMEOUT;
 pub use error::{DecodeFault, MapError, SchemaRule, SignatureFault};
 pub use fetch::{EndpointError, FETCH_DEADLINE, Fetched, MapEndpoint, fetch};
 pub use keys::{KeyRing, KeyRingError};

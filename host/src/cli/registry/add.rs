@@ -16,7 +16,7 @@ use crate::cli::output::Output;
 #[command(after_help = "Examples:
   cortex-mcp registry add wiki --transport http --endpoint https://wiki.example/mcp
   cortex-mcp registry add wiki --endpoint https://wiki.example/mcp --header-env Authorization=WIKI_AUTH --overwrite
-  cortex-mcp registry add files --env DATA_TOKEN -- npx -y @modelcontextprotocol/server-filesystem /data
+  cortex-mcp registry add files --env DATA_TOKEN --timeout start=300000 -- npx -y @modelcontextprotocol/server-filesystem /data
   pass show wiki-entry | cortex-mcp registry add wiki --from-json -
 
 Everyone on this machine can see the arguments of a running command. Secrets do not belong there: take the value of a
@@ -56,13 +56,17 @@ pub(super) struct Add {
     #[arg(long = "env", value_name = "NAME[=VALUE]")]
     variables: Vec<String>,
 
+    /// How long it may take, in milliseconds: connect, list, call or, for a program, start. Repeatable.
+    #[arg(long = "timeout", value_name = "STEP=MILLISECONDS")]
+    timeouts: Vec<String>,
+
     /// Put it in the place of a server of that name.
     #[arg(long)]
     overwrite: bool,
 
     /// Read the entry, a JSON object, from a file, or from stdin for `-`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["address", "transport", "endpoint", "headers", "header_variables",
-        "variables", "command"])]
+        "variables", "timeouts", "command"])]
     from_json: Option<PathBuf>,
 
     /// The program to start, and its arguments.
@@ -197,7 +201,24 @@ impl Add {
             }
             insert_some(&mut entry, "headers", self.header_fields(environment)?);
         }
+        insert_some(&mut entry, "timeouts", self.timeouts()?);
         Ok(entry)
+    }
+
+    fn timeouts(&self) -> Result<Map<String, Value>, CommandError> {
+        let wrong = || usage("write --timeout STEP=MILLISECONDS, where STEP is connect, list, call or start");
+        let mut timeouts = Map::new();
+        for text in &self.timeouts {
+            let (step, milliseconds) = text.split_once('=').ok_or_else(wrong)?;
+            if !["connect", "list", "call", "start"].contains(&step) {
+                return Err(wrong());
+            }
+            let milliseconds: u64 = milliseconds.parse().map_err(|_| wrong())?;
+            if timeouts.insert(format!("{step}Ms"), milliseconds.into()).is_some() {
+                return Err(usage("--timeout gives one step twice"));
+            }
+        }
+        Ok(timeouts)
     }
 
     fn header_fields(&self, environment: &Environment) -> Result<Map<String, Value>, CommandError> {
@@ -273,6 +294,7 @@ mod tests {
             headers: Vec::new(),
             header_variables: Vec::new(),
             variables: Vec::new(),
+            timeouts: Vec::new(),
             overwrite: false,
             from_json: None,
             command: Vec::new(),

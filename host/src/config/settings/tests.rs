@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::config::{CallLimits, ToolFilter};
-use crate::model::{Era, Glob};
+use crate::model::{Era, Glob, Timeouts};
 
 fn resolve(file: &str, variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
     let mut environment = Environment::default();
@@ -62,6 +62,7 @@ fn every_key_of_the_file_changes_the_settings() {
          [registry]\ntools = true\nwrite-through = true\nbatch-ms = 70\n\
          [connector.wiki]\nallow-tools = [\"get_*\"]\ndeny-tools = [\"*_admin\"]\nrename = {{ old = \"new\" }}\n\
          calls = 3\nqueue = 0\nqueue-timeout-ms = 9\nera = \"modern\"\n\
+         connect-timeout-ms = 1\nlist-timeout-ms = 2\ncall-timeout-ms = 3\nstart-timeout-ms = 4\n\
          [[token]]\nname = \"n\"\nsha256 = \"{digest}\"\nadmin = true\nconnectors = [\"c*\"]\ntools = [\"t*\"]\n\
          deny-tools = [\"d*\"]\ncalls-per-minute = 7\n"
     );
@@ -92,10 +93,10 @@ fn every_key_of_the_file_changes_the_settings() {
         rename: BTreeMap::from([("old".to_owned(), "new".to_owned())]),
     };
     let limits = CallLimits { calls: Some(3), queue: Some(0), queue_timeout: Some(Duration::from_millis(9)) };
-    assert_eq!(
-        settings.connectors,
-        BTreeMap::from([("wiki".parse().unwrap(), ConnectorSettings { filter, limits, era: Some(Era::Modern) })])
-    );
+    let ms = |milliseconds| Some(Duration::from_millis(milliseconds));
+    let timeouts = Timeouts { connect: ms(1), list: ms(2), call: ms(3), start: ms(4) };
+    let wiki = ConnectorSettings { filter, limits, era: Some(Era::Modern), timeouts };
+    assert_eq!(settings.connectors, BTreeMap::from([("wiki".parse().unwrap(), wiki)]));
     assert_eq!(settings.policy.options, [("a".to_owned(), "b".to_owned())]);
     assert_eq!((settings.policy.family.as_deref(), settings.policy.reuse), (Some("f"), true));
     assert_eq!(settings.policy.shadow.as_deref(), Some(Path::new("s.wasm")));
@@ -195,6 +196,10 @@ fn what_is_said_of_a_connector_must_be_usable() {
         ("calls = 0", "[connector.wiki] calls: write a number from 1 to 10000"),
         ("queue = 100001", "[connector.wiki] queue: write a number from 0 to 100000"),
         ("queue-timeout-ms = 3600001", "[connector.wiki] queue-timeout-ms"),
+        ("connect-timeout-ms = 0", "[connector.wiki] connect-timeout-ms: write a number from 1 to 3600000"),
+        ("list-timeout-ms = 3600001", "[connector.wiki] list-timeout-ms"),
+        ("call-timeout-ms = 3600001", "[connector.wiki] call-timeout-ms"),
+        ("start-timeout-ms = 3600001", "[connector.wiki] start-timeout-ms"),
         ("rename = { old = \"\" }", "[connector.wiki] rename: write new names of 1 to 40 characters"),
         ("rename = { old = \"two words\" }", "A-Z, a-z, 0-9, _ and -"),
         (&format!("rename = {{ old = \"{long}\" }}"), "name-length is 46, of which 6 are the prefix"),

@@ -97,12 +97,11 @@ impl Fleet {
     /// Whether another description asks for another session. What does not is taken over.
     fn must_be_rebuilt(&self, handle: &Handle, described: &Connector) -> bool {
         let current = handle.connector.load_full();
-        // Quotas and timeouts belong to gates that are built with the session.
-        let gates = (current.quotas, current.timeouts) == (described.quotas, described.timeouts);
-        let same_session = gates && current.fingerprint() == described.fingerprint();
+        // Quotas belong to a gate that is built with the session.
+        let same_session = current.quotas == described.quotas && current.fingerprint() == described.fingerprint();
         if same_session && *current != *described {
             handle.connector.store(Arc::new(described.clone()));
-            handle.signals.send(Signal::Observed);
+            handle.signals.send(Signal::Described);
         }
         !same_session
     }

@@ -7,6 +7,8 @@ mod live;
 mod doubtful_eras;
 mod leaving;
 mod own_sessions;
+mod starts;
+mod timeouts;
 mod wishes;
 
 use std::path::Path;
@@ -22,9 +24,9 @@ use crate::config::{Environment, FileSettings, Flags, Paths, Settings};
 use crate::edge::Edge;
 use crate::edge::clock::VirtualClock;
 use crate::edge::entropy::VirtualEntropy;
-use crate::edge::process::SystemProcesses;
 use crate::edge::state::{StateRecord, StateSink};
 use crate::edge::virtual_network::{Host, VirtualNetwork};
+use crate::edge::virtual_processes::VirtualProcesses;
 use crate::model::{Auth, Connector, ConnectorId, Quotas, Reach, Source, Timeouts, WallMs};
 use crate::policy::{DiscardRecords, Policy, PolicyComponent, PolicyMetrics};
 
@@ -79,34 +81,34 @@ fn described(version: &str) -> Connector {
     }
 }
 
+/// What a file of settings says to a fleet.
+fn settings(toml: &str) -> FleetSettings {
+    let file = FileSettings::parse(toml, Path::new("gateway.toml")).unwrap();
+    let paths = Paths::below(Path::new("/virtual"));
+    FleetSettings::new(&Settings::from_parts(&Flags::default(), &Environment::default(), file, paths).unwrap())
+}
+
+/// A fleet without connectors.
+fn fleet(network: Arc<VirtualNetwork>, processes: Arc<VirtualProcesses>, settings: FleetSettings) -> Arc<Fleet> {
+    let edge = Edge {
+        clock: Arc::new(VirtualClock::starting_at(WallMs(1_767_225_600_000))),
+        entropy: Arc::new(VirtualEntropy::from_number(7)),
+        http: network,
+    };
+    static EMBEDDED: OnceLock<Arc<PolicyComponent>> = OnceLock::new();
+    let component = EMBEDDED.get_or_init(|| Arc::new(PolicyComponent::embedded().unwrap())).clone();
+    let policy = Policy::new(component.clone(), component, edge, Arc::new(DiscardRecords), PolicyMetrics::default());
+    let (nowhere, metrics) = (Arc::new(Nowhere), ConnectorsMetrics::default());
+    Arc::new(Fleet::new(settings, Arc::new(policy), nowhere.clone(), nowhere, metrics, processes, Vec::new()))
+}
+
 impl Rig {
     /// A fleet that has listed the server and listens to it.
     async fn new(modern: bool) -> Self {
         let server = Live::new(modern, 1);
         let network = Arc::new(VirtualNetwork::new());
         network.set(&url(), Host::Serve(server.router()));
-        let edge = Edge {
-            clock: Arc::new(VirtualClock::starting_at(WallMs(1_767_225_600_000))),
-            entropy: Arc::new(VirtualEntropy::from_number(7)),
-            http: network.clone(),
-        };
-        static EMBEDDED: OnceLock<Arc<PolicyComponent>> = OnceLock::new();
-        let component = EMBEDDED.get_or_init(|| Arc::new(PolicyComponent::embedded().unwrap())).clone();
-        let policy =
-            Policy::new(component.clone(), component, edge, Arc::new(DiscardRecords), PolicyMetrics::default());
-        let file = FileSettings::parse("", Path::new("gateway.toml")).unwrap();
-        let paths = Paths::below(Path::new("/virtual"));
-        let settings = Settings::from_parts(&Flags::default(), &Environment::default(), file, paths).unwrap();
-        let nowhere = Arc::new(Nowhere);
-        let fleet = Arc::new(Fleet::new(
-            FleetSettings::new(&settings),
-            Arc::new(policy),
-            nowhere.clone(),
-            nowhere,
-            ConnectorsMetrics::default(),
-            Arc::new(SystemProcesses),
-            Vec::new(),
-        ));
+        let fleet = fleet(network.clone(), Arc::new(VirtualProcesses::new()), settings(""));
         fleet.apply(vec![described("1")]);
         let rig = Self { fleet, server, network };
         rig.until("it listens", || rig.server.streams() == 1).await;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::answer::Failure;
 use super::arguments::Arguments;
 use super::show;
-use crate::connectors::ConnectorStatus;
+use crate::connectors::{ConnectorStatus, LastFailure};
 use crate::model::glob::matches_in_any_case;
 use crate::model::{Source, WallMs};
 use crate::registry::{RegistryEntry, RegistrySnapshot, RegistryStatus};
@@ -118,9 +118,11 @@ pub(super) fn facts(edit: Option<(u64, &str)>, now: WallMs, connector: Option<&C
             told["hiddenByServiceMap"] = status.id.as_str().into();
         }
         Some(status) => {
+            // What a process wrote to its standard error is for those who may see everything.
+            let failure = status.last_failure.clone().map(|failure| LastFailure { stderr: None, ..failure });
             told["connector"] = json!({
                 "id": status.id, "contact": status.contact, "list": status.state, "reason": status.reason,
-                "tools": status.tools, "fetchedAt": status.fetched_at, "lastFailure": status.last_failure,
+                "tools": status.tools, "fetchedAt": status.fetched_at, "lastFailure": failure,
             });
         }
         None => {}

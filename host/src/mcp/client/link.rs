@@ -99,6 +99,14 @@ impl Link {
         }
     }
 
+    /// Returns when nothing is left of a link that has ended.
+    pub(super) async fn gone(&self) {
+        match self {
+            Self::Http(_) => {}
+            Self::Pipe(pipe) => pipe.gone().await,
+        }
+    }
+
     /// Whether it has.
     pub(super) fn has_ended(&self) -> bool {
         match self {

@@ -135,6 +135,12 @@ impl Session {
         self.link.ended().await;
     }
 
+    /// Returns when nothing is left of the process or stream of a session that has ended, which is bounded by the time that
+    /// a process is given to end.
+    pub async fn gone(&self) {
+        self.link.gone().await;
+    }
+
     /// Whether it has.
     pub fn has_ended(&self) -> bool {
         self.link.has_ended()

@@ -3,7 +3,6 @@
 //! What was learned about the server's era is the caller's to keep. Deadlines are too: drop the future, and whatever
 //! was opened is closed.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -11,19 +10,19 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
-use super::discovery::{Found, ModernQuestion, discover, discover_era};
-use super::facts::ServerFacts;
+use super::discovery::{Found, ModernQuestion, discover_era};
 use super::handshake::{Declared, Initialized, initialize};
 use super::link::Link;
-use super::pipe::{Audience, GivesUp, Pipe, PipePlace};
+use super::pipe::{Audience, Pipe, PipePlace};
 use super::session::{RequestIds, Session};
+use super::start::{KnownEra, Start, open_process};
 use super::transport::Transport;
-use crate::edge::http::Http;
+use crate::edge::http::{Http, HttpError};
 use crate::edge::process::Processes;
 use crate::mcp::error::{ProtocolFault, WireError};
-use crate::mcp::limits::{PIPE_PROBE_TIMEOUT, SSE_PROBE_TIMEOUT};
+use crate::mcp::limits::SSE_PROBE_TIMEOUT;
 use crate::mcp::protocol::{Era, INVALID_PARAMS, METHOD_NOT_FOUND, is_modern_error};
-use crate::model::{ConnectorId, Reach};
+use crate::model::{ConnectorId, Failure, Reach};
 
 /// A server: how it is reached, where it is, and the headers that every request to it carries. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -97,7 +96,45 @@ impl Upstream {
                 let link = pipe(place, declared).await?;
                 open_legacy(link, RequestIds::default(), declared).await
             }
-            Road::Pipes(place) => open_process(place, remembered, declared).await,
+            Road::Pipes(place) => {
+                let known = remembered.map_or(KnownEra::Unknown, KnownEra::Remembered);
+                open_process(place, known, declared, &Start::default()).await
+            }
+        }
+    }
+
+    /// Whether the server is a process, which [`Self::start`] starts.
+    pub fn is_process(&self) -> bool {
+        matches!(&self.road, Road::Pipes(place) if !place.is_legacy_by_definition())
+    }
+
+    /// Starts one process and opens a session with it, however long that takes: until it answers, ends, or this is dropped,
+    /// which ends it. Whoever waits sees in `start` since when it runs, and has it asked again there. Of a server that is no
+    /// process this is [`Self::open`].
+    ///
+    /// # Errors
+    /// [`WireError`]: the process can not be started, has ended, or speaks neither era. It is gone when this returns.
+    pub async fn start(&self, known: KnownEra, declared: &Declared, start: &Start) -> Result<Session, WireError> {
+        match &self.road {
+            Road::Pipes(place) if !place.is_legacy_by_definition() => open_process(place, known, declared, start).await,
+            _ => self.open(known.era(), declared).await,
+        }
+    }
+
+    /// The failure that an error of this server stands for. Where the server is a process, it says how that ended and what it
+    /// last wrote to its standard error.
+    pub fn failure(&self, error: &WireError) -> Failure {
+        match &self.road {
+            Road::Http(_) => error.failure(),
+            Road::Pipes(place) => place.failure(error),
+        }
+    }
+
+    /// The failure of a server whose process runs and has not answered.
+    pub fn not_answered(&self) -> Failure {
+        match &self.road {
+            Road::Http(_) => HttpError::Timeout.into(),
+            Road::Pipes(place) => place.not_answered(),
         }
     }
 }
@@ -146,77 +183,18 @@ impl HttpRoad {
     }
 }
 
-/// Opens a session with a process. A server picks its era by the first question, so they are asked one after the other.
-async fn open_process(place: &PipePlace, remembered: Option<Era>, declared: &Declared) -> Result<Session, WireError> {
-    let (link, ids) = (pipe(place, declared).await?, RequestIds::default());
-    match remembered {
-        Some(Era::Modern) => return Ok(Session::modern(link, ids, false, None)),
-        Some(Era::Legacy) => {
-            let opened = open_legacy(link, ids, declared).await;
-            return opened.map_err(|error| if refused_as_modern(&error) { WireError::WrongEra } else { error });
-        }
-        None if place.gives_up_on_discovery() => {
-            let opened = open_legacy(link, ids, declared).await;
-            if opened.is_err() {
-                // It was something else, or it is another server by now.
-                place.note_discovery(GivesUp::No);
-            }
-            return opened;
-        }
-        None => {}
-    }
-    let answered = {
-        let mut discovering = pin!(discover(&link, &ids));
-        match tokio::time::timeout(PIPE_PROBE_TIMEOUT, &mut discovering).await {
-            Ok(found) => Answered::Discovery(found),
-            // Silence means a legacy server, or one that takes long to start: whichever question it answers first.
-            Err(_) => tokio::select! {
-                biased;
-                Ok(facts) = &mut discovering => Answered::DiscoveryLate(facts),
-                initialized = initialize(link.clone(), ids.next(), declared) => Answered::Initialize(initialized),
-            },
-        }
-    };
-    match answered {
-        Answered::Discovery(Ok(facts)) => Ok(Session::modern(link, ids, true, facts)),
-        Answered::Discovery(Err(error @ WireError::Protocol(ProtocolFault::UnsupportedVersion))) => Err(error),
-        // Some legacy servers give up on a question that they do not know. The next time they are not asked it.
-        Answered::Discovery(Err(WireError::Protocol(ProtocolFault::PipeEnded)))
-        | Answered::Initialize(Err(WireError::Protocol(ProtocolFault::PipeEnded | ProtocolFault::NotWritten))) => {
-            place.note_discovery(GivesUp::Yes);
-            drop(link);
-            open_legacy(pipe(place, declared).await?, RequestIds::default(), declared).await
-        }
-        // Any other error means a legacy server (2026-07-28, `basic/transports/stdio`, Backward Compatibility).
-        Answered::Discovery(Err(_)) => open_legacy(link, ids, declared).await,
-        // It was told of the other era too, and may have believed that. Another process is not.
-        Answered::DiscoveryLate(facts) => {
-            drop(link);
-            Ok(Session::modern(pipe(place, declared).await?, RequestIds::default(), true, facts))
-        }
-        Answered::Initialize(initialized) => confirm(link, ids, initialized?).await,
-    }
-}
-
-/// Which question a process has answered.
-enum Answered {
-    Discovery(Result<Option<ServerFacts>, WireError>),
-    DiscoveryLate(Option<ServerFacts>),
-    Initialize(Result<Initialized, WireError>),
-}
-
-async fn open_legacy(link: Link, ids: RequestIds, declared: &Declared) -> Result<Session, WireError> {
+pub(super) async fn open_legacy(link: Link, ids: RequestIds, declared: &Declared) -> Result<Session, WireError> {
     let initialized = initialize(link.clone(), ids.next(), declared).await?;
     confirm(link, ids, initialized).await
 }
 
-async fn confirm(link: Link, ids: RequestIds, initialized: Initialized) -> Result<Session, WireError> {
+pub(super) async fn confirm(link: Link, ids: RequestIds, initialized: Initialized) -> Result<Session, WireError> {
     let Initialized { session, facts } = initialized;
     session.confirm().await?;
     Ok(Session::legacy(link, ids, session, facts))
 }
 
-async fn pipe(place: &PipePlace, declared: &Declared) -> Result<Link, WireError> {
+pub(super) async fn pipe(place: &PipePlace, declared: &Declared) -> Result<Link, WireError> {
     let audience = if declared.is_nothing() { Audience::Shared } else { Audience::OneClient };
     Ok(Link::Pipe(Pipe::open(place, audience).await?))
 }
@@ -233,7 +211,7 @@ fn speaks_of_another_transport(error: &WireError) -> bool {
 }
 
 /// Whether a server that knows no `initialize` refuses it like this.
-fn refused_as_modern(error: &WireError) -> bool {
+pub(super) fn refused_as_modern(error: &WireError) -> bool {
     match error {
         WireError::Rpc(error) => is_modern_error(error.code) || matches!(error.code, METHOD_NOT_FOUND | INVALID_PARAMS),
         WireError::Status { status, .. } => matches!(*status, StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED),

@@ -11,15 +11,17 @@ use tokio::io::AsyncRead;
 use tokio::time::Instant;
 
 use super::lines::LineReader;
+use super::report::ProcessReport;
 use crate::mcp::limits::{MAX_COMPLAINT_BYTES, MAX_COMPLAINTS_PER_SECOND};
 use crate::model::ConnectorId;
 use crate::model::text::is_hidden;
 
-/// Logs what comes, to its end.
-pub(super) async fn log(errors: impl AsyncRead + Unpin, connector: &ConnectorId) {
+/// Logs what comes, to its end, and notes the last line in the process's report.
+pub(super) async fn log(errors: impl AsyncRead + Unpin, connector: &ConnectorId, report: &ProcessReport) {
     let mut lines = LineReader::new(errors, MAX_COMPLAINT_BYTES);
     let mut pace = Pace::new();
     while let Some((line, missing)) = lines.next_cut().await {
+        report.note_line(line, missing > 0);
         let (may_log, left_out) = pace.another();
         say_left_out(connector, left_out);
         if may_log {

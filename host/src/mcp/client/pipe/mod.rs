@@ -10,6 +10,7 @@ mod desk;
 mod inbox;
 mod lines;
 mod out;
+mod report;
 mod sse;
 mod stdio;
 mod token;
@@ -17,8 +18,8 @@ mod token;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -32,15 +33,17 @@ pub(super) use self::desk::Audience;
 use self::desk::{Desk, Place, Wants, refused};
 use self::inbox::{Inbox, Letter};
 use self::out::{Out, Posts};
+use self::report::ProcessReport;
 use super::tidying::Tidying;
 use super::transport::Transport;
+use crate::edge::http::HttpError;
 use crate::edge::process::Processes;
 use crate::mcp::envelope::{Message, Outcome, RequestId, notification_bytes, outcome_bytes, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::interim::{Interim, Question};
 use crate::mcp::protocol::{CANCELLED, INITIALIZE, META_LOG_LEVEL, SERVER_DISCOVER, SUBSCRIPTIONS_LISTEN};
 use crate::model::raw::{self, RawObject};
-use crate::model::{CommandLine, ConnectorId};
+use crate::model::{CommandLine, ConnectorId, Failure};
 use crate::telemetry::{LogLimit, limits as log_limits};
 
 /// Where pipes are opened.
@@ -71,6 +74,8 @@ enum Road {
         id: ConnectorId,
         /// Which of its ends are logged.
         exits: Arc<LogLimit<()>>,
+        /// Of the process that was started last.
+        report: Mutex<Option<Arc<ProcessReport>>>,
     },
     /// A stream of 2024-11-05.
     Sse(Arc<Transport>),
@@ -90,7 +95,7 @@ impl PipePlace {
     pub(super) fn stdio(processes: Arc<dyn Processes>, command: CommandLine, id: ConnectorId) -> Self {
         let exits = Arc::new(LogLimit::new(log_limits::EXIT_LINES));
         Self {
-            road: Road::Stdio { processes, command, id, exits },
+            road: Road::Stdio { processes, command, id, exits, report: Mutex::default() },
             tidying: Tidying::default(),
             gives_up: AtomicBool::new(false),
         }
@@ -114,6 +119,31 @@ impl PipePlace {
     /// Notes what became of the modern question.
     pub(super) fn note_discovery(&self, gives_up: GivesUp) {
         self.gives_up.store(gives_up == GivesUp::Yes, Ordering::Relaxed);
+    }
+
+    /// The failure that an error stands for; of a process, with how it ended and what it last wrote to its standard error.
+    pub(super) fn failure(&self, error: &WireError) -> Failure {
+        match (error, self.last_report()) {
+            (WireError::Protocol(ProtocolFault::PipeEnded | ProtocolFault::NotWritten), Some((report, command))) => {
+                report.ended(command)
+            }
+            (WireError::Http(HttpError::Timeout), Some((report, command))) => report.explain(error.failure(), command),
+            _ => error.failure(),
+        }
+    }
+
+    /// The failure of the process that was started last and has not answered.
+    pub(super) fn not_answered(&self) -> Failure {
+        match self.last_report() {
+            Some((report, command)) => report.not_answered(command),
+            None => HttpError::Timeout.into(),
+        }
+    }
+
+    fn last_report(&self) -> Option<(Arc<ProcessReport>, &CommandLine)> {
+        let Road::Stdio { command, report, .. } = &self.road else { return None };
+        let report = report.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some((report, command))
     }
 
     /// Waits, for so long, for the pipes that were opened from here, which their sessions have closed; what is late is
@@ -150,16 +180,13 @@ impl Pipe {
         let (tidying, given_up) = (place.tidying.clone(), place.tidying.given_up());
         let is_gone = gone.clone().drop_guard();
         let out = match &place.road {
-            Road::Stdio { processes, command, id, exits } => {
+            Road::Stdio { processes, command, id, exits, report: last } => {
                 let child = processes.start(command).map_err(ProtocolFault::NotStarted)?;
+                let report = Arc::new(ProcessReport::new());
+                *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
                 let (out, lines) = stdio::queue();
-                let keeper = stdio::Keeper {
-                    desk: desk.clone(),
-                    connector: id.clone(),
-                    exits: exits.clone(),
-                    ending: ending.clone(),
-                    given_up,
-                };
+                let (desk, connector, ending) = (desk.clone(), id.clone(), ending.clone());
+                let keeper = stdio::Keeper { desk, connector, exits: exits.clone(), report, ending, given_up };
                 let weak = out.downgrade();
                 tidying.keep(async move {
                     keeper.keep(child, weak, lines).await;
@@ -277,6 +304,11 @@ impl Pipe {
     /// Ends the pipe, and waits until nothing is left of it.
     pub(super) async fn end(&self) {
         self.ending.cancel();
+        self.gone.cancelled().await;
+    }
+
+    /// Returns when nothing is left of it: how it ended is known then.
+    pub(super) async fn gone(&self) {
         self.gone.cancelled().await;
     }
 

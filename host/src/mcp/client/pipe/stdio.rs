@@ -17,6 +17,7 @@ use super::complaints;
 use super::desk::{Desk, Taken};
 use super::lines::{LineReader, ended};
 use super::out::{Line, Out};
+use super::report::ProcessReport;
 use crate::edge::process::{Child, Exit, Life};
 use crate::mcp::client::rate::Rate;
 use crate::mcp::error::WireError;
@@ -30,6 +31,7 @@ pub(super) struct Keeper {
     pub(super) connector: ConnectorId,
     /// Which of its ends are logged: a server that crashes is started again by every call.
     pub(super) exits: Arc<LogLimit<()>>,
+    pub(super) report: Arc<ProcessReport>,
     /// Cancelled when the pipe is to end.
     pub(super) ending: CancellationToken,
     /// Cancelled when nobody has time for an orderly end any more.
@@ -48,8 +50,8 @@ impl Keeper {
         let close_input = CancellationToken::new();
         let mut writing = tokio::spawn(write(input, lines, close_input.clone()));
         let mut reading = tokio::spawn(read(output, self.desk.clone(), out));
-        let connector = self.connector.clone();
-        let mut complaining = tokio::spawn(async move { complaints::log(errors, &connector).await });
+        let (connector, report) = (self.connector.clone(), self.report.clone());
+        let mut complaining = tokio::spawn(async move { complaints::log(errors, &connector, &report).await });
 
         let mut asked = false;
         let reason = tokio::select! {
@@ -74,6 +76,7 @@ impl Keeper {
         abort(&mut writing).await;
         abort(&mut complaining).await;
         abort(&mut reading).await;
+        self.report.note_exit(exit);
         self.tell(asked, exit, &reason);
     }
 

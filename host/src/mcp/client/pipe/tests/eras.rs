@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::*;
-use crate::mcp::limits::PIPE_PROBE_TIMEOUT;
+use crate::mcp::limits::{LEAST_DISCOVERY_GRACE, PIPE_PROBE_TIMEOUT};
 use crate::mcp::{ProtocolFault, WireError};
 
 async fn opened(rig: &Rig, remembered: Option<Era>) -> Session {
@@ -63,108 +63,64 @@ async fn a_silent_legacy_child_costs_one_probe_and_a_remembered_one_none() {
     });
     let began = Instant::now();
     assert_eq!(opened(&rig, None).await.era(), Era::Legacy);
-    assert_eq!((began.elapsed(), rig.processes.started()), (PIPE_PROBE_TIMEOUT, 1));
+    let probed = PIPE_PROBE_TIMEOUT + LEAST_DISCOVERY_GRACE;
+    assert_eq!((began.elapsed(), rig.processes.started()), (probed, 1));
     let began = Instant::now();
     assert_eq!(opened(&rig, Some(Era::Legacy)).await.era(), Era::Legacy);
     assert_eq!((began.elapsed(), rig.processes.started()), (Duration::ZERO, 2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_legacy_child_that_ends_at_the_modern_question_is_started_again_and_not_asked_it_the_next_time() {
-    let rig = Rig::new(|mut peer| async move {
-        let request = peer.request().await.unwrap();
-        if request["method"] != "initialize" {
-            return Exit::Code(1);
-        }
-        peer.answer(&request, INITIALIZED).await;
-        peer.rest().await
-    });
-    assert_eq!((opened(&rig, None).await.era(), rig.processes.started()), (Era::Legacy, 2));
-    assert_eq!((opened(&rig, None).await.era(), rig.processes.started()), (Era::Legacy, 3));
+async fn a_legacy_child_that_ends_at_the_modern_question_is_not_asked_it_the_next_time() {
+    for delay in [Duration::ZERO, PIPE_PROBE_TIMEOUT * 2] {
+        let rig = Rig::new(move |mut peer| async move {
+            tokio::time::sleep(delay).await;
+            let request = peer.request().await.unwrap();
+            if request["method"] != "initialize" {
+                return Exit::Code(1);
+            }
+            peer.answer(&request, INITIALIZED).await;
+            peer.rest().await
+        });
+        let error = rig.upstream.open(None, &Declared::default()).await.unwrap_err();
+        assert_eq!((error, rig.processes.started()), (ProtocolFault::PipeEnded.into(), 1));
+        assert_eq!((opened(&rig, None).await.era(), rig.processes.started()), (Era::Legacy, 2));
+        assert_eq!((opened(&rig, None).await.era(), rig.processes.started()), (Era::Legacy, 3));
+    }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_legacy_child_that_starts_slowly_and_ends_at_the_modern_question_is_treated_like_one_that_is_fast() {
-    let rig = Rig::new(|mut peer| async move {
-        tokio::time::sleep(PIPE_PROBE_TIMEOUT * 2).await;
-        let request = peer.request().await.unwrap();
-        if request["method"] != "initialize" {
-            return Exit::Code(1);
-        }
-        peer.answer(&request, INITIALIZED).await;
-        peer.rest().await
-    });
-    assert_eq!((opened(&rig, None).await.era(), rig.processes.started()), (Era::Legacy, 2));
-    assert_eq!((opened(&rig, None).await.era(), rig.processes.started()), (Era::Legacy, 3));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_child_that_only_ends_fails_with_that_and_costs_one_process_each_time_but_the_first() {
+async fn a_child_that_only_ends_fails_with_that_and_costs_one_process_each_time() {
     let rig = Rig::new(|_| async move { Exit::Code(1) });
-    let mut started = Vec::new();
-    for _ in 0..4 {
+    for started in 1..=4 {
         let error = rig.upstream.open(None, &Declared::default()).await.unwrap_err();
         let ended = matches!(error, WireError::Protocol(ProtocolFault::PipeEnded | ProtocolFault::NotWritten));
         assert!(ended, "{error:?}");
-        started.push(rig.processes.started());
+        assert_eq!((rig.processes.started(), rig.processes.running()), (started, 0));
+        assert_eq!(rig.upstream.failure(&error).message, "the server's process has ended with status 1");
     }
-    // The second question is asked of a second process, and after that the other question first, in turns.
-    assert_eq!(started, [2, 3, 5, 6]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_modern_child_that_starts_slowly_is_not_taken_for_a_legacy_one() {
-    let rig = Rig::new(|mut peer| async move {
-        if peer.number == 1 {
-            tokio::time::sleep(Duration::from_secs(10)).await;
-        }
-        while let Some(request) = peer.request().await {
-            match request["method"].as_str().unwrap() {
-                "server/discover" => peer.answer(&request, DISCOVERED).await,
-                "initialize" => peer.answer(&request, INITIALIZED).await,
-                _ => peer.answer(&request, "{}").await,
-            }
-        }
-        Exit::Code(0)
-    });
-    let session = opened(&rig, None).await;
-    assert_eq!((session.era(), rig.processes.started()), (Era::Modern, 2));
-    settle().await;
-    assert_eq!(rig.processes.running(), 1, "the process that heard both questions is gone");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_remembered_era_that_does_not_hold_any_more_is_noticed_without_repeating_a_call() {
-    // Modern servers that became legacy: one refuses, one ends.
-    for ends in [false, true] {
+    // In the same process, whichever it was.
+    for (remembered, era) in [(Era::Modern, Era::Legacy), (Era::Legacy, Era::Modern)] {
         let rig = Rig::new(move |mut peer| async move {
-            let request = peer.request().await.unwrap();
-            assert_eq!(request["method"], "tools/list");
-            if !ends {
-                peer.refuse(&request, -32602).await;
-                peer.rest().await;
-            }
-            Exit::Code(1)
+            let request = peer.open(era).await.unwrap();
+            peer.answer(&request, "{}").await;
+            peer.rest().await
         });
-        let session = opened(&rig, Some(Era::Modern)).await;
-        let error = session.list(crate::model::ListKind::Tools).await.unwrap_err();
-        assert_eq!(error, WireError::WrongEra, "ends: {ends}");
+        let session = opened(&rig, Some(remembered)).await;
+        assert_eq!((session.era(), rig.processes.started()), (era, 1));
+        session.request("tools/call", object(r#"{"name":"t"}"#), &Keeps::default()).await.unwrap();
     }
     let rig = Rig::new(|mut peer| async move {
-        peer.request().await.unwrap();
+        peer.open(Era::Modern).await.unwrap();
         Exit::Code(1)
     });
     let session = opened(&rig, Some(Era::Modern)).await;
     let error = session.request("tools/call", object(r#"{"name":"t"}"#), &Keeps::default()).await.unwrap_err();
     assert_eq!((error.was_not_sent(), error), (false, ProtocolFault::PipeEnded.into()));
-    // A legacy server that became modern.
-    let rig = Rig::new(|mut peer| async move {
-        let request = peer.request().await.unwrap();
-        peer.refuse(&request, -32601).await;
-        peer.rest().await
-    });
-    let error = rig.upstream.open(Some(Era::Legacy), &Declared::default()).await.unwrap_err();
-    assert_eq!(error, WireError::WrongEra);
 }
 
 #[tokio::test(start_paused = true)]

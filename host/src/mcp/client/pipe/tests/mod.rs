@@ -5,6 +5,7 @@ mod ending;
 mod eras;
 mod messages;
 mod routes;
+mod starts;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -72,6 +73,7 @@ impl Peer {
                 ("server/discover", Era::Modern) => self.answer(&request, DISCOVERED).await,
                 ("server/discover", Era::Legacy) => self.refuse(&request, -32601).await,
                 ("initialize", Era::Legacy) => self.answer(&request, INITIALIZED).await,
+                ("initialize", Era::Modern) => self.refuse(&request, -32601).await,
                 _ => return Some(request),
             }
         }
