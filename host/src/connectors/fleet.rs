@@ -300,7 +300,7 @@ impl Fleet {
         let edge = self.policy.edge().clone();
         let gate = CallGate::new(in_force.call_limits(&id), quota.places(), origin);
         let metrics = self.metrics.connector(&id);
-        let handle = Arc::new(Handle::new(connector, slot, breaker, quota, gate, wishes, edge, metrics));
+        let handle = Arc::new(Handle::new(connector, slot, breaker, quota, gate, wishes, (edge, metrics)));
         let stop = CancellationToken::new();
         let boot_id = self.run.clock.boot_id().0;
         let surroundings = Surroundings {

@@ -60,8 +60,7 @@ impl Handle {
         quota: QuotaGate,
         gate: CallGate,
         wishes: Arc<ResourceWishes>,
-        edge: Edge,
-        metrics: Arc<ConnectorMetrics>,
+        (edge, metrics): (Edge, Arc<ConnectorMetrics>),
     ) -> Self {
         let status = ConnectorStatus::blank(&connector);
         Self {
