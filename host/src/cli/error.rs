@@ -140,7 +140,7 @@ fn registry_class(error: &StoreError) -> &'static str {
         StoreError::Missing { .. } => "not-found",
         StoreError::Full { .. } => "full",
         StoreError::ReadOnly(_) => "read-only",
-        StoreError::Unacknowledged(_) => "unacknowledged",
+        StoreError::Unacknowledged(_) | StoreError::Interrupted => "unacknowledged",
         StoreError::Lock(_) => "locked",
         StoreError::Disk(_) => "disk",
         StoreError::Contended | StoreError::Busy => "busy",

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::bases::BaseFound;
 use super::document::RegistryDocument;
 use super::judge::Judge;
-use super::settle::{Round, Settling};
+use super::round::{Round, Settling};
 use super::standing::StoreError;
 use super::state::{Known, State};
 use super::store::{Store, locked};

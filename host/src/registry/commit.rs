@@ -2,9 +2,11 @@
 //!
 //! Whoever finds nobody at work leads: it takes what waits, stamps it, writes it, waits for the disk, and answers everyone.
 //! A lone caller therefore commits on its own thread without meeting anybody. Changes that arrive meanwhile are led by the
-//! store's own thread, so that no caller works for others without end. Nothing is answered before it is durable.
+//! store's own thread, so that no caller works for others without end. Nothing is answered before it is durable. A commit
+//! that panics ends neither leading nor waiting: its changes are refused with [`StoreError::Interrupted`].
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -16,7 +18,7 @@ use super::change::{self, Acknowledged, Change};
 use super::journal::change::encode;
 use super::journal::writer::CommitError;
 use super::limits::{BATCH_BYTES, BATCH_MAX, QUEUE_MAX};
-use super::settle::Edit;
+use super::round::Edit;
 use super::standing::{ReadOnlyReason, Standing, StoreError};
 use super::state::State;
 use super::store::{Acknowledge, Answer, Core, Store, locked};
@@ -36,25 +38,78 @@ pub(super) struct Queue {
 
 type Answers = Vec<Result<Acknowledged, StoreError>>;
 
+/// The right to commit what waits: one holder at a time. Dropping it, also by a panic, leaves what came meanwhile to the
+/// store's own thread.
+struct Lead<'a>(&'a Arc<Store>);
+
+impl<'a> Lead<'a> {
+    /// Leads, unless another thread does.
+    fn take(store: &'a Arc<Store>, queue: &mut Queue) -> Option<Self> {
+        let led = std::mem::replace(&mut queue.led, true);
+        (!led).then(|| Self(store))
+    }
+
+    /// Commits one batch. False if nothing waited.
+    fn commit_batch(&self) -> bool {
+        let store = self.0;
+        let batch: Vec<(Change, Answer)> = {
+            let mut queue = locked(&store.queue);
+            let mut bytes = 0;
+            let fits = |(change, _): &(Change, Answer)| {
+                let fits = bytes < BATCH_BYTES;
+                bytes += change.bytes();
+                fits
+            };
+            let count = queue.waiting.iter().take(BATCH_MAX).map(fits).take_while(|fits| *fits).count();
+            queue.waiting.drain(..count).collect()
+        };
+        if batch.is_empty() {
+            return false;
+        }
+        let began = Instant::now();
+        let (changes, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
+        // No lock is held here, and those that a panic leaves are taken over: nothing that it could break is trusted.
+        let results = catch_unwind(AssertUnwindSafe(|| store.commit(&changes)));
+        let results = results.unwrap_or_else(|_| store.interrupted(changes.len()));
+        locked(&store.queue).last = (changes.len(), began.elapsed());
+        for (answer, result) in answers.into_iter().zip(results) {
+            // Who does not wait any more has its change all the same.
+            let _ = answer.send(result);
+        }
+        true
+    }
+}
+
+impl Drop for Lead<'_> {
+    fn drop(&mut self) {
+        let mut queue = locked(&self.0.queue);
+        queue.led = false;
+        if queue.closed {
+            // Closing waits for this, and commits what is left.
+            self.0.work.notify_all();
+        } else if !queue.waiting.is_empty() {
+            self.0.wake_thread(&mut queue);
+        }
+    }
+}
+
 impl Store {
     /// Commits a change, on this thread if nobody else is at it.
     pub(super) fn commit_here(self: &Arc<Self>, change: Change) -> Result<Acknowledged, StoreError> {
         let (answer, mut answered) = oneshot::channel();
-        let leads = self.queue_up(change, answer)?;
-        if leads {
-            self.lead_once();
-            self.hand_over();
+        if let Some(lead) = self.queue_up(change, answer)? {
+            lead.commit_batch();
         }
         match answered.try_recv() {
             Ok(result) => result,
-            Err(_) => answered.blocking_recv().unwrap_or(Err(StoreError::Closed)),
+            Err(_) => answered.blocking_recv().unwrap_or(Err(StoreError::Interrupted)),
         }
     }
 
     /// Commits changes, on this thread if nobody else is at it: together, as far as one batch goes.
     pub(super) fn commit_all_here(self: &Arc<Self>, changes: Vec<Change>) -> Answers {
         let rounds = changes.len().div_ceil(BATCH_MAX);
-        let (answered, leads) = {
+        let (answered, lead) = {
             let mut queue = locked(&self.queue);
             let queue_up = |change| {
                 let (answer, answered) = oneshot::channel();
@@ -65,18 +120,17 @@ impl Store {
                 answered
             };
             let answered: Vec<_> = changes.into_iter().map(queue_up).collect();
-            let leads = !queue.waiting.is_empty() && !std::mem::replace(&mut queue.led, true);
-            (answered, leads)
+            let lead = if queue.waiting.is_empty() { None } else { Lead::take(self, &mut queue) };
+            (answered, lead)
         };
-        if leads {
+        if let Some(lead) = lead {
             for _ in 0..rounds {
-                self.lead_once();
+                lead.commit_batch();
             }
-            self.hand_over();
         }
         let wait = |mut answered: oneshot::Receiver<_>| match answered.try_recv() {
             Ok(result) => result,
-            Err(_) => answered.blocking_recv().unwrap_or(Err(StoreError::Closed)),
+            Err(_) => answered.blocking_recv().unwrap_or(Err(StoreError::Interrupted)),
         };
         answered.into_iter().map(wait).collect()
     }
@@ -99,23 +153,11 @@ impl Store {
         answered
     }
 
-    /// Whether the caller is to lead.
-    fn queue_up(&self, change: Change, answer: Answer) -> Result<bool, StoreError> {
+    /// Puts a change into the queue. The caller leads if no other thread does.
+    fn queue_up(self: &Arc<Self>, change: Change, answer: Answer) -> Result<Option<Lead<'_>>, StoreError> {
         let mut queue = locked(&self.queue);
         queue.push(change, answer).map_err(|(error, _)| error)?;
-        Ok(!std::mem::replace(&mut queue.led, true))
-    }
-
-    /// Ends leading; what came meanwhile is for the store's own thread.
-    fn hand_over(self: &Arc<Self>) {
-        let mut queue = locked(&self.queue);
-        queue.led = false;
-        if queue.closed {
-            // Whoever closes waits for this, and answers those who are left.
-            self.work.notify_all();
-        } else if !queue.waiting.is_empty() {
-            self.wake_thread(&mut queue);
-        }
+        Ok(Lead::take(self, &mut queue))
     }
 
     fn wake_thread(self: &Arc<Self>, queue: &mut Queue) {
@@ -144,23 +186,20 @@ impl Store {
 
     /// The store's own thread: leads when nobody does and something waits. False once the store is closed.
     fn lead_until_idle(self: &Arc<Self>) -> bool {
-        {
-            let mut queue = locked(&self.queue);
-            if queue.led || queue.waiting.is_empty() {
-                if queue.closed {
-                    return false;
-                }
-                // Woken up again now and then, to notice that the store is gone.
-                let waited = self.work.wait_timeout(queue, THREAD_LOOKS_UP);
-                drop(waited);
-                return true;
+        let mut queue = locked(&self.queue);
+        let lead = if queue.waiting.is_empty() { None } else { Lead::take(self, &mut queue) };
+        let Some(lead) = lead else {
+            if queue.closed {
+                return false;
             }
-            queue.led = true;
-        }
-        while self.lead_once() {
+            // Woken up again now and then, to notice that the store is gone.
+            drop(self.work.wait_timeout(queue, THREAD_LOOKS_UP));
+            return true;
+        };
+        drop(queue);
+        while lead.commit_batch() {
             self.gather();
         }
-        locked(&self.queue).led = false;
         true
     }
 
@@ -180,33 +219,6 @@ impl Store {
         }
     }
 
-    /// Commits one batch. False if nothing waited.
-    fn lead_once(&self) -> bool {
-        let batch: Vec<(Change, Answer)> = {
-            let mut queue = locked(&self.queue);
-            let mut bytes = 0;
-            let fits = |(change, _): &(Change, Answer)| {
-                let fits = bytes < BATCH_BYTES;
-                bytes += change.bytes();
-                fits
-            };
-            let count = queue.waiting.iter().take(BATCH_MAX).map(fits).take_while(|fits| *fits).count();
-            queue.waiting.drain(..count).collect()
-        };
-        if batch.is_empty() {
-            return false;
-        }
-        let began = Instant::now();
-        let (changes, answers): (Vec<_>, Vec<_>) = batch.into_iter().unzip();
-        let results = self.commit(&changes);
-        locked(&self.queue).last = (changes.len(), began.elapsed());
-        for (answer, result) in answers.into_iter().zip(results) {
-            // Who does not wait any more has its change all the same.
-            let _ = answer.send(result);
-        }
-        true
-    }
-
     /// Makes changes durable, and answers each.
     fn commit(&self, changes: &[Change]) -> Answers {
         let answers = match self.options.acknowledge {
@@ -216,6 +228,16 @@ impl Store {
         let made = answers.iter().filter(|answer| answer.is_ok()).count();
         self.counts.changes.fetch_add(made as u64, Ordering::Relaxed);
         answers
+    }
+
+    /// A commit panicked. What it wrote of its last segment is unknown, so nothing is written after it there; what was
+    /// acknowledged before stays in it until the document holds it.
+    fn interrupted(&self, count: usize) -> Answers {
+        tracing::error!(changes = count, "a commit of the registry was cut off by a panic");
+        let mut core = locked(&self.core);
+        core.journal.give_up();
+        core.wants_settle = true;
+        repeated(StoreError::Interrupted, count)
     }
 
     /// Makes changes durable in the document.
@@ -359,23 +381,20 @@ impl Store {
         if let Some(thread) = thread
             && thread.thread().id() != std::thread::current().id()
         {
-            // It never panics; and if it did, what waited was answered by the fall of its sender.
+            // If it panicked, what it had in hand was answered by the fall of its sender; the rest is committed below.
             let _ = thread.join();
         }
         loop {
             let mut queue = locked(&self.queue);
-            if queue.led {
-                // Someone commits on his own thread; what he acknowledges is to be in the document too.
+            let Some(lead) = Lead::take(self, &mut queue) else {
+                // A caller commits on its own thread; what it acknowledges is to be in the document too.
                 drop(self.work.wait_timeout(queue, THREAD_LOOKS_UP));
                 continue;
-            }
-            if queue.waiting.is_empty() {
+            };
+            drop(queue);
+            if !lead.commit_batch() {
                 return;
             }
-            queue.led = true;
-            drop(queue);
-            while self.lead_once() {}
-            locked(&self.queue).led = false;
         }
     }
 }

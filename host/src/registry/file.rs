@@ -11,7 +11,7 @@ use super::document::{RegistryDocument, RegistryError, read};
 use super::entry::{EntryRule, RegistryEntry};
 use super::limits::{LOOKS_ARE_TRUSTED, MAX_REGISTRY_BYTES};
 use super::names::FileNames;
-use super::settle::Kept;
+use super::round::Kept;
 use super::state::State;
 use crate::edge::disk::{self, Disk, DiskLook};
 use crate::model::BootMs;

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::connector::connector;
 use super::entry::RegistryEntry;
+use super::limits::PROBE_PAUSE;
 use super::names::FileKind;
 use super::snapshot::RegistrySnapshot;
 use super::standing::Standing;
@@ -55,6 +56,7 @@ pub fn keep(store: Arc<Store>, stop: CancellationToken) -> (watch::Receiver<Arc<
     let task = tokio::spawn(async move {
         let mut changes = store.subscribe();
         let hints = hints(&store);
+        let mut pause_after_panic = PROBE_PAUSE.0;
         loop {
             let tended = store.clone();
             // Off the async workers: disks are slow, and merging may be too.
@@ -62,13 +64,20 @@ pub fn keep(store: Arc<Store>, stop: CancellationToken) -> (watch::Receiver<Arc<
                 let pause = tended.tend();
                 (pause, view(&tended))
             });
-            let Ok((pause, view)) = tending.await else {
-                // Only a panic gets here. What is served is still served.
-                tracing::error!("the registry is not kept any more");
-                stop.cancelled().await;
-                break;
+            let pause = match tending.await {
+                Ok((pause, view)) => {
+                    publish(&publisher, view);
+                    pause_after_panic = PROBE_PAUSE.0;
+                    pause
+                }
+                // Only a panic gets here. What is served is still served, and the registry is tended again.
+                Err(error) => {
+                    tracing::error!(%error, "the registry could not be tended");
+                    let pause = pause_after_panic;
+                    pause_after_panic = (pause * 2).min(PROBE_PAUSE.1);
+                    pause
+                }
             };
-            publish(&publisher, view);
             tokio::select! {
                 () = stop.cancelled() => break,
                 () = tokio::time::sleep(pause) => {}

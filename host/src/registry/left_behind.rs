@@ -9,7 +9,7 @@ use super::document::RegistryDocument;
 use super::journal::format::MAGIC;
 use super::limits::{MAX_REGISTRY_BYTES, TEMPORARY_KEPT};
 use super::names::FileKind;
-use super::settle::{Round, Settling};
+use super::round::{Round, Settling};
 use super::standing::{ReadOnlyReason, StoreError};
 use super::store::{Store, locked};
 use crate::edge::disk;

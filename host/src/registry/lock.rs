@@ -105,16 +105,23 @@ impl WriterLock {
     ) -> Result<Self, LockError> {
         let mut pauses = Pauses::new(patience);
         let name = names.lock();
-        let file = loop {
-            if let Some(file) = try_file(&**disk, &name)? {
-                break file;
-            }
+        let mut has_vanished = false;
+        loop {
+            // Given back before each pause: another writer that waits for an old tool's lock is not told that we hold ours.
+            let held_by_legacy = match try_file(&**disk, &name)? {
+                Some(file) => match try_legacy(&**disk, names, file.look()?.file, &mut has_vanished, now)? {
+                    Legacy::Taken(legacy) => return Ok(Self { disk: disk.clone(), legacy, _file: file }),
+                    Legacy::Held => true,
+                },
+                None => false,
+            };
             if !pauses.pause() {
-                return Err(LockError::Held { file: name });
+                return Err(match held_by_legacy {
+                    true => LockError::LegacyHeld { file: LegacyLock::of(&**disk, names.legacy_lock()) },
+                    false => LockError::Held { file: name },
+                });
             }
-        };
-        let legacy = take_legacy(&**disk, names, file.look()?.file, &mut pauses, now)?;
-        Ok(Self { disk: disk.clone(), legacy, _file: file })
+        }
     }
 }
 
@@ -127,24 +134,30 @@ impl Drop for WriterLock {
     }
 }
 
-/// Takes the lock of the old tools, and tells its name, which is to be removed; none if what has it is passed over.
-/// `own` is the file of our lock.
-fn take_legacy(
+/// How a try for the lock of the old tools ended.
+enum Legacy {
+    /// With the name that is to be removed; none if what has it is passed over.
+    Taken(Option<String>),
+    /// Another program holds it.
+    Held,
+}
+
+/// Tries to take the lock of the old tools. `own` is the file of our lock, which is held.
+fn try_legacy(
     disk: &dyn Disk,
     names: &FileNames,
     own: u64,
-    pauses: &mut Pauses,
+    has_vanished: &mut bool,
     now: &dyn Fn() -> WallMs,
-) -> Result<Option<String>, LockError> {
+) -> Result<Legacy, LockError> {
     let (name, legacy) = (names.lock(), names.legacy_lock());
-    let mut has_vanished = false;
     loop {
         match disk.link(&name, &legacy) {
-            Ok(()) => return Ok(Some(legacy)),
+            Ok(()) => return Ok(Legacy::Taken(Some(legacy))),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             // Without links the name stands for itself, as it does for the old tools.
             Err(error) if error.kind() == io::ErrorKind::Unsupported => match disk.create(&legacy) {
-                Ok(_) => return Ok(Some(legacy)),
+                Ok(_) => return Ok(Legacy::Taken(Some(legacy))),
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error.into()),
             },
@@ -152,26 +165,23 @@ fn take_legacy(
         }
         match look(disk, &legacy)? {
             // Left behind by one of us: nobody else can be at work while we hold the lock.
-            Some(look) if look.file == own => return Ok(Some(legacy)),
+            Some(look) if look.file == own => return Ok(Legacy::Taken(Some(legacy))),
             Some(look) if is_forgotten(look.modified_ns, now()) => match disk.remove(&legacy) {
-                Ok(()) => {
-                    tracing::warn!(file = legacy, "a lock file that nobody seems to use any more is taken over");
-                    continue;
-                }
+                Ok(()) => tracing::warn!(file = legacy, "a lock file that nobody seems to use any more is taken over"),
                 Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
                     tracing::warn!(file = legacy, "a lock folder that nobody seems to use any more is passed over");
-                    return Ok(None);
+                    return Ok(Legacy::Taken(None));
                 }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Legacy::Held),
                 Err(error) => return Err(error.into()),
             },
             // It went between the two calls, or leads nowhere: the second time in a row it is waited for.
-            None if !std::mem::replace(&mut has_vanished, true) => continue,
-            None => {}
-            Some(_) => has_vanished = false,
-        }
-        if !pauses.pause() {
-            return Err(LockError::LegacyHeld { file: LegacyLock::of(disk, legacy) });
+            None if !std::mem::replace(has_vanished, true) => {}
+            None => return Ok(Legacy::Held),
+            Some(_) => {
+                *has_vanished = false;
+                return Ok(Legacy::Held);
+            }
         }
     }
 }
@@ -226,6 +236,8 @@ impl Pauses {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::edge::disk::{MemoryDisk, SystemDisk};
 
@@ -260,6 +272,32 @@ mod tests {
         drop(take(&disk, 0).unwrap());
         disk.link("servers.json.flock", "servers.json.lock").unwrap();
         assert!(take(&disk, 0).is_ok());
+    }
+
+    #[test]
+    fn a_writer_that_waits_for_the_lock_of_an_old_tool_holds_no_other() {
+        let disk: Arc<dyn Disk> = Arc::new(MemoryDisk::new());
+        disk.create("servers.json.lock").unwrap();
+        let has_tried = AtomicBool::new(false);
+        let now = || {
+            has_tried.store(true, Ordering::SeqCst);
+            WallMs(0)
+        };
+        let names = FileNames::of("servers.json");
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| WriterLock::acquire(&disk, &names, Duration::from_secs(10), &now).is_ok());
+            while !has_tried.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            let taken = loop {
+                if let Some(taken) = try_file(&*disk, "servers.json.flock").unwrap() {
+                    break taken;
+                }
+            };
+            disk.remove("servers.json.lock").unwrap();
+            drop(taken);
+            assert!(waiting.join().unwrap(), "it was still waiting");
+        });
     }
 
     /// A folder, and the time that it is now, for real.

@@ -28,6 +28,7 @@ mod orphans;
 mod place;
 mod render;
 mod repair;
+mod round;
 mod settle;
 mod snapshot;
 mod snapshot_file;

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::absorb::FoundIn;
 use super::bases::Bases;
 use super::file::Content;
-use super::settle::Settling;
+use super::round::Settling;
 use super::standing::{ReadOnlyReason, Standing, StoreError};
 use super::store::{Core, Shown, Store, locked};
 

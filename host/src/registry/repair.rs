@@ -24,7 +24,7 @@ use super::journal::scan::scan;
 use super::limits::{MAX_REGISTRY_BYTES, SEGMENT_BYTES_MAX};
 use super::lock::{WriterLock, is_forgotten};
 use super::names::{FileKind, FileNames};
-use super::settle::Edit;
+use super::round::Edit;
 use super::standing::StoreError;
 use super::state::{Known, State};
 use super::store::{Store, locked};

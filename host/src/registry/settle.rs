@@ -5,101 +5,22 @@
 //! the round begins anew. Only what stands in a durable document is removed elsewhere, and a change counts as written only
 //! if it was known when the document was made (defect R1). What can not be read is never overwritten (R4).
 
-use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::absorb::FoundIn;
 use super::bases::{self, Bases};
-use super::change::{Acknowledged, Change};
 use super::file::{Content, FoundFile};
 use super::journal::scan::Verdict;
 use super::limits::{ABSORBED_KEPT, MAX_REGISTRY_BYTES, MAX_SERVERS, ORPHAN_CHECK_INTERVAL, SETTLE_ROUNDS};
 use super::lock::WriterLock;
-use super::orphans::{self, Orphan};
+use super::orphans;
+use super::round::{Edit, Round, Settling, Tried};
 use super::snapshot_file::{NewDocument, Placed, place};
 use super::standing::{ReadOnlyReason, StoreError};
-use super::state::State;
 use super::store::{Acknowledge, Core, Store, WaitingChanges, locked};
-use crate::edge::disk::{self, DiskLook};
+use crate::edge::disk;
 use crate::model::BootMs;
-use crate::policy::contract::Entry;
-
-/// What only settling needs.
-#[derive(Default)]
-pub(super) struct Settling {
-    /// What stands in the file, as it was read or written last.
-    pub(super) file: FoundFile,
-    pub(super) bases: Bases,
-    /// Former documents that someone may still be writing to: who opened them before they were replaced.
-    pub(super) replaced: VecDeque<(String, DiskLook)>,
-    /// Whether the document that was written last has no copy yet.
-    pub(super) untidy: bool,
-    /// A buffer for the next document.
-    spare: Vec<u8>,
-    /// What was recorded last as replaced by a foreign document: its digest, and the replaced entries.
-    pub(super) recorded: Option<(String, Vec<Entry>)>,
-    /// The foreign documents that the document holds, or will: the digests of their bytes, the latest last.
-    pub(super) absorbed: Vec<String>,
-}
-
-/// What is to be settled besides what is known.
-pub(super) enum Edit<'a> {
-    /// Nothing.
-    None,
-    /// Entries that were stamped already.
-    Join(&'a State),
-    /// Changes, made once everything else is known; an answer for each.
-    Changes {
-        /// The changes.
-        changes: &'a [Change],
-        /// Where the answers go.
-        answers: &'a mut Vec<Result<Acknowledged, StoreError>>,
-    },
-}
-
-/// One settling under way.
-pub(super) struct Round {
-    pub(super) state: State,
-    /// What of it is known already.
-    pub(super) known: State,
-    /// What is removed once the document is durable.
-    pub(super) orphans: Vec<Orphan>,
-    pub(super) leftovers: Vec<String>,
-    /// Replaced documents that were edited late, and what they look like now.
-    pub(super) late: Vec<(String, DiskLook)>,
-    /// What is to be kept in the document besides what is known, if that is not what stands there.
-    pub(super) kept: Option<Kept>,
-    /// The foreign documents that were dealt with, and are in no document yet.
-    pub(super) absorbed: Vec<String>,
-    pub(super) problems: Vec<String>,
-}
-
-impl Settling {
-    /// Watches a document that was replaced for a while. `look` is what it looked like when it was read.
-    fn watch(&mut self, replaced: Option<String>, look: Option<DiskLook>) {
-        if let (Some(name), Some(look)) = (replaced, look) {
-            self.replaced.push_back((name, look));
-            if self.replaced.len() > REPLACED_WATCHED {
-                self.replaced.pop_front();
-            }
-        }
-    }
-
-    /// Takes note of foreign documents that are held already.
-    pub(super) fn take_over(&mut self, absorbed: &[String]) {
-        for digest in absorbed {
-            self.absorbed.retain(|own| own != digest);
-            self.absorbed.push(digest.clone());
-        }
-        let excess = self.absorbed.len().saturating_sub(ABSORBED_KEPT);
-        self.absorbed.drain(..excess);
-    }
-}
-
-/// How many replaced documents are watched for late writers.
-const REPLACED_WATCHED: usize = 2;
 
 impl Store {
     /// Settles, and tells how the registry stands after it.
@@ -108,7 +29,7 @@ impl Store {
     /// [`StoreError`]; nothing that was acknowledged is lost by one.
     pub(super) fn settle(&self, edit: Edit<'_>) -> Result<(), StoreError> {
         let _turn = locked(&self.settle_turn);
-        let settled = self.settle_locked(edit);
+        let settled = self.settle_when_whole(edit);
         if let Err(error) = &settled {
             let settling = locked(&self.settling);
             let mut core = locked(&self.core);
@@ -131,7 +52,25 @@ impl Store {
         settled
     }
 
-    fn settle_locked(&self, edit: Edit<'_>) -> Result<(), StoreError> {
+    /// Settles once the document is whole: one that can not be read and was written a moment ago may be half of what another
+    /// program is writing, and is waited for, a little. Meanwhile nothing is locked but the turn: nobody else waits for it.
+    fn settle_when_whole(&self, mut edit: Edit<'_>) -> Result<(), StoreError> {
+        let mut patience = self.options.lock_patience.min(HALF_WRITTEN_PATIENCE);
+        let mut trust_looks = true;
+        loop {
+            match self.settle_locked(&mut edit, trust_looks, patience)? {
+                Tried::Done => return Ok(()),
+                Tried::HalfWritten => {}
+            }
+            // Real time: what is waited for is another program.
+            std::thread::sleep(HALF_WRITTEN_PAUSE);
+            patience = patience.saturating_sub(HALF_WRITTEN_PAUSE);
+            // Times are too coarse for so short a time.
+            trust_looks = false;
+        }
+    }
+
+    fn settle_locked(&self, edit: &mut Edit<'_>, trust_looks: bool, patience: Duration) -> Result<Tried, StoreError> {
         // First the lock, which may be waited for: whoever only wants to look at the document does not wait as well.
         let lock = WriterLock::acquire(&self.disk, &self.names, self.options.lock_patience, &|| self.wall())?;
         let settling = &mut *locked(&self.settling);
@@ -149,9 +88,12 @@ impl Store {
             kept: None,
             absorbed: Vec::new(),
             problems: Vec::new(),
+            patience,
         };
         self.join_journals(&mut round)?;
-        self.join_file(settling, &mut round, true)?;
+        if self.join_file(settling, &mut round, trust_looks)? == Tried::HalfWritten {
+            return Ok(Tried::HalfWritten);
+        }
         self.join_leftovers(settling, &mut round)?;
         // Only now: whoever stamps a change meanwhile knows what others acknowledged by the document.
         let _holding = Holding::of(self);
@@ -159,8 +101,11 @@ impl Store {
         // What is good of a damaged journal is saved, and no change is made before someone has seen to it.
         let damage = round.orphans.iter().any(|orphan| matches!(orphan.verdict, Verdict::Damaged { .. }));
         let refused = damage && matches!(edit, Edit::Changes { .. });
-        self.edit(&mut round, if refused { Edit::None } else { edit })?;
-        self.write(settling, &mut round)?;
+        let mut nothing = Edit::None;
+        self.edit(&mut round, if refused { &mut nothing } else { edit })?;
+        if self.write(settling, &mut round)? == Tried::HalfWritten {
+            return Ok(Tried::HalfWritten);
+        }
         // From here on, everything that was known at the beginning is durable in the document.
         for mut orphan in round.orphans.drain(..) {
             if let Verdict::Damaged { sequence } = orphan.verdict {
@@ -196,7 +141,7 @@ impl Store {
         drop(lock);
         match damaged.filter(|_| refused) {
             Some(reason) => Err(StoreError::ReadOnly(reason)),
-            None => Ok(()),
+            None => Ok(Tried::Done),
         }
     }
 
@@ -286,15 +231,15 @@ impl Store {
     }
 
     /// What stands in the file.
-    fn join_file(&self, settling: &mut Settling, round: &mut Round, trust_looks: bool) -> Result<(), StoreError> {
-        self.read_when_whole(settling, trust_looks)?;
+    fn join_file(&self, settling: &mut Settling, round: &mut Round, trust_looks: bool) -> Result<Tried, StoreError> {
+        settling.file.read(&*self.disk, &self.names, self.boot(), trust_looks)?;
         match settling.file.content() {
             Content::Missing => {
                 self.join_latest_base(settling, round)?;
                 if round.state.count() > 0 && locked(&self.core).generation > 0 {
                     round.problems.push(GONE.to_owned());
                 }
-                Ok(())
+                Ok(Tried::Done)
             }
             Content::Pristine(state) => {
                 if settling.file.is_outdated(&*self.disk, &self.names)? {
@@ -313,12 +258,16 @@ impl Store {
                     core.state = core.judge.join_states(&core.state, &state)?.state;
                     round.state = core.judge.join_states(&round.state, &state)?.state;
                 }
-                Ok(())
+                Ok(Tried::Done)
             }
             Content::Foreign(document) => {
                 self.join_latest_base(settling, round)?;
                 let bytes = settling.file.bytes().unwrap_or_default().to_vec();
-                self.absorb(settling, round, (&document, &bytes), FoundIn::File)
+                self.absorb(settling, round, (&document, &bytes), FoundIn::File)?;
+                Ok(Tried::Done)
+            }
+            Content::Unreadable(_) if !round.patience.is_zero() && self.is_being_written(&settling.file) => {
+                Ok(Tried::HalfWritten)
             }
             Content::Unreadable(error) => {
                 let copy = self.quarantine(settling)?;
@@ -336,26 +285,14 @@ impl Store {
         Ok(())
     }
 
-    /// Reads the file. One that can not be read and was written a moment ago may be half of what someone is writing: it is
-    /// waited for, a little.
-    fn read_when_whole(&self, settling: &mut Settling, trust_looks: bool) -> Result<(), StoreError> {
-        let mut left = self.options.lock_patience.min(HALF_WRITTEN_PATIENCE);
-        settling.file.read(&*self.disk, &self.names, self.boot(), trust_looks)?;
-        while matches!(settling.file.content(), Content::Unreadable(_)) && !left.is_zero() {
-            let modified = settling.file.look.map_or(0, |look| look.modified_ns);
-            let age = self.wall().0.saturating_mul(1_000_000).saturating_sub(modified);
-            if u128::from(age) > HALF_WRITTEN_PATIENCE.as_nanos() {
-                break;
-            }
-            // Real time: what is waited for is another program.
-            std::thread::sleep(HALF_WRITTEN_PAUSE);
-            left = left.saturating_sub(HALF_WRITTEN_PAUSE);
-            settling.file.read(&*self.disk, &self.names, self.boot(), false)?;
-        }
-        Ok(())
+    /// Whether the file was written so short a time ago that its writer may still be at it.
+    fn is_being_written(&self, file: &FoundFile) -> bool {
+        let modified = file.look.map_or(0, |look| look.modified_ns);
+        let age = self.wall().0.saturating_mul(1_000_000).saturating_sub(modified);
+        u128::from(age) <= HALF_WRITTEN_PATIENCE.as_nanos()
     }
 
-    fn edit(&self, round: &mut Round, edit: Edit<'_>) -> Result<(), StoreError> {
+    fn edit(&self, round: &mut Round, edit: &mut Edit<'_>) -> Result<(), StoreError> {
         match edit {
             Edit::None => Ok(()),
             Edit::Join(state) => {
@@ -366,7 +303,9 @@ impl Store {
                 if let Some(reason) = self.damaged()? {
                     return Err(StoreError::ReadOnly(reason));
                 }
-                for change in changes {
+                // Those of a try that came to nothing.
+                answers.clear();
+                for change in *changes {
                     let mut core = locked(&self.core);
                     let known = change.is_in(&round.state);
                     let before = round.state.clone();
@@ -383,13 +322,14 @@ impl Store {
     }
 
     /// Puts what is known into the document, unless it stands there already.
-    fn write(&self, settling: &mut Settling, round: &mut Round) -> Result<(), StoreError> {
+    fn write(&self, settling: &mut Settling, round: &mut Round) -> Result<Tried, StoreError> {
         for _ in 0..SETTLE_ROUNDS {
             let covered = round.leftovers.len();
             let state = round.state.without_old_tombstones(self.wall());
             let kept = round.kept.clone().unwrap_or_else(|| settling.file.kept());
             if settling.file.holds(&state, &kept) {
-                return Ok(settling.file.make_durable(&*self.disk, &self.names)?);
+                settling.file.make_durable(&*self.disk, &self.names)?;
+                return Ok(Tried::Done);
             }
             let latest_base = bases::on_disk(&*self.disk, &self.names)?.last().map_or(0, |base| base.0);
             let generation = settling.file.generation().max(locked(&self.core).generation).max(latest_base) + 1;
@@ -437,9 +377,13 @@ impl Store {
                             .problems
                             .push("the file system does not promise that files outlast a power failure".to_owned());
                     }
-                    return Ok(());
+                    return Ok(Tried::Done);
                 }
-                Placed::Changed => self.join_file(settling, round, false)?,
+                Placed::Changed => {
+                    if self.join_file(settling, round, false)? == Tried::HalfWritten {
+                        return Ok(Tried::HalfWritten);
+                    }
+                }
                 Placed::Displaced => {
                     if let Some(document) = self.join_leftover(settling, round, &temporary)? {
                         round.kept = Some((document.extras, document.leftovers));
@@ -510,6 +454,3 @@ impl Drop for Holding<'_> {
         self.0.holding.store(false, Ordering::SeqCst);
     }
 }
-
-/// The texts that mean nothing here and are kept.
-pub(super) type Kept = (Vec<(String, Arc<str>)>, Vec<Arc<str>>);

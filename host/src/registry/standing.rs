@@ -167,6 +167,12 @@ pub enum StoreError {
     /// The store was closed.
     #[error("the registry is closed: this process ends")]
     Closed,
+    /// The commit panicked.
+    #[error(
+        "the registry's commit was cut off by a fault of this program, so that the change may or may not be kept; look at the \
+         log, then at the registry, and repeat the change if it is not there"
+    )]
+    Interrupted,
     /// The policy gave no decision.
     #[error(transparent)]
     Policy(#[from] NoDecision),
@@ -195,6 +201,7 @@ impl StoreError {
             Self::Contended => Self::Contended,
             Self::Busy => Self::Busy,
             Self::Closed => Self::Closed,
+            Self::Interrupted => Self::Interrupted,
             Self::Policy(error) => Self::Policy(error.clone()),
             Self::Overruled { name } => Self::Overruled { name: name.clone() },
         }

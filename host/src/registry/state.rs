@@ -17,7 +17,7 @@ use super::limits::{
     TOMBSTONE_YOUNG,
 };
 use super::render;
-use super::settle::Kept;
+use super::round::Kept;
 use crate::model::{WallMs, milliseconds};
 use crate::policy::contract::{Entry, FoundEntry, Hlc};
 

@@ -19,7 +19,7 @@ use super::journal::writer::Journal;
 use super::judge::Judge;
 use super::limits::{LOCK_PATIENCE, PROBE_PAUSE, SEGMENT_BYTES};
 use super::names::FileNames;
-use super::settle::Settling;
+use super::round::Settling;
 use super::snapshot::RegistrySnapshot;
 use super::standing::{ReadOnlyReason, Standing, StoreError};
 use super::state::State;
@@ -312,7 +312,7 @@ impl Store {
     /// [`StoreError`].
     pub async fn change_soon(self: &Arc<Self>, change: Change) -> Result<Acknowledged, StoreError> {
         // The store's thread answers each, also when the store is closed.
-        self.commit_there(change).await.unwrap_or(Err(StoreError::Closed))
+        self.commit_there(change).await.unwrap_or(Err(StoreError::Interrupted))
     }
 
     /// What it did so far.

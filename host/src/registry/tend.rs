@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::journal::segment::{NewSegment, Segment};
 use super::limits::{ORPHAN_CHECK_INTERVAL, POLL_INTERVAL, SEGMENT_RETRY};
-use super::settle::Edit;
+use super::round::Edit;
 use super::standing::{ReadOnlyReason, StoreError};
 use super::store::{Acknowledge, Store, locked};
 use std::sync::Arc;

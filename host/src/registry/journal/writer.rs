@@ -123,6 +123,12 @@ impl Journal {
         }
     }
 
+    /// Writes no more to the active segment: it is unknown what stands at its end. Its last sequences are given again, in the
+    /// next segment, which counts more.
+    pub(in crate::registry) fn give_up(&mut self) {
+        self.retire();
+    }
+
     fn retire(&mut self) {
         if let Some(active) = self.active.take() {
             self.full.push((active, self.sequence));

@@ -9,7 +9,7 @@ use super::super::document::read;
 use super::super::entry::Rev;
 use super::super::limits::MAX_REGISTRY_BYTES;
 use super::super::names::FileNames;
-use super::super::settle::Kept;
+use super::super::round::Kept;
 use super::super::snapshot_file::{NewDocument, Placed, place};
 use super::super::standing::StoreError;
 use super::super::state::{Known, State};

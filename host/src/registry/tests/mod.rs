@@ -2,6 +2,9 @@
 
 mod behaviour;
 mod defects;
+mod half_written;
+mod observed;
+mod panics;
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
