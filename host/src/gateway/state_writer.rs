@@ -5,6 +5,8 @@
 //! the lock is free. A change is stamped when it is handed in. Whoever takes over leaves what was written later than its
 //! own change was handed in, and drops that change; the service map goes to whoever keeps it, who judges which is newer.
 
+mod inbox;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
@@ -13,10 +15,11 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::inbox::{Inbox, Order, Sender};
 use crate::edge::files::{Directory, LockGuard};
 use crate::edge::state::{self, Damaged, SavedState, StateRecord, StateSink};
 use crate::model::{BootMs, milliseconds};
@@ -30,9 +33,6 @@ const BATCH: Duration = Duration::from_millis(50);
 
 /// How often a follower tries to take over, and a failed write is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Orders that may wait.
-const QUEUE: usize = 4_096;
 
 /// The lock file.
 const LOCK: &str = "state.lock";
@@ -52,15 +52,9 @@ pub enum StateRole {
 /// Where records are handed in.
 #[derive(Clone, Debug)]
 pub(super) struct StateWriter {
-    orders: mpsc::Sender<Order>,
+    inbox: Arc<Sender>,
     role: watch::Receiver<StateRole>,
     former_map: watch::Receiver<Option<StateRecord>>,
-}
-
-enum Order {
-    Keep { name: String, record: StateRecord, written: Option<oneshot::Sender<io::Result<()>>> },
-    Forget { name: String },
-    Close { closed: oneshot::Sender<()> },
 }
 
 /// A record's header on disk: the stamp of the write before what the record says itself.
@@ -95,10 +89,10 @@ pub(super) fn start(
         stamps.insert(name.clone(), stamp);
         saved.push((name, record));
     }
-    let (orders, receiver) = mpsc::channel(QUEUE);
+    let (inbox, orders) = inbox::inbox();
     let role = watch::Sender::new(if lock.is_some() { StateRole::Writer } else { StateRole::Follower });
     let former_map = watch::Sender::new(None);
-    let sink = StateWriter { orders, role: role.subscribe(), former_map: former_map.subscribe() };
+    let sink = StateWriter { inbox: Arc::new(inbox), role: role.subscribe(), former_map: former_map.subscribe() };
     let take_over_at = lock.is_none().then(|| policy.edge().clock.boot().plus(RETRY_INTERVAL));
     let task = Task {
         policy,
@@ -116,7 +110,7 @@ pub(super) fn start(
         oldest: None,
         flush_at: None,
     };
-    Ok(Started { writer: sink, saved, task: tokio::spawn(task.run(receiver)) })
+    Ok(Started { writer: sink, saved, task: tokio::spawn(task.run(orders)) })
 }
 
 impl StateWriter {
@@ -133,36 +127,24 @@ impl StateWriter {
 
     /// Writes what is pending and ends the task.
     pub(super) async fn close(&self) {
-        let (closed, done) = oneshot::channel();
-        if self.orders.send(Order::Close { closed }).await.is_ok() {
-            // The task answers before it ends.
-            let _ = done.await;
-        }
+        // The task answers before it ends, and ends but once.
+        let _ = self.inbox.close().await;
     }
 }
 
 impl StateSink for StateWriter {
     fn keep(&self, name: &str, record: StateRecord) {
-        if self.orders.try_send(Order::Keep { name: name.to_owned(), record, written: None }).is_err() {
-            tracing::warn!(name, "the queue of the state writer is full; this record is written with the next change");
-        }
+        self.inbox.put(name, Change::Record(record), None);
     }
 
     fn forget(&self, name: &str) {
-        if self.orders.try_send(Order::Forget { name: name.to_owned() }).is_err() {
-            tracing::warn!(name, "the queue of the state writer is full; this record stays on disk");
-        }
+        self.inbox.put(name, Change::Removal, None);
     }
 
     fn keep_now(&self, name: &str, record: StateRecord) -> BoxFuture<'_, io::Result<()>> {
-        let name = name.to_owned();
-        Box::pin(async move {
-            let (written, done) = oneshot::channel();
-            let ended = || io::Error::other("the state writer has ended");
-            let order = Order::Keep { name, record, written: Some(written) };
-            self.orders.send(order).await.map_err(|_| ended())?;
-            done.await.map_err(|_| ended())?
-        })
+        let (written, done) = oneshot::channel();
+        self.inbox.put(name, Change::Record(record), Some(written));
+        Box::pin(async move { done.await.map_err(|_| io::Error::other("the state writer has ended"))? })
     }
 }
 
@@ -171,6 +153,15 @@ impl StateSink for StateWriter {
 enum Change {
     Record(StateRecord),
     Removal,
+}
+
+impl Change {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Record(record) => record.header.len() + record.body.len(),
+            Self::Removal => 0,
+        }
+    }
 }
 
 /// What waits to be written.
@@ -214,32 +205,26 @@ struct Task {
 }
 
 impl Task {
-    async fn run(mut self, mut orders: mpsc::Receiver<Order>) {
+    async fn run(mut self, orders: Inbox) {
         let clock = self.policy.edge().clock.clone();
         loop {
             tokio::select! {
-                order = orders.recv() => match order {
-                    Some(Order::Keep { name, record, written }) => {
-                        self.note(name.clone(), Change::Record(record));
-                        if let Some(written) = written {
-                            let failed = self.flush().await.remove(&name);
-                            // Whoever asked may have gone.
-                            let _ = written.send(failed.map_or(Ok(()), Err));
-                        } else {
+                order = orders.next() => match order {
+                    Order::Change { name, change, written } => {
+                        self.note(name.clone(), change);
+                        if written.is_empty() {
                             self.schedule();
+                            continue;
+                        }
+                        let failed = self.flush().await.remove(&name);
+                        for waits in written {
+                            // Whoever asked may have gone.
+                            let _ = waits.send(failed.as_ref().map_or(Ok(()), |error| Err(again(error))));
                         }
                     }
-                    Some(Order::Forget { name }) => {
-                        self.note(name, Change::Removal);
-                        self.schedule();
-                    }
-                    Some(Order::Close { closed }) => {
+                    Order::Close { closed } => {
                         self.report(true).await;
-                        let _ = closed.send(());
-                        return;
-                    }
-                    None => {
-                        self.report(true).await;
+                        drop(closed);
                         return;
                     }
                 },
@@ -250,6 +235,10 @@ impl Task {
     }
 
     fn note(&mut self, name: String, change: Change) {
+        if !inbox::has_room_for(&self.pending, &name, &change) {
+            tracing::warn!(name, "too many removals of state wait for the disk; this record stays there");
+            return;
+        }
         let now = self.policy.edge().clock.boot();
         self.oldest.get_or_insert(now);
         let stamp = self.stamp();
@@ -263,10 +252,7 @@ impl Task {
 
     fn wait(&self, closing: bool) -> Duration {
         let now = self.policy.edge().clock.boot();
-        let bytes = self.pending.values().map(|waiting| match &waiting.change {
-            Change::Record(record) => record.header.len() + record.body.len(),
-            Change::Removal => 0,
-        });
+        let bytes = self.pending.values().map(|waiting| waiting.change.bytes());
         let pending = Pending {
             changes: u32::try_from(self.pending.len()).unwrap_or(u32::MAX),
             bytes: u64::try_from(bytes.sum::<usize>()).unwrap_or(u64::MAX),
@@ -433,6 +419,11 @@ fn write_batch(directory: &Arc<dyn Directory>, batch: Vec<(String, Change)>) -> 
         (name, result)
     };
     batch.into_iter().map(write).collect()
+}
+
+/// The same kind of error and the same words, for one more caller.
+fn again(error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), error.to_string())
 }
 
 /// The record without its stamp.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -14,12 +15,14 @@ use crate::edge::virtual_network::VirtualNetwork;
 use crate::model::WallMs;
 use crate::policy::{KeepRecords, PolicyComponent};
 
-/// A directory where some files can not be written, and one write panics.
+/// A directory where some files can not be written, one write panics, and writes wait while it is held.
 #[derive(Default)]
 struct Faulty {
     inner: MemoryDirectory,
     refused: Mutex<BTreeSet<String>>,
     panics: Mutex<Option<String>>,
+    held: Mutex<()>,
+    writes: AtomicUsize,
 }
 
 impl Directory for Faulty {
@@ -28,6 +31,8 @@ impl Directory for Faulty {
     }
 
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        self.writes.fetch_add(1, Ordering::SeqCst);
+        drop(self.held.lock().unwrap());
         let panics = self.panics.lock().unwrap().take_if(|chosen| chosen == name).is_some();
         assert!(!panics, "as told");
         if self.refused.lock().unwrap().contains(name) {
@@ -181,4 +186,80 @@ async fn a_record_whose_stamp_can_not_be_read_is_moved_aside_by_the_writer_and_b
     state::write_one(&shared, "odd", &record("another")).unwrap();
     let saved = started(&policy, shared, "c").saved;
     assert!(saved.is_empty() && directory.names().unwrap().len() == 2);
+}
+
+#[allow(clippy::await_holding_lock, reason = "the guard is what makes the directory slow")]
+mod slow_directory {
+    use super::*;
+
+    /// A writer in the middle of a write that does not end before `held` is dropped.
+    async fn writing(directory: &Arc<Faulty>) -> StateWriter {
+        let writer = started(&policy(), directory.clone(), "a").writer;
+        let first = writer.keep_now("first", record("x"));
+        while directory.writes.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        writer
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn drops_nothing_that_was_handed_in() {
+        let directory = Arc::new(Faulty::default());
+        let held = directory.held.lock().unwrap();
+        let writer = writing(&directory).await;
+        let body = |number: usize| StateRecord::new(&"header", Bytes::from(number.to_string())).unwrap();
+        for number in 0..=5_000 {
+            writer.keep("often", body(number));
+        }
+        writer.keep("once", record("x"));
+        writer.forget("first");
+        drop(held);
+        seconds(1).await;
+        let kept = kept(&*directory);
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["often", "once"]);
+        assert_eq!(&kept["often"][..], b"5000", "the latest");
+        assert!(directory.writes.load(Ordering::SeqCst) <= 4, "what was replaced is not written");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_those_that_wait_for_a_record_that_was_replaced() {
+        let directory = Arc::new(Faulty::default());
+        let held = directory.held.lock().unwrap();
+        let writer = writing(&directory).await;
+        let waiting = [writer.keep_now("one", record("former")), writer.keep_now("one", record("latter"))];
+        drop(held);
+        for written in waiting {
+            written.await.unwrap();
+        }
+        assert_eq!(&kept(&*directory)["one"][..], b"latter");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_its_end_nothing_is_taken_and_nobody_waits() {
+    let directory = MemoryDirectory::new();
+    let Started { writer, task, .. } = started(&policy(), Arc::new(directory.clone()), "a");
+    writer.keep("last", record("x"));
+    tokio::join!(writer.close(), writer.close());
+    assert!(writer.keep_now("late", record("x")).await.is_err());
+    writer.close().await;
+    task.await.unwrap();
+    assert_eq!(kept(&directory).into_keys().collect::<Vec<_>>(), ["last"]);
+}
+
+#[test]
+fn removals_that_wait_are_bounded_and_records_are_not_refused() {
+    let (sender, inbox) = inbox::inbox();
+    for number in 0..70_000 {
+        sender.put(&number.to_string(), Change::Removal, None);
+    }
+    sender.put("record", Change::Record(record("x")), None);
+    sender.put("0", Change::Removal, None);
+    drop(sender);
+    let mut taken = 0;
+    while let Some(Order::Change { .. }) = futures_util::FutureExt::now_or_never(inbox.next()) {
+        taken += 1;
+    }
+    assert_eq!(taken, 65_536 + 1);
 }
