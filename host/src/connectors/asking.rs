@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::gate::{CallGate, Place};
+use super::gate::{CallGate, Place, Rest};
 
 /// The places of one call.
 pub(super) struct Seat<'a> {
@@ -19,7 +19,7 @@ pub(super) struct Seat<'a> {
 enum Held {
     Place(Place),
     /// In its stead: one of the bounded number that may be without.
-    Leave(OwnedSemaphorePermit, Place),
+    Leave(OwnedSemaphorePermit, Rest),
     /// Between the two.
     Nothing,
 }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::limits;
 use super::origins::{OriginPlace, OriginShare};
@@ -38,19 +38,27 @@ struct Bounds {
     places: Arc<Semaphore>,
 }
 
-/// What a call holds while it is under way.
+/// What a call holds while it is under way. There is none without a permit of its connector.
 pub(super) struct Place {
-    _own: Option<OwnedSemaphorePermit>,
-    _described: Option<OwnedSemaphorePermit>,
+    _own: OwnedSemaphorePermit,
+    /// None where the description allows any number.
+    described: Option<OwnedSemaphorePermit>,
+    /// None for a process.
     _origin: Option<OriginPlace>,
     /// Whether it had to be waited for: then things may stand differently now.
     pub(super) waited: bool,
 }
 
+/// What is left of a place whose call is under way without it.
+pub(super) struct Rest {
+    described: Option<OwnedSemaphorePermit>,
+    waited: bool,
+}
+
 impl Place {
     /// Gives back what other calls can use. What the description allows at once stays taken: its server is at work on the call.
-    pub(super) fn set_down(self) -> Self {
-        Self { _own: None, _origin: None, ..self }
+    pub(super) fn set_down(self) -> Rest {
+        Rest { described: self.described, waited: self.waited }
     }
 }
 
@@ -95,7 +103,11 @@ impl CallGate {
         let limit = bounds.queue_timeout.min(call_limit);
         let full = Full { retry_after: limit };
         let _seat = self.seat(bounds.queue).ok_or(full)?;
-        tokio::time::timeout(limit, self.in_turn(&bounds)).await.map_err(|_| full)
+        match tokio::time::timeout(limit, self.in_turn(&bounds)).await {
+            Ok(Ok(place)) => Ok(place),
+            // Nothing closes the semaphores; if something did, no call would pass.
+            Ok(Err(AcquireError { .. })) | Err(_) => Err(full),
+        }
     }
 
     /// Leave for a call to be under way without its places, if not too many are.
@@ -104,7 +116,7 @@ impl CallGate {
     }
 
     /// Takes again what was set down, if it is free; else what is left of the place.
-    pub(super) fn return_to(&self, rest: Place) -> Result<Place, Place> {
+    pub(super) fn return_to(&self, rest: Rest) -> Result<Place, Rest> {
         let places = self.bounds.read().unwrap_or_else(PoisonError::into_inner).places.clone();
         let Ok(own) = places.try_acquire_owned() else { return Err(rest) };
         let origin = match &self.origin {
@@ -114,7 +126,7 @@ impl CallGate {
             },
             None => None,
         };
-        Ok(Place { _own: Some(own), _origin: origin, ..rest })
+        Ok(Place { _own: own, described: rest.described, _origin: origin, waited: rest.waited })
     }
 
     /// How many calls wait.
@@ -148,21 +160,20 @@ impl CallGate {
             Some(share) => Some(share.try_acquire()?),
             None => None,
         };
-        Some(Place { _own: Some(own), _described: described, _origin: origin, waited: false })
+        Some(Place { _own: own, described, _origin: origin, waited: false })
     }
 
-    async fn in_turn(&self, bounds: &Bounds) -> Place {
-        // The semaphores are never closed.
-        let own = bounds.places.clone().acquire_owned().await.ok();
+    async fn in_turn(&self, bounds: &Bounds) -> Result<Place, AcquireError> {
+        let own = bounds.places.clone().acquire_owned().await?;
         let described = match &self.described {
-            Some(places) => places.clone().acquire_owned().await.ok(),
+            Some(places) => Some(places.clone().acquire_owned().await?),
             None => None,
         };
         let origin = match &self.origin {
             Some(share) => Some(share.acquire().await),
             None => None,
         };
-        Place { _own: own, _described: described, _origin: origin, waited: true }
+        Ok(Place { _own: own, described, _origin: origin, waited: true })
     }
 
     fn seat(&self, seats: usize) -> Option<Seat<'_>> {
@@ -235,6 +246,21 @@ mod tests {
         assert_eq!(gate.waiting(), 0);
         drop(held);
         assert!(gate.enter(LONG).await.is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_passes_without_a_permit_though_a_semaphore_is_closed() {
+        let described = Arc::new(Semaphore::new(1));
+        let of_gate = |gate: &CallGate| gate.bounds.read().unwrap().places.clone();
+        let of_description = |_: &CallGate| described.clone();
+        let semaphores: [&dyn Fn(&CallGate) -> Arc<Semaphore>; 2] = [&of_gate, &of_description];
+        for semaphore in semaphores {
+            let configured = CallLimits { calls: Some(1), queue: Some(1), queue_timeout: None };
+            let gate = CallGate::new(configured, Some(described.clone()), None);
+            semaphore(&gate).close();
+            assert_eq!(gate.enter(LONG).await.err(), Some(Full { retry_after: limits::CALL_QUEUE_TIMEOUT }));
+            assert_eq!(gate.waiting(), 0);
+        }
     }
 
     #[tokio::test(start_paused = true)]
