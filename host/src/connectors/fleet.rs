@@ -1,5 +1,7 @@
 //! The fleet: every connector that the descriptions name, each with its supervisor. It follows the descriptions: who is
-//! new is started, who changed is rebuilt, who is disabled or gone drains and leaves.
+//! new is started, who changed is rebuilt, who is disabled or gone drains and leaves. Each does so by itself.
+
+mod roster;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use self::roster::Roster;
 use super::admission::Admission;
 use super::breaker::Breaker;
 use super::call::CallError;
@@ -56,6 +59,10 @@ pub struct Fleet {
     saved: Mutex<BTreeMap<ConnectorId, StateRecord>>,
     /// Connectors that are processes and have not left yet: no other process takes their place before.
     leaving: Mutex<BTreeMap<ConnectorId, CancellationToken>>,
+    /// Who belongs to it, and who is on the way out. Changes of `members` are made while it is locked.
+    roster: Mutex<Roster>,
+    /// Touched when one that was on the way out has left.
+    retired: watch::Sender<()>,
     members: ArcSwap<BTreeMap<ConnectorId, Arc<Member>>>,
     /// Everything that goes on after its connector left, and the admission.
     draining: TaskTracker,
@@ -101,6 +108,8 @@ impl Fleet {
             logs: Arc::default(),
             saved: Mutex::new(saved::of_records(records)),
             leaving: Mutex::default(),
+            roster: Mutex::default(),
+            retired: watch::Sender::new(()),
             members: ArcSwap::default(),
             draining,
             stop,
@@ -112,43 +121,6 @@ impl Fleet {
         settings.credentials = self.settings.borrow().credentials.clone();
         self.run.admission.reconfigure(settings.concurrency, settings.options.clone());
         self.settings.send_replace(Arc::new(settings));
-    }
-
-    /// Follows the descriptions. One caller at a time: the task that watches them.
-    pub async fn apply(&self, desired: Vec<Connector>) {
-        let wanted: BTreeMap<ConnectorId, Connector> =
-            desired.into_iter().filter(|connector| connector.enabled).map(|one| (one.id.clone(), one)).collect();
-        let mut members = (**self.members.load()).clone();
-        let leaving: Vec<ConnectorId> = members.keys().filter(|id| !wanted.contains_key(*id)).cloned().collect();
-        for id in leaving {
-            if let Some(member) = members.remove(&id) {
-                tracing::info!(connector = %id, "disabled or gone: it drains and leaves");
-                self.members.store(Arc::new(members.clone()));
-                self.retire(&member, Leaving::ForGood).await;
-            }
-        }
-        for (id, connector) in wanted {
-            // What clients wish for outlives a rebuilt session.
-            let mut wishes = Arc::default();
-            if let Some(member) = members.get(&id).cloned() {
-                let current = member.handle.connector.load_full();
-                if *current == connector {
-                    continue;
-                }
-                // Quotas and timeouts belong to gates that are built with the session.
-                let gates = (current.quotas, current.timeouts) == (connector.quotas, connector.timeouts);
-                if gates && current.fingerprint() == connector.fingerprint() {
-                    member.handle.connector.store(Arc::new(connector));
-                    member.handle.signals.send(Signal::Observed);
-                    continue;
-                }
-                tracing::info!(connector = %id, "its description changed: its session is rebuilt");
-                self.retire(&member, Leaving::ToReturn).await;
-                wishes = member.handle.wishes.clone();
-            }
-            members.insert(id, Arc::new(self.start(connector, wishes)));
-        }
-        self.members.store(Arc::new(members));
     }
 
     /// What servers say from now on that belongs to no request.
@@ -213,11 +185,6 @@ impl Fleet {
         called.map(|called| called.outcome)
     }
 
-    /// Every connector, for others in this room.
-    pub(super) fn handles(&self) -> Vec<Arc<Handle>> {
-        self.members.load().values().map(|member| member.handle.clone()).collect()
-    }
-
     /// Where counts are kept, for others in this room.
     pub(super) fn metrics(&self) -> &Metrics {
         &self.metrics
@@ -245,8 +212,8 @@ impl Fleet {
 
     /// Ends every connector: its calls in flight first, until `deadline`.
     pub async fn shut_down(&self, deadline: Instant) {
-        let members = self.members.swap(Arc::default());
-        let ending = members.values().map(|member| async move {
+        let members = self.disband();
+        let ending = members.iter().map(|member| async move {
             member.handle.calls.close();
             // Whatever has not ended by then is cut off.
             let _ = tokio::time::timeout_at(deadline, member.handle.calls.wait()).await;
@@ -328,39 +295,7 @@ impl Fleet {
         Member { handle, stop, task: Mutex::new(Some(task)), watcher: Mutex::new(Some(watcher)) }
     }
 
-    /// Stops a connector's supervisor and lets its calls end; its list leaves the catalog at once if it leaves for good.
-    async fn retire(&self, member: &Arc<Member>, leaving: Leaving) {
-        let record = self.stop(member).await;
-        let id = &member.handle.id;
-        match leaving {
-            Leaving::ForGood => {
-                self.publisher.withdraw(id);
-                self.state.forget(&saved::record_name(id));
-            }
-            Leaving::ToReturn => {
-                if let Some(record) = record {
-                    self.lock_saved().insert(id.clone(), record);
-                }
-            }
-        }
-        let handle = member.handle.clone();
-        handle.own.leave();
-        let left = CancellationToken::new();
-        if matches!(handle.connector.load().reach, Some(Reach::Stdio(_))) {
-            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
-            leaving.retain(|_, left| !left.is_cancelled());
-            leaving.insert(id.clone(), left.clone());
-        }
-        let left = left.drop_guard();
-        self.draining.spawn(async move {
-            // Dropped however this ends.
-            let _left = left;
-            handle.calls.close();
-            let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, handle.calls.wait()).await;
-            handle.close().await;
-        });
-    }
-
+    /// Stops a connector's supervisor and its watcher. Returns what is to be kept of it.
     async fn stop(&self, member: &Member) -> Option<StateRecord> {
         member.stop.cancel();
         let watcher = member.watcher.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -388,11 +323,6 @@ impl std::fmt::Debug for Fleet {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.debug_set().entries(self.members.load().keys()).finish()
     }
-}
-
-enum Leaving {
-    ForGood,
-    ToReturn,
 }
 
 fn outcome_of(outcome: &Outcome) -> CallOutcome {

@@ -193,3 +193,6 @@ pub const NEGATIVE_MIN: Duration = Duration::from_secs(5);
 
 /// See [`NEGATIVE_MIN`].
 pub const NEGATIVE_MAX: Duration = Duration::from_secs(60);
+
+/// How long a pass waits for connectors that are being rebuilt. A supervisor ends at its next wait, unless what it calls hangs.
+pub const REBUILD_PATIENCE: Duration = Duration::from_secs(5);

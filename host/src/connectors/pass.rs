@@ -28,6 +28,7 @@ impl Fleet {
     /// Waits until a pass over every connector is over. `progress` is told of each as it ends.
     /// Times are counted from `started`.
     pub async fn pass(&self, kind: PassKind, started: Instant, progress: impl Fn(&Synced)) -> SyncReport {
+        self.rebuilt().await;
         let handles = self.handles();
         let connector_count = handles.len();
         let mut under_way: FuturesUnordered<_> =

@@ -5,6 +5,7 @@
 mod live;
 
 mod doubtful_eras;
+mod leaving;
 mod own_sessions;
 mod wishes;
 
@@ -30,7 +31,7 @@ use crate::telemetry::Metrics;
 
 /// A fleet with one connector, `live`.
 struct Rig {
-    fleet: Fleet,
+    fleet: Arc<Fleet>,
     server: Arc<Live>,
     network: Arc<VirtualNetwork>,
 }
@@ -98,7 +99,7 @@ impl Rig {
         let paths = Paths::below(Path::new("/virtual"));
         let settings = Settings::from_parts(&Flags::default(), &Environment::default(), file, paths).unwrap();
         let nowhere = Arc::new(Nowhere);
-        let fleet = Fleet::new(
+        let fleet = Arc::new(Fleet::new(
             FleetSettings::new(&settings),
             Arc::new(policy),
             nowhere.clone(),
@@ -106,8 +107,8 @@ impl Rig {
             metrics,
             Arc::new(SystemProcesses),
             Vec::new(),
-        );
-        fleet.apply(vec![described("1")]).await;
+        ));
+        fleet.apply(vec![described("1")]);
         let rig = Self { fleet, server, network };
         rig.until("it listens", || rig.server.streams() == 1).await;
         rig

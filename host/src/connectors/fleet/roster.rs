@@ -1,0 +1,174 @@
+//! Who belongs to the fleet, and who is on the way out. Nobody waits for another: what is new starts at once, and each
+//! connector that leaves or is rebuilt does so in a task of its own, which the fleet owns.
+//!
+//! A name has one supervisor at a time. One that changed, or that comes back while the former one of its name is ending,
+//! starts when that has ended, from what is described by then. Until then a changed one stays where it was.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+
+use super::{Fleet, Member};
+use crate::connectors::handle::{Handle, Signal};
+use crate::connectors::wishes::ResourceWishes;
+use crate::connectors::{limits, saved};
+use crate::edge::state::StateRecord;
+use crate::model::{Connector, ConnectorId, Reach};
+
+/// What is described, and who is on the way out.
+#[derive(Default)]
+pub(super) struct Roster {
+    wanted: BTreeMap<ConnectorId, Connector>,
+    /// Those whose supervisors are ending, and the resources that clients still want of the next one of the name.
+    retiring: BTreeMap<ConnectorId, Arc<ResourceWishes>>,
+    /// Whether the fleet ends: nobody is started any more.
+    ends: bool,
+}
+
+impl Fleet {
+    /// Follows the descriptions, without waiting for anybody.
+    pub fn apply(self: &Arc<Self>, desired: Vec<Connector>) {
+        let wanted: BTreeMap<ConnectorId, Connector> =
+            desired.into_iter().filter(|connector| connector.enabled).map(|one| (one.id.clone(), one)).collect();
+        let roster = &mut *self.roster();
+        if roster.ends {
+            return;
+        }
+        let mut members = (**self.members.load()).clone();
+        let leaving = members.extract_if(.., |id, _| !wanted.contains_key(id));
+        for (id, member) in leaving {
+            tracing::info!(connector = %id, "disabled or gone: it drains and leaves");
+            // What it may still publish is withdrawn once its supervisor has ended.
+            self.publisher.withdraw(&id);
+            if roster.retiring.insert(id, Arc::default()).is_none() {
+                self.retire(member);
+            }
+        }
+        for (id, connector) in &wanted {
+            if roster.retiring.contains_key(id) {
+                continue;
+            }
+            match members.get(id) {
+                Some(member) if self.must_be_rebuilt(&member.handle, connector) => {
+                    tracing::info!(connector = %id, "its description changed: its session is rebuilt");
+                    // What clients wish for outlives a rebuilt session.
+                    roster.retiring.insert(id.clone(), member.handle.wishes.clone());
+                    self.retire(member.clone());
+                }
+                Some(_) => {}
+                None => {
+                    members.insert(id.clone(), Arc::new(self.start(connector.clone(), Arc::default())));
+                }
+            }
+        }
+        self.members.store(Arc::new(members));
+        roster.wanted = wanted;
+    }
+
+    /// Returns when every connector that is being rebuilt has been, or after [`limits::REBUILD_PATIENCE`].
+    pub(in crate::connectors) async fn rebuilt(&self) {
+        let mut retired = self.retired.subscribe();
+        let is_rebuilding = || {
+            let roster = self.roster();
+            roster.retiring.keys().any(|id| roster.wanted.contains_key(id))
+        };
+        let rebuilt = async { while is_rebuilding() && retired.changed().await.is_ok() {} };
+        // One that hangs is on its way out, and nothing is asked of it.
+        let _ = tokio::time::timeout(limits::REBUILD_PATIENCE, rebuilt).await;
+    }
+
+    /// Every connector that is not on its way out, for others in this room.
+    pub(in crate::connectors) fn handles(&self) -> Vec<Arc<Handle>> {
+        let roster = self.roster();
+        let members = self.members.load();
+        let staying = members.iter().filter(|(id, _)| !roster.retiring.contains_key(*id));
+        staying.map(|(_, member)| member.handle.clone()).collect()
+    }
+
+    /// From now on the fleet has no members and starts none. Returns those that are not on their way out already.
+    pub(super) fn disband(&self) -> Vec<Arc<Member>> {
+        let mut roster = self.roster();
+        roster.ends = true;
+        let members = self.members.swap(Arc::default());
+        members.iter().filter(|(id, _)| !roster.retiring.contains_key(*id)).map(|(_, member)| member.clone()).collect()
+    }
+
+    /// Whether another description asks for another session. What does not is taken over.
+    fn must_be_rebuilt(&self, handle: &Handle, described: &Connector) -> bool {
+        let current = handle.connector.load_full();
+        // Quotas and timeouts belong to gates that are built with the session.
+        let gates = (current.quotas, current.timeouts) == (described.quotas, described.timeouts);
+        let same_session = gates && current.fingerprint() == described.fingerprint();
+        if same_session && *current != *described {
+            handle.connector.store(Arc::new(described.clone()));
+            handle.signals.send(Signal::Observed);
+        }
+        !same_session
+    }
+
+    /// Stops a connector's supervisor, starts the next one of its name if there is to be one, and lets its calls end.
+    fn retire(self: &Arc<Self>, member: Arc<Member>) {
+        member.stop.cancel();
+        let fleet = self.clone();
+        self.draining.spawn(async move {
+            let record = fleet.stop(&member).await;
+            let handle = member.handle.clone();
+            // Dropped however this ends.
+            let _left = fleet.retired(&handle, record);
+            drop((fleet, member));
+            handle.calls.close();
+            let _ = tokio::time::timeout(limits::DRAIN_TIMEOUT, handle.calls.wait()).await;
+            handle.close().await;
+        });
+    }
+
+    /// The supervisor of a connector has ended. When what is returned is dropped, its process is gone too.
+    fn retired(&self, handle: &Arc<Handle>, record: Option<StateRecord>) -> DropGuard {
+        let id = &handle.id;
+        handle.own.leave();
+        let left = CancellationToken::new();
+        if matches!(handle.connector.load().reach, Some(Reach::Stdio(_))) {
+            let mut leaving = self.leaving.lock().unwrap_or_else(PoisonError::into_inner);
+            leaving.retain(|_, left| !left.is_cancelled());
+            leaving.insert(id.clone(), left.clone());
+        }
+        let roster = &mut *self.roster();
+        let wishes = roster.retiring.remove(id).unwrap_or_default();
+        match roster.wanted.get(id) {
+            None => {
+                self.publisher.withdraw(id);
+                self.state.forget(&saved::record_name(id));
+            }
+            // What it last saved is for the next process.
+            Some(_) if roster.ends => {}
+            Some(connector) => {
+                self.lock_saved().extend(record.map(|record| (id.clone(), record)));
+                let mut members = (**self.members.load()).clone();
+                members.insert(id.clone(), Arc::new(self.start(connector.clone(), wishes)));
+                self.members.store(Arc::new(members));
+            }
+        }
+        self.retired.send_replace(());
+        left.drop_guard()
+    }
+
+    fn roster(&self) -> MutexGuard<'_, Roster> {
+        self.roster.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connector's supervisor seems not to end before what is returned is dropped.
+    #[cfg(test)]
+    pub(in crate::connectors) fn hang_on_leaving(&self, id: &ConnectorId) -> tokio::sync::oneshot::Sender<()> {
+        let (release, released) = tokio::sync::oneshot::channel();
+        let member = self.members.load().get(id).cloned().unwrap();
+        let mut task = member.task.lock().unwrap();
+        let supervisor = task.take().unwrap();
+        *task = Some(tokio::spawn(async move {
+            let record = supervisor.await.unwrap();
+            let _ = released.await;
+            record
+        }));
+        release
+    }
+}
