@@ -1,7 +1,7 @@
 //! The published catalog: one immutable snapshot behind an atomic pointer, rebuilt when a part of it changes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -22,33 +22,40 @@ use crate::model::{BootMs, ConnectorId, ListKind, Scope, milliseconds};
 pub struct CatalogSnapshot {
     shelves: Arc<Shelves>,
     pub(super) everything: Arc<Served>,
-    /// What views are served that do not see everything, made when somebody first looks; at most
-    /// [`limits::VIEWS_MAX`].
-    views: Mutex<HashMap<Arc<ViewRules>, Arc<Served>>>,
+    /// What views are served that do not see everything, at most [`limits::VIEWS_MAX`].
+    views: Mutex<Views>,
     parts: BTreeMap<ConnectorId, Part>,
 }
+
+/// Each view's lists: made once, by the first reader, while others of that view wait and those of other views do not.
+type Views = HashMap<Arc<ViewRules>, Arc<OnceLock<Arc<Served>>>>;
 
 impl CatalogSnapshot {
     /// What a view is served.
     pub fn served(&self, view: &View) -> Arc<Served> {
-        let Some(rules) = view.rules() else { return self.everything.clone() };
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(served) = views.get(rules) {
-            return served.clone();
+        match view.rules() {
+            Some(rules) => self.served_by(rules, || join(&self.shelves, view)),
+            None => self.everything.clone(),
         }
-        if views.len() >= limits::VIEWS_MAX {
-            // Whoever is still there comes back.
-            views.clear();
-        }
-        let served = Arc::new(join(&self.shelves, view));
-        views.insert(rules.clone(), served.clone());
-        served
     }
 
-    /// How many views' lists are remembered.
+    /// What a view of these rules is served, which `make` makes if it is not known.
+    pub(super) fn served_by(&self, rules: &Arc<ViewRules>, make: impl FnOnce() -> Served) -> Arc<Served> {
+        let lists = {
+            let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+            if views.len() >= limits::VIEWS_MAX && !views.contains_key(rules) {
+                // Whoever is still there comes back.
+                views.clear();
+            }
+            views.entry(rules.clone()).or_default().clone()
+        };
+        lists.get_or_init(|| Arc::new(make())).clone()
+    }
+
+    /// How many views' lists are remembered; none while their lock is held.
     #[cfg(test)]
-    pub(super) fn views_held(&self) -> usize {
-        self.views.lock().unwrap_or_else(PoisonError::into_inner).len()
+    pub(super) fn views_held(&self) -> Option<usize> {
+        self.views.try_lock().ok().map(|views| views.len())
     }
 
     /// All tools that may be served, as the bytes of a JSON array.
