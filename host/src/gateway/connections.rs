@@ -44,8 +44,9 @@ impl Connections {
     /// Serves until `stop`; requests in flight then have [`limits::DRAIN_TIMEOUT`] to end, and are cut off.
     pub(super) async fn serve(self, listener: TcpListener, stop: CancellationToken) {
         let (places, open) = (Arc::new(Semaphore::new(limits::CONNECTIONS_MAX)), TaskTracker::new());
-        // What is still open after the deadline is cut off by this.
+        // What is still open after the deadline is cut off by this, and everything if nobody waits for this any more.
         let cut = CancellationToken::new();
+        let _cut = cut.clone().drop_guard();
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,

@@ -34,10 +34,26 @@ use crate::service_map::MapHandle;
 use crate::telemetry::Metrics;
 use crate::trace::{Shadow, TraceWriter};
 
-/// A running gateway. Cheap to clone; [`Gateway::shut_down`] ends it.
+/// A running gateway. Cheap to clone.
+///
+/// [`Gateway::shut_down`] ends it in order. When the last clone is dropped without that, it ends by itself, in the
+/// background of the runtime that it was started on: calls in flight are cut off, and connections, child processes, tasks,
+/// threads and locks are given up. A [`router`](Self::router) holds a clone for as long as it is held, and so does the
+/// future of [`serve`](Self::serve) or [`serve_stdio`](Self::serve_stdio); streams and requests in flight hold none.
 #[derive(Clone)]
 pub struct Gateway {
     pub(super) inner: Arc<Inner>,
+    /// None in the hands of the gateway's own tasks: they keep nothing alive.
+    _holder: Option<Arc<Holder>>,
+}
+
+/// What the clones of a gateway share. Its end is the gateway's.
+struct Holder(Arc<Inner>);
+
+impl Drop for Holder {
+    fn drop(&mut self) {
+        self.0.begin_to_end(Instant::now());
+    }
 }
 
 /// What a gateway is made of.
@@ -80,7 +96,12 @@ pub(super) struct Inner {
     pub(super) changing: Arc<tokio::sync::Mutex<()>>,
     /// The policies that decided before.
     pub(super) former: std::sync::Mutex<Former>,
+    /// None once it ends.
     tasks: std::sync::Mutex<Option<Tasks>>,
+    /// Cancelled when it has ended.
+    ended: CancellationToken,
+    /// Where its tasks run: what drops the last clone may be no task.
+    pub(super) runtime: tokio::runtime::Handle,
 }
 
 /// The gateway's own tasks; the writer of state ends last.
@@ -119,9 +140,11 @@ impl Gateway {
             changing: Arc::default(),
             former: std::sync::Mutex::default(),
             tasks: std::sync::Mutex::new(None),
+            ended: CancellationToken::new(),
+            runtime: tokio::runtime::Handle::current(),
         });
-        let gateway = Self { inner: inner.clone() };
-        let watcher = gateway.clone();
+        let gateway = Self { inner: inner.clone(), _holder: Some(Arc::new(Holder(inner.clone()))) };
+        let watcher = gateway.for_task();
         tasks.push(tokio::spawn(async move {
             let stop = watcher.inner.parts.stop.clone();
             tokio::select! {
@@ -129,11 +152,16 @@ impl Gateway {
                 () = watcher.observe_first_pass() => {}
             }
         }));
-        tasks.push(tokio::spawn(gateway.clone().watch_for_resume()));
-        tasks.push(tokio::spawn(gateway.clone().end_idle_sessions()));
+        tasks.push(tokio::spawn(gateway.for_task().watch_for_resume()));
+        tasks.push(tokio::spawn(gateway.for_task().end_idle_sessions()));
         *inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
             Some(Tasks { loops: tasks, state: state_task });
         gateway
+    }
+
+    /// A clone for a task that ends with the gateway: it does not keep the gateway alive.
+    pub(super) fn for_task(&self) -> Self {
+        Self { inner: self.inner.clone(), _holder: None }
     }
 
     /// Waits until what was saved is published, so that the first request sees it.
@@ -291,29 +319,11 @@ impl Gateway {
     }
 
     /// The same; calls in flight have until then. For whoever stopped a listener before and let requests end there: both
-    /// have one deadline. State that changed before is written meanwhile as ever.
+    /// have one deadline. State that changed before is written meanwhile as ever. One that ends already keeps its deadline,
+    /// and is waited for; what is begun goes on if this future is dropped.
     pub async fn shut_down_by(&self, deadline: Instant) {
-        let parts = &self.inner.parts;
-        self.inner.northbound.end_streams();
-        self.inner.calls.close();
-        // Whatever has not ended by then is cut off below.
-        let _ = tokio::time::timeout_at(deadline, self.inner.calls.wait()).await;
-        parts.stop.cancel();
-        let tasks = self.inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
-        let Some(Tasks { loops, state }) = tasks else { return };
-        end(loops).await;
-        self.inner.northbound.close().await;
-        parts.fleet.shut_down(deadline).await;
-        parts.state.close().await;
-        end(vec![state]).await;
-        // Nobody decides any more.
-        if let Some(shadow) = &parts.shadow {
-            shadow.close().await;
-        }
-        if let Some(trace) = &parts.trace {
-            trace.close().await;
-        }
-        tracing::info!("the gateway has ended");
+        self.inner.begin_to_end(deadline);
+        self.inner.ended.cancelled().await;
     }
 
     /// A reader was given the catalog: what is stale is told so.
@@ -379,6 +389,43 @@ impl Gateway {
 
     fn log(&self, report: &SyncReport) {
         report.log(report.connector_count + self.inner.parts.applied.borrow().disabled.len());
+    }
+}
+
+impl Inner {
+    /// Ends it in a task of its own, unless it ends already.
+    fn begin_to_end(self: &Arc<Self>, deadline: Instant) {
+        let tasks = self.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let Some(tasks) = tasks else { return };
+        let (inner, ended) = (self.clone(), self.ended.clone().drop_guard());
+        self.runtime.spawn(async move {
+            inner.end(tasks, deadline).await;
+            // Dropped however this ends, and last: whoever waits finds everything given up.
+            drop(inner);
+            drop(ended);
+        });
+    }
+
+    async fn end(&self, Tasks { loops, state }: Tasks, deadline: Instant) {
+        let parts = &self.parts;
+        self.northbound.end_streams();
+        self.calls.close();
+        // Whatever has not ended by then is cut off below.
+        let _ = tokio::time::timeout_at(deadline, self.calls.wait()).await;
+        parts.stop.cancel();
+        end(loops).await;
+        self.northbound.close().await;
+        parts.fleet.shut_down(deadline).await;
+        parts.state.close().await;
+        end(vec![state]).await;
+        // Nobody decides any more.
+        if let Some(shadow) = &parts.shadow {
+            shadow.close().await;
+        }
+        if let Some(trace) = &parts.trace {
+            trace.close().await;
+        }
+        tracing::info!("the gateway has ended");
     }
 }
 

@@ -258,7 +258,7 @@ async fn request(
         in_flight,
         ending,
     };
-    let answering = answer(gateway.clone(), asked).boxed();
+    let answering = answer(gateway.for_task(), asked).boxed();
     let answering = match goes_on {
         // A legacy client's connection may end and come back; its request goes on to its deadline.
         true => {

@@ -55,7 +55,8 @@
 //!
 //! [`Gateway::router`] gives the routes to a server of yours, [`Gateway::serve`] serves them on a listener. Another policy is
 //! deployed by [`GatewayBuilder::policy`], later by [`Gateway::swap_policy`]; decisions can be had as they are made by
-//! [`GatewayBuilder::decisions`].
+//! [`GatewayBuilder::decisions`]. A gateway whose last handle is dropped ends too, at once and in the background: see
+//! [`Gateway`].
 
 mod admin;
 mod assembly;

@@ -186,7 +186,7 @@ impl Conversation {
             in_flight: Some(self.in_flight.clone()),
             ending: self.ending.clone(),
         };
-        let answering = answer(self.gateway.clone(), asked);
+        let answering = answer(self.gateway.for_task(), asked);
         if is_handshake {
             // Whatever comes next is said in the session that this opens.
             let answer = answering.await;
@@ -218,6 +218,17 @@ impl Conversation {
     async fn say(&self, message: Bytes) {
         // Who is gone is found out where the next message is waited for.
         drop(self.outlet.send(message).await);
+    }
+}
+
+impl Drop for Conversation {
+    /// Whoever serves it may give it up half way: nothing of it goes on then.
+    fn drop(&mut self) {
+        self.ending.cancel();
+        self.in_flight.cancel_all();
+        if let Some(session) = self.session.take() {
+            self.gateway.end_session(session);
+        }
     }
 }
 

@@ -114,6 +114,11 @@ impl Gateway {
         admitted
     }
 
+    /// Ends a session in the background.
+    pub(super) fn end_session(&self, session: Arc<Session>) {
+        self.inner.northbound.tasks.spawn_on(async move { session.close().await }, &self.inner.runtime);
+    }
+
     /// Ends the sessions of tokens that were taken away or allow something else now.
     pub(super) fn end_revoked_sessions(&self) {
         let northbound = &self.inner.northbound;

@@ -52,7 +52,7 @@ impl News {
     pub(super) fn new(gateway: &Gateway) -> Self {
         let parts = &gateway.inner.parts;
         let (changes, events) = (parts.catalog.changes(), parts.fleet.events());
-        Self { gateway: gateway.clone(), changes, events, pending: true, told: None }
+        Self { gateway: gateway.for_task(), changes, events, pending: true, told: None }
     }
 
     /// Waits for the next ones, at least one. Cancel safe: what was not returned is told next time.

@@ -279,7 +279,7 @@ impl Session {
         let number = state.opened;
         state.streams.push((number, outlet));
         if !std::mem::replace(&mut state.told, true) {
-            gateway.inner.northbound.tasks.spawn(tell_news(gateway.clone(), self.clone()));
+            gateway.inner.northbound.tasks.spawn(tell_news(gateway.for_task(), self.clone()));
         }
         Some(OpenStream { session: self.clone(), number })
     }
