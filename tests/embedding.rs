@@ -115,7 +115,8 @@ async fn a_gateway_that_was_shut_down_or_dropped_has_left_no_task_no_thread_no_p
             } else {
                 in_use(&rig, end).await;
             }
-            support::until("no task is left", seconds(30), || alive() == before).await;
+            // What is being opened is given up by its own deadline.
+            support::until(&format!("{end:?}, round {round}"), seconds(60), || alive() == before).await;
             let left = (own_threads(), rig.processes.running());
             assert_eq!(left, (0, 0), "threads and processes, {end:?}, round {round}");
             let locks = rig.state.names().unwrap().into_iter().filter(|name| name.contains("lock"));

@@ -50,6 +50,14 @@ fn register(rig: &Rig, names: &[&str]) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_gateway_that_is_dropped_ends_its_processes() {
+    let (rig, served) = served(&Script::new(2)).await;
+    assert_eq!(rig.processes.running(), 1);
+    drop(served);
+    support::until("it has ended", seconds(10), || rig.processes.running() == 0).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_on_standard_input_is_listed_and_called_by_clients_of_both_eras_in_one_process() {
     let script = Script::new(2);
     let (rig, served) = served(&script).await;
