@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use child::{Behaviour, OnCall, Script, members};
 use cortex_mcp::connectors::Contact;
-use cortex_mcp::edge::process::{Exit, INHERITED, SystemProcesses};
+use cortex_mcp::edge::process::{ChildSpawner, Exit, INHERITED, SystemProcesses};
 use cortex_mcp::edge::virtual_network::VirtualNetwork;
 use cortex_mcp::edge::virtual_processes::OnTerminate;
 use cortex_mcp::mcp::protocol::Era;
@@ -206,7 +206,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn real(command: CommandLine) -> Upstream {
     let (network, id) = (Arc::new(VirtualNetwork::new()), "real".parse().unwrap());
-    Upstream::reached(&Reach::Stdio(command), HeaderMap::new(), network, Arc::new(SystemProcesses), &id)
+    Upstream::reached(
+        &Reach::Stdio(command),
+        HeaderMap::new(),
+        network,
+        ChildSpawner::new(Arc::new(SystemProcesses)),
+        &id,
+    )
 }
 
 async fn opened(upstream: &Upstream) -> Session {

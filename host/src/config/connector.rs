@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, NameStyle, limits};
-use crate::model::{ConnectorId, Era, Glob, milliseconds};
+use crate::model::{ChildRules, ConnectorId, Era, Glob, Privileges, VariableName, VariableNameFault, milliseconds};
 
 /// The table as the file has it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -26,6 +26,9 @@ pub struct FileConnector {
     pub queue: Option<u64>,
     pub queue_timeout_ms: Option<u64>,
     pub era: Option<Era>,
+    #[serde(default)]
+    pub pass_environment: Vec<String>,
+    pub privileges: Option<Privileges>,
 }
 
 /// What is configured for one connector.
@@ -38,6 +41,8 @@ pub struct ConnectorSettings {
     /// `era`: the one that its server speaks; unset: it is found out. A server whose era is known is asked no question of the
     /// other one.
     pub era: Option<Era>,
+    /// `pass-environment`, `privileges`: what its process is given.
+    pub child: ChildRules,
 }
 
 /// Which tools of a connector are served, and under which names.
@@ -114,7 +119,13 @@ impl ConnectorSettings {
         let filter = ToolFilter { allow: file.allow_tools, deny: file.deny_tools, rename: file.rename };
         let queue_timeout = queue_timeout.map(Duration::from_millis);
         let limits = CallLimits { calls: count(calls), queue: count(queue), queue_timeout };
-        Ok(Self { filter, limits, era: file.era })
+        let pass_environment = variable_names(&file.pass_environment).map_err(|fault| ConfigError::Connector {
+            id: id.clone(),
+            key: "pass-environment",
+            expected: fault.to_string(),
+        })?;
+        let child = ChildRules { pass_environment, privileges: file.privileges.unwrap_or_default() };
+        Ok(Self { filter, limits, era: file.era, child })
     }
 
     /// As it is shown.
@@ -127,8 +138,15 @@ impl ConnectorSettings {
             "queue": self.limits.queue,
             "queueTimeoutMs": self.limits.queue_timeout.map(milliseconds),
             "era": self.era,
+            "passEnvironment": self.child.pass_environment,
+            "privileges": self.child.privileges,
         })
     }
+}
+
+/// Reads the names of variables that children are given.
+pub(super) fn variable_names(names: &[String]) -> Result<Vec<VariableName>, VariableNameFault> {
+    names.iter().map(|name| name.parse()).collect()
 }
 
 #[cfg(test)]

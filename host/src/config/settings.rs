@@ -9,9 +9,10 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::connector::variable_names;
 use super::environment::bad;
 use super::{ConfigError, ConnectorSettings, Environment, FileSettings, Paths, Token, limits, token};
-use crate::model::{ConnectorId, LogFormat, LogLevel, milliseconds};
+use crate::model::{ConnectorId, LogFormat, LogLevel, VariableName, milliseconds};
 
 /// Everything that is configured. Its debug form is the redacted one.
 #[derive(Clone)]
@@ -47,6 +48,8 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// `allowed-origins`: values of `Origin` accepted besides loopback ones.
     pub allowed_origins: Vec<String>,
+    /// `pass-environment`: variables of the gateway's environment that child processes get besides the usual ones.
+    pub pass_environment: Vec<VariableName>,
     /// `[[token]]`: who may come in. Any token, once one is configured, is needed by everyone.
     pub tokens: Vec<Token>,
     /// `log-level`, `MCP_LOG_LEVEL`.
@@ -315,6 +318,8 @@ impl Settings {
             Ok((id, settings))
         });
         let connectors = connectors.collect::<Result<_, ConfigError>>()?;
+        let pass_environment = variable_names(&file.pass_environment)
+            .map_err(|fault| ConfigError::Range { key: "pass-environment", expected: fault.to_string() })?;
         let settings = Self {
             listen,
             service_map_url,
@@ -331,6 +336,7 @@ impl Settings {
             call_timeout: call_timeout.map_or(limits::CALL_TIMEOUT_DEFAULT, Duration::from_millis),
             allowed_hosts: file.allowed_hosts.unwrap_or_default(),
             allowed_origins: file.allowed_origins.unwrap_or_default(),
+            pass_environment,
             tokens: file.tokens,
             log_level: level.unwrap_or_default(),
             log_format: file.log_format,
@@ -410,6 +416,7 @@ impl Settings {
             "callTimeoutMs": milliseconds(self.call_timeout),
             "allowedHosts": self.allowed_hosts,
             "allowedOrigins": self.allowed_origins,
+            "passEnvironment": self.pass_environment,
             "tokens": self.tokens.iter().map(Token::shown).collect::<Vec<_>>(),
             "logLevel": self.log_level.as_str(),
             "logFormat": self.log_format.map(LogFormat::as_str),

@@ -12,24 +12,62 @@ mod system;
 
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::system::SystemProcesses;
-use crate::model::CommandLine;
+use crate::model::{ChildRules, CommandLine};
 
 /// The operating system's processes.
 pub trait Processes: Send + Sync + 'static {
+    /// Starts a command under the given rules. If the future is dropped, no process stays behind.
+    ///
+    /// # Errors
+    /// [`SpawnFault`], if the command cannot be started.
+    fn start<'a>(&'a self, command: &'a CommandLine, rules: &'a ChildRules)
+    -> BoxFuture<'a, Result<Child, SpawnFault>>;
+}
+
+/// Starts the processes of one connector, each under the rules that are in force at that moment.
+#[derive(Clone)]
+pub struct ChildSpawner {
+    processes: Arc<dyn Processes>,
+    rules: Arc<dyn Fn() -> ChildRules + Send + Sync>,
+}
+
+impl ChildSpawner {
+    /// Starts processes under the default rules.
+    pub fn new(processes: Arc<dyn Processes>) -> Self {
+        Self::with_rules(processes, ChildRules::default)
+    }
+
+    /// Starts processes under rules that are asked for at each start.
+    pub fn with_rules(processes: Arc<dyn Processes>, rules: impl Fn() -> ChildRules + Send + Sync + 'static) -> Self {
+        Self { processes, rules: Arc::new(rules) }
+    }
+
     /// Starts a command.
     ///
     /// # Errors
-    /// [`SpawnFault`], if it can not be started.
-    fn start(&self, command: &CommandLine) -> Result<Child, SpawnFault>;
+    /// [`SpawnFault`], if the command cannot be started.
+    pub async fn start(&self, command: &CommandLine) -> Result<Child, SpawnFault> {
+        let rules = (self.rules)();
+        self.processes.start(command, &rules).await
+    }
+}
+
+impl fmt::Debug for ChildSpawner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("ChildSpawner").field("rules", &(self.rules)()).finish_non_exhaustive()
+    }
 }
 
 /// A child that was started. Whoever has it ends it, and waits for its end.
 pub struct Child {
+    /// Its process ID, for logs and status.
+    pub pid: u32,
     /// Its standard input.
     pub input: Box<dyn AsyncWrite + Send + Unpin>,
     /// Its standard output.

@@ -16,36 +16,44 @@ use tokio::io::unix::AsyncFd;
 use tokio::process::Command;
 
 use super::{Child, Exit, INHERITED, Life, Processes, SpawnFault};
-use crate::model::CommandLine;
+use crate::model::{ChildRules, CommandLine};
 
 /// The real processes. To be used on a runtime that drives input and output.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SystemProcesses;
 
 impl Processes for SystemProcesses {
-    fn start(&self, command: &CommandLine) -> Result<Child, SpawnFault> {
-        let mut starting = Command::new(&command.program);
-        starting
-            .args(&command.arguments)
-            .env_clear()
-            .envs(INHERITED.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
-            .envs(&command.environment)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .process_group(0)
-            .kill_on_drop(true);
-        let mut child = starting.spawn()?;
-        let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
-        let (Some(input), Some(output), Some(errors), Some(group)) = (streams.0, streams.1, streams.2, group) else {
-            return Err(SpawnFault::Other(io::ErrorKind::Other));
-        };
-        let watched = pidfd_open(group, PidfdFlags::empty()).ok().and_then(watch);
-        let life = SystemLife { child, group, watched, is_buried: false };
-        let (input, output, errors) = (Box::new(input), Box::new(output), Box::new(errors));
-        Ok(Child { input, output, errors, life: Box::new(life) })
+    fn start<'a>(
+        &'a self,
+        command: &'a CommandLine,
+        _rules: &'a ChildRules,
+    ) -> BoxFuture<'a, Result<Child, SpawnFault>> {
+        futures_util::future::ready(spawn(command)).boxed()
     }
+}
+
+fn spawn(command: &CommandLine) -> Result<Child, SpawnFault> {
+    let mut starting = Command::new(&command.program);
+    starting
+        .args(&command.arguments)
+        .env_clear()
+        .envs(INHERITED.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))))
+        .envs(&command.environment)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let mut child = starting.spawn()?;
+    let streams = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+    let group = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    let (Some(input), Some(output), Some(errors), Some(group)) = (streams.0, streams.1, streams.2, group) else {
+        return Err(SpawnFault::Other(io::ErrorKind::Other));
+    };
+    let watched = pidfd_open(group, PidfdFlags::empty()).ok().and_then(watch);
+    let life = SystemLife { child, group, watched, is_buried: false };
+    let (input, output, errors) = (Box::new(input), Box::new(output), Box::new(errors));
+    Ok(Child { pid: group.as_raw_nonzero().get().unsigned_abs(), input, output, errors, life: Box::new(life) })
 }
 
 #[allow(deprecated, reason = "what it is deprecated for is ruled out: an owned descriptor stays open and the same")]

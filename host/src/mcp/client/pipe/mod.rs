@@ -34,7 +34,7 @@ use self::inbox::{Inbox, Letter};
 use self::out::{Out, Posts};
 use super::tidying::Tidying;
 use super::transport::Transport;
-use crate::edge::process::Processes;
+use crate::edge::process::ChildSpawner;
 use crate::mcp::envelope::{Message, Outcome, RequestId, notification_bytes, outcome_bytes, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::interim::{Interim, Question};
@@ -62,8 +62,8 @@ pub(super) enum GivesUp {
 enum Road {
     /// A command.
     Stdio {
-        /// Who starts it.
-        processes: Arc<dyn Processes>,
+        /// Starts its processes.
+        spawner: ChildSpawner,
         /// What is started.
         command: CommandLine,
         /// Whose it is.
@@ -84,9 +84,9 @@ impl std::fmt::Debug for PipePlace {
 
 impl PipePlace {
     /// A command. Each pipe is a process of its own. `id` names it in logs.
-    pub(super) fn stdio(processes: Arc<dyn Processes>, command: CommandLine, id: ConnectorId) -> Self {
+    pub(super) fn stdio(spawner: ChildSpawner, command: CommandLine, id: ConnectorId) -> Self {
         Self {
-            road: Road::Stdio { processes, command, id },
+            road: Road::Stdio { spawner, command, id },
             tidying: Tidying::default(),
             gives_up: AtomicBool::new(false),
         }
@@ -146,8 +146,8 @@ impl Pipe {
         let (tidying, given_up) = (place.tidying.clone(), place.tidying.given_up());
         let is_gone = gone.clone().drop_guard();
         let out = match &place.road {
-            Road::Stdio { processes, command, id } => {
-                let child = processes.start(command).map_err(ProtocolFault::NotStarted)?;
+            Road::Stdio { spawner, command, id } => {
+                let child = spawner.start(command).await.map_err(ProtocolFault::NotStarted)?;
                 let (out, lines) = stdio::queue();
                 let keeper =
                     stdio::Keeper { desk: desk.clone(), connector: id.clone(), ending: ending.clone(), given_up };
