@@ -42,6 +42,8 @@ pub const REGISTRY_BATCH_RANGE_MS: RangeInclusive<u64> = 1..=600_000;
 pub const CONNECTOR_CALLS_RANGE: RangeInclusive<u64> = 1..=10_000;
 /// Calls of one connector that wait, that can be configured: none refuses whatever finds no place.
 pub const CONNECTOR_QUEUE_RANGE: RangeInclusive<u64> = 0..=100_000;
+/// Largest file of a secret: far above any key or token, and far below what could hurt.
+pub const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// Longest name of a token, in characters.
 pub const TOKEN_NAME_MAX: usize = 64;
 /// Requests a minute of a token that can be configured.

@@ -66,7 +66,7 @@ pub struct Settings {
     pub connectors: BTreeMap<ConnectorId, ConnectorSettings>,
     /// Where things are.
     pub paths: Paths,
-    /// From the environment only.
+    /// From the environment, and from files that it names.
     pub secrets: Secrets,
 }
 
@@ -166,18 +166,18 @@ pub struct Secrets {
     pub service_map_token: Option<SecretString>,
     /// `CONNECTORS_API_KEY`.
     pub shared_credential: Option<SecretString>,
-    /// Where connectors' own credentials are looked up.
-    pub environment: Environment,
+    /// `CORTEX_CONNECTOR_<ID>_KEY`: connectors' own credentials, by the names of their variables.
+    credentials: BTreeMap<String, SecretString>,
 }
 
 impl Secrets {
-    /// Reads the secrets of the environment.
+    /// Reads the secrets of the environment, and the files that it names.
     ///
     /// # Errors
-    /// [`ConfigError::TwoSignatureKeys`].
+    /// [`ConfigError::TwoSignatureKeys`], [`ConfigError::SecretFile`], [`ConfigError::SecretTwice`].
     pub fn of(environment: &Environment) -> Result<Self, ConfigError> {
-        let single = environment.secret("CONNECTORS_SIGNATURE_KEY");
-        let list = environment.secret("CONNECTORS_SIGNATURE_KEYS");
+        let single = environment.secret("CONNECTORS_SIGNATURE_KEY")?;
+        let list = environment.secret("CONNECTORS_SIGNATURE_KEYS")?;
         let signature_keys = match (single, list) {
             (Some(_), Some(_)) => return Err(ConfigError::TwoSignatureKeys),
             (Some(key), None) => Some(SignatureKeys::Single(key)),
@@ -186,10 +186,19 @@ impl Secrets {
         };
         Ok(Self {
             signature_keys,
-            service_map_token: environment.secret("CONNECTORS_SERVICE_MAP_TOKEN"),
-            shared_credential: environment.secret("CONNECTORS_API_KEY"),
-            environment: environment.clone(),
+            service_map_token: environment.secret("CONNECTORS_SERVICE_MAP_TOKEN")?,
+            shared_credential: environment.secret("CONNECTORS_API_KEY")?,
+            credentials: environment
+                .secret_names(ConnectorId::is_credential_variable)
+                .into_iter()
+                .filter_map(|name| Some(environment.secret(&name).transpose()?.map(|secret| (name, secret))))
+                .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// A connector's own credential.
+    pub fn credential(&self, id: &ConnectorId) -> Option<SecretString> {
+        self.credentials.get(&id.credential_variable()).cloned()
     }
 }
 
