@@ -104,7 +104,7 @@ impl Rig {
             nowhere.clone(),
             nowhere,
             metrics,
-            Arc::new(SystemProcesses),
+            Arc::new(SystemProcesses::new()),
             Vec::new(),
         );
         fleet.apply(vec![described("1")]).await;
