@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use cortex_mcp::edge::http::HttpError;
+use cortex_mcp::edge::process::ChildSpawner;
 use cortex_mcp::edge::virtual_network::{Host, VirtualNetwork};
 use cortex_mcp::edge::virtual_processes::VirtualProcesses;
 use cortex_mcp::mcp::protocol::Era;
@@ -54,7 +55,13 @@ impl World {
         let mut headers = HeaderMap::new();
         headers.insert("x-key", HeaderValue::from_static("secret"));
         let id = "old-server".parse().unwrap();
-        Upstream::reached(&reach, headers, self.network.clone(), Arc::new(VirtualProcesses::new()), &id)
+        Upstream::reached(
+            &reach,
+            headers,
+            self.network.clone(),
+            ChildSpawner::new(Arc::new(VirtualProcesses::new())),
+            &id,
+        )
     }
 
     async fn session(&self) -> Session {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use child::{Behaviour, OnCall, Script, members};
 use cortex_mcp::connectors::Contact;
 use cortex_mcp::edge::files::{Directory, MemoryDirectory};
-use cortex_mcp::edge::process::{Exit, INHERITED, SystemProcesses};
+use cortex_mcp::edge::process::{ChildSpawner, Exit, SystemProcesses, is_inherited};
 use cortex_mcp::edge::virtual_network::VirtualNetwork;
 use cortex_mcp::edge::virtual_processes::OnTerminate;
 use cortex_mcp::mcp::protocol::Era;
@@ -257,7 +257,13 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 fn real(command: CommandLine) -> Upstream {
     let (network, id) = (Arc::new(VirtualNetwork::new()), "real".parse().unwrap());
-    Upstream::reached(&Reach::Stdio(command), HeaderMap::new(), network, Arc::new(SystemProcesses), &id)
+    Upstream::reached(
+        &Reach::Stdio(command),
+        HeaderMap::new(),
+        network,
+        ChildSpawner::new(Arc::new(SystemProcesses::new())),
+        &id,
+    )
 }
 
 async fn opened(upstream: &Upstream) -> Session {
@@ -294,7 +300,7 @@ async fn a_real_child_has_a_group_and_an_environment_of_its_own_and_its_complain
     assert_eq!(members(process), [process], "it leads its own group");
     let names: Vec<&str> = seen["environment"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
     assert!(std::env::vars().any(|(name, _)| name.starts_with("CARGO")), "there is something to keep from it");
-    assert!(names.iter().all(|name| INHERITED.contains(name) || *name == "CORTEX_STDIO_SERVER"), "{names:?}");
+    assert!(names.iter().all(|name| is_inherited(name) || *name == "CORTEX_STDIO_SERVER"), "{names:?}");
     session.close().await;
     assert!(members(process).is_empty(), "who closed the session waited for its end");
     let complaint = log.lines("a complaint with");
@@ -376,7 +382,7 @@ async fn the_end_of_a_gateway_is_the_end_of_its_real_children() {
         json!({ "name": "child", "transport": "stdio", "command": program, "args": arguments, "env": environment });
     rig.write_registry(&json!({ "servers": [entry] }).to_string());
     let (_, builder) = rig.builder(&rig.network, &rig.state);
-    let gateway = builder.processes(Arc::new(SystemProcesses)).start().await.unwrap();
+    let gateway = builder.processes(Arc::new(SystemProcesses::new())).start().await.unwrap();
     tokio::time::timeout(PATIENCE, gateway.first_pass()).await.unwrap();
     assert_eq!(gateway.snapshot().tool_count(), 1);
     let called = gateway.call("child__t1", Some(RawObject::from_str("{}").unwrap().to_raw())).await.unwrap();

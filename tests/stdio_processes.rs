@@ -45,7 +45,9 @@ struct Gateway {
 
 impl Gateway {
     fn start(installation: &Installation, era: Era) -> Self {
-        let mut command = installation.command(&["serve", "--stdio"]);
+        // The usual folder, named so that the process can be found by its arguments: its environment is hidden.
+        let trace = installation.folder().join("home/mcp/trace").display().to_string();
+        let mut command = installation.command(&["serve", "--stdio", "--trace", &trace]);
         let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
         let (sender, lines) = channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -178,14 +180,13 @@ impl Drop for Gateway {
     }
 }
 
-/// The processes that live with this variable in their environment.
+/// The processes of an installation that live.
 fn alive(installation: &Installation) -> BTreeSet<u32> {
-    let home = installation.folder().join("home");
-    let wanted = format!("CORTEX_HOME={}", home.display());
+    let wanted = installation.folder().join("home/mcp/trace").display().to_string();
     let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let pid: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-        environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()).then_some(pid)
+        let arguments = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        arguments.split(|byte| *byte == 0).any(|argument| argument == wanted.as_bytes()).then_some(pid)
     });
     processes.collect()
 }

@@ -6,6 +6,8 @@ mod cli;
 
 use std::process::ExitCode;
 
+use cortex_mcp::edge::descriptors::raise_descriptor_limit;
+use cortex_mcp::edge::process::{hide_process, run_watcher_if_asked};
 use tikv_jemallocator::Jemalloc;
 
 /// The allocator of a server: fast with many threads, and what is freed goes back to the system. `benches/load` measures it
@@ -20,5 +22,16 @@ static ALLOCATOR: Jemalloc = Jemalloc;
 pub static MALLOC_CONF: &[u8; 70] = b"background_thread:true,dirty_decay_ms:1000,muzzy_decay_ms:0,narenas:4\0";
 
 fn main() -> ExitCode {
+    // Before anything else is done or allocated: a watcher is to stay small.
+    if let Some(code) = run_watcher_if_asked() {
+        return code;
+    }
+    // Before a secret is read.
+    hide_process();
+    raise_descriptor_limit(DESCRIPTORS_MAX);
     cli::run()
 }
+
+/// The most descriptors that the gateway opens: enough for its bounds of connections, upstream servers and files, and
+/// far below what the kernel has memory for.
+pub(crate) const DESCRIPTORS_MAX: u64 = 65_536;

@@ -1,6 +1,7 @@
 //! An installation of the binary: a home folder of its own, an environment with nothing else in it, and its processes.
 
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -19,6 +20,8 @@ use super::{PATIENCE, until};
 pub(crate) struct Installation {
     folder: TempDir,
     variables: Vec<(String, String)>,
+    /// Another binary than the one that was built, and the user that runs it.
+    other: Option<(PathBuf, u32)>,
 }
 
 /// What a command that has ended said.
@@ -46,7 +49,7 @@ impl Installation {
     pub(crate) fn new() -> Self {
         let folder = tempfile::Builder::new().prefix("cortex-mcp-test-").tempdir().unwrap();
         let home = folder.path().join("home").display().to_string();
-        Self { folder, variables: Vec::new() }.with("CORTEX_HOME", &home)
+        Self { folder, variables: Vec::new(), other: None }.with("CORTEX_HOME", &home)
     }
 
     /// The same with a variable, or with another value for it.
@@ -59,6 +62,12 @@ impl Installation {
     /// The same without a variable.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.variables.retain(|(known, _)| known != name);
+        self
+    }
+
+    /// The same with another binary, which another user runs.
+    pub(crate) fn run_by(mut self, program: &Path, user: u32) -> Self {
+        self.other = Some((program.to_owned(), user));
         self
     }
 
@@ -93,7 +102,15 @@ impl Installation {
     /// whole path: a release build, to measure.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let built = env!("CARGO_BIN_EXE_cortex-mcp").into();
-        let mut command = Command::new(std::env::var_os("CORTEX_TEST_BINARY").unwrap_or(built));
+        let built = std::env::var_os("CORTEX_TEST_BINARY").unwrap_or(built);
+        let mut command = match &self.other {
+            None => Command::new(built),
+            Some((program, user)) => {
+                let mut command = Command::new(program);
+                command.uid(*user).gid(*user);
+                command
+            }
+        };
         command.args(arguments).env_clear().envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.current_dir(self.folder()).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command

@@ -11,6 +11,7 @@ use cortex_mcp::model::raw::RawObject;
 use cortex_mcp::model::{Failure, ListKind};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
+use secrecy::ExposeSecret;
 use std::time::Duration;
 use url::Url;
 
@@ -76,8 +77,8 @@ impl GatewayAddress {
             }
         };
         let mut headers = HeaderMap::new();
-        if let Some(token) = environment.get("CORTEX_GATEWAY_TOKEN") {
-            let value = HeaderValue::try_from(format!("Bearer {token}"));
+        if let Some(token) = environment.secret("CORTEX_GATEWAY_TOKEN")? {
+            let value = HeaderValue::try_from(format!("Bearer {}", token.expose_secret()));
             let mut value = value.map_err(|_| CommandError::Usage("CORTEX_GATEWAY_TOKEN is no header value".into()))?;
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);

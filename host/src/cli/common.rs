@@ -2,10 +2,13 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use cortex_mcp::config::{ConfigError, Environment, Flags, Settings, TraceFlag};
 use cortex_mcp::connectors::{SyncReport, Synced};
+use cortex_mcp::edge::descriptors::raise_descriptor_limit;
+use cortex_mcp::edge::process::SystemProcesses;
 use cortex_mcp::telemetry::init_logs;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -13,6 +16,7 @@ use url::Url;
 
 use super::error::{CommandError, Exit};
 use super::output::{Output, Tone, shorten};
+use crate::DESCRIPTORS_MAX;
 
 /// Flags of every command that runs a gateway.
 #[derive(Clone, Debug, Args)]
@@ -85,6 +89,13 @@ impl GatewayFlags {
         };
         Ok(Settings::resolve(&flags, &Environment::of_process())?)
     }
+}
+
+/// The processes of servers: a watcher, which is this binary, ends them with the gateway.
+pub(crate) fn processes() -> Arc<SystemProcesses> {
+    let original = raise_descriptor_limit(DESCRIPTORS_MAX).original;
+    // The binary that runs, even if its file was replaced meanwhile.
+    Arc::new(SystemProcesses::new().watched_by("/proc/self/exe".into()).descriptor_limit(original))
 }
 
 /// Returns when the process is asked to read its configuration anew: SIGHUP. Never, where that can not be told.

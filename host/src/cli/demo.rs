@@ -21,7 +21,7 @@ use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::client::RemoteGateway;
-use super::common::{TraceFlags, asked_to_end, exit_of, progress_line, spinner};
+use super::common::{TraceFlags, asked_to_end, exit_of, processes, progress_line, spinner};
 use super::error::{CommandError, Exit};
 use super::output::{Output, Tone};
 use super::serve::bind;
@@ -127,7 +127,7 @@ impl Demo {
         let address = listener
             .local_addr()
             .map_err(|source| CommandError::Listen { address: SocketAddr::from(([127, 0, 0, 1], 0)), source })?;
-        let gateway = Gateway::builder(settings).start().await?;
+        let gateway = Gateway::builder(settings).processes(processes()).start().await?;
         let stop = CancellationToken::new();
         let serving = tokio::spawn({
             let (gateway, stop) = (gateway.clone(), stop.clone());

@@ -12,7 +12,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::common::{EndSignals, GatewayFlags, asked_to_reload};
+use super::common::{EndSignals, GatewayFlags, asked_to_reload, processes};
 use super::error::{CommandError, Exit};
 use super::output::Output;
 use super::stdin;
@@ -60,7 +60,7 @@ impl Serve {
         let configured = settings.listen;
         // From the first moment on: a hangup that nobody listens to would end the process.
         let hangups = signal(SignalKind::hangup()).ok();
-        let gateway = Gateway::builder(settings).start().await?;
+        let gateway = Gateway::builder(settings).processes(processes()).start().await?;
         // Whoever reads that it serves may ask it to end at once.
         let mut ends = EndSignals::listen();
         self.announce(output, address);

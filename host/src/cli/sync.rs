@@ -4,7 +4,7 @@ use clap::Args;
 use cortex_mcp::gateway::{Gateway, SyncKind};
 
 use super::client::GatewayAddress;
-use super::common::{GatewayFlags, exit_of, progress_line, spinner};
+use super::common::{GatewayFlags, exit_of, processes, progress_line, spinner};
 use super::error::{CommandError, Exit};
 use super::output::Output;
 
@@ -34,7 +34,7 @@ impl Sync {
             return self.run_remotely(*output).await;
         }
         let settings = self.gateway.settings(None)?;
-        let gateway = Gateway::builder(settings).start().await?;
+        let gateway = Gateway::builder(settings).processes(processes()).start().await?;
         let bar = spinner(*output, "syncing");
         let report = gateway
             .sync(SyncKind::AtLeastOnce, |synced| bar.suspend(|| output.line(progress_line(*output, synced))))

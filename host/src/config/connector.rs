@@ -10,7 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, NameStyle, limits};
-use crate::model::{ConnectorId, Era, Glob, Timeouts, milliseconds};
+use crate::model::{
+    ChildRules, ConnectorId, Era, Glob, Privileges, Timeouts, VariableName, VariableNameFault, milliseconds,
+};
 
 /// The table as the file has it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -30,6 +32,9 @@ pub struct FileConnector {
     pub list_timeout_ms: Option<u64>,
     pub call_timeout_ms: Option<u64>,
     pub start_timeout_ms: Option<u64>,
+    #[serde(default)]
+    pub pass_environment: Vec<String>,
+    pub privileges: Option<Privileges>,
 }
 
 /// What is configured for one connector.
@@ -45,6 +50,8 @@ pub struct ConnectorSettings {
     /// `connect-timeout-ms`, `list-timeout-ms`, `call-timeout-ms` and, for a process, `start-timeout-ms`: each before what the
     /// connector's description says.
     pub timeouts: Timeouts,
+    /// `pass-environment`, `privileges`: what its process is given.
+    pub child: ChildRules,
 }
 
 /// Which tools of a connector are served, and under which names.
@@ -130,7 +137,13 @@ impl ConnectorSettings {
             call: timeout("call-timeout-ms", file.call_timeout_ms)?,
             start: timeout("start-timeout-ms", file.start_timeout_ms)?,
         };
-        Ok(Self { filter, limits: call_limits, era: file.era, timeouts })
+        let pass_environment = variable_names(&file.pass_environment).map_err(|fault| ConfigError::Connector {
+            id: id.clone(),
+            key: "pass-environment",
+            expected: fault.to_string(),
+        })?;
+        let child = ChildRules { pass_environment, privileges: file.privileges.unwrap_or_default() };
+        Ok(Self { filter, limits: call_limits, era: file.era, timeouts, child })
     }
 
     /// As it is shown.
@@ -147,8 +160,15 @@ impl ConnectorSettings {
             "listTimeoutMs": self.timeouts.list.map(milliseconds),
             "callTimeoutMs": self.timeouts.call.map(milliseconds),
             "startTimeoutMs": self.timeouts.start.map(milliseconds),
+            "passEnvironment": self.child.pass_environment,
+            "privileges": self.child.privileges,
         })
     }
+}
+
+/// Reads the names of variables that children are given.
+pub(super) fn variable_names(names: &[String]) -> Result<Vec<VariableName>, VariableNameFault> {
+    names.iter().map(|name| name.parse()).collect()
 }
 
 #[cfg(test)]

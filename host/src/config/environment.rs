@@ -2,10 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use secrecy::SecretString;
-
 use super::ConfigError;
-use crate::model::ConnectorId;
 
 /// A snapshot of environment variables. An empty value counts as unset.
 #[derive(Clone, Default)]
@@ -33,14 +30,9 @@ impl Environment {
         self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
     }
 
-    /// A secret.
-    pub fn secret(&self, name: &str) -> Option<SecretString> {
-        self.get(name).map(SecretString::from)
-    }
-
-    /// A connector's own credential.
-    pub fn credential(&self, id: &ConnectorId) -> Option<SecretString> {
-        self.secret(&id.credential_variable())
+    /// The names of all variables.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
     }
 
     /// A boolean: true, 1, yes, on, false, 0, no, off, in any case.

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use super::SecretFileFault;
 use crate::model::ConnectorId;
 
 /// A configuration that can not be used.
@@ -79,6 +80,23 @@ pub enum ConfigError {
          as id=key,...) to the key that signs the map"
     )]
     MissingSignatureKey,
+    /// The file of a secret cannot be used.
+    #[error("{name}_FILE (or the credential {name}): {path}: {fault}", path = .path.display())]
+    SecretFile {
+        /// The variable that the file stands for.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        fault: SecretFileFault,
+    },
+    /// A secret stands in several places.
+    #[error("{name} is given more than once: set one of {name}, {name}_FILE and the systemd credential {name}")]
+    SecretTwice {
+        /// The variable.
+        name: String,
+    },
     /// Both forms of signature keys are set.
     #[error("set either CONNECTORS_SIGNATURE_KEY or CONNECTORS_SIGNATURE_KEYS, not both")]
     TwoSignatureKeys,

@@ -30,6 +30,8 @@ pub struct FileSettings {
     pub call_timeout_ms: Option<u64>,
     pub allowed_hosts: Option<Vec<String>>,
     pub allowed_origins: Option<Vec<String>>,
+    #[serde(default)]
+    pub pass_environment: Vec<String>,
     pub log_level: Option<LogLevel>,
     pub log_format: Option<LogFormat>,
     #[serde(default)]

@@ -1,7 +1,7 @@
 //! Configuration: flags before environment before `gateway.toml`, strictly read, resolved once.
 //!
 //! An unknown key, or a value that does not parse, is an error that names it and says what is accepted. Secrets come
-//! from the environment only and are typed so that they can not be printed.
+//! from the environment, or from files that it names, and are typed so that they can not be printed.
 
 mod connector;
 mod environment;
@@ -9,6 +9,7 @@ mod error;
 mod file;
 pub mod limits;
 mod paths;
+mod secret_sources;
 mod settings;
 mod token;
 
@@ -17,6 +18,7 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use file::FileSettings;
 pub use paths::Paths;
+pub use secret_sources::SecretFileFault;
 pub use settings::{
     Flags, NameStyle, PolicySettings, RefreshMode, RegistrySettings, Secrets, Settings, SignatureKeys, TraceFlag,
     TraceSettings,
@@ -34,6 +36,7 @@ mod tests {
             include_str!("file.rs"),
             include_str!("limits.rs"),
             include_str!("paths.rs"),
+            include_str!("secret_sources.rs"),
             include_str!("settings.rs"),
             include_str!("token.rs"),
         ];

@@ -9,9 +9,10 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::connector::variable_names;
 use super::environment::bad;
 use super::{ConfigError, ConnectorSettings, Environment, FileSettings, Paths, Token, limits, token};
-use crate::model::{ConnectorId, LogFormat, LogLevel, milliseconds};
+use crate::model::{ConnectorId, LogFormat, LogLevel, VariableName, milliseconds};
 
 /// Everything that is configured. Its debug form is the redacted one.
 #[derive(Clone)]
@@ -47,6 +48,8 @@ pub struct Settings {
     pub allowed_hosts: Vec<String>,
     /// `allowed-origins`: values of `Origin` accepted besides loopback ones.
     pub allowed_origins: Vec<String>,
+    /// `pass-environment`: variables of the gateway's environment that child processes get besides the usual ones.
+    pub pass_environment: Vec<VariableName>,
     /// `[[token]]`: who may come in. Any token, once one is configured, is needed by everyone.
     pub tokens: Vec<Token>,
     /// `log-level`, `MCP_LOG_LEVEL`.
@@ -63,7 +66,7 @@ pub struct Settings {
     pub connectors: BTreeMap<ConnectorId, ConnectorSettings>,
     /// Where things are.
     pub paths: Paths,
-    /// From the environment only.
+    /// From the environment, and from files that it names.
     pub secrets: Secrets,
 }
 
@@ -163,18 +166,18 @@ pub struct Secrets {
     pub service_map_token: Option<SecretString>,
     /// `CONNECTORS_API_KEY`.
     pub shared_credential: Option<SecretString>,
-    /// Where connectors' own credentials are looked up.
-    pub environment: Environment,
+    /// `CORTEX_CONNECTOR_<ID>_KEY`: connectors' own credentials, by the names of their variables.
+    credentials: BTreeMap<String, SecretString>,
 }
 
 impl Secrets {
-    /// Reads the secrets of the environment.
+    /// Reads the secrets of the environment, and the files that it names.
     ///
     /// # Errors
-    /// [`ConfigError::TwoSignatureKeys`].
+    /// [`ConfigError::TwoSignatureKeys`], [`ConfigError::SecretFile`], [`ConfigError::SecretTwice`].
     pub fn of(environment: &Environment) -> Result<Self, ConfigError> {
-        let single = environment.secret("CONNECTORS_SIGNATURE_KEY");
-        let list = environment.secret("CONNECTORS_SIGNATURE_KEYS");
+        let single = environment.secret("CONNECTORS_SIGNATURE_KEY")?;
+        let list = environment.secret("CONNECTORS_SIGNATURE_KEYS")?;
         let signature_keys = match (single, list) {
             (Some(_), Some(_)) => return Err(ConfigError::TwoSignatureKeys),
             (Some(key), None) => Some(SignatureKeys::Single(key)),
@@ -183,10 +186,19 @@ impl Secrets {
         };
         Ok(Self {
             signature_keys,
-            service_map_token: environment.secret("CONNECTORS_SERVICE_MAP_TOKEN"),
-            shared_credential: environment.secret("CONNECTORS_API_KEY"),
-            environment: environment.clone(),
+            service_map_token: environment.secret("CONNECTORS_SERVICE_MAP_TOKEN")?,
+            shared_credential: environment.secret("CONNECTORS_API_KEY")?,
+            credentials: environment
+                .secret_names(ConnectorId::is_credential_variable)
+                .into_iter()
+                .filter_map(|name| Some(environment.secret(&name).transpose()?.map(|secret| (name, secret))))
+                .collect::<Result<_, _>>()?,
         })
+    }
+
+    /// A connector's own credential.
+    pub fn credential(&self, id: &ConnectorId) -> Option<SecretString> {
+        self.credentials.get(&id.credential_variable()).cloned()
     }
 }
 
@@ -315,6 +327,8 @@ impl Settings {
             Ok((id, settings))
         });
         let connectors = connectors.collect::<Result<_, ConfigError>>()?;
+        let pass_environment = variable_names(&file.pass_environment)
+            .map_err(|fault| ConfigError::Range { key: "pass-environment", expected: fault.to_string() })?;
         let settings = Self {
             listen,
             service_map_url,
@@ -331,6 +345,7 @@ impl Settings {
             call_timeout: call_timeout.map_or(limits::CALL_TIMEOUT_DEFAULT, Duration::from_millis),
             allowed_hosts: file.allowed_hosts.unwrap_or_default(),
             allowed_origins: file.allowed_origins.unwrap_or_default(),
+            pass_environment,
             tokens: file.tokens,
             log_level: level.unwrap_or_default(),
             log_format: file.log_format,
@@ -410,6 +425,7 @@ impl Settings {
             "callTimeoutMs": milliseconds(self.call_timeout),
             "allowedHosts": self.allowed_hosts,
             "allowedOrigins": self.allowed_origins,
+            "passEnvironment": self.pass_environment,
             "tokens": self.tokens.iter().map(Token::shown).collect::<Vec<_>>(),
             "logLevel": self.log_level.as_str(),
             "logFormat": self.log_format.map(LogFormat::as_str),

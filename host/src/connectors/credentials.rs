@@ -81,7 +81,7 @@ impl Credentials {
     }
 
     fn key(&self, id: &ConnectorId) -> Option<SecretString> {
-        let own = self.secrets.environment.credential(id);
+        let own = self.secrets.credential(id);
         own.or_else(|| self.secrets.shared_credential.clone().filter(|_| self.share))
     }
 }

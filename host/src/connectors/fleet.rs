@@ -39,7 +39,7 @@ use super::supervisor::{Supervisor, Surroundings};
 use super::watch::Watcher;
 use super::wishes::ResourceWishes;
 use crate::config::limits as config_limits;
-use crate::edge::process::Processes;
+use crate::edge::process::{ChildSpawner, Processes};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{Declared, ErrorType, Outcome, Upstream};
 use crate::model::raw::RawObject;
@@ -246,7 +246,7 @@ impl Fleet {
             (Ok(_), None) => Err(Failure::new(crate::model::FailureClass::Schema, "it has no endpoint")),
             (Ok(sent), Some(reach)) => {
                 let http = self.policy.edge().http.clone();
-                let upstream = Upstream::reached(reach, sent.headers, http, self.processes.clone(), &id);
+                let upstream = Upstream::reached(reach, sent.headers, http, self.spawner(&id), &id);
                 let former = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 let former = former.filter(|_| matches!(reach, Reach::Stdio(_)));
                 let (deadlines, starts) = (deadlines.clone(), self.starts.clone());
@@ -290,6 +290,12 @@ impl Fleet {
             supervisor.run().await
         });
         Member { handle, stop, task: Mutex::new(Some(task)), watcher: Mutex::new(Some(watcher)) }
+    }
+
+    /// Starts a connector's processes, under the rules of the settings in force.
+    fn spawner(&self, id: &ConnectorId) -> ChildSpawner {
+        let (settings, id) = (self.settings.subscribe(), id.clone());
+        ChildSpawner::with_rules(self.processes.clone(), move || settings.borrow().child_rules(&id))
     }
 
     /// Stops a connector's supervisor and its watcher. Returns what is to be kept of it.

@@ -8,7 +8,7 @@ use super::credentials::Credentials;
 use super::deadlines::InForce;
 use super::limits;
 use crate::config::{CallLimits, RefreshMode, Settings};
-use crate::model::{Connector, ConnectorId, Era, Timeouts, milliseconds};
+use crate::model::{ChildRules, Connector, ConnectorId, Era, Timeouts, VariableName, milliseconds};
 use crate::policy::UpkeepConfig;
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
 
@@ -27,6 +27,8 @@ pub struct FleetSettings {
     timeouts: HashMap<ConnectorId, Timeouts>,
     /// How many processes may start at once.
     pub(super) starts: NonZeroUsize,
+    pass_environment: Vec<VariableName>,
+    child_rules: HashMap<ConnectorId, ChildRules>,
 }
 
 impl FleetSettings {
@@ -45,6 +47,8 @@ impl FleetSettings {
             timeouts: settings.connectors.iter().map(|(id, connector)| (id.clone(), connector.timeouts)).collect(),
             // A start is work for a core; more than that at once make one another late.
             starts: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+            pass_environment: settings.pass_environment.clone(),
+            child_rules: settings.connectors.iter().map(|(id, one)| (id.clone(), one.child.clone())).collect(),
         }
     }
 
@@ -62,6 +66,13 @@ impl FleetSettings {
     /// The era that a connector's server is known to speak; none if that is to be found out.
     pub(super) fn era(&self, id: &ConnectorId) -> Option<Era> {
         self.eras.get(id).copied()
+    }
+
+    /// The rules that a connector's process is started under: its own, and the variables that every process gets.
+    pub(super) fn child_rules(&self, id: &ConnectorId) -> ChildRules {
+        let mut rules = self.child_rules.get(id).cloned().unwrap_or_default();
+        rules.pass_environment.extend_from_slice(&self.pass_environment);
+        rules
     }
 
     /// How many calls a connector is given: what is configured for it. What is unset has the default of
@@ -117,6 +128,7 @@ const TTL_MARGIN: f64 = 1.5;
 mod tests {
     use super::*;
     use crate::config::{ConnectorSettings, Environment};
+    use crate::model::Privileges;
 
     #[test]
     fn a_connector_has_the_limits_that_are_configured_for_it_and_no_other_has() {
@@ -127,5 +139,19 @@ mod tests {
         let fleet = FleetSettings::new(&settings);
         assert_eq!(fleet.call_limits(&wiki), limits);
         assert_eq!(fleet.call_limits(&"other".parse().unwrap()), CallLimits::default());
+    }
+
+    #[test]
+    fn a_process_gets_the_variables_of_all_and_its_own() {
+        let mut settings = Settings::from_environment(&Environment::default()).unwrap();
+        let wiki: ConnectorId = "wiki".parse().unwrap();
+        let child = ChildRules { pass_environment: vec!["OWN".parse().unwrap()], privileges: Privileges::Keep };
+        settings.connectors.insert(wiki.clone(), ConnectorSettings { child, ..ConnectorSettings::default() });
+        settings.pass_environment = vec!["ALL".parse().unwrap()];
+        let fleet = FleetSettings::new(&settings);
+        let names = |rules: &ChildRules| rules.pass_environment.iter().map(|name| name.as_str().to_owned()).collect();
+        let (own, other) = (fleet.child_rules(&wiki), fleet.child_rules(&"other".parse().unwrap()));
+        assert_eq!((own.privileges, names(&own)), (Privileges::Keep, vec!["OWN".to_owned(), "ALL".to_owned()]));
+        assert_eq!((other.privileges, names(&other)), (Privileges::Drop, vec!["ALL".to_owned()]));
     }
 }

@@ -4,6 +4,7 @@
 //! under virtual time against an in-memory network. Nothing here decides anything.
 
 pub mod clock;
+pub mod descriptors;
 pub mod disk;
 pub mod entropy;
 pub mod files;

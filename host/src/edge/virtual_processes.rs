@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::process::{Child, Exit, Life, Processes, SpawnFault};
-use crate::model::CommandLine;
+use crate::model::{ChildRules, CommandLine};
 
 /// How much a stream holds that nobody reads, as a pipe of the system does.
 pub const STREAM_BYTES: usize = 64 * 1024;
@@ -22,6 +22,8 @@ pub const STREAM_BYTES: usize = 64 * 1024;
 pub struct VirtualChild {
     /// How it was started.
     pub command: CommandLine,
+    /// The rules it was started under.
+    pub rules: ChildRules,
     /// Its standard input.
     pub input: DuplexStream,
     /// Its standard output.
@@ -105,7 +107,17 @@ impl VirtualProcesses {
 }
 
 impl Processes for VirtualProcesses {
-    fn start(&self, command: &CommandLine) -> Result<Child, SpawnFault> {
+    fn start<'a>(
+        &'a self,
+        command: &'a CommandLine,
+        rules: &'a ChildRules,
+    ) -> BoxFuture<'a, Result<Child, SpawnFault>> {
+        async { self.run(command, rules) }.boxed()
+    }
+}
+
+impl VirtualProcesses {
+    fn run(&self, command: &CommandLine, rules: &ChildRules) -> Result<Child, SpawnFault> {
         let found = self.programs.lock().unwrap_or_else(PoisonError::into_inner).get(&command.program).cloned();
         let (program, on_terminate) = found.ok_or(SpawnFault::NotFound)?;
         let number = self.counts.started.fetch_add(1, Ordering::SeqCst) + 1;
@@ -115,6 +127,7 @@ impl Processes for VirtualProcesses {
         let (terminated, killed) = (CancellationToken::new(), CancellationToken::new());
         let child = VirtualChild {
             command: command.clone(),
+            rules: rules.clone(),
             input: its_input,
             output: its_output,
             errors: its_errors,
@@ -143,7 +156,8 @@ impl Processes for VirtualProcesses {
         });
         let life = VirtualLife { exit: exit.subscribe(), terminated, killed, counts: self.counts.clone() };
         let (input, output, errors) = (Box::new(input), Box::new(output), Box::new(errors));
-        Ok(Child { input, output, errors, life: Box::new(life) })
+        let pid = u32::try_from(number).unwrap_or(u32::MAX);
+        Ok(Child { pid, input, output, errors, life: Box::new(life) })
     }
 }
 

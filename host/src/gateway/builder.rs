@@ -171,7 +171,7 @@ impl GatewayBuilder {
                 http: Arc::new(ReqwestHttp::new(&HttpOptions { roots: settings.private_roots()? })?),
             },
         };
-        let processes = processes.unwrap_or_else(|| Arc::new(SystemProcesses));
+        let processes = processes.unwrap_or_else(|| Arc::new(SystemProcesses::new()));
         let map = service_map_of(&settings)?;
         let state = directory(state, &settings.paths.state())?;
         let (registry_disk, registry_file) = registry_disk(registry, &settings)?;

@@ -20,9 +20,18 @@ impl ConnectorId {
     /// The name of the environment variable that holds this connector's credential:
     /// `CORTEX_CONNECTOR_<ID>_KEY`, upper case, dashes as underscores.
     pub fn credential_variable(&self) -> String {
-        format!("CORTEX_CONNECTOR_{}_KEY", self.0.to_ascii_uppercase().replace('-', "_"))
+        format!("{CREDENTIAL_PREFIX}{}{CREDENTIAL_SUFFIX}", self.0.to_ascii_uppercase().replace('-', "_"))
+    }
+
+    /// Whether an environment variable of this name holds the credential of some connector.
+    pub fn is_credential_variable(name: &str) -> bool {
+        name.strip_prefix(CREDENTIAL_PREFIX)
+            .is_some_and(|rest| rest.len() > CREDENTIAL_SUFFIX.len() && rest.ends_with(CREDENTIAL_SUFFIX))
     }
 }
+
+const CREDENTIAL_PREFIX: &str = "CORTEX_CONNECTOR_";
+const CREDENTIAL_SUFFIX: &str = "_KEY";
 
 impl FromStr for ConnectorId {
     type Err = ConnectorIdError;
@@ -88,5 +97,9 @@ mod tests {
     fn the_credential_variable_is_upper_case_with_underscores() {
         let id: ConnectorId = "my-server".parse().unwrap();
         assert_eq!(id.credential_variable(), "CORTEX_CONNECTOR_MY_SERVER_KEY");
+        assert!(ConnectorId::is_credential_variable("CORTEX_CONNECTOR_MY_SERVER_KEY"));
+        for other in ["CORTEX_CONNECTOR_KEY", "CORTEX_CONNECTOR__KEY", "CORTEX_CONNECTOR_X_KEY_FILE", "CORTEX_HOME"] {
+            assert!(!ConnectorId::is_credential_variable(other), "{other}");
+        }
     }
 }

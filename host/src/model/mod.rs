@@ -4,6 +4,7 @@
 
 pub mod address;
 pub mod canonical;
+mod child_rules;
 mod connector;
 mod digest;
 pub mod document;
@@ -23,6 +24,7 @@ pub mod text;
 mod time;
 mod window;
 
+pub use child_rules::{ChildRules, Privileges, VariableName, VariableNameFault};
 pub use connector::{Auth, AuthKind, Connector, MAX_TIMEOUT, Quotas, Source, Timeouts};
 pub use digest::{Digest, DigestError};
 pub use era::Era;

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::*;
 use crate::config::{CallLimits, ToolFilter};
-use crate::model::{Era, Glob, Timeouts};
+use crate::model::{ChildRules, Era, Glob, Privileges, Timeouts};
 
 fn resolve(file: &str, variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
     let mut environment = Environment::default();
@@ -56,6 +56,7 @@ fn every_key_of_the_file_changes_the_settings() {
          refresh-sync = true\nrefresh-interval-ms = 1000\nmax-stale-ms = 0\ncall-timeout-ms = 7\n\
          allowed-hosts = [\"h\"]\nallowed-origins = [\"https://o\"]\nlog-level = \"off\"\nlog-format = \"json\"\n\
          service-map-url = \"https://m/\"\ntools-warn-above = 11\ntools-max = 12\n\
+         pass-environment = [\"ALL\"]\n\
          [policy]\nfile = \"p.wasm\"\nfamily = \"f\"\nreuse = true\noptions = {{ a = \"b\" }}\n\
          shadow = \"s.wasm\"\nshadow-family = \"sf\"\n\
          [trace]\ndirectory = \"/t\"\nmax-mib = 9\n\
@@ -63,6 +64,7 @@ fn every_key_of_the_file_changes_the_settings() {
          [connector.wiki]\nallow-tools = [\"get_*\"]\ndeny-tools = [\"*_admin\"]\nrename = {{ old = \"new\" }}\n\
          calls = 3\nqueue = 0\nqueue-timeout-ms = 9\nera = \"modern\"\n\
          connect-timeout-ms = 1\nlist-timeout-ms = 2\ncall-timeout-ms = 3\nstart-timeout-ms = 4\n\
+         pass-environment = [\"OWN\"]\nprivileges = \"keep\"\n\
          [[token]]\nname = \"n\"\nsha256 = \"{digest}\"\nadmin = true\nconnectors = [\"c*\"]\ntools = [\"t*\"]\n\
          deny-tools = [\"d*\"]\ncalls-per-minute = 7\n"
     );
@@ -95,8 +97,11 @@ fn every_key_of_the_file_changes_the_settings() {
     let limits = CallLimits { calls: Some(3), queue: Some(0), queue_timeout: Some(Duration::from_millis(9)) };
     let ms = |milliseconds| Some(Duration::from_millis(milliseconds));
     let timeouts = Timeouts { connect: ms(1), list: ms(2), call: ms(3), start: ms(4) };
-    let wiki = ConnectorSettings { filter, limits, era: Some(Era::Modern), timeouts };
+    let names = |name: &str| vec![name.parse::<VariableName>().unwrap()];
+    let child = ChildRules { pass_environment: names("OWN"), privileges: Privileges::Keep };
+    let wiki = ConnectorSettings { filter, limits, era: Some(Era::Modern), timeouts, child };
     assert_eq!(settings.connectors, BTreeMap::from([("wiki".parse().unwrap(), wiki)]));
+    assert_eq!(settings.pass_environment, names("ALL"));
     assert_eq!(settings.policy.options, [("a".to_owned(), "b".to_owned())]);
     assert_eq!((settings.policy.family.as_deref(), settings.policy.reuse), (Some("f"), true));
     assert_eq!(settings.policy.shadow.as_deref(), Some(Path::new("s.wasm")));
@@ -148,6 +153,10 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("tools-max = 0", "tools-max: write a number from 1 to 1000000"),
         ("tools-warn-above = 0", "tools-warn-above: write a number from 1 to 1000000"),
         ("[registry]\nbatch-ms = 0", "1 to 600000"),
+        ("pass-environment = [\"CORTEX_HOME\"]", "pass-environment: CORTEX_HOME is a variable of the gateway itself"),
+        ("pass-environment = [\"A=b\"]", "pass-environment: write names of variables without their values"),
+        ("[connector.x1]\npass-environment = [\"CONNECTORS_API_KEY\"]", "[connector.x1] pass-environment: CONNECTORS_"),
+        ("[connector.x1]\nprivileges = \"root\"", "expected `drop` or `keep`"),
         ("[registry]\nbatch-ms = 600001", "1 to 600000"),
     ] {
         let error = resolve(file, &[]).unwrap_err().to_string();
@@ -247,7 +256,7 @@ fn filters_bounds_and_tokens_are_shown_without_hashes() {
     let shown = resolve(&file, &[]).unwrap().redacted();
     let wiki = serde_json::json!({
         "allowTools": ["get_*"], "denyTools": [], "rename": { "a": "b" }, "calls": null, "queue": null, "queueTimeoutMs": 9,
-        "era": null
+        "era": null, "passEnvironment": [], "privileges": "drop"
     });
     assert_eq!(shown["connectors"], serde_json::json!({ "wiki": wiki }));
     let agent = serde_json::json!({

@@ -18,7 +18,7 @@ use super::session::{RequestIds, Session};
 use super::start::{KnownEra, Start, open_process};
 use super::transport::Transport;
 use crate::edge::http::{Http, HttpError};
-use crate::edge::process::Processes;
+use crate::edge::process::ChildSpawner;
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::limits::SSE_PROBE_TIMEOUT;
 use crate::mcp::protocol::{Era, INVALID_PARAMS, METHOD_NOT_FOUND, is_modern_error};
@@ -62,13 +62,13 @@ impl Upstream {
         reach: &Reach,
         headers: HeaderMap,
         http: Arc<dyn Http>,
-        processes: Arc<dyn Processes>,
+        spawner: ChildSpawner,
         id: &ConnectorId,
     ) -> Self {
         let place = match reach {
             Reach::Http(url) => return Self::new(http, url.clone(), headers),
             Reach::Sse { sse } => PipePlace::sse(Arc::new(Transport::new(http, sse.clone(), headers))),
-            Reach::Stdio(command) => PipePlace::stdio(processes, command.clone(), id.clone()),
+            Reach::Stdio(command) => PipePlace::stdio(spawner, command.clone(), id.clone()),
         };
         Self { road: Road::Pipes(Arc::new(place)) }
     }

@@ -37,7 +37,7 @@ use self::report::ProcessReport;
 use super::tidying::Tidying;
 use super::transport::Transport;
 use crate::edge::http::HttpError;
-use crate::edge::process::Processes;
+use crate::edge::process::ChildSpawner;
 use crate::mcp::envelope::{Message, Outcome, RequestId, notification_bytes, outcome_bytes, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::interim::{Interim, Question};
@@ -66,8 +66,8 @@ pub(super) enum GivesUp {
 enum Road {
     /// A command.
     Stdio {
-        /// Who starts it.
-        processes: Arc<dyn Processes>,
+        /// Starts its processes.
+        spawner: ChildSpawner,
         /// What is started.
         command: CommandLine,
         /// Whose it is.
@@ -92,10 +92,10 @@ impl std::fmt::Debug for PipePlace {
 
 impl PipePlace {
     /// A command. Each pipe is a process of its own. `id` names it in logs.
-    pub(super) fn stdio(processes: Arc<dyn Processes>, command: CommandLine, id: ConnectorId) -> Self {
+    pub(super) fn stdio(spawner: ChildSpawner, command: CommandLine, id: ConnectorId) -> Self {
         let exits = Arc::new(LogLimit::new(log_limits::EXIT_LINES));
         Self {
-            road: Road::Stdio { processes, command, id, exits, report: Mutex::default() },
+            road: Road::Stdio { spawner, command, id, exits, report: Mutex::default() },
             tidying: Tidying::default(),
             gives_up: AtomicBool::new(false),
         }
@@ -180,8 +180,8 @@ impl Pipe {
         let (tidying, given_up) = (place.tidying.clone(), place.tidying.given_up());
         let is_gone = gone.clone().drop_guard();
         let out = match &place.road {
-            Road::Stdio { processes, command, id, exits, report: last } => {
-                let child = processes.start(command).map_err(ProtocolFault::NotStarted)?;
+            Road::Stdio { spawner, command, id, exits, report: last } => {
+                let child = spawner.start(command).await.map_err(ProtocolFault::NotStarted)?;
                 let report = Arc::new(ProcessReport::new());
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
                 let (out, lines) = stdio::queue();

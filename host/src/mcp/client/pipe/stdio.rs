@@ -46,7 +46,7 @@ pub(super) fn queue() -> (mpsc::Sender<Line>, mpsc::Receiver<Line>) {
 impl Keeper {
     /// Keeps a child until its end, and sees to that.
     pub(super) async fn keep(self, child: Child, out: mpsc::WeakSender<Line>, lines: mpsc::Receiver<Line>) {
-        let Child { input, output, errors, mut life } = child;
+        let Child { pid, input, output, errors, mut life } = child;
         let close_input = CancellationToken::new();
         let mut writing = tokio::spawn(write(input, lines, close_input.clone()));
         let mut reading = tokio::spawn(read(output, self.desk.clone(), out));
@@ -77,7 +77,7 @@ impl Keeper {
         abort(&mut complaining).await;
         abort(&mut reading).await;
         self.report.note_exit(exit);
-        self.tell(asked, exit, &reason);
+        self.tell(pid, asked, exit, &reason);
     }
 
     /// Ends a child in order, or at once if nobody has time for that. Nothing is left of it then.
@@ -95,13 +95,13 @@ impl Keeper {
         life.bury().await
     }
 
-    fn tell(&self, asked: bool, exit: Exit, reason: &WireError) {
+    fn tell(&self, pid: u32, asked: bool, exit: Exit, reason: &WireError) {
         let (connector, dropped) = (&self.connector, self.desk.dropped());
         if asked {
-            tracing::debug!(%connector, %exit, dropped, "the server's process was ended");
+            tracing::debug!(%connector, pid, %exit, dropped, "the server's process was ended");
         } else if let Some(line) = self.exits.admit(()) {
             let left_out = line.left_out;
-            tracing::warn!(%connector, %exit, %reason, dropped, left_out, "the server's process has ended by itself");
+            tracing::warn!(%connector, pid, %exit, %reason, dropped, left_out, "the server's process has ended by itself");
         }
     }
 }

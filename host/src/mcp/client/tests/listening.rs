@@ -183,7 +183,13 @@ async fn a_stream_of_2024_is_bounded_in_its_rate_too() {
         let reach = crate::model::Reach::Sse { sse: endpoint() };
         let processes = Arc::new(crate::edge::virtual_processes::VirtualProcesses::new());
         let id = "old".parse().unwrap();
-        let upstream = Upstream::reached(&reach, HeaderMap::new(), network, processes, &id);
+        let upstream = Upstream::reached(
+            &reach,
+            HeaderMap::new(),
+            network,
+            crate::edge::process::ChildSpawner::new(processes),
+            &id,
+        );
         let session = upstream.open(None, &Declared::default()).await.unwrap();
         let failed = session.request("tools/call", object(r#"{"name":"t"}"#), &Nobody).await.unwrap_err();
         assert_eq!(failed, ProtocolFault::EventFlood.into());

@@ -128,7 +128,13 @@ async fn a_command_that_does_not_exist_says_so_and_nothing_was_sent() {
     let rig = Rig::new(|_| async move { Exit::Code(0) });
     let command = CommandLine { program: "nothing".into(), arguments: vec![], environment: BTreeMap::new() };
     let (network, id) = (Arc::new(VirtualNetwork::new()), "nothing".parse().unwrap());
-    let upstream = Upstream::reached(&Reach::Stdio(command), HeaderMap::new(), network, rig.processes.clone(), &id);
+    let upstream = Upstream::reached(
+        &Reach::Stdio(command),
+        HeaderMap::new(),
+        network,
+        ChildSpawner::new(rig.processes.clone()),
+        &id,
+    );
     let error = upstream.open(None, &Declared::default()).await.unwrap_err();
     assert!(error.was_not_sent(), "{error:?}");
     assert!(error.to_string().contains("check the command and PATH"), "{error}");

@@ -16,7 +16,7 @@ use http::HeaderMap;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines};
 
-use crate::edge::process::Exit;
+use crate::edge::process::{ChildSpawner, Exit};
 use crate::edge::virtual_network::VirtualNetwork;
 use crate::edge::virtual_processes::{OnTerminate, VirtualChild, VirtualProcesses};
 use crate::mcp::{Declared, Era, Interim, Notice, Outcome, Question, RawObject, Session, Upstream};
@@ -124,7 +124,13 @@ impl Rig {
         let command = CommandLine { program: "server".into(), arguments: vec![], environment: BTreeMap::new() };
         let network = Arc::new(VirtualNetwork::new());
         let id = "scripted".parse().unwrap();
-        let upstream = Upstream::reached(&Reach::Stdio(command), HeaderMap::new(), network, processes.clone(), &id);
+        let upstream = Upstream::reached(
+            &Reach::Stdio(command),
+            HeaderMap::new(),
+            network,
+            ChildSpawner::new(processes.clone()),
+            &id,
+        );
         Self { processes, upstream }
     }
 
