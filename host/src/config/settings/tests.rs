@@ -247,7 +247,7 @@ fn filters_bounds_and_tokens_are_shown_without_hashes() {
     let shown = resolve(&file, &[]).unwrap().redacted();
     let wiki = serde_json::json!({
         "allowTools": ["get_*"], "denyTools": [], "rename": { "a": "b" }, "calls": null, "queue": null, "queueTimeoutMs": 9,
-        "era": null
+        "era": null, "connectTimeoutMs": null, "listTimeoutMs": null, "callTimeoutMs": null, "startTimeoutMs": null
     });
     assert_eq!(shown["connectors"], serde_json::json!({ "wiki": wiki }));
     let agent = serde_json::json!({
