@@ -110,9 +110,9 @@ impl StderrLine {
     /// [`MAX_CAUSE_CHARACTERS`] characters less those of `beside`, which it is shown beside; none if nothing is left.
     pub fn new(line: &[u8], is_cut: bool, secrets: &Secrets, beside: &str) -> Option<Self> {
         let masked = secrets.mask(&String::from_utf8_lossy(line), is_cut);
-        let shown = masked.replace(is_hidden, "\u{fffd}");
+        let shown = masked.trim().replace(is_hidden, "\u{fffd}");
         let room = MAX_CAUSE_CHARACTERS.saturating_sub(beside.chars().count());
-        let cut: String = shown.trim().chars().take(room).collect();
+        let cut: String = shown.chars().take(room).collect();
         (!cut.is_empty()).then_some(Self(cut))
     }
 
@@ -253,7 +253,7 @@ mod tests {
             ("GITHUB_TOKEN=ghp_abcdef123 is bad", "GITHUB_TOKEN=*** is bad"),
             ("key 'sk-abc-def-123'", "key '***'"),
             ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
-            ("authorization:bearer abc", "authorization:bearer ***"),
+            ("authorization:bearer abcdef", "authorization:bearer ***"),
             ("got eyJhbGciOi.eyJzdWIi.c2ln", "got ***"),
             ("https://me:secret@host/p failed", "https://***@host/p failed"),
             ("AKIAIOSFODNN7EXAMPLE", "***"),

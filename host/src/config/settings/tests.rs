@@ -256,7 +256,8 @@ fn filters_bounds_and_tokens_are_shown_without_hashes() {
     let shown = resolve(&file, &[]).unwrap().redacted();
     let wiki = serde_json::json!({
         "allowTools": ["get_*"], "denyTools": [], "rename": { "a": "b" }, "calls": null, "queue": null, "queueTimeoutMs": 9,
-        "era": null, "passEnvironment": [], "privileges": "drop"
+        "era": null, "connectTimeoutMs": null, "listTimeoutMs": null, "callTimeoutMs": null, "startTimeoutMs": null,
+        "passEnvironment": [], "privileges": "drop"
     });
     assert_eq!(shown["connectors"], serde_json::json!({ "wiki": wiki }));
     let agent = serde_json::json!({

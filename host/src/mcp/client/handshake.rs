@@ -74,9 +74,10 @@ pub(super) async fn initialize(link: Link, id: RequestId, declared: &Declared) -
     let body = request_bytes(&id, INITIALIZE, Some(&params.to_raw()));
     let way = Way { interim: &Nobody, back: None, purpose: Purpose::Answer };
     let reply = link.ask(&HeaderMap::new(), way, &id, body).await?;
-    let mut session =
-        LegacySession { link, headers: HeaderMap::new(), version: VERSION_2025_11_25, open: AtomicBool::new(true) };
-    // From here on, dropping `session` closes it.
+    // From here on, dropping `session` closes it. A pipe holds none before the server accepts one: where it refuses, it may be
+    // asked the other question on the same pipe.
+    let open = AtomicBool::new(!link.is_shared_stream());
+    let mut session = LegacySession { link, headers: HeaderMap::new(), version: VERSION_2025_11_25, open };
     if let Some(session_id) = reply.headers.get(SESSION_HEADER) {
         session.headers.insert(SESSION_HEADER, session_id.clone());
     }
@@ -91,6 +92,7 @@ pub(super) async fn initialize(link: Link, id: RequestId, declared: &Declared) -
     if !matches!(session.version, VERSION_2025_03_26 | VERSION_2024_11_05) {
         session.headers.insert(PROTOCOL_VERSION_HEADER, HeaderValue::from_static(session.version));
     }
+    *session.open.get_mut() = true;
     Ok(Initialized { session, facts: ServerFacts::of_initialize(&result) })
 }
 

@@ -189,6 +189,7 @@ async fn the_failure_names_how_a_child_ended_and_what_it_last_wrote() {
 async fn the_failure_of_a_child_that_has_not_answered_says_since_when_it_runs() {
     let rig = Rig::with(OnTerminate::Ends, |mut child| async move {
         child.errors.write_all(b"downloading\n").await.unwrap();
+        let _open = child;
         std::future::pending().await
     });
     let (start, declared) = (Start::default(), Declared::default());
