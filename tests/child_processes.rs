@@ -221,6 +221,106 @@ mod watcher {
     }
 }
 
+mod shim {
+    use super::*;
+
+    #[test]
+    fn that_is_killed_leaves_nothing_behind() {
+        let world = World::new(&[Kind::OwnSession]);
+        let gateway = world.serve(1);
+        let server = call(&gateway, "own-session__look", &json!({}));
+        let marker = World::marker(&world.installation);
+        let servers = || table::marked(&marker).into_iter().filter(Process::is_server).collect::<Vec<_>>();
+        let first = until("the server and what it started are there", PATIENCE, || {
+            Some(servers()).filter(|servers| servers.len() == 2)
+        });
+        let shim = i32::try_from(server["parent"].as_u64().unwrap()).unwrap();
+        kill_process(Pid::from_raw(shim).unwrap(), Signal::KILL).unwrap();
+        until("both are gone", PATIENCE, || (!first.iter().any(Process::is_alive)).then_some(()));
+        until("another server is there", PATIENCE, || (servers().len() == 2).then_some(()));
+        gateway.stop();
+        until("nothing is left", PATIENCE, || world.left(&[]).is_empty().then_some(()));
+    }
+}
+
+/// The process layer as an embedding program uses it.
+mod embedded {
+    use std::path::PathBuf;
+
+    use cortex_mcp::edge::process::{Child, Exit, Processes, SpawnFault, SystemProcesses};
+    use cortex_mcp::model::{ChildRules, CommandLine};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    fn watched() -> SystemProcesses {
+        SystemProcesses::new().watched_by(PathBuf::from(env!("CARGO_BIN_EXE_cortex-mcp")))
+    }
+
+    async fn start(processes: &SystemProcesses, script: &str, arguments: &[String]) -> Result<Child, SpawnFault> {
+        let own = ["-c", script, "sh"].map(str::to_owned);
+        let arguments = own.into_iter().chain(arguments.iter().cloned()).collect();
+        let command = CommandLine { program: "sh".to_owned(), arguments, environment: [].into() };
+        tokio::time::timeout(PATIENCE, processes.start(&command, &ChildRules::default())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_command_of_many_bytes_is_started_and_its_streams_and_its_end_are_told() {
+        for processes in [watched(), SystemProcesses::new()] {
+            let arguments: Vec<String> = (0..12).map(|_| "x".repeat(100_000)).collect();
+            let script = "read line; printf '%s %s' \"$line\" \"$#\"; echo complaint >&2; exit 7";
+            let mut child = start(&processes, script, &arguments).await.unwrap();
+            child.input.write_all(b"said\n").await.unwrap();
+            let (mut output, mut errors) = (String::new(), String::new());
+            child.output.read_to_string(&mut output).await.unwrap();
+            child.errors.read_to_string(&mut errors).await.unwrap();
+            assert_eq!((output.as_str(), errors.as_str()), ("said 12", "complaint\n"));
+            child.life.ended().await;
+            child.life.ended().await;
+            assert_eq!(child.life.bury().await, Exit::Code(7));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_child_is_asked_to_end_or_is_killed_and_so_is_what_it_started() {
+        let processes = watched();
+        let mut child = start(&processes, "sleep 300; echo never", &[]).await.unwrap();
+        until("it has a child", PATIENCE, || (table::descendants(child.pid).len() == 1).then_some(()));
+        let below = table::descendants(child.pid);
+        child.life.terminate();
+        child.life.ended().await;
+        assert_eq!(child.life.bury().await, Exit::Signal(15));
+        assert!(!below.iter().any(Process::is_alive));
+
+        let child = start(&processes, "trap '' TERM; sleep 300; echo never", &[]).await.unwrap();
+        assert_eq!(child.life.bury().await, Exit::Signal(9));
+
+        let child = start(&processes, "sleep 300; echo never", &[]).await.unwrap();
+        let all: Vec<_> = table::descendants(std::process::id());
+        let own = all.into_iter().filter(|process| process.pid() == child.pid).collect::<Vec<_>>();
+        assert_eq!(own.len(), 1);
+        drop(child);
+        until("it is gone", PATIENCE, || (!own[0].is_alive()).then_some(()));
+    }
+
+    #[tokio::test]
+    async fn a_watcher_that_cannot_be_started_is_told_apart_from_a_missing_command() {
+        let nowhere = SystemProcesses::new().watched_by("/nowhere/cortex-mcp".into());
+        let fault = start(&nowhere, "true", &[]).await.map(drop).unwrap_err();
+        assert_eq!(fault, SpawnFault::Watcher(std::io::ErrorKind::NotFound));
+        // A program that is no watcher ends at once.
+        let other = SystemProcesses::new().watched_by("/bin/true".into());
+        let fault = start(&other, "true", &[]).await.map(drop).unwrap_err();
+        assert!(matches!(fault, SpawnFault::Watcher(_) | SpawnFault::Other(_)), "{fault}");
+        for processes in [watched(), SystemProcesses::new()] {
+            let command =
+                CommandLine { program: "no-such-program".to_owned(), arguments: Vec::new(), environment: [].into() };
+            let fault = processes.start(&command, &ChildRules::default()).await.map(drop).unwrap_err();
+            assert_eq!(fault, SpawnFault::NotFound);
+        }
+    }
+}
+
 mod secrets {
     use super::*;
 

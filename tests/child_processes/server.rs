@@ -143,6 +143,7 @@ fn seen(arguments: &Value) -> Value {
     let limit = getrlimit(Resource::Nofile).current;
     let mut seen = json!({
         "process": std::process::id(),
+        "parent": std::os::unix::process::parent_id(),
         "group": getpgrp().as_raw_nonzero().get(),
         "environment": environment,
         "status": status,

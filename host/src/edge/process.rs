@@ -12,6 +12,7 @@
 mod direct;
 mod environment;
 mod launch;
+#[cfg(target_os = "linux")]
 mod limits;
 #[cfg(target_os = "linux")]
 mod linux;
