@@ -210,7 +210,7 @@ async fn a_failing_attempt_starts_no_process_twice_and_says_why() {
 async fn a_legacy_server_that_ends_at_the_modern_question_comes_up_with_its_second_process() {
     let children = Children::new(settings(""));
     children.processes.set("shy", OnTerminate::Ends, |child| async move {
-        let VirtualChild { input, output, errors, command, terminated, number } = child;
+        let VirtualChild { input, output, errors, command, rules, terminated, number } = child;
         let mut lines = BufReader::new(input).lines();
         let first = lines.next_line().await.unwrap().unwrap();
         if !first.contains("\"initialize\"") {
@@ -223,7 +223,7 @@ async fn a_legacy_server_that_ends_at_the_modern_question_comes_up_with_its_seco
                 back.write_all(format!("{line}\n").as_bytes()).await.unwrap();
             }
         };
-        let child = VirtualChild { input, output, errors, command, terminated, number };
+        let child = VirtualChild { input, output, errors, command, rules, terminated, number };
         tokio::join!(serve(child, Era::Legacy, usize::MAX), rest).0
     });
     children.fleet.apply(vec![child("shy")]);

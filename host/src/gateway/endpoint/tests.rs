@@ -44,7 +44,7 @@ mod idle_streams {
         let (_gateway, router) = gateway(Vec::new()).await;
         let ending = CancellationToken::new();
         let router = router.layer(Extension(Ending(ending.clone())));
-        let streams = super::idle_streams(&router).await;
+        let streams = idle_streams(&router).await;
         // Whatever tells the news is waiting for some.
         tokio::time::sleep(limits::KEEP_ALIVE / 2).await;
         ending.cancel();

@@ -99,6 +99,7 @@ mod tests {
 
     use super::super::outlet::bounded;
     use super::*;
+    use crate::gateway::metrics::ServerMetrics;
 
     fn question() -> Question {
         Question { method: "roots/list".to_owned(), params: None }
