@@ -17,7 +17,7 @@ pub const REFRESH_INTERVAL_MAX_MS: u64 = 86_400_000;
 pub const CONCURRENCY_MAX: u32 = 32;
 /// Greatest number that an operator may fix.
 pub const CONCURRENCY_FIXED_MAX: u64 = 1_000;
-/// How long past its freshness a list is served (reliability R7).
+/// How long past its freshness a list is served.
 pub const MAX_STALE_DEFAULT: Duration = Duration::from_secs(86_400);
 /// Longest staleness that can be configured: 30 days.
 pub const MAX_STALE_MAX_MS: u64 = 2_592_000_000;
@@ -25,10 +25,10 @@ pub const MAX_STALE_MAX_MS: u64 = 2_592_000_000;
 pub const CALL_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// Longest call.
 pub const CALL_TIMEOUT_MAX_MS: u64 = 3_600_000;
-/// Longest exposed tool name: 64 less what clients put before it (mcp-protocol 2.5).
+/// Longest exposed tool name: 64 less what clients put before it.
 pub const NAME_LENGTH_DEFAULT: usize = 46;
 /// More tools than this are warned of: the least that common clients accept (128 a request in the APIs of several model
-/// providers; peers.md H, docker/roadmap#850).
+/// providers; docker/roadmap#850).
 pub const TOOLS_WARN_ABOVE_DEFAULT: usize = 128;
 /// Numbers of tools that can be configured.
 pub const TOOLS_RANGE: RangeInclusive<u64> = 1..=1_000_000;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::backoff::Backoff;
 
-/// To open a session, where the connector does not say (design section 5). A process that is past its start deadline is given
+/// To open a session, where the connector does not say. A process that is past its start deadline is given
 /// as long in each later attempt.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -22,7 +22,7 @@ pub const FIRST_PASS_START: Duration = Duration::from_secs(30);
 /// To list everything, where the connector does not say.
 pub const LIST_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A run that takes longer moves to the slow lane, unless the policy says otherwise (reliability 7).
+/// A run that takes longer moves to the slow lane, unless the policy says otherwise.
 pub const SLOW_AFTER: Duration = Duration::from_secs(1);
 
 /// Runs in the slow lane at once; whoever does not fit keeps its place.
@@ -34,7 +34,7 @@ pub const ADMISSION_WINDOW: Duration = Duration::from_millis(5);
 /// Messages to the admission that may wait.
 pub const ADMISSION_QUEUE: usize = 1_024;
 
-/// Calls to one origin at once (design section 5).
+/// Calls to one origin at once.
 pub const CALLS_PER_ORIGIN: usize = 10;
 
 /// Places of an origin that are kept free for connectors that hold none, at most: half of all.
@@ -150,13 +150,13 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Fresh time of a list whose server names none: the steady interval takes its place where that is longer.
 pub const LIST_TTL_DEFAULT: Duration = Duration::from_secs(300);
 
-/// Least fresh time of a list that names one above zero (reliability R7).
+/// Least fresh time of a list that names one above zero.
 pub const LIST_TTL_MIN: Duration = Duration::from_secs(30);
 
-/// Greatest fresh time of a list (reliability R7).
+/// Greatest fresh time of a list.
 pub const LIST_TTL_MAX: Duration = Duration::from_secs(86_400);
 
-/// Backoff of a connector: equal jitter, exponential (design section 3).
+/// Backoff of a connector: equal jitter, exponential.
 pub const BACKOFF_MIN: Duration = Duration::from_millis(500);
 
 /// See [`BACKOFF_MIN`].
@@ -168,13 +168,13 @@ pub(super) const RESTART_BACKOFF: Backoff = Backoff { min: BACKOFF_MIN, max: BAC
 /// A process or stream that lasted so long is started again as if it were the first to end.
 pub const RESTART_STEADY: Duration = BACKOFF_MAX;
 
-/// Least time between two unforced fetches of what is served; never above the interval (design section 3).
+/// Least time between two unforced fetches of what is served; never above the interval.
 pub const REFRESH_FLOOR: Duration = Duration::from_secs(30);
 
-/// Jitter of the steady interval, in permille (design section 3).
+/// Jitter of the steady interval, in permille.
 pub const REFRESH_JITTER_PERMILLE: u32 = 200;
 
-/// A breaker opens at so many failures in a row (design section 3).
+/// A breaker opens at so many failures in a row.
 pub const BREAKER_THRESHOLD: u32 = 5;
 
 /// It also opens when half of so many outcomes failed.
@@ -189,16 +189,16 @@ pub const BREAKER_OPEN_MIN: Duration = Duration::from_secs(1);
 /// See [`BREAKER_OPEN_MIN`].
 pub const BREAKER_OPEN_MAX: Duration = Duration::from_secs(60);
 
-/// Clocks of two machines may differ by this much (reliability R2).
+/// Clocks of two machines may differ by this much.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
-/// A refresh is suggested after this share of the fresh time, less some jitter (reliability R7).
+/// A refresh is suggested after this share of the fresh time, less some jitter.
 pub const SOFT_PERMILLE: u32 = 800;
 
 /// See [`SOFT_PERMILLE`].
 pub const SOFT_JITTER_PERMILLE: u32 = 100;
 
-/// Pace of retries while nothing can be served (reliability R8).
+/// Pace of retries while nothing can be served.
 pub const NEGATIVE_MIN: Duration = Duration::from_secs(5);
 
 /// See [`NEGATIVE_MIN`].

@@ -61,13 +61,13 @@ pub const RESUME_CHECK: Duration = Duration::from_secs(5);
 /// Shorter gaps between the boot clock and timers are no suspend.
 pub const RESUME_LEAST: Duration = Duration::from_secs(10);
 
-/// Fresh time of a service map is clamped to this (reliability R7).
+/// Fresh time of a service map is clamped to this.
 pub const MAP_TTL_MIN: Duration = Duration::from_secs(30);
 
 /// See [`MAP_TTL_MIN`].
 pub const MAP_TTL_MAX: Duration = Duration::from_secs(86_400);
 
-/// First backoff of a service map that was never fetched (design section 3).
+/// First backoff of a service map that was never fetched.
 pub const MAP_BACKOFF_MIN: Duration = Duration::from_secs(1);
 
 /// The period of `calls-per-minute`.

@@ -92,7 +92,7 @@ pub const DISCOVERY_HEAD_START: Duration = Duration::from_millis(25);
 pub const LEAST_DISCOVERY_GRACE: Duration = Duration::from_millis(250);
 
 /// How long a process of an unknown era is left with the modern question before the legacy one follows it into its pipe:
-/// servers that ignore what they do not know answer nothing else. Processes need about a second to start (mcp-protocol 4).
+/// servers that ignore what they do not know answer nothing else. Processes need about a second to start.
 pub const PIPE_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often one process is asked the same question while it answers none: who has that many in its pipe needs no more, and

@@ -32,13 +32,13 @@ pub const MAX_WRITTEN_TOMBSTONES: usize = 5_000;
 /// How many tombstones are written at most, however young they are.
 pub const MAX_YOUNG_TOMBSTONES: usize = 15_000;
 
-/// How long a tombstone is kept (reliability.md 4.1, item 6): nobody edits a document that he read a month ago.
+/// How long a tombstone is kept: nobody edits a document that he read a month ago.
 pub const TOMBSTONE_KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 
 /// How many former documents are kept in the folder, for foreign edits to be compared with.
 pub const BASES_ON_DISK: usize = 64;
 
-/// How many former documents a process remembers (reliability.md 4.1, item 2).
+/// How many former documents a process remembers.
 pub const BASES_IN_MEMORY: usize = 64;
 
 /// How many foreign documents a document remembers to hold: those of which a crash may have left a copy.
@@ -87,7 +87,7 @@ pub const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 pub const LOCK_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
 /// The age at which a lock file of the old tools counts as forgotten: they hold it for milliseconds, and give up after
-/// 150 ms themselves (cortex-contracts.md 3.2).
+/// 150 ms themselves.
 pub const LEGACY_LOCK_STALE: Duration = Duration::from_secs(10);
 
 /// How long after a failure of the disk it is tried again, at first and at most.

@@ -54,7 +54,7 @@ pub(super) fn salvage(text: &[u8]) -> Salvaged {
         match part(raw) {
             Part::Entry(found, rev) => {
                 if names.insert(found.name.clone()) {
-                    salvaged.entries.push((Arc::new(found), rev));
+                    salvaged.entries.push((Arc::from(found), rev));
                 }
                 at += raw.get().len();
             }
@@ -74,7 +74,7 @@ pub(super) fn salvage(text: &[u8]) -> Salvaged {
 }
 
 enum Part {
-    Entry(RegistryEntry, Option<Rev>),
+    Entry(Box<RegistryEntry>, Option<Rev>),
     Tombstone(Tombstone),
     /// An entry that can not be read: nothing inside it is one.
     Broken,
@@ -96,7 +96,7 @@ fn part(raw: &RawValue) -> Part {
     let Ok((object, found)) = RegistryEntry::read(&source, source.root()) else { return broken_or_other(raw) };
     let rev = entry::rev(&object).ok().flatten();
     if object.get("transport").is_some() {
-        return found.map_or(Part::Broken, |found| Part::Entry(found, rev));
+        return found.map_or(Part::Broken, |found| Part::Entry(Box::new(found), rev));
     }
     match (found, rev) {
         (Some(found), Some(rev)) if object.members().len() == 2 => Part::Tombstone(Tombstone { name: found.name, rev }),

@@ -26,13 +26,12 @@ use crate::model::{CommandLine, Reach, raw};
 struct Peer {
     input: Lines<BufReader<DuplexStream>>,
     output: DuplexStream,
-    number: usize,
 }
 
 impl Peer {
     fn of(child: VirtualChild) -> Self {
-        let VirtualChild { input, output, number, .. } = child;
-        Self { input: BufReader::new(input).lines(), output, number }
+        let VirtualChild { input, output, .. } = child;
+        Self { input: BufReader::new(input).lines(), output }
     }
 
     /// The next message; none once its input is closed.
