@@ -250,14 +250,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn nobody_passes_without_a_permit_though_a_semaphore_is_closed() {
-        let described = Arc::new(Semaphore::new(1));
-        let of_gate = |gate: &CallGate| gate.bounds.read().unwrap().places.clone();
-        let of_description = |_: &CallGate| described.clone();
-        let semaphores: [&dyn Fn(&CallGate) -> Arc<Semaphore>; 2] = [&of_gate, &of_description];
-        for semaphore in semaphores {
+        for closes_the_descriptions in [false, true] {
+            let described = Arc::new(Semaphore::new(1));
             let configured = CallLimits { calls: Some(1), queue: Some(1), queue_timeout: None };
             let gate = CallGate::new(configured, Some(described.clone()), None);
-            semaphore(&gate).close();
+            match closes_the_descriptions {
+                false => gate.bounds.read().unwrap().places.close(),
+                true => described.close(),
+            }
             assert_eq!(gate.enter(LONG).await.err(), Some(Full { retry_after: limits::CALL_QUEUE_TIMEOUT }));
             assert_eq!(gate.waiting(), 0);
         }
