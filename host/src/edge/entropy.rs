@@ -1,6 +1,7 @@
 //! Where chance comes from: seeds, one for each decision and recorded with it, and names that nobody can guess.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use crate::model::Digest;
 
@@ -16,17 +17,32 @@ pub trait Entropy: Send + Sync + 'static {
     }
 }
 
-/// Seeds from the operating system.
+/// Seeds from the operating system. Each call of a tool needs two: they are drawn [`SystemEntropy::DRAWN`] at a time, since
+/// the system call costs more than the draw.
 #[derive(Debug, Default)]
 pub struct SystemEntropy;
 
+impl SystemEntropy {
+    /// Seeds of one system call: the kernel answers requests of up to 256 bytes whole.
+    const DRAWN: usize = 256 / size_of::<u64>();
+}
+
+/// What was drawn and is not used yet.
+static DRAWN: Mutex<Vec<u64>> = Mutex::new(Vec::new());
+
 impl Entropy for SystemEntropy {
     fn seed(&self) -> u64 {
-        let mut bytes = [0; 8];
-        // The kernel's generator answers short requests whole once it is initialised; before that, zeros would only
-        // make jitter predictable, never a decision wrong.
-        let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
-        u64::from_le_bytes(bytes) & SEED_MASK
+        let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
+        if drawn.is_empty() {
+            let mut bytes = [0; Self::DRAWN * size_of::<u64>()];
+            // Before the kernel's generator is initialised, zeros would only make jitter predictable, never a decision
+            // wrong.
+            let _ = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty());
+            drawn.extend(
+                bytes.chunks_exact(size_of::<u64>()).filter_map(|seed| Some(u64::from_le_bytes(seed.try_into().ok()?))),
+            );
+        }
+        drawn.pop().unwrap_or_default() & SEED_MASK
     }
 }
 

@@ -3,7 +3,10 @@
 //! A request is answered as JSON, or as an event stream as soon as there is a message before the answer. A closed
 //! connection takes a modern request back; a legacy one goes on, and is taken back by a notification (design section 6).
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
@@ -13,8 +16,10 @@ use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::AbortOnDropHandle;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 
 use super::connections::Ending;
 use super::embed::Gateway;
@@ -269,14 +274,48 @@ async fn request(
     };
     let answering = answer(gateway.for_task(), asked).boxed();
     let answering = match goes_on {
-        // A legacy client's connection may end and come back; its request goes on to its deadline.
-        true => {
-            let task = gateway.inner.calls.spawn(answering);
-            async move { task.await.unwrap_or_else(|_| Answer::cut_off()) }.boxed()
-        }
+        true => GoesOn::new(&gateway.inner.calls, answering).boxed(),
         false => answering,
     };
     respond(gateway, Exchange { id, era, accepts, resumes }, answering, (outlet, inbox)).await
+}
+
+/// A request of a legacy client: its connection may end and come back, and it goes on to its deadline all the same. A task
+/// is made of it only then.
+struct GoesOn {
+    calls: TaskTracker,
+    /// None once it is answered.
+    answering: Option<BoxFuture<'static, Answer>>,
+    _tracked: TaskTrackerToken,
+}
+
+impl GoesOn {
+    fn new(calls: &TaskTracker, answering: BoxFuture<'static, Answer>) -> Self {
+        let (calls, tracked) = (calls.clone(), calls.token());
+        Self { calls, answering: Some(answering), _tracked: tracked }
+    }
+}
+
+impl Future for GoesOn {
+    type Output = Answer;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
+        let Some(answering) = &mut self.answering else { return Poll::Pending };
+        // A panic costs this request, and not its client's connection.
+        let polled = catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(context)));
+        let answer = ready!(polled.unwrap_or_else(|_| Poll::Ready(Answer::cut_off())));
+        self.answering = None;
+        Poll::Ready(answer)
+    }
+}
+
+impl Drop for GoesOn {
+    fn drop(&mut self) {
+        // Without a runtime there is nothing that could go on.
+        if let (Some(answering), Ok(runtime)) = (self.answering.take(), Handle::try_current()) {
+            self.calls.spawn_on(answering.map(drop), &runtime);
+        }
+    }
 }
 
 /// What an answer depends on besides itself.

@@ -106,16 +106,32 @@ impl Pool {
 impl BodyBudget {
     /// Reserves bytes, and waits for them up to [`limits::BODY_BUDGET_WAIT`]; none if they are not free by then.
     async fn reserve(self: &Arc<Self>, owner: &Owner, size: Size, bytes: usize) -> Option<Reserved> {
+        if !self.take(owner, size, bytes) {
+            self.wait_for(owner, size, bytes).await?;
+        }
+        Some(Reserved { budget: self.clone(), owner: owner.clone(), size, bytes })
+    }
+
+    async fn wait_for(&self, owner: &Owner, size: Size, bytes: usize) -> Option<()> {
         let deadline = Instant::now() + limits::BODY_BUDGET_WAIT;
         loop {
             let mut freed = std::pin::pin!(self.freed.notified());
             // Before the look: what is given back in between wakes this one.
             freed.as_mut().enable();
-            if self.lock()[size as usize].take(owner, bytes) {
-                return Some(Reserved { budget: self.clone(), owner: owner.clone(), size, bytes });
+            if self.take(owner, size, bytes) {
+                return Some(());
             }
             timeout_at(deadline, freed).await.ok()?;
         }
+    }
+
+    fn take(&self, owner: &Owner, size: Size, bytes: usize) -> bool {
+        self.lock()[size as usize].take(owner, bytes)
+    }
+
+    fn give_back(&self, owner: &Owner, size: Size, bytes: usize) {
+        self.lock()[size as usize].give_back(owner, bytes);
+        self.freed.notify_waiters();
     }
 
     /// How many bytes of bodies are in flight.
@@ -143,17 +159,15 @@ impl Reserved {
     fn shrink_to(&mut self, bytes: usize) {
         let spare = self.bytes.saturating_sub(bytes);
         if spare > 0 {
-            self.budget.lock()[self.size as usize].give_back(&self.owner, spare);
+            self.budget.give_back(&self.owner, self.size, spare);
             self.bytes -= spare;
-            self.budget.freed.notify_waiters();
         }
     }
 }
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.budget.lock()[self.size as usize].give_back(&self.owner, self.bytes);
-        self.budget.freed.notify_waiters();
+        self.budget.give_back(&self.owner, self.size, self.bytes);
     }
 }
 

@@ -81,6 +81,13 @@ impl Secrets {
         Self(values)
     }
 
+    /// A line that a process wrote, without secrets and without characters that do something instead of showing something;
+    /// tabs stay. `is_cut` says that its end is missing.
+    pub fn masked(&self, line: &[u8], is_cut: bool) -> String {
+        let masked = self.mask(&String::from_utf8_lossy(line), is_cut);
+        masked.replace(|character: char| is_hidden(character) && character != '\t', "\u{fffd}")
+    }
+
     /// The text without secrets. `is_cut` says that its end is missing, so that the beginning of a value counts there.
     fn mask(&self, text: &str, is_cut: bool) -> String {
         let mut text = text.to_owned();
@@ -109,8 +116,8 @@ impl StderrLine {
     /// The line without secrets, without characters that do something instead of showing something, and with at most
     /// [`MAX_CAUSE_CHARACTERS`] characters less those of `beside`, which it is shown beside; none if nothing is left.
     pub fn new(line: &[u8], is_cut: bool, secrets: &Secrets, beside: &str) -> Option<Self> {
-        let masked = secrets.mask(&String::from_utf8_lossy(line), is_cut);
-        let shown = masked.trim().replace(is_hidden, "\u{fffd}");
+        let shown = secrets.masked(line, is_cut);
+        let shown = shown.trim().replace('\t', "\u{fffd}");
         let room = MAX_CAUSE_CHARACTERS.saturating_sub(beside.chars().count());
         let cut: String = shown.chars().take(room).collect();
         (!cut.is_empty()).then_some(Self(cut))

@@ -2,8 +2,8 @@
 //!
 //! The child is never made to wait, and never fills the log: so many lines a second and so many bytes a line; what is
 //! left out is counted. What a server says there is meant for whoever runs it: it is the one text of others that is
-//! logged. Characters that do something instead of showing something are replaced. Nothing of it ever reaches the
-//! gateway's standard output.
+//! logged. Secrets in it are masked, and characters that do something instead of showing something are replaced. Nothing
+//! of it ever reaches the gateway's standard output.
 
 use std::time::Duration;
 
@@ -14,7 +14,6 @@ use super::lines::LineReader;
 use super::report::ProcessReport;
 use crate::mcp::limits::{MAX_COMPLAINT_BYTES, MAX_COMPLAINTS_PER_SECOND};
 use crate::model::ConnectorId;
-use crate::model::text::is_hidden;
 
 /// Logs what comes, to its end, and notes the last line in the process's report.
 pub(super) async fn log(errors: impl AsyncRead + Unpin, connector: &ConnectorId, report: &ProcessReport) {
@@ -25,7 +24,7 @@ pub(super) async fn log(errors: impl AsyncRead + Unpin, connector: &ConnectorId,
         let (may_log, left_out) = pace.another();
         say_left_out(connector, left_out);
         if may_log {
-            let line = printable(line);
+            let line = report.masked(line, missing > 0);
             tracing::info!(%connector, line = line.as_str(), missing_bytes = missing, "the server wrote to stderr");
         }
     }
@@ -36,11 +35,6 @@ fn say_left_out(connector: &ConnectorId, lines: u64) {
     if lines > 0 {
         tracing::info!(%connector, lines, "the server wrote more to stderr than is logged");
     }
-}
-
-fn printable(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    text.replace(|character: char| is_hidden(character) && character != '\t', "\u{fffd}")
 }
 
 /// So many lines a second.
@@ -75,10 +69,15 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::CommandLine;
 
     #[test]
-    fn what_moves_the_cursor_is_replaced_and_what_is_no_text_too() {
-        assert_eq!(printable(b"a\x1b[2Jb\tc\xff\x07"), "a\u{fffd}[2Jb\tc\u{fffd}\u{fffd}");
+    fn what_moves_the_cursor_is_replaced_and_what_is_no_text_and_secrets_too() {
+        let mut command = CommandLine { program: "p".into(), arguments: Vec::new(), environment: Default::default() };
+        command.environment.insert("KEY".into(), "canary-of-a-key".into());
+        let report = ProcessReport::new(&command);
+        let line = b"a\x1b[2Jb\tc\xff\x07 canary-of-a-key ghp_0123456789";
+        assert_eq!(report.masked(line, false), "a\u{fffd}[2Jb\tc\u{fffd}\u{fffd} *** ***");
     }
 
     #[tokio::test(start_paused = true)]

@@ -124,10 +124,8 @@ impl PipePlace {
     /// The failure that an error stands for; of a process, with how it ended and what it last wrote to its standard error.
     pub(super) fn failure(&self, error: &WireError) -> Failure {
         match (error, self.last_report()) {
-            (WireError::Protocol(ProtocolFault::PipeEnded | ProtocolFault::NotWritten), Some((report, command))) => {
-                report.ended(command)
-            }
-            (WireError::Http(HttpError::Timeout), Some((report, command))) => report.explain(error.failure(), command),
+            (WireError::Protocol(ProtocolFault::PipeEnded | ProtocolFault::NotWritten), Some(report)) => report.ended(),
+            (WireError::Http(HttpError::Timeout), Some(report)) => report.explain(error.failure()),
             _ => error.failure(),
         }
     }
@@ -135,15 +133,14 @@ impl PipePlace {
     /// The failure of the process that was started last and has not answered.
     pub(super) fn not_answered(&self) -> Failure {
         match self.last_report() {
-            Some((report, command)) => report.not_answered(command),
+            Some(report) => report.not_answered(),
             None => HttpError::Timeout.into(),
         }
     }
 
-    fn last_report(&self) -> Option<(Arc<ProcessReport>, &CommandLine)> {
-        let Road::Stdio { command, report, .. } = &self.road else { return None };
-        let report = report.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
-        Some((report, command))
+    fn last_report(&self) -> Option<Arc<ProcessReport>> {
+        let Road::Stdio { report, .. } = &self.road else { return None };
+        report.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits, for so long, for the pipes that were opened from here, which their sessions have closed; what is late is
@@ -182,7 +179,7 @@ impl Pipe {
         let out = match &place.road {
             Road::Stdio { spawner, command, id, exits, report: last } => {
                 let child = spawner.start(command).await.map_err(ProtocolFault::NotStarted)?;
-                let report = Arc::new(ProcessReport::new());
+                let report = Arc::new(ProcessReport::new(command));
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
                 let (out, lines) = stdio::queue();
                 let (desk, connector, ending) = (desk.clone(), id.clone(), ending.clone());

@@ -14,6 +14,8 @@ use crate::model::{CommandLine, Failure, FailureClass};
 #[derive(Debug)]
 pub(super) struct ProcessReport {
     started: Instant,
+    /// What may not be shown of what the process writes.
+    secrets: Secrets,
     exit: OnceLock<Exit>,
     last_line: Mutex<LastLine>,
 }
@@ -27,8 +29,14 @@ struct LastLine {
 
 impl ProcessReport {
     /// Of a process that starts now.
-    pub(super) fn new() -> Self {
-        Self { started: Instant::now(), exit: OnceLock::new(), last_line: Mutex::default() }
+    pub(super) fn new(command: &CommandLine) -> Self {
+        let (started, secrets) = (Instant::now(), Secrets::of_command(command));
+        Self { started, secrets, exit: OnceLock::new(), last_line: Mutex::default() }
+    }
+
+    /// A line of standard error as the log may have it.
+    pub(super) fn masked(&self, line: &[u8], is_cut: bool) -> String {
+        self.secrets.masked(line, is_cut)
     }
 
     /// Notes a line of standard error. Blank ones say nothing, so that the one before them stays.
@@ -49,27 +57,27 @@ impl ProcessReport {
     }
 
     /// The failure of a process that has ended.
-    pub(super) fn ended(&self, command: &CommandLine) -> Failure {
+    pub(super) fn ended(&self) -> Failure {
         let message = match self.exit.get() {
             Some(exit) => format!("the server's process has ended with {exit}"),
             None => "the server's process has ended".to_owned(),
         };
-        self.explain(Failure::new(FailureClass::Refused, message), command)
+        self.explain(Failure::new(FailureClass::Refused, message))
     }
 
     /// The failure of a process that runs and has not answered.
-    pub(super) fn not_answered(&self, command: &CommandLine) -> Failure {
+    pub(super) fn not_answered(&self) -> Failure {
         let seconds = self.started.elapsed().as_secs();
         let message = format!(
             "the server's process was started {seconds} s ago and has not answered yet; it keeps running and is asked again"
         );
-        self.explain(Failure::new(FailureClass::Timeout, message), command)
+        self.explain(Failure::new(FailureClass::Timeout, message))
     }
 
     /// The failure, with the last line of standard error.
-    pub(super) fn explain(&self, failure: Failure, command: &CommandLine) -> Failure {
+    pub(super) fn explain(&self, failure: Failure) -> Failure {
         let last = self.last_line.lock().unwrap_or_else(PoisonError::into_inner);
-        let stderr = StderrLine::new(&last.bytes, last.is_cut, &Secrets::of_command(command), &failure.message);
+        let stderr = StderrLine::new(&last.bytes, last.is_cut, &self.secrets, &failure.message);
         Failure { stderr, ..failure }
     }
 }
