@@ -29,7 +29,13 @@ pub const SMALL_BODY_BYTES: usize = 64 << 10;
 pub const SMALL_BODY_BYTES_MAX: usize = 32 << 20;
 
 /// How long a body waits for its part of the budget before its request is refused. Nothing of it is read meanwhile.
-pub const BODY_BUDGET_WAIT: Duration = Duration::from_secs(5);
+pub const BODY_BUDGET_WAIT: Duration = Duration::from_secs(1);
+
+/// Bytes of a refused body that are read and thrown away, so that its client sees the answer: those of the largest.
+pub const REFUSED_BODY_BYTES_MAX: usize = REQUEST_BYTES_MAX;
+
+/// How long a refused body is read at most.
+pub const REFUSED_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// When a client whose request found no budget may come back: most requests are answered by then.
 pub const BODY_BUDGET_RETRY: Duration = Duration::from_secs(1);

@@ -10,8 +10,10 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,12 +21,12 @@ use axum::extract::{ConnectInfo, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::{Bytes, BytesMut};
-use http::header::RETRY_AFTER;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
-use hyper::body::Body as _;
+use hyper::body::{Body as _, Frame};
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, Sleep, sleep, timeout, timeout_at};
 
 use super::embed::Gateway;
 use super::metrics::RequestRefusal;
@@ -236,6 +238,38 @@ impl BodyFault {
     }
 }
 
+/// The answer to a request whose body is not wanted. It is sent at once, and the body is read and thrown away meanwhile: a
+/// connection that is closed with unread bytes is reset, and its client may never see the answer (RFC 9112, section 9.6).
+struct Refusal {
+    /// None once it is sent.
+    message: Option<Bytes>,
+    unread: Body,
+    /// How many bytes more are thrown away.
+    left: usize,
+    deadline: Pin<Box<Sleep>>,
+}
+
+impl hyper::body::Body for Refusal {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Some(message) = self.message.take() {
+            return Poll::Ready(Some(Ok(Frame::data(message))));
+        }
+        while self.deadline.as_mut().poll(context).is_pending() {
+            let Some(Ok(frame)) = ready!(Pin::new(&mut self.unread).poll_frame(context)) else { break };
+            let bytes = frame.data_ref().map_or(0, Bytes::len);
+            let Some(left) = self.left.checked_sub(bytes) else { break };
+            self.left = left;
+        }
+        Poll::Ready(None)
+    }
+}
+
 /// What a route takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct BodyRule {
@@ -253,7 +287,7 @@ pub(super) async fn read(State((gateway, rule)): State<(Gateway, BodyRule)>, req
     let uri = request.uri().clone();
     match whole(&gateway, rule, request).await {
         Ok((request, _lease)) => next.run(request).await,
-        Err(fault) => {
+        Err((fault, unread)) => {
             let (status, reason, message) = fault.answer(rule.bytes_max);
             // What its token may not ask was counted where that was decided.
             let counted = !matches!(fault, BodyFault::TooOften(_));
@@ -261,7 +295,14 @@ pub(super) async fn read(State((gateway, rule)): State<(Gateway, BodyRule)>, req
                 let (reason, path) = (reason.value(), uri.path());
                 tracing::warn!(reason, path, left_out = line.left_out, "the body of a request was not read");
             }
-            let mut response = (status, message).into_response();
+            let refusal = Refusal {
+                message: Some(message.into()),
+                unread,
+                left: limits::REFUSED_BODY_BYTES_MAX,
+                deadline: Box::pin(sleep(limits::REFUSED_BODY_TIMEOUT)),
+            };
+            let mut response = (status, Body::new(refusal)).into_response();
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
             if let Some(wait) = fault.retry_after() {
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(rate::seconds(wait)));
             }
@@ -270,20 +311,20 @@ pub(super) async fn read(State((gateway, rule)): State<(Gateway, BodyRule)>, req
     }
 }
 
-/// A request with its whole body, which bears its lease.
-async fn whole(gateway: &Gateway, rule: BodyRule, request: Request) -> Result<(Request, BodyLease), BodyFault> {
+/// A request with its whole body, which bears its lease; or what is wrong, and the body as far as it was not read.
+async fn whole(gateway: &Gateway, rule: BodyRule, request: Request) -> Result<(Request, BodyLease), (BodyFault, Body)> {
     let owner = Owner::of(&request);
-    let (mut parts, body) = request.into_parts();
+    let (mut parts, mut body) = request.into_parts();
     let declared = body.size_hint().exact().map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
     if declared.is_some_and(|bytes| bytes > rule.bytes_max) {
-        return Err(BodyFault::TooLong);
+        return Err((BodyFault::TooLong, body));
     }
     let is_small = declared.is_some_and(|bytes| bytes <= limits::SMALL_BODY_BYTES);
     let visitor = parts.extensions.get::<Visitor>().filter(|_| rule.is_rated && !is_small);
     let mut is_counted = false;
     if let Some(visitor) = visitor {
         if let Some(wait) = rate::take(gateway, visitor) {
-            return Err(BodyFault::TooOften(wait));
+            return Err((BodyFault::TooOften(wait), body));
         }
         is_counted = true;
     }
@@ -294,9 +335,16 @@ async fn whole(gateway: &Gateway, rule: BodyRule, request: Request) -> Result<(R
         Some(bytes) if is_small => (Size::Small, bytes),
         declared => (Size::Large, declared.unwrap_or(rule.bytes_max)),
     };
-    let mut reserved = budget.reserve(&owner, size, bytes).await.ok_or(BodyFault::NoBudget)?;
-    let read = timeout(limits::BODY_TIMEOUT, collect(body, declared, rule.bytes_max));
-    let bytes = read.await.map_err(|_| BodyFault::Late)??;
+    let Some(mut reserved) = budget.reserve(&owner, size, bytes).await else {
+        return Err((BodyFault::NoBudget, body));
+    };
+    let read = timeout(limits::BODY_TIMEOUT, collect(&mut body, declared, rule.bytes_max)).await;
+    let bytes = match read.unwrap_or(Err(BodyFault::Late)) {
+        Ok(bytes) => bytes,
+        Err(fault @ BodyFault::TooLong) => return Err((fault, body)),
+        // Nothing more is waited for.
+        Err(fault) => return Err((fault, Body::empty())),
+    };
     reserved.shrink_to(bytes.len());
     let lease = BodyLease(Arc::new(Lease { _reserved: reserved, is_counted: AtomicBool::new(is_counted) }));
     parts.extensions.insert(lease.clone());
@@ -304,7 +352,7 @@ async fn whole(gateway: &Gateway, rule: BodyRule, request: Request) -> Result<(R
 }
 
 /// Reads a body into one buffer.
-async fn collect(mut body: Body, declared: Option<usize>, bytes_max: usize) -> Result<Bytes, BodyFault> {
+async fn collect(body: &mut Body, declared: Option<usize>, bytes_max: usize) -> Result<Bytes, BodyFault> {
     let mut buffer = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| BodyFault::Broken)?.into_data() else { continue };

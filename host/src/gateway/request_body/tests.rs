@@ -80,10 +80,10 @@ impl hyper::body::Body for Declared {
     type Error = axum::Error;
 
     fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
-        std::pin::Pin::new(&mut self.body).poll_frame(context)
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {
@@ -202,5 +202,29 @@ mod rate_of_a_token {
                 .body(Body::from(ping.clone()));
             assert_eq!(router.clone().oneshot(request.unwrap()).await.unwrap().status(), expected);
         }
+    }
+}
+
+mod refused_body {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn is_thrown_away_behind_the_answer_and_not_for_ever() {
+        let (gateway, router) = gateway(vec![token("once", Some(1))]).await;
+        let (first, _) = declared("once", LARGE);
+        let first = tokio::spawn(router.clone().oneshot(first));
+        tokio::task::yield_now().await;
+        let held = gateway.inner.bodies.used();
+        let (request, read) = declared("once", LARGE);
+        let refused = router.oneshot(request).await.unwrap();
+        let (began, mut answer) = (Instant::now(), refused.into_body());
+        let message = answer.frame().await.unwrap().unwrap().into_data().unwrap();
+        assert!(message.starts_with(b"this token has used up"), "{message:?}");
+        assert_eq!((read.load(Ordering::Relaxed), began.elapsed()), (0, Duration::ZERO), "it is told at once");
+        assert!(answer.frame().await.is_none());
+        assert_eq!(began.elapsed(), limits::REFUSED_BODY_TIMEOUT, "its last byte never comes");
+        assert_eq!(read.load(Ordering::Relaxed), LARGE - 1);
+        assert_eq!(gateway.inner.bodies.used(), held, "nothing of it is held");
+        first.abort();
     }
 }
