@@ -17,8 +17,8 @@ pub trait Entropy: Send + Sync + 'static {
     }
 }
 
-/// Seeds from the operating system. Each call of a tool needs two: they are drawn [`SystemEntropy::DRAWN`] at a time, since
-/// the system call costs more than the draw.
+/// Seeds from the operating system. Each call of a tool needs two: many are drawn at a time, since the system call costs more
+/// than the draw.
 #[derive(Debug, Default)]
 pub struct SystemEntropy;
 
