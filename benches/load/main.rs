@@ -28,6 +28,9 @@ const CLIENTS: usize = 64;
 /// Bytes of bodies that are offered and not finished.
 const OFFERED: usize = 1 << 30;
 
+/// How long after its start a gateway counts as idle: what its start took is given back by then.
+const IDLE: Duration = Duration::from_secs(30);
+
 /// How long after a peak memory is measured.
 const AFTER_PEAK: Duration = Duration::from_secs(60);
 
@@ -107,7 +110,7 @@ fn throughput(variants: &[Variant<'_>], upstream: SocketAddr, options: &Options)
 fn memory(variant: Variant<'_>, upstream: SocketAddr) {
     line(variant.name, "memory");
     let gateway = Gateway::start(variant, upstream, 10);
-    std::thread::sleep(Duration::from_secs(5));
+    std::thread::sleep(IDLE);
     line("  idle with 10 servers", &mebibytes(gateway.resident()));
     drop(gateway);
 
