@@ -3,8 +3,8 @@
 //! A connection is *pending* until the head of its first request has passed authentication; from then on it is *admitted*,
 //! and *idle* while it serves no request and no stream. The newcomer is always taken: too many pending connections cost the
 //! longest waiting one of the peer address with the most of them, a full table costs the longest idle one, and too many
-//! unread bytes cost the connection whose client has taken nothing for the longest time. A connection that serves a request
-//! is never closed to make room for another one.
+//! unread bytes cost, of the peer address with the most of them, the connection whose client has taken nothing for the
+//! longest time. An admitted connection that serves a request is never closed to make room for another one.
 //!
 //! Nothing here does I/O: a connection that must close learns it from [`Connection::evicted`].
 
@@ -159,10 +159,16 @@ impl ConnectionTable {
         let inner = self.lock();
         let mut closed = 0;
         while self.unread.load(Ordering::Relaxed) > self.bounds.unread_bytes {
-            let holds = |one: &&Arc<Connection>| one.unread.load(Ordering::Relaxed) > 0 && !one.closing.is_cancelled();
-            let open = inner.admitted.values().chain(inner.pending.values());
-            let candidates = open.filter(|one| one.number != newest.number).filter(holds);
-            let Some(slowest) = candidates.min_by_key(|one| one.taken_at.load(Ordering::Relaxed)) else { break };
+            let unread = |one: &Connection| one.unread.load(Ordering::Relaxed);
+            let candidates = || {
+                let open = inner.admitted.values().chain(inner.pending.values());
+                open.filter(|one| one.number != newest.number && unread(one) > 0 && !one.closing.is_cancelled())
+            };
+            let mut by_peer: HashMap<IpAddr, u64> = HashMap::new();
+            candidates().for_each(|one| *by_peer.entry(one.peer).or_default() += unread(one));
+            let most = by_peer.values().copied().max();
+            let of_most = candidates().filter(|one| by_peer.get(&one.peer).copied() == most);
+            let Some(slowest) = of_most.min_by_key(|one| one.taken_at.load(Ordering::Relaxed)) else { break };
             slowest.evict(Eviction::Unread);
             slowest.forget_unread();
             closed += 1;
@@ -180,14 +186,15 @@ impl ConnectionTable {
 }
 
 impl Inner {
-    /// Closes the longest waiting pending connection of the peer address with the most of them; false if there is none.
+    /// Closes the longest waiting pending connection of the peer address with the most of them; false if there is none. What
+    /// it is answered meanwhile needs no authentication, and does not keep it.
     fn close_pending(&mut self) -> bool {
         let mut counts: HashMap<IpAddr, usize> = HashMap::new();
-        for one in self.pending.values().filter(|one| !one.serves()) {
+        for one in self.pending.values() {
             *counts.entry(one.peer).or_default() += 1;
         }
         let most = counts.values().copied().max().unwrap_or_default();
-        let victim = self.pending.values().find(|one| !one.serves() && counts.get(&one.peer) == Some(&most));
+        let victim = self.pending.values().find(|one| counts.get(&one.peer) == Some(&most));
         let Some(number) = victim.map(|one| one.number) else { return false };
         self.pending.remove(&number).inspect(|one| one.evict(Eviction::Pending)).is_some()
     }
@@ -277,15 +284,21 @@ impl Connection {
         if unread > self.table.bounds.unread_bytes { self.table.close_unread(self) } else { 0 }
     }
 
-    /// Bytes were written to the socket. Heads count too, which no one handed: what is unread never falls below zero.
+    /// Bytes were written to the socket. Heads count too, which nothing handed: until everything is written, at least one
+    /// byte stays unread.
     pub(super) fn taken(&self, bytes: usize) {
-        if self.unread.load(Ordering::Relaxed) == 0 {
-            return;
+        if self.unread.load(Ordering::Relaxed) > 0 {
+            self.taken_at.store(self.table.now(), Ordering::Relaxed);
+            self.give_back(|unread| unread.saturating_sub(bytes as u64).max(unread.min(1)));
         }
-        let now = self.table.now();
-        self.taken_at.store(now, Ordering::Relaxed);
-        self.idle_since.store(now, Ordering::Relaxed);
-        self.give_back(|unread| unread.saturating_sub(bytes as u64));
+    }
+
+    /// Everything that was handed is written to the socket.
+    pub(super) fn flushed(&self) {
+        if self.unread.load(Ordering::Relaxed) > 0 {
+            self.idle_since.store(self.table.now(), Ordering::Relaxed);
+            self.forget_unread();
+        }
     }
 
     fn forget_unread(&self) {
@@ -375,15 +388,14 @@ mod tests {
         }
 
         #[tokio::test(start_paused = true)]
-        async fn one_that_serves_a_request_is_not_closed() {
+        async fn one_that_is_answered_without_authentication_makes_room_too() {
             let table = table(100, 1, 1 << 20);
-            let (serving, _) = open(&table, 1);
-            let request = serving.connection().begin();
+            let (answered, _) = open(&table, 1);
+            let _request = answered.connection().begin();
+            answered.connection().handed(1_000);
             let (newcomer, evicted) = open(&table, 1);
-            assert_eq!((evicted, is_closed(&serving), is_closed(&newcomer)), (None, false, false));
-            drop(request);
-            assert_eq!(open(&table, 1).1, Some(Eviction::Pending));
-            assert!(is_closed(&serving));
+            assert_eq!((evicted, table.counts()), (Some(Eviction::Pending), (1, 0)));
+            assert!(is_closed(&answered) && !is_closed(&newcomer));
         }
 
         #[tokio::test(start_paused = true)]
@@ -451,11 +463,30 @@ mod tests {
         }
 
         #[tokio::test(start_paused = true)]
+        async fn the_peer_with_the_most_makes_room_however_steadily_it_reads() {
+            let table = table(10, 10, 100);
+            let (honest, trickling, more, newest) =
+                (open(&table, 1).0, open(&table, 2).0, open(&table, 2).0, open(&table, 3).0);
+            honest.connection().handed(20);
+            for one in [&trickling, &more] {
+                one.connection().handed(40);
+            }
+            tokio::time::advance(Duration::from_secs(1)).await;
+            trickling.connection().taken(1);
+            more.connection().taken(1);
+            assert_eq!(newest.connection().handed(30), 1);
+            assert!(is_closed(&trickling) != is_closed(&more) && !is_closed(&honest));
+        }
+
+        #[tokio::test(start_paused = true)]
         async fn heads_and_ended_connections_leave_nothing_behind() {
             let table = table(10, 10, 100);
             let (one, two) = (open(&table, 1).0, open(&table, 1).0);
             one.connection().handed(30);
             one.connection().taken(200);
+            assert!(one.connection().serves(), "the head was written, and the end of the body not yet");
+            one.connection().flushed();
+            assert!(!one.connection().serves());
             two.connection().handed(40);
             drop(two);
             assert_eq!(table.unread.load(Ordering::Relaxed), 0);

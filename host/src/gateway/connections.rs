@@ -168,12 +168,15 @@ async fn connection<S: AsyncRead + AsyncWrite + Unpin>(
                 break serving.await;
             }
             eviction = connection.evicted() => {
-                if eviction == Eviction::Unread || !connection.serves() {
+                if eviction == Eviction::Unread || connection.is_pending() || !connection.serves() {
                     return;
                 }
-                // A request came while it was chosen for being idle: it is answered first.
+                // A request came while it was chosen: it is answered first, within the time of a drain.
                 serving.as_mut().graceful_shutdown();
-                break serving.await;
+                match tokio::time::timeout(limits::DRAIN_TIMEOUT, serving).await {
+                    Ok(ended) => break ended,
+                    Err(_) => return,
+                }
             }
             () = &mut pending, if is_waiting => {
                 is_waiting = false;
@@ -297,6 +300,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for ClientStream<S> {
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = Pin::new(&mut self.stream).poll_flush(context);
+        if let Poll::Ready(Ok(())) = flushed {
+            self.connection.flushed();
+        }
         self.bounded(context, flushed)
     }
 
@@ -389,7 +395,9 @@ mod tests {
             assert!(open.serves(), "most of the answer is not written yet");
             let mut rest = vec![0; (1 << 20) - begin.len()];
             client.read_exact(&mut rest).await.unwrap();
-            tokio::task::yield_now().await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
             assert!(!open.serves());
         }
 

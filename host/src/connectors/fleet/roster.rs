@@ -5,6 +5,7 @@
 //! starts when that has ended, from what is described by then. Until then a changed one stays where it was.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -41,7 +42,9 @@ impl Fleet {
             tracing::info!(connector = %id, "disabled or gone: it drains and leaves");
             // What it may still publish is withdrawn once its supervisor has ended.
             self.publisher.withdraw(&id);
-            if roster.retiring.insert(id, Arc::default()).is_none() {
+            // What clients want of one that is being rebuilt is kept: it may be described again before that has ended.
+            if let Entry::Vacant(entry) = roster.retiring.entry(id) {
+                entry.insert(Arc::default());
                 self.retire(member);
             }
         }

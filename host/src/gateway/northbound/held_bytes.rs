@@ -26,9 +26,9 @@ impl HeldBytes {
 
     /// Holds bytes more; none if that would be too many.
     pub(super) fn try_hold(&self, bytes: usize) -> Option<Held> {
-        // Counted first: two at once do not both take the last room.
-        let held = self.hold(bytes);
-        (self.excess() == 0).then_some(held)
+        let fits = |held: usize| held.checked_add(bytes).filter(|held| *held <= limits::HELD_BYTES_MAX);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
+        Some(Held { of: self.clone(), bytes })
     }
 
     /// How many bytes more are held than [`limits::HELD_BYTES_MAX`].

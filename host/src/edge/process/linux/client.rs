@@ -30,7 +30,8 @@ pub(in crate::edge::process) struct Watcher {
 
 /// A watcher that was started.
 struct Running {
-    process: std::process::Child,
+    /// None once its end is waited for.
+    process: Option<std::process::Child>,
     /// It ends when this is closed. None only while it is dropped.
     socket: Option<OwnedFd>,
 }
@@ -104,7 +105,7 @@ impl Running {
         command.arg0("cortex-mcp").arg(WATCHER_ARGUMENT).env_clear();
         // In a group of its own, so that Ctrl-C is not its affair.
         command.stdin(its_socket).stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
-        Ok(Self { process: command.spawn()?, socket: Some(socket) })
+        Ok(Self { process: Some(command.spawn()?), socket: Some(socket) })
     }
 
     fn send(&self, request: &Request) -> rustix::io::Result<()> {
@@ -115,8 +116,10 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         drop(self.socket.take());
-        // Every child has ended before: their lives hold the watcher. So it ends at once.
-        let _ = self.process.wait();
+        let Some(mut process) = self.process.take() else { return };
+        // In a thread of its own: where lives were dropped without an orderly end, the watcher waits for their shims, which is
+        // bounded by its own deadline. Without a thread it stays unreaped until this process ends.
+        let _ = std::thread::Builder::new().name("watcher-end".into()).spawn(move || process.wait());
     }
 }
 

@@ -85,7 +85,8 @@ impl Watching {
             Ok(signals) => signals,
             Err(error) => return Report::failed(&error).send(request.control),
         };
-        // SAFETY: this process has one thread, so that the new one may do whatever this one may.
+        // SAFETY: this process has one thread of its own, so that the new one may do whatever this one may. An allocator's
+        // thread, if the binary's has one, is prepared for a fork by that allocator (`pthread_atfork`).
         match unsafe { libc::fork() } {
             0 => {
                 // Otherwise the gateway would not see the end of its watcher.
