@@ -1,5 +1,5 @@
-//! The table of every bound, `host/bounds.md`, is what the constants say: made of the files `limits.rs`, where each stands
-//! beside its users with its reason. `UPDATE_BOUNDS=1 cargo test --test bounds` writes it anew.
+//! The table of every bound, `host/bounds.md`, is what the constants say: made of the files `limits.rs`, and of constants with
+//! `MAX` in their names wherever they stand, each beside its users with its reason. `UPDATE_BOUNDS=1 cargo test --test bounds` writes it anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
 use std::fmt::Write as _;
@@ -24,7 +24,12 @@ fn table_is_what_the_constants_say() {
     );
     let mut count = 0;
     for file in &files {
-        let bounds = bounds(&std::fs::read_to_string(file).unwrap());
+        let is_limits = file.file_name().is_some_and(|name| name == "limits.rs");
+        let mut bounds = bounds(&std::fs::read_to_string(file).unwrap());
+        bounds.retain(|bound| is_limits || bound.name.contains("MAX"));
+        if bounds.is_empty() {
+            continue;
+        }
         count += bounds.len();
         let module = file.strip_prefix(root).unwrap().display();
         write!(table, "\n## {module}\n\n| bound | value | what and why |\n|---|---|---|\n").unwrap();
@@ -46,9 +51,10 @@ fn table_is_what_the_constants_say() {
 fn find(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        if path.is_dir() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() && name != "tests" {
             find(&path, found);
-        } else if path.file_name().is_some_and(|name| name == "limits.rs") {
+        } else if name.ends_with(".rs") && name != "tests.rs" {
             found.push(path);
         }
     }
@@ -57,13 +63,18 @@ fn find(folder: &Path, found: &mut Vec<PathBuf>) {
 fn bounds(source: &str) -> Vec<Bound> {
     let (mut bounds, mut docs) = (Vec::new(), Vec::new());
     let mut lines = source.lines();
-    while let Some(line) = lines.next() {
+    while let Some(line) = lines.next().filter(|line| !line.starts_with("#[cfg(test)]")) {
         if let Some(doc) = line.strip_prefix("///") {
             docs.push(doc.trim());
             continue;
         }
-        let declared = line.strip_prefix("pub").and_then(|rest| rest.split_once("const ")).map(|(_, rest)| rest);
-        let Some(mut declared) = declared.map(str::to_owned) else {
+        let declared = match line.strip_prefix("const ") {
+            Some(rest) => Some(rest),
+            None => line.strip_prefix("pub").and_then(|rest| rest.split_once("const ")).map(|(_, rest)| rest),
+        };
+        let Some(mut declared) =
+            declared.filter(|rest| rest.contains(": ") && !rest.starts_with("fn ")).map(str::to_owned)
+        else {
             docs.clear();
             continue;
         };
@@ -71,7 +82,7 @@ fn bounds(source: &str) -> Vec<Bound> {
             declared.push_str(lines.next().unwrap().trim());
         }
         let (name, rest) = declared.split_once(": ").unwrap();
-        let value = rest.split_once(" = ").unwrap().1.trim_end_matches(';');
+        let value = rest.split_once(" =").unwrap().1.trim_end_matches(';').trim();
         let reason = docs.join(" ").replace('|', "\\|");
         bounds.push(Bound { name: name.to_owned(), value: shown(name, value), reason });
         docs.clear();

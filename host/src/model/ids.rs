@@ -77,6 +77,7 @@ impl fmt::Debug for ConnectorId {
 pub struct ConnectorIdError;
 
 const MIN_LENGTH: usize = 2;
+/// Longest identifier of a connector, in bytes: a label of a domain name (RFC 1035, section 2.3.4).
 const MAX_LENGTH: usize = 63;
 
 #[cfg(test)]

@@ -401,6 +401,7 @@ impl Store {
 
 /// Which part of a commit's time is spent on letting more changes come, and the longest commit that counts.
 const GATHERED_SHARE: u32 = 4;
+/// The longest commit that counts for [`GATHERED_SHARE`].
 const GATHERED_MAX: Duration = Duration::from_millis(2);
 
 /// How often the store's thread looks up although nobody woke it.

@@ -320,6 +320,7 @@ fn timeouts(object: &Object) -> Result<Timeouts, EntryRule> {
     Ok(Timeouts { connect: timeout("connectMs")?, list: timeout("listMs")?, call: timeout("callMs")?, start })
 }
 
+/// Longest name of an entry, in bytes.
 const MAX_NAME_LENGTH: usize = 128;
 
 fn endpoint(object: &Object) -> Result<Url, EntryRule> {

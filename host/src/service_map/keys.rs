@@ -115,6 +115,7 @@ struct Key {
 }
 
 const DEFAULT_ID: &str = "default";
+/// Longest identifier of a signature key, in bytes.
 const MAX_ID_LENGTH: usize = 64;
 
 fn is_id(text: &str) -> bool {
