@@ -17,7 +17,7 @@ use super::signature;
 use crate::model::canonical;
 use crate::model::document::Source;
 
-/// The greatest size of a service map, in bytes, both as it is sent and decoded (design section 4).
+/// The greatest size of a service map, in bytes, both as it is sent and decoded.
 pub const MAX_MAP_BYTES: usize = 4 << 20;
 
 /// A map whose signature holds and whose schema is kept. Its debug form leaves the bytes out.
