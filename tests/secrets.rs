@@ -146,7 +146,7 @@ async fn no_log_line_error_metric_answer_or_record_holds_a_secret() {
         "the Debug form",
         &format!("{:?} {:?} {:?}", served.gateway, served.gateway.settings(), served.gateway.policy()),
     );
-    search("the Debug form of the catalog", &format!("{:?}", served.gateway.snapshot().parts()));
+    search("the Debug form of the catalog", &format!("{:?}", served.gateway.snapshot()));
     search("the Debug form of the status", &format!("{:?}", served.gateway.status()));
     search("the decision records", &serde_json::to_string(&rig.records.records()).unwrap());
 

@@ -1,7 +1,7 @@
 //! Says when there are more tools than clients take: once when the list goes above the bound, and again only after it went
 //! below. The same for tools that are cut off.
 
-use super::served::Served;
+use super::view_snapshot::ViewSnapshot;
 use crate::model::ListKind;
 
 /// How many tools are too many.
@@ -28,9 +28,9 @@ pub(super) struct Crowd {
 
 impl Crowd {
     /// Looks at what is served now, and says what is new.
-    pub(super) fn look(&mut self, bounds: ToolBounds, served: &Served) {
-        let (tools, cut) = (served.list(ListKind::Tools).len(), served.cut());
-        let before = std::mem::replace(self, Self { above: tools > bounds.warn_above, cut: cut.count > 0 });
+    pub(super) fn look(&mut self, bounds: ToolBounds, served: &ViewSnapshot) {
+        let (tools, cut) = (served.list(ListKind::Tools).len(), served.cut_count());
+        let before = std::mem::replace(self, Self { above: tools > bounds.warn_above, cut: cut > 0 });
         if self.above && !before.above {
             tracing::warn!(
                 tools,
@@ -40,6 +40,7 @@ impl Crowd {
             );
         }
         if self.cut && !before.cut {
+            let cut = served.cut();
             tracing::warn!(
                 cut = cut.count, first = ?cut.first, most = bounds.most,
                 "tools are not served because there are more than tools-max; `status` tells which"

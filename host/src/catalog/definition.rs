@@ -4,7 +4,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::NameRule;
+use super::chunk::{Chunk, Rendered};
 use super::qualified::address;
+use super::route::Route;
 use crate::config::ToolFilter;
 use crate::model::raw::{self, RawObject};
 use crate::model::{Connector, ListKind, Offer};
@@ -15,17 +17,6 @@ const META_KEY: &str = "com.brainwav.cortex/connector";
 /// The brand that every connector bears (contracts 1.2).
 const BRAND: &str = "brAInwav";
 
-/// One item, exposed.
-#[derive(Debug)]
-pub(super) struct Exposed {
-    /// Under which name, URI or URI template.
-    pub(super) key: String,
-    /// What its server calls it.
-    pub(super) original: String,
-    /// Its definition.
-    pub(super) definition: Box<RawValue>,
-}
-
 /// Exposes one list of an offer: what the filter lets through, under the names that it gives.
 pub(super) fn expose(
     connector: &Connector,
@@ -33,7 +24,7 @@ pub(super) fn expose(
     filter: &ToolFilter,
     offer: &Offer,
     kind: ListKind,
-) -> Vec<Exposed> {
+) -> Chunk {
     let facts = facts(connector);
     let items = offer.list(kind).items().iter();
     let admitted = items.filter(|item| kind != ListKind::Tools || filter.admits(&item.key));
@@ -53,9 +44,10 @@ pub(super) fn expose(
         let mut meta = meta.and_then(|meta| RawObject::parse(meta).ok()).unwrap_or_default();
         meta.set(META_KEY, facts.clone());
         definition.set("_meta", meta.to_raw());
-        Exposed { key, original: item.key.clone(), definition: definition.to_raw() }
+        let route = Route { connector: connector.id.clone(), original: item.key.clone() };
+        (key.into(), Some(route), Rendered(definition.to_raw()))
     });
-    exposed.collect()
+    Chunk::new(exposed)
 }
 
 #[derive(Serialize)]

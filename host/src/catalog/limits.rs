@@ -12,3 +12,7 @@ pub const TEMPLATE_URI_BYTES_MAX: usize = 8 << 10;
 
 /// How many names of tools that were cut off are told.
 pub const CUT_NAMES_TOLD: usize = 10;
+
+/// Connectors that have left and whose last change a snapshot remembers, so that views that were read before need not be made
+/// from the beginning: some hundred bytes each.
+pub const CHANGES_OF_ABSENT_MAX: usize = 1_024;

@@ -4,26 +4,30 @@
 //! facts added. The bytes of a list depend on offers, descriptions and the view alone, never on time. What moves (state,
 //! age, reason) stands beside it, once per connector. Nothing here fetches, waits or decides.
 
+mod aggregate;
+mod chunk;
+mod claims;
+mod connector_entry;
 mod crowd;
 mod definition;
-mod join;
 pub mod limits;
 mod names;
+mod publish;
 mod qualified;
 mod route;
-mod served;
-mod shelf;
 mod snapshot;
 mod template;
 mod view;
+mod view_snapshot;
 
+pub use connector_entry::{FilterEffect, Part};
 pub use crowd::ToolBounds;
 pub use names::NameRule;
+pub use publish::Catalog;
 pub use route::{Collision, OwnTool, Route};
-pub use served::{Cut, Served, ServedList};
-pub use shelf::{FilterEffect, Part};
-pub use snapshot::{Catalog, CatalogSnapshot};
+pub use snapshot::CatalogSnapshot;
 pub use view::{View, ViewRules};
+pub use view_snapshot::{Cut, ViewList, ViewSnapshot};
 
 #[cfg(test)]
 mod tests;

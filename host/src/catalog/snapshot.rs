@@ -1,61 +1,213 @@
-//! The published catalog: one immutable snapshot behind an atomic pointer, rebuilt when a part of it changes.
+//! The published catalog: one immutable snapshot behind an atomic pointer. The next one shares everything with it but what
+//! changed.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use tokio::sync::watch;
+use rpds::RedBlackTreeMapSync;
 
-use super::crowd::{Crowd, ToolBounds};
-use super::join::join;
+use super::connector_entry::{ConnectorEntry, FilterEffect, Part};
+use super::limits;
 use super::route::{Collision, OwnTool, Route};
-use super::served::Served;
-use super::shelf::{FilterEffect, Part, Shelf, Shelves};
 use super::view::{View, ViewRules};
-use super::{NameRule, limits};
-use crate::config::ToolFilter;
+use super::view_snapshot::ViewSnapshot;
 use crate::model::{BootMs, ConnectorId, ListKind, Scope, milliseconds};
 
 /// The catalog at one moment.
 #[derive(Debug)]
 pub struct CatalogSnapshot {
-    shelves: Arc<Shelves>,
-    pub(super) everything: Arc<Served>,
+    /// How often what is served had changed.
+    pub(super) version: u64,
+    pub(super) own: Arc<[OwnTool]>,
+    /// More tools than this are not served.
+    pub(super) tools_max: Option<usize>,
+    pub(super) entries: RedBlackTreeMapSync<ConnectorId, ConnectorEntry>,
+    /// The connectors that changed, by the version of their last change.
+    changed: RedBlackTreeMapSync<u64, ConnectorId>,
+    /// From which version on `changed` names every change.
+    complete_since: u64,
+    pub(super) everything: Arc<ViewSnapshot>,
     /// What views are served that do not see everything, at most [`limits::VIEWS_MAX`].
     views: Mutex<Views>,
-    parts: BTreeMap<ConnectorId, Part>,
 }
 
-/// Each view's lists: made once, by the first reader, while others of that view wait and those of other views do not.
-type Views = HashMap<Arc<ViewRules>, Arc<OnceLock<Arc<Served>>>>;
+type Views = HashMap<Arc<ViewRules>, HeldView>;
+
+/// The lists of a view: made once, by its first reader, while others of that view wait and those of other views do not.
+#[derive(Clone, Debug, Default)]
+struct HeldView {
+    lists: Arc<OnceLock<Arc<ViewSnapshot>>>,
+    /// Those of an earlier snapshot, from which they are made.
+    earlier: Option<Arc<ViewSnapshot>>,
+}
+
+impl Default for CatalogSnapshot {
+    fn default() -> Self {
+        Self {
+            version: 0,
+            own: Arc::default(),
+            tools_max: None,
+            entries: RedBlackTreeMapSync::default(),
+            changed: RedBlackTreeMapSync::default(),
+            complete_since: 0,
+            everything: Arc::new(ViewSnapshot::new(View::everything(), &[])),
+            views: Mutex::default(),
+        }
+    }
+}
 
 impl CatalogSnapshot {
     /// What a view is served.
-    pub fn served(&self, view: &View) -> Arc<Served> {
+    pub fn served(&self, view: &View) -> Arc<ViewSnapshot> {
         match view.rules() {
-            Some(rules) => self.served_by(rules, || join(&self.shelves, view)),
+            Some(rules) => self.served_by(rules, |earlier| self.shown(view, earlier)),
             None => self.everything.clone(),
         }
     }
 
-    /// What a view of these rules is served, which `make` makes if it is not known.
-    pub(super) fn served_by(&self, rules: &Arc<ViewRules>, make: impl FnOnce() -> Served) -> Arc<Served> {
-        let lists = {
-            let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+    /// What a view of these rules is served, which `make` makes from what it was served earlier, if it is not known.
+    pub(super) fn served_by(
+        &self,
+        rules: &Arc<ViewRules>,
+        make: impl FnOnce(Option<&ViewSnapshot>) -> ViewSnapshot,
+    ) -> Arc<ViewSnapshot> {
+        let HeldView { lists, earlier } = {
+            let mut views = self.lock_views();
             if views.len() >= limits::VIEWS_MAX && !views.contains_key(rules) {
-                // Whoever is still there comes back.
+                // Those that are still read come back.
                 views.clear();
             }
             views.entry(rules.clone()).or_default().clone()
         };
-        lists.get_or_init(|| Arc::new(make())).clone()
+        lists.get_or_init(|| Arc::new(make(earlier.as_deref()))).clone()
+    }
+
+    /// What a view shows of this snapshot, from what it showed of an earlier one.
+    fn shown(&self, view: &View, earlier: Option<&ViewSnapshot>) -> ViewSnapshot {
+        let mut shown = match earlier.filter(|earlier| earlier.version >= self.complete_since) {
+            Some(earlier) => {
+                let mut shown = earlier.clone();
+                let since = (Bound::Excluded(earlier.version), Bound::Unbounded);
+                for (_, id) in self.changed.range(since) {
+                    shown.replace(id, self.entries.get(id));
+                }
+                shown
+            }
+            None => {
+                let mut shown = ViewSnapshot::new(view.clone(), &self.own);
+                for (id, entry) in &self.entries {
+                    shown.replace(id, Some(entry));
+                }
+                shown
+            }
+        };
+        shown.version = self.version;
+        shown.tools_max = self.tools_max;
+        shown
+    }
+
+    /// The next snapshot, in which these connectors expose other items; none of those that have left. Costs what their
+    /// lists hold, and the views that are held know what to catch up with.
+    pub(super) fn with_entries(&self, entries: Vec<(ConnectorId, Option<ConnectorEntry>)>) -> Self {
+        let mut next = self.next_version();
+        let mut everything = (*self.everything).clone();
+        for (id, entry) in entries {
+            next.version += 1;
+            if let Some(known) = next.entries.get(&id).map(|entry| entry.version) {
+                next.changed.remove_mut(&known);
+            }
+            everything.replace(&id, entry.as_ref());
+            match entry {
+                Some(entry) => next.entries.insert_mut(id.clone(), ConnectorEntry { version: next.version, ..entry }),
+                None => drop(next.entries.remove_mut(&id)),
+            }
+            next.changed.insert_mut(next.version, id);
+        }
+        // Those that left long ago.
+        while next.changed.size() > next.entries.size() + limits::CHANGES_OF_ABSENT_MAX {
+            let Some(oldest) = next.changed.first().map(|(version, _)| *version) else { break };
+            next.changed.remove_mut(&oldest);
+            next.complete_since = oldest;
+        }
+        next.show(everything)
+    }
+
+    /// The next snapshot, in which the lists of one connector are in another state.
+    pub(super) fn with_part(&self, part: Part) -> Self {
+        let id = part.connector.id.clone();
+        let views = self.lock_views().clone();
+        let mut next = Self { views: Mutex::new(views), ..self.share() };
+        if let Some(entry) = next.entries.get(&id).cloned() {
+            next.entries.insert_mut(id, ConnectorEntry { part: Arc::new(part), ..entry });
+        }
+        next
+    }
+
+    /// The next snapshot, with other tools of the gateway itself. Every view is made again.
+    pub(super) fn with_own(&self, own: Vec<OwnTool>) -> Self {
+        let mut next = self.next_version();
+        next.version += 1;
+        next.complete_since = next.version;
+        next.own = own.into();
+        let everything = next.shown(&View::everything(), None);
+        next.show(everything)
+    }
+
+    /// The next snapshot, with another limit for the number of tools.
+    pub(super) fn with_tools_max(&self, tools_max: Option<usize>) -> Self {
+        let mut next = self.next_version();
+        next.version += 1;
+        next.tools_max = tools_max;
+        next.show((*self.everything).clone())
+    }
+
+    /// This snapshot without its views.
+    fn share(&self) -> Self {
+        Self {
+            version: self.version,
+            own: self.own.clone(),
+            tools_max: self.tools_max,
+            entries: self.entries.clone(),
+            changed: self.changed.clone(),
+            complete_since: self.complete_since,
+            everything: self.everything.clone(),
+            views: Mutex::default(),
+        }
+    }
+
+    /// This snapshot, with views that are made from those of this one when they are read.
+    fn next_version(&self) -> Self {
+        let views = self.lock_views();
+        let held = views.iter().map(|(rules, view)| {
+            let earlier = view.lists.get().cloned().or_else(|| view.earlier.clone());
+            (rules.clone(), HeldView { lists: Arc::default(), earlier })
+        });
+        Self { views: Mutex::new(held.collect()), ..self.share() }
+    }
+
+    fn show(mut self, mut everything: ViewSnapshot) -> Self {
+        everything.version = self.version;
+        everything.tools_max = self.tools_max;
+        self.everything = Arc::new(everything);
+        self
+    }
+
+    fn lock_views(&self) -> MutexGuard<'_, Views> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many views' lists are remembered; none while their lock is held.
     #[cfg(test)]
     pub(super) fn views_held(&self) -> Option<usize> {
         self.views.try_lock().ok().map(|views| views.len())
+    }
+
+    /// How many changes are remembered.
+    #[cfg(test)]
+    pub(super) fn changes_held(&self) -> usize {
+        self.changed.size()
     }
 
     /// All tools that may be served, as the bytes of a JSON array.
@@ -80,25 +232,39 @@ impl CatalogSnapshot {
 
     /// What the filters do, by connector; those that have none are left out.
     pub fn filter_effects(&self) -> BTreeMap<ConnectorId, FilterEffect> {
-        let effects = self.shelves.parts.iter().filter_map(|(id, shelf)| Some((id.clone(), shelf.effect.clone()?)));
+        let effects =
+            self.entries.iter().filter_map(|(id, entry)| Some((id.clone(), (**entry.effect.as_ref()?).clone())));
         effects.collect()
     }
 
-    /// Every connector, by id.
-    pub fn parts(&self) -> &BTreeMap<ConnectorId, Part> {
-        &self.parts
+    /// Every connector, by ID.
+    pub fn parts(&self) -> impl Iterator<Item = &Part> {
+        self.entries.values().map(|entry| &*entry.part)
+    }
+
+    /// The connectors whose IDs are in a range, by ID.
+    pub fn parts_in<'a>(
+        &'a self,
+        range: (Bound<&'a ConnectorId>, Bound<&'a ConnectorId>),
+    ) -> impl Iterator<Item = &'a Part> {
+        self.entries.range::<ConnectorId, _>(range).map(|(_, entry)| &*entry.part)
+    }
+
+    /// One connector.
+    pub fn part(&self, id: &ConnectorId) -> Option<&Part> {
+        self.entries.get(id).map(|entry| &*entry.part)
     }
 
     /// Names that two items claim.
-    pub fn collisions(&self) -> &[Collision] {
+    pub fn collisions(&self) -> Vec<Collision> {
         self.everything.collisions()
     }
 
-    /// The caching hint for lists: the least time for which every part that a view sees stands, in milliseconds. A part that
-    /// is not fresh contributes the time to its next attempt, at least a second (design section 6).
+    /// The caching hint for lists, in milliseconds: the least time for which every part that a view sees is fresh. A part
+    /// that is not fresh contributes the time to its next attempt, at least a second.
     pub fn ttl_ms(&self, view: &View, now: BootMs) -> u64 {
         let until = |time: Option<BootMs>| time.map_or(0, |time| milliseconds(time.since(now)));
-        let seen = self.parts.values().filter(|part| view.sees_connector(&part.connector.id));
+        let seen = self.parts().filter(|part| view.sees_connector(&part.connector.id));
         let remaining = seen.map(|part| match part.facts.fresh_until {
             Some(fresh) if fresh > now => until(Some(fresh)),
             _ => until(part.facts.next_attempt).max(LEAST_TTL_MS),
@@ -106,150 +272,12 @@ impl CatalogSnapshot {
         remaining.min().unwrap_or(LEAST_TTL_MS)
     }
 
-    /// Public only if every part that is served is, and everybody is served the same.
+    /// Public only if every part that is served is, and every client is served the same.
     pub fn scope(&self, view: &View) -> Scope {
-        let mut served = self.parts.values().filter(|part| part.offer.is_some());
-        let public = view.is_everybodys() && served.all(|part| part.facts.scope == Scope::Public);
-        if public { Scope::Public } else { Scope::Private }
+        let is_public = |part: &Part| part.offer.is_none() || part.facts.scope == Scope::Public;
+        if view.is_everybodys() && self.parts().all(is_public) { Scope::Public } else { Scope::Private }
     }
 }
 
 /// The least caching hint of a list that has a part which is not fresh.
 const LEAST_TTL_MS: u64 = 1_000;
-
-/// The catalog: parts are put in and taken out, snapshots are read.
-#[derive(Debug)]
-pub struct Catalog {
-    rule: NameRule,
-    making: Mutex<Making>,
-    current: ArcSwap<CatalogSnapshot>,
-    /// How often what is served may have changed.
-    changes: watch::Sender<u64>,
-}
-
-/// What the next snapshot is made of.
-#[derive(Debug, Default)]
-struct Making {
-    shelves: Arc<Shelves>,
-    filters: BTreeMap<ConnectorId, ToolFilter>,
-    bounds: ToolBounds,
-    crowd: Crowd,
-}
-
-impl Catalog {
-    /// An empty one, in which every tool is served.
-    pub fn new(rule: NameRule) -> Self {
-        let making = Making::default();
-        let current = ArcSwap::from_pointee(snapshot(making.shelves.clone(), None));
-        Self { rule, making: Mutex::new(making), current, changes: watch::Sender::new(0) }
-    }
-
-    /// The current snapshot.
-    pub fn snapshot(&self) -> Arc<CatalogSnapshot> {
-        self.current.load_full()
-    }
-
-    /// Tells whenever what is served may be other than before: not when parts merely stand differently.
-    pub fn changes(&self) -> watch::Receiver<u64> {
-        self.changes.subscribe()
-    }
-
-    /// Serves these tools of the gateway itself before all others, in the place of those that it served before.
-    pub fn serve_first(&self, own: Vec<OwnTool>) {
-        let mut making = self.lock();
-        if own.iter().map(|tool| tool.name).ne(making.shelves.own.iter().map(|tool| tool.name)) {
-            Arc::make_mut(&mut making.shelves).own = own;
-            self.publish(&mut making);
-        }
-    }
-
-    /// Other filters are in force from now on. Returns the connectors whose tools are exposed otherwise now, and under which
-    /// names.
-    pub fn set_filters(&self, filters: BTreeMap<ConnectorId, ToolFilter>) -> Vec<(ConnectorId, Vec<String>)> {
-        let mut making = self.lock();
-        let before = std::mem::replace(&mut making.filters, filters);
-        let Making { shelves, filters, .. } = &mut *making;
-        let mut changed = Vec::new();
-        let concerned: Vec<ConnectorId> =
-            shelves.parts.keys().filter(|id| before.get(*id) != filters.get(*id)).cloned().collect();
-        for id in concerned {
-            if let Some(shelf) = Arc::make_mut(shelves).parts.get_mut(&id) {
-                *shelf = Shelf::new(shelf.part.clone(), self.rule, filters.get(&id));
-                changed.push((id, shelf.tool_names()));
-            }
-        }
-        if !changed.is_empty() {
-            self.publish(&mut making);
-        }
-        changed
-    }
-
-    /// Other bounds for the number of tools are in force from now on.
-    pub fn set_bounds(&self, bounds: ToolBounds) {
-        let mut making = self.lock();
-        making.bounds = bounds;
-        if making.shelves.tools_max == bounds.most {
-            let served = self.snapshot();
-            making.crowd.look(bounds, &served.everything);
-        } else {
-            Arc::make_mut(&mut making.shelves).tools_max = bounds.most;
-            self.publish(&mut making);
-        }
-    }
-
-    /// Puts a connector's part in, in the place of the one it had, and publishes. A part that merely stands differently
-    /// costs nothing but its own facts. Returns the names under which its tools are exposed, if they may be other ones now.
-    pub fn put(&self, part: Part) -> Option<Vec<String>> {
-        let mut making = self.lock();
-        let Making { shelves, filters, .. } = &mut *making;
-        let id = part.connector.id.clone();
-        let changing = Arc::make_mut(shelves);
-        match changing.parts.get_mut(&id) {
-            Some(shelf) if shelf.part.exposes_the_same(&part) => {
-                shelf.part.facts = part.facts;
-                let before = self.current.load_full();
-                self.current.store(Arc::new(snapshot(shelves.clone(), Some(&before))));
-                None
-            }
-            _ => {
-                let shelf = Shelf::new(part, self.rule, filters.get(&id));
-                let names = shelf.tool_names();
-                changing.parts.insert(id, shelf);
-                self.publish(&mut making);
-                Some(names)
-            }
-        }
-    }
-
-    /// Takes a connector out and publishes.
-    pub fn remove(&self, id: &ConnectorId) {
-        let mut making = self.lock();
-        if Arc::make_mut(&mut making.shelves).parts.remove(id).is_some() {
-            self.publish(&mut making);
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Making> {
-        self.making.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn publish(&self, making: &mut Making) {
-        let snapshot = snapshot(making.shelves.clone(), None);
-        making.crowd.look(making.bounds, &snapshot.everything);
-        self.current.store(Arc::new(snapshot));
-        self.changes.send_modify(|changes| *changes += 1);
-    }
-}
-
-/// A snapshot of the shelves; with what was served `before`, if that is still so.
-fn snapshot(shelves: Arc<Shelves>, before: Option<&CatalogSnapshot>) -> CatalogSnapshot {
-    let parts = shelves.parts.iter().map(|(id, shelf)| (id.clone(), shelf.part.clone())).collect();
-    let (everything, views) = match before {
-        Some(before) => {
-            let views = before.views.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            (before.everything.clone(), views)
-        }
-        None => (Arc::new(join(&shelves, &View::everything())), HashMap::new()),
-    };
-    CatalogSnapshot { shelves, everything, views: Mutex::new(views), parts }
-}

@@ -295,7 +295,7 @@ impl Gateway {
             filters,
             warnings,
             disabled: applied.disabled.clone(),
-            collisions: snapshot.collisions().to_vec(),
+            collisions: snapshot.collisions(),
             conflicts: applied.conflicts.clone(),
             state: parts.state.role(),
             trace: parts.trace.as_ref().map(TraceWriter::status),
@@ -344,7 +344,7 @@ impl Gateway {
         let mut patience = deadline;
         loop {
             changes.borrow_and_update();
-            if self.snapshot().parts().values().any(|part| part.offer.is_some()) {
+            if self.snapshot().parts().any(|part| part.offer.is_some()) {
                 let now = Instant::now();
                 patience = deadline.min(now + now.duration_since(started).max(limits::COLD_LIST_QUIET));
             }

@@ -421,7 +421,7 @@ fn parameters(
     let snapshot = gateway.snapshot();
     let served = snapshot.served(&visitor.view);
     let Some(route) = served.tool(&name) else { return Ok(()) };
-    let offer = snapshot.parts().get(&route.connector).and_then(|part| part.offer.as_ref());
+    let offer = snapshot.part(&route.connector).and_then(|part| part.offer.as_ref());
     let tools = offer.into_iter().flat_map(|offer| offer.list(ListKind::Tools).items());
     match tools.into_iter().find(|tool| tool.key == route.original) {
         Some(tool) => judge_parameters(headers, &tool.definition, params),

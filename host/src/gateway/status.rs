@@ -76,12 +76,13 @@ pub struct BoundsStatus {
 impl BoundsStatus {
     pub(super) fn of(snapshot: &CatalogSnapshot, settings: &Settings) -> Self {
         let served = snapshot.served(&View::everything());
+        let cut = served.cut();
         Self {
             listed: served.list(ListKind::Tools).len(),
             warn_above: settings.tools_warn_above,
             most: settings.tools_max,
-            cut: served.cut().count,
-            cut_first: served.cut().first.clone(),
+            cut: cut.count,
+            cut_first: cut.first,
         }
     }
 }

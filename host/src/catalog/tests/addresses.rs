@@ -23,8 +23,8 @@ fn of_two_resources_of_one_uri_the_first_connectors_keeps_it_and_the_other_is_se
     assert_eq!(served.resource("x:2"), [route("bb", "x:2")]);
     assert_eq!(served.template("x:{n}"), Some(&route("aa", "x:{n}")));
     assert_eq!(served.template("cortex+bb:x:{n}"), Some(&route("bb", "x:{n}")));
-    let told: Vec<_> =
-        served.collisions().iter().map(|one| (one.kind, one.name.as_str(), one.instead.as_deref())).collect();
+    let collisions = served.collisions();
+    let told: Vec<_> = collisions.iter().map(|one| (one.kind, one.name.as_str(), one.instead.as_deref())).collect();
     let both =
         [(ListKind::Resources, "x:1", Some("cortex+bb:x:1")), (ListKind::Templates, "x:{n}", Some("cortex+bb:x:{n}"))];
     assert_eq!(told, both);
@@ -81,7 +81,7 @@ fn who_has_a_template_for_a_uri_is_asked_before_those_who_merely_have_resources_
     assert!(catalog_of_tools().resource("made-up:1").is_empty());
 }
 
-fn catalog_of_tools() -> Arc<Served> {
+fn catalog_of_tools() -> Arc<ViewSnapshot> {
     let catalog = catalog(NameStyle::Prefixed);
     catalog.put(offering("aa", &["one"], &[], &[], &[]));
     catalog.snapshot().served(&View::everything())

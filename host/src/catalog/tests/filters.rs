@@ -82,7 +82,7 @@ fn digests_of_definitions_are_the_servers_whatever_is_exposed() {
     catalog.set_filters(filters("aa", filter(None, &[], &[("one", "two")])));
     catalog.put(part);
     let snapshot = catalog.snapshot();
-    assert_eq!(snapshot.parts().values().next().unwrap().offer.as_ref().unwrap().digest(), digest);
+    assert_eq!(snapshot.parts().next().unwrap().offer.as_ref().unwrap().digest(), digest);
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn more_tools_than_the_bound_are_cut_from_the_end_and_can_not_be_called() {
     let served = catalog.snapshot().served(&View::everything());
     assert_eq!(names(&served, ListKind::Tools), ["aa__one", "aa__two", "bb__three"]);
     assert!(served.tool("bb__four").is_none());
-    assert_eq!(served.cut(), &Cut { count: 1, first: vec!["bb__four".to_owned()] });
+    assert_eq!(served.cut(), Cut { count: 1, first: vec!["bb__four".to_owned()] });
     assert_eq!(served.list(ListKind::Prompts).len(), 3);
     // Whoever sees less has room for what others do not get.
     let rules = ViewRules { connectors: Some(vec!["bb".parse().unwrap()]), ..ViewRules::default() };

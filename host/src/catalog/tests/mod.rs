@@ -1,8 +1,10 @@
 //! The catalog as its users see it: what is exposed under which names, and where requests go.
 
 mod addresses;
+mod cost;
 mod filters;
 mod pages;
+mod reference;
 mod snapshot;
 
 use std::collections::BTreeMap;
@@ -80,14 +82,14 @@ pub(super) fn offering(id: &str, tools: &[&str], prompts: &[&str], resources: &[
 }
 
 /// The keys of a list, in order, and whose items they are.
-pub(super) fn listed(served: &Served, kind: ListKind) -> Vec<(String, String)> {
+pub(super) fn listed(served: &ViewSnapshot, kind: ListKind) -> Vec<(String, String)> {
     let list: Vec<Value> = serde_json::from_slice(served.list(kind).bytes()).unwrap();
     assert_eq!(list.len(), served.list(kind).len());
     let text = |item: &Value, key: &str| item[key].as_str().unwrap().to_owned();
     list.iter().map(|item| (text(item, kind.key()), text(item, "of"))).collect()
 }
 
-pub(super) fn names(served: &Served, kind: ListKind) -> Vec<String> {
+pub(super) fn names(served: &ViewSnapshot, kind: ListKind) -> Vec<String> {
     listed(served, kind).into_iter().map(|(key, _)| key).collect()
 }
 

@@ -53,7 +53,7 @@ fn the_gateways_own_tools_come_first_and_hide_tools_of_their_names_until_they_ar
     assert_eq!(snapshot.collisions(), [hidden]);
     catalog.serve_first(Vec::new());
     let snapshot = catalog.snapshot();
-    assert_eq!((snapshot.tools(), snapshot.is_own("a"), snapshot.collisions()), (&before, false, &[][..]));
+    assert_eq!((snapshot.tools(), snapshot.is_own("a"), snapshot.collisions()), (&before, false, Vec::new()));
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_part_that_merely_stands_differently_leaves_the_served_bytes_alone() {
     catalog.put(fresh);
     let after = catalog.snapshot();
     assert!(Arc::ptr_eq(&before.everything, &after.everything));
-    assert_eq!(after.parts().values().next().unwrap().facts.state, ListState::Stale);
+    assert_eq!(after.parts().next().unwrap().facts.state, ListState::Stale);
 }
 
 #[test]
@@ -180,14 +180,14 @@ mod rendering {
         catalog.snapshot()
     }
 
-    fn nothing() -> Served {
-        join::join(&shelf::Shelves::default(), &View::everything())
+    fn nothing() -> ViewSnapshot {
+        ViewSnapshot::new(View::everything(), &[])
     }
 
     #[test]
     fn of_one_view_holds_up_no_other() {
         let snapshot = snapshot_of_one_tool();
-        snapshot.served_by(view(1).rules().unwrap(), || {
+        snapshot.served_by(view(1).rules().unwrap(), |_| {
             assert_eq!(snapshot.views_held(), Some(1), "their lock is free");
             assert_eq!(snapshot.served(&view(2)).tool_count(), 1);
             nothing()
@@ -201,7 +201,7 @@ mod rendering {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    snapshot.served_by(view.rules().unwrap(), || {
+                    snapshot.served_by(view.rules().unwrap(), |_| {
                         rendered.fetch_add(1, Ordering::SeqCst);
                         nothing()
                     })

@@ -65,7 +65,7 @@ pub(super) async fn discover(gateway: &Gateway, asked: &Asked) -> Answer {
 }
 
 fn visible<'a>(snapshot: &'a CatalogSnapshot, view: &'a View) -> impl Iterator<Item = (&'a Part, &'a About)> {
-    let parts = snapshot.parts().values().filter(|part| view.sees_connector(&part.connector.id));
+    let parts = snapshot.parts().filter(|part| view.sees_connector(&part.connector.id));
     parts.filter_map(|part| Some((part, part.offer.as_ref()?.about())))
 }
 

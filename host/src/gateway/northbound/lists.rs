@@ -10,12 +10,14 @@ use serde_json::value::RawValue;
 use super::answer::Answer;
 use super::asked::Asked;
 use super::facts::{scope, server_info};
-use crate::catalog::{CatalogSnapshot, Part, ServedList, View};
+use std::ops::Bound;
+
+use crate::catalog::{CatalogSnapshot, Part, View, ViewList, ViewSnapshot};
 use crate::gateway::embed::Gateway;
 use crate::gateway::limits;
 use crate::mcp::protocol::{Era, INVALID_PARAMS, META_SERVER_INFO};
-use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
+use crate::model::{ConnectorId, ListKind};
 
 /// Our key in the `_meta` of a list: how each connector's list stands.
 const CONNECTORS_KEY: &str = "com.brainwav.cortex/connectors";
@@ -56,30 +58,36 @@ pub(super) async fn list(gateway: &Gateway, asked: &Asked, kind: ListKind) -> An
         result.set("cacheScope", scope(&snapshot, view));
         meta.set(META_SERVER_INFO, server_info());
     }
-    meta.set(CONNECTORS_KEY, standings(&snapshot, view, kind));
+    let range = list.connectors(from, next.unwrap_or(list.len()));
+    meta.set(CONNECTORS_KEY, standings(&snapshot, view, &served, kind, range));
     result.set("_meta", meta.to_raw());
     Answer::result(result.to_raw())
 }
 
 /// The cursor of a place in a list.
-fn cursor(list: &ServedList, place: usize) -> String {
+fn cursor(list: ViewList<'_>, place: usize) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}.{place}", list.digest().short(CURSOR_DIGEST)))
 }
 
 /// The place that a cursor names; none if it is not one of this list's.
-fn place(list: &ServedList, cursor: &str) -> Option<usize> {
+fn place(list: ViewList<'_>, cursor: &str) -> Option<usize> {
     let text = String::from_utf8(URL_SAFE_NO_PAD.decode(cursor).ok()?).ok()?;
     let (digest, place) = text.split_once('.')?;
     let place = place.parse().ok()?;
     (digest == list.digest().short(CURSOR_DIGEST) && place < list.len()).then_some(place)
 }
 
-/// How each connector's list stands.
-fn standings(snapshot: &CatalogSnapshot, view: &View, kind: ListKind) -> Box<RawValue> {
-    let seen = snapshot.parts().values().filter(|part| view.sees_connector(&part.connector.id));
-    let served = snapshot.served(view);
+/// The state of each connector's list, of those that a page is about.
+fn standings<'a>(
+    snapshot: &'a CatalogSnapshot,
+    view: &View,
+    served: &ViewSnapshot,
+    kind: ListKind,
+    range: (Bound<&'a ConnectorId>, Bound<&'a ConnectorId>),
+) -> Box<RawValue> {
+    let seen = snapshot.parts_in(range).filter(|part| view.sees_connector(&part.connector.id));
     let standings = seen.map(|part| {
-        let count = served.count(kind, &part.connector.id);
+        let count = served.count_of(kind, &part.connector.id);
         standing(part, kind, count).get().to_owned()
     });
     let standings: Vec<String> = standings.collect();

@@ -1,0 +1,143 @@
+//! The catalog: parts are put in and taken out, and each change publishes a snapshot.
+//!
+//! Lists are rendered outside of the lock; publishing one costs the length of that list.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use tokio::sync::watch;
+
+use super::NameRule;
+use super::connector_entry::{ConnectorEntry, Part};
+use super::crowd::{Crowd, ToolBounds};
+use super::route::OwnTool;
+use super::snapshot::CatalogSnapshot;
+use crate::config::ToolFilter;
+use crate::model::ConnectorId;
+
+/// The catalog.
+#[derive(Debug)]
+pub struct Catalog {
+    rule: NameRule,
+    publishing: Mutex<Publishing>,
+    current: ArcSwap<CatalogSnapshot>,
+    /// How often what is served may have changed.
+    changes: watch::Sender<u64>,
+}
+
+/// What the next snapshot depends on besides this one.
+#[derive(Debug, Default)]
+struct Publishing {
+    filters: BTreeMap<ConnectorId, Arc<ToolFilter>>,
+    bounds: ToolBounds,
+    crowd: Crowd,
+}
+
+impl Catalog {
+    /// An empty one, in which every tool is served.
+    pub fn new(rule: NameRule) -> Self {
+        Self { rule, publishing: Mutex::default(), current: ArcSwap::default(), changes: watch::Sender::new(0) }
+    }
+
+    /// The current snapshot.
+    pub fn snapshot(&self) -> Arc<CatalogSnapshot> {
+        self.current.load_full()
+    }
+
+    /// Changes whenever what is served may be other than before: not when only the state of a list is.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+
+    /// Serves these tools of the gateway itself before all others, in the place of those that it served before.
+    pub fn serve_first(&self, own: Vec<OwnTool>) {
+        let mut publishing = self.lock();
+        let current = self.snapshot();
+        if own.iter().map(|tool| tool.name).ne(current.own.iter().map(|tool| tool.name)) {
+            self.publish(&mut publishing, current.with_own(own));
+        }
+    }
+
+    /// Other filters are in force from now on. Returns the connectors whose tools are exposed otherwise now, and under which
+    /// names.
+    pub fn set_filters(&self, filters: BTreeMap<ConnectorId, ToolFilter>) -> Vec<(ConnectorId, Vec<String>)> {
+        let mut publishing = self.lock();
+        let current = self.snapshot();
+        let filters = filters.into_iter().map(|(id, filter)| (id, Arc::new(filter))).collect();
+        let before = std::mem::replace(&mut publishing.filters, filters);
+        let mut names = Vec::new();
+        let mut changed = Vec::new();
+        for id in before.keys().chain(publishing.filters.keys()) {
+            let filter = publishing.filters.get(id);
+            let Some(entry) = current.entries.get(id).filter(|_| before.get(id) != filter) else { continue };
+            if changed.iter().any(|(known, _)| known == id) {
+                continue;
+            }
+            let entry = ConnectorEntry::new((*entry.part).clone(), self.rule, filter.map(|filter| &**filter), None);
+            names.push((id.clone(), entry.tool_names()));
+            changed.push((id.clone(), Some(entry)));
+        }
+        if !changed.is_empty() {
+            self.publish(&mut publishing, current.with_entries(changed));
+        }
+        names
+    }
+
+    /// Other bounds for the number of tools are in force from now on.
+    pub fn set_bounds(&self, bounds: ToolBounds) {
+        let mut publishing = self.lock();
+        publishing.bounds = bounds;
+        let current = self.snapshot();
+        if current.tools_max == bounds.most {
+            publishing.crowd.look(bounds, &current.everything);
+        } else {
+            self.publish(&mut publishing, current.with_tools_max(bounds.most));
+        }
+    }
+
+    /// Puts a connector's part in, in the place of the one it had, and publishes. Returns the names under which its tools are
+    /// exposed, if they may be other ones now: not if only the state of its lists is another one.
+    pub fn put(&self, part: Part) -> Option<Vec<String>> {
+        let id = part.connector.id.clone();
+        let mut publishing = self.lock();
+        loop {
+            let current = self.snapshot();
+            let before = current.entries.get(&id);
+            if before.is_some_and(|entry| entry.part.exposes_the_same(&part)) {
+                self.current.store(Arc::new(current.with_part(part)));
+                return None;
+            }
+            let filter = publishing.filters.get(&id).cloned();
+            drop(publishing);
+            let entry = ConnectorEntry::new(part.clone(), self.rule, filter.as_deref(), before);
+            publishing = self.lock();
+            if publishing.filters.get(&id) == filter.as_ref() {
+                let names = entry.tool_names();
+                let changed = vec![(id, Some(entry))];
+                self.publish(&mut publishing, self.snapshot().with_entries(changed));
+                return Some(names);
+            }
+            // Another filter came into force meanwhile.
+        }
+    }
+
+    /// Takes a connector out and publishes.
+    pub fn remove(&self, id: &ConnectorId) {
+        let mut publishing = self.lock();
+        let current = self.snapshot();
+        if current.entries.contains_key(id) {
+            self.publish(&mut publishing, current.with_entries(vec![(id.clone(), None)]));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Publishing> {
+        self.publishing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish(&self, publishing: &mut Publishing, snapshot: CatalogSnapshot) {
+        publishing.crowd.look(publishing.bounds, &snapshot.everything);
+        self.current.store(Arc::new(snapshot));
+        self.changes.send_modify(|changes| *changes += 1);
+    }
+}

@@ -1,0 +1,397 @@
+//! The lists of one view, and the routes of requests about their items.
+//!
+//! The bytes depend on offers, descriptions, rules and the view alone, never on time. Items that a view does not show are
+//! not in it, so that no request reaches them. Everything is shared with the snapshots before and after, but for what
+//! changed.
+
+use std::cmp::Reverse;
+use std::ops::Bound;
+use std::sync::{Arc, OnceLock};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+
+use super::aggregate::is_address;
+use super::chunk::{Chunk, ListDigest};
+use super::claims::Claims;
+use super::limits;
+use super::qualified::{self, qualify};
+use super::route::{Collision, OwnTool, Route};
+use super::template::UriTemplate;
+use super::view::View;
+use crate::model::{ConnectorId, Digest, ListKind};
+
+/// What one view is served.
+#[derive(Debug)]
+pub struct ViewSnapshot {
+    pub(super) view: View,
+    /// The version of the catalog that it shows.
+    pub(super) version: u64,
+    /// The gateway's own tools.
+    pub(super) own: Arc<Chunk>,
+    /// More tools than this are not served.
+    pub(super) tools_max: Option<usize>,
+    /// Every connector that the view sees.
+    pub(super) connectors: RedBlackTreeMapSync<ConnectorId, Listed>,
+    pub(super) claims: [Claims; 4],
+    /// The servers' own templates, those with the longest literals first.
+    pub(super) templates: RedBlackTreeMapSync<TemplateRank, UriTemplate>,
+    /// The connectors that have resources.
+    pub(super) readers: RedBlackTreeSetSync<ConnectorId>,
+    pub(super) totals: [Total; 4],
+    /// Each list as one text, once it was read.
+    joined: [OnceLock<Bytes>; 4],
+    /// The first tool that is above the limit.
+    boundary: OnceLock<Option<Boundary>>,
+}
+
+/// What is exposed and what is listed of one connector, in the order of [`ListKind::ALL`].
+#[derive(Clone, Debug, Default)]
+pub(super) struct Listed {
+    pub(super) exposed: [Arc<Chunk>; 4],
+    pub(super) listed: [Arc<Chunk>; 4],
+}
+
+/// The size of a list of connectors' items, and its digest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Total {
+    pub(super) items: usize,
+    pub(super) digest: ListDigest,
+}
+
+/// The rank of a template: the most literal first, otherwise in the order of the list.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct TemplateRank {
+    literal_bytes: Reverse<usize>,
+    connector: ConnectorId,
+    position: usize,
+}
+
+impl TemplateRank {
+    pub(super) fn new(template: &UriTemplate, connector: &ConnectorId, position: usize) -> Self {
+        Self { literal_bytes: Reverse(template.literal_bytes()), connector: connector.clone(), position }
+    }
+}
+
+/// The first tool of a connector that is not served because there are too many.
+#[derive(Clone, Debug)]
+struct Boundary {
+    connector: ConnectorId,
+    /// Its position in what the connector exposes.
+    exposed: usize,
+    /// Its position in what is listed of the connector.
+    listed: usize,
+}
+
+/// Tools that are not served because there are too many.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cut {
+    /// How many.
+    pub count: usize,
+    /// The first of them, in the order in which they would be listed.
+    pub first: Vec<String>,
+}
+
+impl Clone for ViewSnapshot {
+    /// What was joined stays behind: a clone is made to be changed.
+    fn clone(&self) -> Self {
+        Self {
+            view: self.view.clone(),
+            version: self.version,
+            own: self.own.clone(),
+            tools_max: self.tools_max,
+            connectors: self.connectors.clone(),
+            claims: self.claims.clone(),
+            templates: self.templates.clone(),
+            readers: self.readers.clone(),
+            totals: self.totals,
+            joined: Default::default(),
+            boundary: OnceLock::new(),
+        }
+    }
+}
+
+impl ViewSnapshot {
+    /// A view of no connectors.
+    pub(super) fn new(view: View, own: &[OwnTool]) -> Self {
+        let own = own.iter().filter(|tool| view.sees_own(tool.name));
+        let own = Chunk::new(own.map(|tool| (Arc::from(tool.name), None, tool.definition.get())));
+        Self {
+            view,
+            version: 0,
+            own: Arc::new(own),
+            tools_max: None,
+            connectors: RedBlackTreeMapSync::default(),
+            claims: Default::default(),
+            templates: RedBlackTreeMapSync::default(),
+            readers: RedBlackTreeSetSync::default(),
+            totals: [Total::default(); 4],
+            joined: Default::default(),
+            boundary: OnceLock::new(),
+        }
+    }
+
+    /// What was joined shows the lists of before.
+    pub(super) fn forget_joined(&mut self) {
+        self.joined = Default::default();
+        self.boundary = OnceLock::new();
+    }
+
+    /// One of the lists.
+    pub fn list(&self, kind: ListKind) -> ViewList<'_> {
+        ViewList { view: self, kind }
+    }
+
+    /// Whether a tool is the gateway's own.
+    pub fn is_own(&self, name: &str) -> bool {
+        let most = self.tools_max.unwrap_or(usize::MAX);
+        self.own.items().iter().take(most).any(|own| *own.key == *name)
+    }
+
+    /// How many tools of connectors there are.
+    pub fn tool_count(&self) -> usize {
+        self.list(ListKind::Tools).len().saturating_sub(self.own.len())
+    }
+
+    /// How many items of a connector are in a list.
+    pub fn count_of(&self, kind: ListKind, connector: &ConnectorId) -> usize {
+        let Some(listed) = self.connectors.get(connector).map(|connector| connector.listed[kind as usize].len()) else {
+            return 0;
+        };
+        match self.boundary().filter(|_| kind == ListKind::Tools) {
+            Some(boundary) if boundary.connector == *connector => boundary.listed,
+            Some(boundary) if boundary.connector < *connector => 0,
+            _ => listed,
+        }
+    }
+
+    /// Where a call of a tool goes.
+    pub fn tool(&self, name: &str) -> Option<&Route> {
+        let claim = self.claims[ListKind::Tools as usize].first(name)?;
+        let is_cut = self
+            .boundary()
+            .is_some_and(|boundary| (&claim.connector, claim.position) >= (&boundary.connector, boundary.exposed));
+        let is_hidden = is_cut || self.is_own_name(ListKind::Tools, name);
+        if is_hidden { None } else { self.routed(ListKind::Tools, name) }
+    }
+
+    /// Where a request for a prompt goes.
+    pub fn prompt(&self, name: &str) -> Option<&Route> {
+        self.routed(ListKind::Prompts, name)
+    }
+
+    /// Where a request about a resource template goes. Every template is also known by its qualified form.
+    pub fn template(&self, template: &str) -> Option<&Route> {
+        self.routed(ListKind::Templates, template).or_else(|| {
+            let (connector, own) = qualified::split(template)?;
+            let exposed = &self.connectors.get(&connector)?.exposed[ListKind::Templates as usize];
+            exposed.items().iter().filter_map(|item| item.route.as_ref()).find(|route| route.original == own)
+        })
+    }
+
+    fn routed(&self, kind: ListKind, key: &str) -> Option<&Route> {
+        let claim = self.claims[kind as usize].first(key)?;
+        self.connectors.get(&claim.connector)?.exposed[kind as usize].items().get(claim.position)?.route.as_ref()
+    }
+
+    /// Where a resource may be read, the likeliest connector first. A qualified URI goes to the connector that it names; any
+    /// other one to the connector that lists it, else to those with a template for it, else, because results may name
+    /// resources that no connector lists, to every connector that has resources, as far as
+    /// [`limits::RESOURCE_ROUTES_MAX`].
+    pub fn resource(&self, uri: &str) -> Vec<Route> {
+        if let Some((connector, own)) = qualified::split(uri)
+            && self.connectors.contains_key(&connector)
+        {
+            return vec![Route { connector, original: own.to_owned() }];
+        }
+        if let Some(route) = self.routed(ListKind::Resources, uri) {
+            return vec![route.clone()];
+        }
+        let route = |connector: &ConnectorId| Route { connector: connector.clone(), original: uri.to_owned() };
+        let mut with_templates: Vec<Route> = Vec::new();
+        if uri.len() <= limits::TEMPLATE_URI_BYTES_MAX {
+            for (rank, template) in &self.templates {
+                let known = with_templates.iter().any(|route| route.connector == rank.connector);
+                if !known && with_templates.len() < limits::RESOURCE_ROUTES_MAX && template.matches(uri) {
+                    with_templates.push(route(&rank.connector));
+                }
+            }
+        }
+        if !with_templates.is_empty() {
+            return with_templates;
+        }
+        self.readers.iter().take(limits::RESOURCE_ROUTES_MAX).map(route).collect()
+    }
+
+    /// Names, URIs and templates that two items claim, by kind and then by the item that is not served.
+    pub fn collisions(&self) -> Vec<Collision> {
+        let mut collisions = Vec::new();
+        for kind in ListKind::ALL {
+            let claims = &self.claims[kind as usize];
+            let mut hidden = Vec::new();
+            for (key, claims) in claims.contested() {
+                let own = self.is_own_name(kind, key);
+                let served = claims.first().filter(|_| !own).map(|first| first.connector.clone());
+                hidden.extend(claims.iter().skip(usize::from(!own)).map(|claim| (claim, key.clone(), served.clone())));
+            }
+            let own = self.own.items().iter().filter(|_| kind == ListKind::Tools);
+            let of_own = own.filter_map(|own| Some((claims.only(&own.key)?, own.key.clone(), None)));
+            hidden.extend(of_own);
+            hidden.sort_unstable_by(|one, other| one.0.cmp(other.0));
+            collisions.extend(hidden.into_iter().map(|(claim, key, served)| {
+                let of_another = served.as_ref().is_some_and(|served| *served != claim.connector);
+                let exposed = self.connectors.get(&claim.connector).map(|one| &one.exposed[kind as usize]);
+                let route = exposed.and_then(|exposed| exposed.items().get(claim.position)?.route.as_ref());
+                let instead = route.filter(|_| of_another && is_address(kind));
+                Collision {
+                    name: key.to_string(),
+                    kind,
+                    served,
+                    hidden: claim.connector.clone(),
+                    instead: instead.map(|route| qualify(&route.connector, &route.original)),
+                }
+            }));
+        }
+        collisions
+    }
+
+    /// Whether a tool of the gateway itself has this name.
+    pub(super) fn is_own_name(&self, kind: ListKind, key: &str) -> bool {
+        kind == ListKind::Tools && self.own.items().iter().any(|own| *own.key == *key)
+    }
+
+    /// Tools that are not served because there are too many.
+    pub fn cut(&self) -> Cut {
+        let list = self.list(ListKind::Tools);
+        let names = list.chunks().flat_map(Chunk::items).skip(list.len()).take(limits::CUT_NAMES_TOLD);
+        match self.cut_count() {
+            0 => Cut::default(),
+            count => Cut { count, first: names.map(|item| item.key.to_string()).collect() },
+        }
+    }
+
+    /// How many tools are not served because there are too many.
+    pub fn cut_count(&self) -> usize {
+        let list = self.list(ListKind::Tools);
+        list.uncut() - list.len()
+    }
+
+    fn boundary(&self) -> Option<&Boundary> {
+        let most = self.tools_max.filter(|_| self.cut_count() > 0)?;
+        let find = || {
+            let mut left = most.saturating_sub(self.own.len());
+            for (connector, Listed { listed, .. }) in &self.connectors {
+                let tools = &listed[ListKind::Tools as usize];
+                if let Some(first) = tools.items().get(left) {
+                    let claim = self.claims[ListKind::Tools as usize].first(&first.key);
+                    let exposed = claim.map_or(0, |claim| claim.position);
+                    return Some(Boundary { connector: connector.clone(), exposed, listed: left });
+                }
+                left -= tools.len();
+            }
+            // Only tools of the gateway itself are above the limit.
+            None
+        };
+        self.boundary.get_or_init(find).as_ref()
+    }
+}
+
+/// One list of a view.
+#[derive(Clone, Copy, Debug)]
+pub struct ViewList<'a> {
+    view: &'a ViewSnapshot,
+    kind: ListKind,
+}
+
+impl<'a> ViewList<'a> {
+    /// The whole list: a JSON array.
+    pub fn bytes(self) -> &'a Bytes {
+        self.view.joined[self.kind as usize].get_or_init(|| self.join(0, self.len()))
+    }
+
+    /// How many items there are.
+    pub fn len(self) -> usize {
+        let most = self.view.tools_max.filter(|_| self.kind == ListKind::Tools);
+        self.uncut().min(most.unwrap_or(usize::MAX))
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// Tells lists apart. Costs no more for a long list, unless `tools-max` cuts it.
+    pub fn digest(self) -> Digest {
+        if self.len() < self.uncut() {
+            return Digest::of(self.bytes());
+        }
+        let mut digest = self.view.totals[self.kind as usize].digest;
+        if self.kind == ListKind::Tools {
+            digest.add(self.view.own.digest());
+        }
+        digest.digest()
+    }
+
+    /// At most `most` items from the one at `from` on, as a JSON array, and where the next page begins; none after the last.
+    pub fn page(self, from: usize, most: usize) -> (Bytes, Option<usize>) {
+        let end = from.saturating_add(most).min(self.len());
+        if from == 0 && end == self.len() {
+            return (self.bytes().clone(), None);
+        }
+        (self.join(from, end), (end < self.len()).then_some(end))
+    }
+
+    /// The connectors that a page is about: those of its items, and those without items beside them. The pages of a list,
+    /// one after the other, are about every connector.
+    pub fn connectors(self, from: usize, end: usize) -> (Bound<&'a ConnectorId>, Bound<&'a ConnectorId>) {
+        let first = self.connector_of(from).filter(|_| from > 0);
+        let next = self.connector_of(end).filter(|_| end < self.len());
+        let last = next.map(|(id, begin)| if begin < end { Bound::Included(id) } else { Bound::Excluded(id) });
+        (first.map_or(Bound::Unbounded, |(id, _)| Bound::Included(id)), last.unwrap_or(Bound::Unbounded))
+    }
+
+    /// The connector of an item, and the position of the first item of that.
+    fn connector_of(self, position: usize) -> Option<(&'a ConnectorId, usize)> {
+        let mut begin = if self.kind == ListKind::Tools { self.view.own.len() } else { 0 };
+        if position < begin {
+            return None;
+        }
+        self.view.connectors.iter().find_map(|(id, connector)| {
+            let length = connector.listed[self.kind as usize].len();
+            begin += length;
+            (position < begin).then_some((id, begin - length))
+        })
+    }
+
+    fn uncut(self) -> usize {
+        let own = if self.kind == ListKind::Tools { self.view.own.len() } else { 0 };
+        own + self.view.totals[self.kind as usize].items
+    }
+
+    fn chunks(self) -> impl Iterator<Item = &'a Chunk> {
+        let own = (self.kind == ListKind::Tools).then_some(&*self.view.own);
+        own.into_iter()
+            .chain(self.view.connectors.values().map(move |connector| &*connector.listed[self.kind as usize]))
+    }
+
+    /// The items from the one at `from` to the one before `end`, as a JSON array.
+    fn join(self, from: usize, end: usize) -> Bytes {
+        let (mut bytes, mut position) = (BytesMut::new(), 0);
+        bytes.put_u8(b'[');
+        for chunk in self.chunks() {
+            if position >= end {
+                break;
+            }
+            let items = from.saturating_sub(position)..chunk.len().min(end - position);
+            position += chunk.len();
+            if items.start < items.end {
+                if bytes.len() > 1 {
+                    bytes.put_u8(b',');
+                }
+                bytes.put_slice(chunk.slice(items));
+            }
+        }
+        bytes.put_u8(b']');
+        bytes.freeze()
+    }
+}
