@@ -8,7 +8,7 @@ use super::NameRule;
 use super::chunk::Chunk;
 use super::definition::expose;
 use crate::config::ToolFilter;
-use crate::model::{Connector, ConnectorId, ListFacts, ListKind, Offer};
+use crate::model::{Connector, ListFacts, ListKind, Offer};
 
 /// What the catalog holds of one connector.
 #[derive(Clone, Debug)]
@@ -85,10 +85,6 @@ impl ConnectorEntry {
 
     pub(super) fn tool_names(&self) -> Vec<String> {
         self.exposed[ListKind::Tools as usize].items().iter().map(|tool| tool.key.to_string()).collect()
-    }
-
-    pub(super) fn id(&self) -> &ConnectorId {
-        &self.part.connector.id
     }
 }
 

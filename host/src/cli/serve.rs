@@ -60,7 +60,7 @@ impl Serve {
         let configured = settings.listen;
         // From the first moment on: a hangup that nobody listens to would end the process.
         let hangups = signal(SignalKind::hangup()).ok();
-        let gateway = Gateway::builder(settings).processes(processes()).start().await?;
+        let gateway = Gateway::builder(settings).processes(processes()).begin().await?;
         // Whoever reads that it serves may ask it to end at once.
         let mut ends = EndSignals::listen();
         self.announce(output, address);

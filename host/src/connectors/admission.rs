@@ -2,9 +2,13 @@
 //!
 //! One task owns the queue. The policy orders it (`plan`) and sets the limit (`concurrency`). A run that takes longer
 //! than the plan's `slow-after-ms` moves to the slow lane and frees its place, so that hung servers never hold up healthy
-//! ones; with a number that the operator fixed, nobody moves, and that number bounds everything under way.
+//! ones; with a number that the operator fixed, no run moves, and that number bounds everything under way.
+//!
+//! The policy orders a window of the queue: the first [`limits::PLAN_WINDOW`] runs, those that a client waits for before the
+//! others. It is asked again when other runs join the window, which they do as soon as all that wait fit into it, else when
+//! it is empty: a long queue is planned once for each run, not once for each pair of runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,14 +84,15 @@ impl Drop for Ticket {
 }
 
 impl Admission {
-    /// Starts the task that owns the queue. It ends with `stop`, or when every clone of the admission is gone.
+    /// Starts the task that owns the queue. It admits nothing before `opened`, and ends with `stop`, or when every clone of the
+    /// admission is gone.
     pub fn start(
         policy: Arc<Policy>,
         maximum: u32,
         fixed: Option<u32>,
         options: Vec<(String, String)>,
         tasks: &TaskTracker,
-        stop: CancellationToken,
+        (opened, stop): (CancellationToken, CancellationToken),
     ) -> Self {
         let (sender, receiver) = mpsc::channel(limits::ADMISSION_QUEUE);
         let settings = watch::Sender::new(AdmissionSettings { fixed, options: options.clone() });
@@ -99,14 +104,24 @@ impl Admission {
             concurrency_config: ConcurrencyConfig { minimum: 1, maximum, fixed, options },
             concurrency: Held::new(ConcurrencyState::initial()),
             limit: fixed.unwrap_or(maximum).max(1),
-            waiting: Vec::new(),
+            arrivals: Arrivals::default(),
+            window: VecDeque::new(),
+            is_planned: false,
+            slow_after: limits::SLOW_AFTER,
             under_way: HashMap::new(),
             next_ticket: 0,
             window_ends: None,
             sender: sender.downgrade(),
             policy,
         };
-        tasks.spawn(queue.run(receiver, settings.subscribe(), stop));
+        let settings_in_force = settings.subscribe();
+        tasks.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = opened.cancelled() => {}
+            }
+            queue.run(receiver, settings_in_force, stop).await;
+        });
         Self { sender, settings }
     }
 
@@ -132,12 +147,42 @@ struct Queue {
     concurrency_config: ConcurrencyConfig,
     concurrency: Held<ConcurrencyState>,
     limit: u32,
-    waiting: Vec<(Candidate, oneshot::Sender<Ticket>)>,
+    arrivals: Arrivals,
+    /// The runs that go next, in the policy's order once they are planned.
+    window: VecDeque<Waiting>,
+    is_planned: bool,
+    slow_after: Duration,
     under_way: HashMap<u64, UnderWay>,
     next_ticket: u64,
     /// Until when runs that ask are only collected, so that they are ordered together.
     window_ends: Option<BootMs>,
     sender: mpsc::WeakSender<Message>,
+}
+
+type Waiting = (Candidate, oneshot::Sender<Ticket>);
+
+/// Runs that are not in the window yet.
+#[derive(Default)]
+struct Arrivals {
+    /// A client waits for these.
+    wanted: VecDeque<Waiting>,
+    others: VecDeque<Waiting>,
+}
+
+impl Arrivals {
+    fn push(&mut self, waiting: Waiting) {
+        if waiting.0.wanted { self.wanted.push_back(waiting) } else { self.others.push_back(waiting) }
+    }
+
+    /// The next one that was not given up.
+    fn pop(&mut self) -> Option<Waiting> {
+        let next = || self.wanted.pop_front().or_else(|| self.others.pop_front());
+        std::iter::from_fn(next).find(|(_, admitted)| !admitted.is_closed())
+    }
+
+    fn len(&self) -> usize {
+        self.wanted.len() + self.others.len()
+    }
 }
 
 struct UnderWay {
@@ -202,10 +247,10 @@ impl Queue {
     fn take(&mut self, message: Message) {
         match message {
             Message::Enter { candidate, admitted } => {
-                if self.waiting.is_empty() && self.window_ends.is_none() {
+                if self.window.is_empty() && self.arrivals.len() == 0 && self.window_ends.is_none() {
                     self.window_ends = Some(self.now().plus(limits::ADMISSION_WINDOW));
                 }
-                self.waiting.push((candidate, admitted));
+                self.arrivals.push((candidate, admitted));
             }
             Message::Finished { ticket, event } => {
                 if self.under_way.remove(&ticket).is_some() {
@@ -250,31 +295,55 @@ impl Queue {
     }
 
     fn admit(&mut self) {
-        // Whoever was dropped while waiting needs no place.
-        self.waiting.retain(|(_, admitted)| !admitted.is_closed());
-        let limit = usize::try_from(self.limit).unwrap_or(usize::MAX);
-        if self.waiting.is_empty() || self.places_taken() >= limit {
+        while self.has_place() {
+            self.fill_window();
+            if !self.is_planned {
+                self.plan();
+            }
+            let Some((_, admitted)) = self.window.pop_front() else { return };
+            self.start(admitted, self.slow_after);
+        }
+    }
+
+    /// Whether one more run may be under way. The limit may change with each decision.
+    fn has_place(&self) -> bool {
+        self.places_taken() < usize::try_from(self.limit).unwrap_or(usize::MAX)
+    }
+
+    fn fill_window(&mut self) {
+        // Runs that were given up while they waited need no place.
+        self.window.retain(|(_, admitted)| !admitted.is_closed());
+        if !self.window.is_empty() && self.window.len() + self.arrivals.len() > limits::PLAN_WINDOW {
             return;
         }
-        let candidates = self.waiting.iter().map(|(candidate, _)| candidate.clone()).collect();
-        let (order, slow_after) = match self.policy.plan(&self.plan_subject, &self.plan_config, candidates) {
-            Ok(plan) => (plan.order, Duration::from_millis(plan.slow_after_ms)),
-            Err(error) => {
-                tracing::error!(%error, "the order is that of arrival");
-                ((0..u32::try_from(self.waiting.len()).unwrap_or(u32::MAX)).collect(), limits::SLOW_AFTER)
-            }
-        };
-        let mut waiting: Vec<Option<_>> = std::mem::take(&mut self.waiting).into_iter().map(Some).collect();
-        for position in order {
-            let Some(place) = usize::try_from(position).ok().and_then(|at| waiting.get_mut(at)) else { continue };
-            // The limit may fall with each decision.
-            if self.places_taken() >= usize::try_from(self.limit).unwrap_or(usize::MAX) {
-                break;
-            }
-            let Some((_, admitted)) = place.take() else { continue };
-            self.start(admitted, slow_after);
+        while self.window.len() < limits::PLAN_WINDOW {
+            let Some(waiting) = self.arrivals.pop() else { break };
+            self.window.push_back(waiting);
+            self.is_planned = false;
         }
-        self.waiting = waiting.into_iter().flatten().collect();
+    }
+
+    /// Puts the window in the policy's order.
+    fn plan(&mut self) {
+        self.is_planned = true;
+        if self.window.is_empty() {
+            return;
+        }
+        let candidates = self.window.iter().map(|(candidate, _)| candidate.clone()).collect();
+        match self.policy.plan(&self.plan_subject, &self.plan_config, candidates) {
+            Ok(plan) => {
+                self.slow_after = Duration::from_millis(plan.slow_after_ms);
+                let mut waiting: Vec<Option<Waiting>> = self.window.drain(..).map(Some).collect();
+                // The host has made a permutation of the order.
+                let ordered =
+                    plan.order.into_iter().filter_map(|at| waiting.get_mut(usize::try_from(at).ok()?)?.take());
+                self.window.extend(ordered);
+            }
+            Err(error) => {
+                self.slow_after = limits::SLOW_AFTER;
+                tracing::error!(%error, "no plan; runs start in the order of arrival");
+            }
+        }
     }
 
     fn start(&mut self, admitted: oneshot::Sender<Ticket>, slow_after: Duration) {

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{broadcast, watch};
+use rpds::RedBlackTreeMapSync;
+use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -66,11 +67,19 @@ pub struct Fleet {
     roster: Mutex<Roster>,
     /// Touched when one that was on the way out has left.
     retired: watch::Sender<()>,
-    members: ArcSwap<BTreeMap<ConnectorId, Arc<Member>>>,
+    members: ArcSwap<Members>,
+    /// The supervisors that restore what was saved. Closed, so that whoever waits waits for those there are.
+    restoring: TaskTracker,
+    /// How many of them do so at once.
+    restores: Arc<Semaphore>,
+    /// Cancelled once the first connectors that were described serve what was saved of them: packets may leave.
+    restored: CancellationToken,
     /// Everything that goes on after its connector left, and the admission.
     draining: TaskTracker,
     stop: CancellationToken,
 }
+
+type Members = RedBlackTreeMapSync<ConnectorId, Arc<Member>>;
 
 struct Member {
     handle: Arc<Handle>,
@@ -91,11 +100,20 @@ impl Fleet {
         records: Vec<(String, StateRecord)>,
     ) -> Self {
         let draining = TaskTracker::new();
-        let stop = CancellationToken::new();
+        let (restored, stop) = (CancellationToken::new(), CancellationToken::new());
+        let restoring = TaskTracker::new();
+        restoring.close();
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let options = settings.options.clone();
         let maximum = config_limits::CONCURRENCY_MAX;
-        let admission =
-            Admission::start(policy.clone(), maximum, settings.concurrency, options, &draining, stop.clone());
+        let admission = Admission::start(
+            policy.clone(),
+            maximum,
+            settings.concurrency,
+            options,
+            &draining,
+            (restored.clone(), stop.clone()),
+        );
         let clock = policy.edge().clock.clone();
         let failures = LogLimit::new(telemetry_limits::CONNECTOR_LINES);
         let run = RunContext { admission, clock, refreshes: metrics.refreshes.clone(), failures: Arc::new(failures) };
@@ -117,6 +135,9 @@ impl Fleet {
             roster: Mutex::default(),
             retired: watch::Sender::new(()),
             members: ArcSwap::default(),
+            restoring,
+            restores: Arc::new(Semaphore::new(cores * limits::RESTORES_PER_CORE)),
+            restored,
             draining,
             stop,
         }
@@ -230,8 +251,6 @@ impl Fleet {
         let id = connector.id.clone();
         let connector = Arc::new(connector);
         let saved = self.lock_saved().remove(&id);
-        let saved = saved.and_then(|record| saved::restore(&record, &connector));
-        let era = saved.as_ref().and_then(|saved| saved.header.era);
         let mut settings = self.settings.subscribe();
         let in_force = settings.borrow_and_update().clone();
         let credential = in_force.credentials.headers(&connector);
@@ -249,7 +268,7 @@ impl Fleet {
                 let former = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 let former = former.filter(|_| matches!(reach, Reach::Stdio(_)));
                 let (deadlines, starts) = (deadlines.clone(), self.starts.clone());
-                let slot = SessionSlot::new(upstream, deadlines, starts, era, Declared::default()).after(former);
+                let slot = SessionSlot::new(upstream, deadlines, starts, None, Declared::default()).after(former);
                 slot.pin(in_force.era(&id));
                 Ok(Arc::new(slot))
             }
@@ -274,7 +293,6 @@ impl Fleet {
             settings,
             stop: stop.clone(),
         };
-        let supervisor = Supervisor::new(handle.clone(), surroundings, saved);
         let watcher = Watcher {
             events: self.events.share(&handle.id),
             handle: handle.clone(),
@@ -283,9 +301,14 @@ impl Fleet {
         };
         let watcher = tokio::spawn(watcher.run());
         let ended = handle.ended.clone().drop_guard();
+        let (restores, restoring, supervised) = (self.restores.clone(), self.restoring.token(), handle.clone());
         let task = tokio::spawn(async move {
             // Dropped however the supervisor ends.
             let _ended = ended;
+            // The semaphore is never closed.
+            let permit = restores.acquire().await;
+            let supervisor = Supervisor::new(supervised, surroundings, saved);
+            drop((permit, restoring));
             supervisor.run().await
         });
         Member { handle, stop, task: Mutex::new(Some(task)), watcher: Mutex::new(Some(watcher)) }

@@ -1,7 +1,7 @@
 //! A connector as everybody else holds it: its description, session, gates, signals and published status.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -53,6 +53,8 @@ pub(super) struct Handle {
     doubted_at: AtomicU64,
     /// Announced changes in a row that changed nothing.
     fruitless: AtomicU32,
+    /// Whether its list was fetched in this process.
+    listed: AtomicBool,
 }
 
 impl Handle {
@@ -85,6 +87,7 @@ impl Handle {
             contact: AtomicU8::new(0),
             doubted_at: AtomicU64::new(0),
             fruitless: AtomicU32::new(0),
+            listed: AtomicBool::new(false),
         }
     }
 
@@ -144,6 +147,16 @@ impl Handle {
     pub(super) fn note_announced(&self, changed: bool) {
         let count = if changed { 0 } else { self.fruitless().saturating_add(1) };
         self.fruitless.store(count, Ordering::Relaxed);
+    }
+
+    /// Its list was fetched.
+    pub(super) fn note_listed(&self) {
+        self.listed.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether its list was fetched in this process. Before that a run is armed that looks for every change.
+    pub(super) fn was_listed(&self) -> bool {
+        self.listed.load(Ordering::Relaxed)
     }
 
     /// How the last contact ended.

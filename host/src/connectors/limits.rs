@@ -31,6 +31,16 @@ pub const SLOW_LANE_MAX: usize = 256;
 /// Runs that ask for admission within this time of the first are ordered together.
 pub const ADMISSION_WINDOW: Duration = Duration::from_millis(5);
 
+/// Connectors that are started before other tasks have their turn: each takes some tens of microseconds.
+pub const STARTS_BETWEEN_YIELDS: usize = 32;
+
+/// Connectors that restore what was saved of them at once, for each core: each computes for some hundred microseconds, and
+/// requests that come meanwhile wait for no more than these.
+pub const RESTORES_PER_CORE: usize = 2;
+
+/// Runs that the policy orders at a time: twice as many as may be under way by default. A decision's record names each of them.
+pub const PLAN_WINDOW: usize = 64;
+
 /// Messages to the admission that may wait.
 pub const ADMISSION_QUEUE: usize = 1_024;
 

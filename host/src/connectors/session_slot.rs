@@ -167,6 +167,14 @@ impl SessionSlot {
         slot.pinned.or(slot.remembered)
     }
 
+    /// The era that the server spoke in an earlier process, unless it was found out by now.
+    pub(super) fn remember_era(&self, era: Era) {
+        let mut slot = self.lock();
+        if slot.era.is_none() {
+            (slot.era, slot.remembered) = (Some(era), Some(era));
+        }
+    }
+
     /// The operator says which era the server speaks, or nothing; for sessions that are opened from now on.
     pub(super) fn pin(&self, era: Option<Era>) {
         self.lock().pinned = era;

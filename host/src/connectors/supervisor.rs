@@ -64,7 +64,11 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Starts a connector's upkeep and publishes what was saved of it, before the first packet leaves.
-    pub(super) fn new(handle: Arc<Handle>, with: Surroundings, saved: Option<Saved>) -> Self {
+    pub(super) fn new(handle: Arc<Handle>, with: Surroundings, saved: Option<StateRecord>) -> Self {
+        let saved = saved.and_then(|record| saved::restore(&record, &handle.connector.load()));
+        if let (Ok(slot), Some(era)) = (&handle.slot, saved.as_ref().and_then(|saved| saved.header.era)) {
+            slot.remember_era(era);
+        }
         let name = format!("connector/{}", handle.id);
         let (restored, offer, last_duration_ms) = match saved {
             Some(Saved { header, offer }) => (Some(header.cache), offer, header.last_duration_ms),
@@ -99,7 +103,7 @@ impl Supervisor {
         let clock = self.with.run.clock.clone();
         let due_now = self.upkeep.due().is_some_and(|due| due <= clock.boot());
         if self.offer.is_some() && !due_now {
-            // After a warm start sessions are opened at once (design section 5).
+            // After a warm start sessions are opened at once, in the policy's order.
             let (handle, context) = (self.handle.clone(), self.with.run.clone());
             self.contacting = Some(tokio::spawn(run::contact(handle, context, self.candidate())));
         }
@@ -215,8 +219,9 @@ impl Supervisor {
     fn contacted(&mut self, reached: Result<(), Failure>) {
         self.contacting = None;
         match reached {
-            // The session is new: changes that were announced before it was opened were missed.
-            Ok(()) => self.upkeep.may_have_changed(),
+            // Changes that were announced before the session was opened were missed: the policy, which knows that this is a
+            // warm start, has armed the run that looks for them.
+            Ok(()) => {}
             Err(failure) => {
                 // What is served may be out of date and nobody would tell: from now on the backoff looks after it.
                 tracing::info!(connector = %self.handle.id, class = %failure.class, "not reached after a warm start");
@@ -321,6 +326,7 @@ impl Supervisor {
         let duration_ms = milliseconds(brought.duration);
         match self.upkeep.fetched(run, event) {
             Ok((outcome @ (AdvanceOutcome::Stored | AdvanceOutcome::Kept), _)) => {
+                self.handle.note_listed();
                 self.last_failure = None;
                 self.last_duration_ms = Some(duration_ms);
                 if outcome == AdvanceOutcome::Stored {

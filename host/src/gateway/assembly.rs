@@ -62,7 +62,7 @@ pub(super) fn start(
                     trace.connectors(described.clone());
                 }
             }
-            fleet.apply(connectors);
+            fleet.apply(connectors).await;
             publisher.send_replace(Arc::new(Applied {
                 map_runs: map_view.as_ref().map_or(0, |view| view.status.runs),
                 settled: map_view.as_ref().is_none_or(|view| view.status.settled),

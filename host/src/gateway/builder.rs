@@ -154,11 +154,23 @@ impl GatewayBuilder {
         self
     }
 
-    /// Makes everything and starts it. What was saved is published before the first packet leaves.
+    /// Starts the gateway, and returns once the lists that an earlier process saved are served. They are before the first
+    /// packet leaves.
     ///
     /// # Errors
     /// [`StartError`].
     pub async fn start(self) -> Result<Gateway, StartError> {
+        let gateway = self.begin().await?;
+        gateway.restored().await;
+        Ok(gateway)
+    }
+
+    /// Starts the gateway, and returns as soon as it can be asked whether it is alive. MCP requests wait until the lists that
+    /// an earlier process saved are served.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn begin(self) -> Result<Gateway, StartError> {
         let Self { settings, edge, state, registry, trace, processes, mut sinks, policy: policy_given, shadow } = self;
         settings.validate()?;
         let Components { default, deployed, shadow } =
@@ -256,9 +268,7 @@ impl GatewayBuilder {
             stop,
             first_pass,
         };
-        let gateway = Gateway::assemble(parts, tasks, state_task);
-        gateway.publish_saved().await;
-        Ok(gateway)
+        Ok(Gateway::assemble(parts, tasks, state_task))
     }
 }
 

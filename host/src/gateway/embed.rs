@@ -84,7 +84,9 @@ pub(super) struct Parts {
 pub(super) struct Inner {
     pub(super) parts: Parts,
     pub(super) started: Instant,
-    /// Whether lists of a former process are served: then nobody waits for the first ones.
+    /// Cancelled once the lists that an earlier process saved are served.
+    restored: CancellationToken,
+    /// Whether there were such lists: then no request waits for the first ones.
     warm: AtomicBool,
     /// Calls of legacy clients: they go on when the client's connection does not.
     pub(super) calls: tokio_util::task::TaskTracker,
@@ -138,6 +140,7 @@ impl Gateway {
             grants: Grants::of(&parts.settings.load().tokens),
             parts,
             started: Instant::now(),
+            restored: CancellationToken::new(),
             warm: AtomicBool::new(false),
             calls: tokio_util::task::TaskTracker::new(),
             northbound: Northbound::new(),
@@ -159,6 +162,8 @@ impl Gateway {
                 () = watcher.observe_first_pass() => {}
             }
         }));
+        let restoring = gateway.for_task();
+        tasks.push(tokio::spawn(async move { restoring.observe_restored().await }));
         tasks.push(tokio::spawn(gateway.for_task().watch_for_resume()));
         tasks.push(tokio::spawn(gateway.for_task().end_idle_sessions()));
         *inner.tasks.lock().unwrap_or_else(std::sync::PoisonError::into_inner) =
@@ -171,10 +176,16 @@ impl Gateway {
         Self { inner: self.inner.clone(), _holder: None }
     }
 
-    /// Waits until what was saved is published, so that the first request sees it.
-    pub(super) async fn publish_saved(&self) {
+    /// Waits until the lists that an earlier process saved are served.
+    pub(super) async fn restored(&self) {
+        self.inner.restored.cancelled().await;
+    }
+
+    async fn observe_restored(&self) {
+        // Dropped however this ends: requests do not wait for a task that has gone.
+        let _restored = self.inner.restored.clone().drop_guard();
         let mut applied = self.inner.parts.applied.clone();
-        // The assembly applies the restored map and the registry at once; it ends only with the gateway.
+        // The assembly applies the restored map and the registry first, and returns when they serve what was saved.
         let _ = applied.changed().await;
         self.inner.warm.store(self.snapshot().tool_count() > 0, Ordering::Relaxed);
     }

@@ -236,6 +236,8 @@ async fn request(
     headers: &HeaderMap,
     (id, method, params): (RequestId, String, Option<RawObject>),
 ) -> Response {
+    // What is saved has a part in what follows: the headers of a call are compared with its tool's definition.
+    gateway.restored().await;
     let era = era_of(headers, &method, params.as_ref());
     let params = params.unwrap_or_default();
     let judged = match era {

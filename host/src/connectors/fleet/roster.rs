@@ -28,26 +28,42 @@ pub(super) struct Roster {
 }
 
 impl Fleet {
-    /// Follows the descriptions, without waiting for anybody.
-    pub fn apply(self: &Arc<Self>, desired: Vec<Connector>) {
+    /// Follows the descriptions. Returns once every connector that is new serves what was saved of it; none waits for a
+    /// packet, and none that leaves is waited for.
+    pub async fn apply(self: &Arc<Self>, desired: Vec<Connector>) {
+        let added = self.follow(desired);
+        // In between, other tasks have their turn.
+        for some in added.chunks(limits::STARTS_BETWEEN_YIELDS) {
+            self.start_wanted(some);
+            tokio::task::yield_now().await;
+        }
+        self.restoring.wait().await;
+        self.restored.cancel();
+    }
+
+    /// Lets go of connectors that are not described any more, and of those whose sessions must be rebuilt. Returns those
+    /// that are to be started.
+    fn follow(self: &Arc<Self>, desired: Vec<Connector>) -> Vec<ConnectorId> {
         let wanted: BTreeMap<ConnectorId, Connector> =
             desired.into_iter().filter(|connector| connector.enabled).map(|one| (one.id.clone(), one)).collect();
         let roster = &mut *self.roster();
         if roster.ends {
-            return;
+            return Vec::new();
         }
-        let mut members = (**self.members.load()).clone();
-        let leaving = members.extract_if(.., |id, _| !wanted.contains_key(id));
-        for (id, member) in leaving {
+        let before = self.members.load_full();
+        let mut members = (*before).clone();
+        for (id, member) in before.iter().filter(|(id, _)| !wanted.contains_key(*id)) {
             tracing::info!(connector = %id, "disabled or gone: it drains and leaves");
+            members.remove_mut(id);
             // What it may still publish is withdrawn once its supervisor has ended.
-            self.publisher.withdraw(&id);
+            self.publisher.withdraw(id);
             // What clients want of one that is being rebuilt is kept: it may be described again before that has ended.
-            if let Entry::Vacant(entry) = roster.retiring.entry(id) {
+            if let Entry::Vacant(entry) = roster.retiring.entry(id.clone()) {
                 entry.insert(Arc::default());
-                self.retire(member);
+                self.retire(member.clone());
             }
         }
+        let mut added = Vec::new();
         for (id, connector) in &wanted {
             if roster.retiring.contains_key(id) {
                 continue;
@@ -60,13 +76,26 @@ impl Fleet {
                     self.retire(member.clone());
                 }
                 Some(_) => {}
-                None => {
-                    members.insert(id.clone(), Arc::new(self.start(connector.clone(), Arc::default())));
-                }
+                None => added.push(id.clone()),
             }
         }
         self.members.store(Arc::new(members));
         roster.wanted = wanted;
+        added
+    }
+
+    /// Starts those of these connectors that are still described and are not there.
+    fn start_wanted(&self, ids: &[ConnectorId]) {
+        let roster = self.roster();
+        if roster.ends {
+            return;
+        }
+        let mut members = (**self.members.load()).clone();
+        for id in ids.iter().filter(|id| !roster.retiring.contains_key(*id)) {
+            let Some(connector) = roster.wanted.get(id).filter(|_| !members.contains_key(id)) else { continue };
+            members.insert_mut(id.clone(), Arc::new(self.start(connector.clone(), Arc::default())));
+        }
+        self.members.store(Arc::new(members));
     }
 
     /// Returns when every connector that is being rebuilt has been, or after [`limits::REBUILD_PATIENCE`].
@@ -146,9 +175,8 @@ impl Fleet {
             Some(_) if roster.ends => {}
             Some(connector) => {
                 self.lock_saved().extend(record.map(|record| (id.clone(), record)));
-                let mut members = (**self.members.load()).clone();
-                members.insert(id.clone(), Arc::new(self.start(connector.clone(), wishes)));
-                self.members.store(Arc::new(members));
+                let member = Arc::new(self.start(connector.clone(), wishes));
+                self.members.store(Arc::new(self.members.load().insert(id.clone(), member)));
             }
         }
         self.retired.send_replace(());

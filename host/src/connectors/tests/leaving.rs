@@ -20,10 +20,10 @@ fn runs(rig: &Rig, name: &str) -> u64 {
 #[tokio::test(start_paused = true)]
 async fn one_that_hangs_delays_no_new_one_and_no_other_change() {
     let rig = Rig::new(false).await;
-    rig.fleet.apply(vec![named("live", "1"), named("other", "1")]);
+    rig.fleet.apply(vec![named("live", "1"), named("other", "1")]).await;
     rig.until("the other one is listed", || runs(&rig, "other") == 1).await;
     let _hangs = rig.fleet.hang_on_leaving(&id());
-    rig.fleet.apply(vec![named("new", "1"), named("other", "2")]);
+    rig.fleet.apply(vec![named("new", "1"), named("other", "2")]).await;
     assert_eq!(ids(&rig), ["new", "other"], "at once, and before anybody has left");
     let opened = rig.server.count("initialize");
     rig.until("both are listed", || runs(&rig, "new") == 1 && rig.server.count("initialize") == opened + 2).await;
@@ -38,13 +38,13 @@ async fn one_that_hangs_delays_no_new_one_and_no_other_change() {
 async fn one_that_comes_back_waits_for_the_former_of_its_name() {
     let rig = Rig::new(false).await;
     let hangs = rig.fleet.hang_on_leaving(&id());
-    rig.fleet.apply(Vec::new());
-    rig.fleet.apply(vec![described("1")]);
+    rig.fleet.apply(Vec::new()).await;
+    rig.fleet.apply(vec![described("1")]).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(ids(&rig).is_empty());
     assert_eq!(rig.server.count("initialize"), 1);
     // What is described when it has left counts.
-    rig.fleet.apply(vec![described("2"), named("other", "1")]);
+    rig.fleet.apply(vec![described("2"), named("other", "1")]).await;
     drop(hangs);
     rig.until("both are listed", || runs(&rig, "live") == 1 && runs(&rig, "other") == 1).await;
     assert_eq!(rig.server.count("initialize"), 3);
@@ -54,7 +54,7 @@ async fn one_that_comes_back_waits_for_the_former_of_its_name() {
 async fn one_that_is_rebuilt_stays_until_it_is_and_a_pass_waits_for_it() {
     let rig = Rig::new(false).await;
     let hangs = rig.fleet.hang_on_leaving(&id());
-    rig.fleet.apply(vec![described("2")]);
+    rig.fleet.apply(vec![described("2")]).await;
     assert_eq!(ids(&rig), ["live"]);
     let began = tokio::time::Instant::now();
     let release = async {
@@ -69,10 +69,10 @@ async fn one_that_is_rebuilt_stays_until_it_is_and_a_pass_waits_for_it() {
 async fn a_fleet_that_ends_starts_nobody_any_more() {
     let rig = Rig::new(false).await;
     let hangs = rig.fleet.hang_on_leaving(&id());
-    rig.fleet.apply(vec![described("2")]);
+    rig.fleet.apply(vec![described("2")]).await;
     rig.fleet.shut_down(tokio::time::Instant::now()).await;
     drop(hangs);
-    rig.fleet.apply(vec![described("3")]);
+    rig.fleet.apply(vec![described("3")]).await;
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert!(ids(&rig).is_empty());
     assert_eq!((rig.server.count("initialize"), rig.server.streams()), (1, 0));

@@ -109,7 +109,7 @@ impl Rig {
         let network = Arc::new(VirtualNetwork::new());
         network.set(&url(), Host::Serve(server.router()));
         let fleet = fleet(network.clone(), Arc::new(VirtualProcesses::new()), settings(""));
-        fleet.apply(vec![described("1")]);
+        fleet.apply(vec![described("1")]).await;
         let rig = Self { fleet, server, network };
         rig.until("it listens", || rig.server.streams() == 1).await;
         rig

@@ -96,7 +96,7 @@ async fn a_connector_that_is_taken_out_takes_the_sessions_and_streams_of_all_cli
             assert!(is_result(&call(&rig, own).await));
         }
         assert_eq!((rig.server.streams(), rig.server.count("DELETE")), (4, 0));
-        rig.fleet.apply(if rebuilt { vec![described("2")] } else { Vec::new() });
+        rig.fleet.apply(if rebuilt { vec![described("2")] } else { Vec::new() }).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
         // No client has called again.
         let left = usize::from(rebuilt);

@@ -100,7 +100,7 @@ async fn a_slow_process_of_either_era_comes_up_once_and_at_once() {
         for delay in [8, 40, 100].map(Duration::from_secs) {
             let children = Children::new(settings(""));
             children.slow("slow", era, delay);
-            children.fleet.apply(vec![child("slow")]);
+            children.fleet.apply(vec![child("slow")]).await;
             sleep(delay + Duration::from_secs(1)).await;
             let status = children.status("slow");
             assert_eq!((status.tools, status.era, status.failures), (1, Some(era), 0), "{era} {delay:?}");
@@ -115,7 +115,7 @@ async fn a_slow_process_of_either_era_comes_up_once_and_at_once() {
 async fn a_process_that_misses_its_deadline_is_reported_kept_and_taken_when_it_answers() {
     let children = Children::new(settings(""));
     children.slow("slow", Era::Modern, Duration::from_secs(1_000));
-    children.fleet.apply(vec![child("slow")]);
+    children.fleet.apply(vec![child("slow")]).await;
     sleep(START_TIMEOUT - Duration::from_secs(1)).await;
     assert_eq!((children.status("slow").failures, children.status("slow").refreshing), (0, true));
     for wait in [2, 300, 300] {
@@ -141,7 +141,7 @@ async fn a_late_process_that_ends_between_two_attempts_is_reported_before_anothe
         drop(child);
         Exit::Code(7)
     });
-    children.fleet.apply(vec![child("late")]);
+    children.fleet.apply(vec![child("late")]).await;
     let mut reported = false;
     for _ in 0..1_000 {
         sleep(Duration::from_secs(1)).await;
@@ -169,7 +169,7 @@ async fn a_process_that_hangs_after_its_start_is_kept_too() {
         }
         Exit::Code(0)
     });
-    children.fleet.apply(vec![child("hangs")]);
+    children.fleet.apply(vec![child("hangs")]).await;
     sleep(Duration::from_secs(600)).await;
     let status = children.status("hangs");
     assert_eq!((children.processes.started(), status.last_failure.as_ref().unwrap().class.as_str()), (1, "timeout"));
@@ -188,7 +188,7 @@ async fn a_failing_attempt_starts_no_process_twice_and_says_why() {
                 OnTerminate::Ends,
                 move |child| async move { serve(child, era, ends_at).await },
             );
-            children.fleet.apply(vec![child("ends")]);
+            children.fleet.apply(vec![child("ends")]).await;
             sleep(Duration::from_secs(300)).await;
             let status = children.status("ends");
             if era == Era::Legacy && ends_at == 3 {
@@ -226,7 +226,7 @@ async fn a_legacy_server_that_ends_at_the_modern_question_comes_up_with_its_seco
         let child = VirtualChild { input, output, errors, command, rules, terminated, number };
         tokio::join!(serve(child, Era::Legacy, usize::MAX), rest).0
     });
-    children.fleet.apply(vec![child("shy")]);
+    children.fleet.apply(vec![child("shy")]).await;
     sleep(Duration::from_secs(10)).await;
     assert_eq!((children.tools("shy"), children.processes.started()), (1, 2));
     children.end().await;
@@ -246,7 +246,7 @@ async fn servers_that_never_answer_delay_the_others_by_no_more_than_their_permit
                 children.slow(&healthy, Era::Modern, Duration::ZERO);
                 all.extend([child(&silent), child(&healthy)]);
             }
-            children.fleet.apply(all);
+            children.fleet.apply(all).await;
             // With one run at once each silent one holds it for as long as its permit.
             let turns = if toml.is_empty() { 10_u32.div_ceil(permits.get() as u32) } else { 10 };
             sleep(START_PERMIT * turns + Duration::from_secs(1)).await;
@@ -264,7 +264,7 @@ async fn the_first_pass_does_not_wait_for_a_slow_start() {
     let children = Children::new(settings(""));
     children.slow("slow", Era::Modern, Duration::from_secs(100));
     children.slow("fast", Era::Modern, Duration::ZERO);
-    children.fleet.apply(vec![child("slow"), child("fast")]);
+    children.fleet.apply(vec![child("slow"), child("fast")]).await;
     let began = Instant::now();
     let report = children.fleet.pass(PassKind::First, began, |_| {}).await;
     assert_eq!((report.ready, began.elapsed()), (1, FIRST_PASS_START));
@@ -275,11 +275,11 @@ async fn the_first_pass_does_not_wait_for_a_slow_start() {
 async fn a_slow_process_ends_with_its_connector_and_a_closed_slot_starts_nothing() {
     let children = Children::new(settings(""));
     children.slow("slow", Era::Modern, Duration::from_secs(1 << 20));
-    children.fleet.apply(vec![child("slow")]);
+    children.fleet.apply(vec![child("slow")]).await;
     sleep(Duration::from_secs(200)).await;
     let handle = children.fleet.handle(&"slow".parse().unwrap()).unwrap();
     let slot = handle.slot.clone().unwrap();
-    children.fleet.apply(Vec::new());
+    children.fleet.apply(Vec::new()).await;
     sleep(Duration::from_secs(10)).await;
     assert_eq!((children.processes.started(), children.processes.running()), (1, 0));
     assert_eq!(slot.session().await.unwrap_err().class.as_str(), "refused");

@@ -41,7 +41,7 @@ async fn each_is_kept_over_http_whoever_names_it() {
             let network = Arc::new(VirtualNetwork::new());
             network.set(&url(), if step == "connect" { Host::Hang } else { Host::Serve(server.router()) });
             let fleet = fleet(network, Arc::new(VirtualProcesses::new()), settings);
-            fleet.apply(vec![Connector { timeouts, ..described("1") }]);
+            fleet.apply(vec![Connector { timeouts, ..described("1") }]).await;
             sleep(Duration::from_millis(600)).await;
             assert!(fleet.statuses()[0].last_failure.is_none(), "{step}");
             if step == "call" {
@@ -85,7 +85,7 @@ async fn each_is_kept_of_a_process_whoever_names_it() {
             children.processes.set("local", OnTerminate::Ends, move |child| silent_from(child, method));
             let connect = if step == "start" { SET } else { timeouts.connect };
             let timeouts = Timeouts { connect, ..timeouts };
-            children.fleet.apply(vec![Connector { timeouts, ..child("local") }]);
+            children.fleet.apply(vec![Connector { timeouts, ..child("local") }]).await;
             sleep(Duration::from_millis(600)).await;
             assert!(children.status("local").last_failure.is_none(), "{step}");
             if step == "call" {
@@ -110,7 +110,7 @@ async fn an_attempt_at_a_late_process_waits_for_as_long_as_it_may_connect() {
         let children = Children::new(settings);
         children.slow("local", Era::Modern, Duration::from_secs(1 << 20));
         let timeouts = Timeouts { start: Some(Duration::from_secs(1)), ..timeouts };
-        children.fleet.apply(vec![Connector { timeouts, ..child("local") }]);
+        children.fleet.apply(vec![Connector { timeouts, ..child("local") }]).await;
         sleep(Duration::from_secs(10)).await;
         let slot = children.fleet.handle(&"local".parse().unwrap()).unwrap().slot.clone().unwrap();
         let began = tokio::time::Instant::now();
@@ -124,12 +124,12 @@ async fn others_are_in_force_without_another_session() {
     let children = Children::new(settings(""));
     children.slow("local", Era::Modern, Duration::ZERO);
     let call = |seconds| Timeouts { call: Some(Duration::from_secs(seconds)), ..Timeouts::default() };
-    children.fleet.apply(vec![Connector { timeouts: call(7), ..child("local") }]);
+    children.fleet.apply(vec![Connector { timeouts: call(7), ..child("local") }]).await;
     sleep(Duration::from_secs(1)).await;
     let handle = children.fleet.handle(&"local".parse().unwrap()).unwrap();
     let in_force = || handle.deadlines.get().call.as_secs();
     assert_eq!(in_force(), 7);
-    children.fleet.apply(vec![Connector { timeouts: call(8), ..child("local") }]);
+    children.fleet.apply(vec![Connector { timeouts: call(8), ..child("local") }]).await;
     sleep(Duration::from_secs(1)).await;
     assert_eq!(in_force(), 8);
     children.fleet.reconfigure(settings("[connector.local]\ncall-timeout-ms = 9000"));

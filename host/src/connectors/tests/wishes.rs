@@ -57,7 +57,7 @@ async fn what_is_wished_for_is_subscribed_to_in_the_next_session_and_after_a_reb
     rig.server.restart(2);
     rig.until("the new session", || rig.server.count("resources/subscribe") == 4).await;
     assert_eq!(rig.server.count("initialize"), 2);
-    rig.fleet.apply(vec![described("2")]);
+    rig.fleet.apply(vec![described("2")]).await;
     rig.until("the rebuilt session", || rig.server.count("resources/subscribe") == 6).await;
     let mut events = rig.fleet.events();
     rig.until("it listens", || rig.server.streams() == 1).await;
@@ -127,7 +127,7 @@ async fn a_wish_goes_on_with_the_stream_that_takes_the_place_of_a_broken_one() {
 async fn a_modern_server_without_subscriptions_is_not_asked_for_one() {
     let rig = Rig::new(true).await;
     rig.server.set_capabilities(json!({ "tools": { "listChanged": true }, "resources": {} }));
-    rig.fleet.apply(vec![described("2")]);
+    rig.fleet.apply(vec![described("2")]).await;
     tokio::time::sleep(Duration::from_secs(2)).await;
     let asked = rig.server.count("subscriptions/listen");
     assert_eq!(wish(&rig, "x:1").await.unwrap().unwrap_err().code, -32601);

@@ -78,9 +78,9 @@ impl Watcher {
         loop {
             self.until_there_is_something_to_hear(always).await;
             let hearing = Hearing { session, changes: &changes, course, always };
-            let Some(end) = self.listen(&hearing, || missed || since.elapsed() > limits::LISTEN_LATE).await else {
-                continue;
-            };
+            // A change that came after the list was fetched and before the stream was open.
+            let is_late = || self.handle.was_listed() && since.elapsed() > limits::LISTEN_LATE;
+            let Some(end) = self.listen(&hearing, || missed || is_late()).await else { continue };
             missed |= end.lasted.is_some();
             if let Err(error) = &end.result {
                 tracing::debug!(connector = %self.handle.id, %error, "its listening stream ended");

@@ -64,6 +64,7 @@ async fn answer_in(gateway: Gateway, asked: Asked, place: Option<Place>) -> Answ
 }
 
 async fn dispatch(gateway: &Gateway, asked: Asked) -> Answer {
+    gateway.restored().await;
     if let Some(kind) = ListKind::ALL.into_iter().find(|kind| kind.method() == asked.method) {
         return lists::list(gateway, &asked, kind).await;
     }
