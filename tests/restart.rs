@@ -4,11 +4,13 @@
 
 mod support;
 
-use cortex_mcp::edge::files::Directory;
+use cortex_mcp::edge::clock::Clock;
+use cortex_mcp::edge::files::{Directory, MemoryDirectory};
 use cortex_mcp::edge::state::Damaged;
 use cortex_mcp::edge::virtual_network::{Host, VirtualNetwork};
 use cortex_mcp::gateway::{StateRole, SyncKind};
-use cortex_mcp::model::ListState;
+use cortex_mcp::model::{Contact, ListState};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use support::full_disk::FullDisk;
 use support::{KEY, MAP_URL, MapAnswer, MapDocument, MapOrigin, Rig, Served, seconds, tools_bytes};
@@ -52,6 +54,38 @@ async fn a_restart_serves_every_list_before_the_first_packet_leaves() {
     again.until("the new lists", seconds(60), |served| served.tools() == 40).await;
     let sum = again.modern().call("s7__add", r#"{"a":40,"b":2}"#).await;
     assert_eq!(sum.result()["structuredContent"]["sum"], 42);
+}
+
+#[tokio::test(start_paused = true)]
+async fn six_gateways_that_restart_list_no_server_before_the_policys_spread() {
+    let rig = Rig::new(5);
+    let states: Vec<MemoryDirectory> = (0..6).map(|_| MemoryDirectory::new()).collect();
+    let lists = || rig.servers.iter().map(|upstream| upstream.server.counts().lists).sum::<usize>();
+    for state in &states {
+        let served = rig.start_on(&rig.network, state).await;
+        served.gateway.first_pass().await;
+        served.gateway.shut_down().await;
+    }
+    assert_eq!(lists(), 30);
+
+    let mut gateways = Vec::new();
+    for state in &states {
+        gateways.push(rig.start_on(&rig.network, state).await);
+    }
+    // When the policy has each of them listed: it spreads that over the interval.
+    let status = |served: &Served| served.gateway.status().connectors;
+    let due: BTreeSet<String> =
+        gateways.iter().flat_map(|served| status(served)).map(|one| one.next_attempt.clone().unwrap()).collect();
+    assert_eq!(due.len(), 30, "each at another time: {due:?}");
+    let first = due.first().unwrap();
+    while rig.clock.wall().plus(20).to_string() < *first {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        assert_eq!(lists(), 30, "before {first}");
+    }
+    // Sessions and streams are open all the same.
+    assert!(gateways.iter().flat_map(|served| status(served)).all(|one| one.contact == Contact::Up));
+    tokio::time::sleep(seconds(360)).await;
+    assert!(lists() >= 60, "and then they are listed");
 }
 
 #[tokio::test(start_paused = true)]

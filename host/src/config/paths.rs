@@ -46,6 +46,11 @@ impl Paths {
         self.mcp.join("trace")
     }
 
+    /// The folder of what can be made again at any time: compiled code.
+    pub fn cache(&self) -> PathBuf {
+        self.mcp.join("cache")
+    }
+
     /// The name of the registry's file, within [`Self::mcp`].
     pub fn registry(&self) -> PathBuf {
         self.mcp.join("servers.json")

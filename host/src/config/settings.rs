@@ -120,6 +120,8 @@ pub struct PolicySettings {
     pub shadow_family: Option<String>,
     /// `options`: handed to it with every configuration, and recorded in clear with every decision: no place for secrets.
     pub options: Vec<(String, String)>,
+    /// The folder for the compiled code of the embedded default; unset: it is compiled at each start.
+    pub compiled_cache: Option<PathBuf>,
 }
 
 /// Where decisions are recorded.
@@ -240,7 +242,10 @@ impl Settings {
         let paths = Paths::of(environment);
         let path = flags.configuration.clone().unwrap_or_else(|| paths.configuration());
         let file = FileSettings::read(&path, flags.configuration.is_some())?;
-        Self::from_parts(flags, environment, file, paths)
+        let cache = paths.cache();
+        let mut settings = Self::from_parts(flags, environment, file, paths)?;
+        settings.policy.compiled_cache = Some(cache);
+        Ok(settings)
     }
 
     /// The defaults, for tests and embedders.
@@ -356,6 +361,7 @@ impl Settings {
                 shadow: flags.shadow_policy.clone().or(file.policy.shadow),
                 shadow_family: file.policy.shadow_family,
                 options: file.policy.options.into_iter().collect(),
+                compiled_cache: None,
             },
             trace,
             registry,

@@ -154,7 +154,8 @@ impl Handle {
         self.listed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether its list was fetched in this process. Before that a run is armed that looks for every change.
+    /// Whether its list was fetched in this process, over this session or an earlier one. Before that a run is armed that finds
+    /// every change.
     pub(super) fn was_listed(&self) -> bool {
         self.listed.load(Ordering::Relaxed)
     }

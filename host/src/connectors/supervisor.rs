@@ -219,8 +219,10 @@ impl Supervisor {
     fn contacted(&mut self, reached: Result<(), Failure>) {
         self.contacting = None;
         match reached {
-            // Changes that were announced before the session was opened were missed: the policy, which knows that this is a
-            // warm start, has armed the run that looks for them.
+            // A session that takes the place of another: changes that were announced in between were missed.
+            Ok(()) if self.handle.was_listed() => self.upkeep.may_have_changed(),
+            // Changes before the start of the process: the policy, which knows of the warm start, has armed the run that
+            // finds them.
             Ok(()) => {}
             Err(failure) => {
                 // What is served may be out of date and nobody would tell: from now on the backoff looks after it.

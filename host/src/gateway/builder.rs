@@ -322,7 +322,8 @@ async fn load_components(
             }
             (None, None) => None,
         };
-        Ok(Components { default: embedded()?, deployed, shadow })
+        let default = embedded(settings.policy.compiled_cache.as_deref())?;
+        Ok(Components { default, deployed, shadow })
     });
     // It ends without a result only with the runtime.
     Ok(loaded.await.map_err(|ended| StartError::Thread(ended.into()))??)
@@ -341,7 +342,7 @@ pub(super) fn warn_of_recorded_options(settings: &Settings) {
 
 /// The policy that the settings name: a file's, or the embedded default.
 pub(super) fn configured_policy(settings: &Settings) -> Result<Arc<PolicyComponent>, PolicyError> {
-    let Some(path) = &settings.policy.file else { return embedded() };
+    let Some(path) = &settings.policy.file else { return embedded(settings.policy.compiled_cache.as_deref()) };
     let instance_use = if settings.policy.reuse { InstanceUse::Reused } else { InstanceUse::Fresh };
     Ok(Arc::new(PolicyComponent::read(path, settings.policy.family.as_deref(), instance_use)?))
 }
@@ -354,7 +355,7 @@ pub fn policy_for_commands(settings: &Settings) -> Result<Arc<Policy>, PolicyErr
     // No command that uses it asks the network.
     let http = Arc::new(VirtualNetwork::new());
     let edge = Edge { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy), http };
-    let (deployed, default) = (configured_policy(settings)?, embedded()?);
+    let (deployed, default) = (configured_policy(settings)?, embedded(settings.policy.compiled_cache.as_deref())?);
     Ok(Arc::new(Policy::new(deployed, default, edge, Arc::new(DiscardRecords), PolicyMetrics::default())))
 }
 
@@ -382,13 +383,17 @@ fn start_trace(
     TraceWriter::start(facts).map(Some).map_err(StartError::Thread)
 }
 
-/// The embedded default, compiled once in a process.
-pub(super) fn embedded() -> Result<Arc<PolicyComponent>, PolicyError> {
+/// The embedded default, compiled once in a process, or taken from a folder for compiled code.
+pub(super) fn embedded(cache: Option<&Path>) -> Result<Arc<PolicyComponent>, PolicyError> {
     static EMBEDDED: OnceLock<Arc<PolicyComponent>> = OnceLock::new();
     if let Some(component) = EMBEDDED.get() {
         return Ok(component.clone());
     }
-    let component = Arc::new(PolicyComponent::embedded()?);
+    let component = match cache {
+        Some(folder) => PolicyComponent::embedded_cached(folder)?,
+        None => PolicyComponent::embedded()?,
+    };
+    let component = Arc::new(component);
     Ok(EMBEDDED.get_or_init(|| component).clone())
 }
 

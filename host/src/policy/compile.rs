@@ -4,29 +4,82 @@
 //! the process, under way or given up, and never a second one.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::Duration;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use wasmtime::Engine;
 use wasmtime::component::Component;
 
+use super::compiled_cache::{CacheError, CompiledCache};
 use super::embedded::EMBEDDED_COMPONENT;
 use super::engine::engine;
 use super::fault::PolicyError;
 use super::limits;
 use super::priority::Threads;
 use super::structure;
+use crate::model::Digest;
 
-/// The embedded default, compiled once: trusted, and needed before anything else can run.
+/// The embedded default, compiled once: trusted, and needed before anything else can run. With a folder for compiled code,
+/// the first to ask takes it from there, and leaves it there.
 ///
 /// # Errors
 /// [`PolicyError`] if it is no component, or the engine does not run here.
-pub(super) fn embedded() -> Result<&'static Component, PolicyError> {
+pub(super) fn embedded(folder: Option<&Path>) -> Result<&'static Component, PolicyError> {
     static EMBEDDED: OnceLock<Result<Component, String>> = OnceLock::new();
     let engine = engine()?;
-    let compiled =
-        EMBEDDED.get_or_init(|| Component::new(engine, EMBEDDED_COMPONENT).map_err(|error| format!("{error:#}")));
+    let compiled = EMBEDDED.get_or_init(|| match folder {
+        Some(folder) => cached(engine, folder),
+        None => fresh(engine),
+    });
     compiled.as_ref().map_err(|reason| PolicyError::Compile { reason: reason.clone() })
+}
+
+fn fresh(engine: &Engine) -> Result<Component, String> {
+    Component::new(engine, EMBEDDED_COMPONENT).map_err(|error| format!("{error:#}"))
+}
+
+/// The embedded default from the folder, if that holds it, else into the folder. A folder that cannot be used costs the time
+/// of a compilation, and nothing else.
+fn cached(engine: &Engine, folder: &Path) -> Result<Component, String> {
+    let component = Digest::of(EMBEDDED_COMPONENT);
+    let unused = |error: &CacheError| tracing::warn!(%error, "compiled policy code is not cached");
+    let cache = match CompiledCache::open(folder) {
+        Ok(cache) => cache,
+        Err(error) => {
+            unused(&error);
+            return fresh(engine);
+        }
+    };
+    match cache.read(component) {
+        Ok(Some(code)) => match deserialize(engine, &code) {
+            Ok(component) => return Ok(component),
+            Err(reason) => tracing::debug!(reason, "the cached code is of another engine; it is compiled again"),
+        },
+        Ok(None) => {}
+        Err(error) => {
+            unused(&error);
+            return fresh(engine);
+        }
+    }
+    let compiled = fresh(engine)?;
+    let written = compiled.serialize().map(|code| cache.write(component, &code));
+    match written {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => unused(&error),
+        Err(error) => tracing::debug!(%error, "compiled code cannot be serialized"),
+    }
+    Ok(compiled)
+}
+
+#[allow(unsafe_code, reason = "compiled code is trusted like the program itself")]
+fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {
+    // SAFETY: the bytes must be what `Component::serialize` gave and nobody may have changed them. They are this buffer, not
+    // a file that can change under it; a keyed digest over them was checked, whose key and file only this user can have
+    // written (`CompiledCache`). Code of another engine or version is refused by wasmtime.
+    let component = unsafe { Component::deserialize(engine, code) };
+    component.map_err(|error| format!("{error:#}"))
 }
 
 /// Compiles any other component, and gives it up after `limit`. It waits for its turn behind a compilation that is under

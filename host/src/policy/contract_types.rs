@@ -15,7 +15,7 @@ use super::fault::PolicyError;
 /// [`PolicyError`], which names the function.
 pub(super) fn check(component: &Component) -> Result<(), PolicyError> {
     let engine = engine()?;
-    let (contract, own) = (embedded()?.component_type(), component.component_type());
+    let (contract, own) = (embedded(None)?.component_type(), component.component_type());
     for (interface, item) in contract.exports(engine) {
         let ComponentItem::ComponentInstance(contract) = item.ty else { continue };
         let same = own.exports(engine).find(|(export, _)| bare(export) == bare(interface)).map(|(_, item)| item.ty);

@@ -88,3 +88,6 @@ pub fn call_fuel(function: Function, items: usize) -> u64 {
     };
     CALL_FUEL_BASE.saturating_add(items.saturating_mul(per_item))
 }
+
+/// Compiled code that is read from the cache, in bytes: some twenty times that of the embedded default.
+pub const COMPILED_BYTES_MAX: usize = 16 << 20;

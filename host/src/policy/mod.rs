@@ -40,6 +40,7 @@
 //! [`Policy`] is what a gateway holds: it keeps the order of decisions, records each, falls back to a default, and swaps.
 
 mod compile;
+mod compiled_cache;
 mod component;
 mod confinement;
 pub mod contract;

@@ -176,6 +176,9 @@ impl Fleet {
             Some(connector) => {
                 self.lock_saved().extend(record.map(|record| (id.clone(), record)));
                 let member = Arc::new(self.start(connector.clone(), wishes));
+                if handle.was_listed() {
+                    member.handle.note_listed();
+                }
                 self.members.store(Arc::new(self.members.load().insert(id.clone(), member)));
             }
         }

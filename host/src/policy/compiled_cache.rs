@@ -1,0 +1,223 @@
+//! The compiled code of the embedded default, kept between starts: compiling it is most of a start without connectors.
+//!
+//! Compiled code is trusted like the program itself, so it is taken only from a file that no one but its owner could have
+//! written: the file and the key beside it belong to this user and are writable by this user alone, and no folder above
+//! them can be changed by others. The file is read into memory once, that buffer is checked against a keyed digest, and
+//! only that buffer is used. Programs of the same user can replace both files; such programs can replace this one too.
+
+use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use super::limits::COMPILED_BYTES_MAX;
+use crate::model::Digest;
+
+/// A folder for compiled code.
+#[derive(Debug)]
+pub(super) struct CompiledCache {
+    folder: PathBuf,
+    key: [u8; KEY_BYTES],
+}
+
+/// Why a folder is not used for compiled code.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CacheError {
+    /// A folder or a file in it cannot be used.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which one.
+        path: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// Other users could have written it.
+    #[error("{path} belongs to another user, or others can write it: make it private (chmod go-w), or remove it")]
+    Shared {
+        /// Which one.
+        path: String,
+    },
+}
+
+const KEY: &str = "key";
+const KEY_BYTES: usize = 32;
+const TAG_BYTES: usize = 32;
+
+impl CompiledCache {
+    /// Opens a folder, and makes it and its key if they are missing.
+    pub(super) fn open(folder: &Path) -> Result<Self, CacheError> {
+        let failed = |source| CacheError::Io { path: folder.display().to_string(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+        let folder = folder.canonicalize().map_err(failed)?;
+        for above in folder.ancestors() {
+            let metadata = above.metadata().map_err(failed)?;
+            // In a folder with the sticky bit others cannot replace what is ours.
+            let is_replaceable = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
+            if !is_ours(&metadata) || is_replaceable || (above == folder && metadata.mode() & 0o022 != 0) {
+                return Err(CacheError::Shared { path: above.display().to_string() });
+            }
+        }
+        let key = match read_private(&folder.join(KEY), KEY_BYTES)? {
+            Some(key) if key.len() == KEY_BYTES => key,
+            _ => {
+                let mut key = vec![0; KEY_BYTES];
+                rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty())
+                    .map_err(|error| failed(error.into()))?;
+                replace(&folder.join(KEY), &[&key])?;
+                key
+            }
+        };
+        let mut held = [0; KEY_BYTES];
+        held.copy_from_slice(&key);
+        Ok(Self { folder, key: held })
+    }
+
+    /// The code that was compiled from a component; none if there is none, or if it is not what was written.
+    pub(super) fn read(&self, component: Digest) -> Result<Option<Vec<u8>>, CacheError> {
+        let Some(mut file) = read_private(&self.file(component), COMPILED_BYTES_MAX)? else { return Ok(None) };
+        let Some(code_bytes) = file.len().checked_sub(TAG_BYTES) else { return Ok(None) };
+        let tag = file.split_off(code_bytes);
+        Ok(self.mac(component, &file).verify_slice(&tag).is_ok().then_some(file))
+    }
+
+    /// Keeps the code that was compiled from a component.
+    pub(super) fn write(&self, component: Digest, code: &[u8]) -> Result<(), CacheError> {
+        let tag = self.mac(component, code).finalize().into_bytes();
+        replace(&self.file(component), &[code, &tag])
+    }
+
+    fn file(&self, component: Digest) -> PathBuf {
+        self.folder.join(format!("policy-{component}.cwasm"))
+    }
+
+    fn mac(&self, component: Digest, code: &[u8]) -> Hmac<Sha256> {
+        // HMAC takes keys of every length.
+        let mac = Hmac::<Sha256>::new_from_slice(&self.key).unwrap_or_else(|_| unreachable!());
+        mac.chain_update(b"cortex-mcp compiled policy 1\0").chain_update(component.bytes()).chain_update(code)
+    }
+}
+
+fn is_ours(metadata: &Metadata) -> bool {
+    metadata.uid() == 0 || metadata.uid() == rustix::process::geteuid().as_raw()
+}
+
+/// Reads a file that only its owner can write, at most so much of it; none if there is none, or if it is longer.
+fn read_private(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, CacheError> {
+    let failed = |source| CacheError::Io { path: path.display().to_string(), source };
+    let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK;
+    let flags = i32::try_from(flags.bits()).unwrap_or_default();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() || !is_ours(&metadata) || metadata.mode() & 0o022 != 0 {
+        return Err(CacheError::Shared { path: path.display().to_string() });
+    }
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+    file.take(limit).read_to_end(&mut bytes).map_err(failed)?;
+    Ok((bytes.len() <= bytes_max).then_some(bytes))
+}
+
+/// Puts a file in place at once. It is not synchronised: a torn one does not pass the check, and is written again.
+fn replace(path: &Path, parts: &[&[u8]]) -> Result<(), CacheError> {
+    let failed = |source| CacheError::Io { path: path.display().to_string(), source };
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut file: File = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        parts.iter().try_for_each(|part| file.write_all(part))?;
+        std::fs::rename(&temporary, path)
+    };
+    write().map_err(|error| {
+        // It is of no use, whether it can be removed or not.
+        let _ = std::fs::remove_file(&temporary);
+        failed(error)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn cache(folder: &Path) -> CompiledCache {
+        CompiledCache::open(&folder.join("cache")).unwrap()
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn code_is_read_back_by_the_component_that_it_was_compiled_from() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (Digest::of(b"one"), Digest::of(b"other"));
+        cache(folder.path()).write(one, b"code").unwrap();
+        assert_eq!(cache(folder.path()).read(one).unwrap().unwrap(), b"code");
+        assert_eq!(cache(folder.path()).read(other).unwrap(), None);
+        // Under the name of another component it is not that component's.
+        let cache = cache(folder.path());
+        std::fs::rename(cache.file(one), cache.file(other)).unwrap();
+        assert_eq!(cache.read(other).unwrap(), None);
+    }
+
+    #[test]
+    fn code_of_which_a_bit_was_flipped_or_the_end_is_missing_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let (cache, component) = (cache(folder.path()), Digest::of(b"one"));
+        cache.write(component, b"code").unwrap();
+        let file = std::fs::read(cache.file(component)).unwrap();
+        for position in 0..file.len() {
+            let mut flipped = file.clone();
+            flipped[position] ^= 1;
+            for damaged in [&flipped[..], &file[..position]] {
+                std::fs::write(cache.file(component), damaged).unwrap();
+                assert_eq!(cache.read(component).unwrap(), None, "{position}");
+            }
+        }
+    }
+
+    #[test]
+    fn code_that_was_written_under_another_key_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let component = Digest::of(b"one");
+        cache(folder.path()).write(component, b"code").unwrap();
+        std::fs::remove_file(folder.path().join("cache").join(KEY)).unwrap();
+        assert_eq!(cache(folder.path()).read(component).unwrap(), None);
+    }
+
+    #[test]
+    fn what_others_could_have_written_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let component = Digest::of(b"one");
+        let path = folder.path().join("cache");
+        cache(folder.path()).write(component, b"code").unwrap();
+        let file = cache(folder.path()).file(component);
+
+        set_mode(&file, 0o620);
+        assert!(matches!(cache(folder.path()).read(component), Err(CacheError::Shared { .. })));
+        set_mode(&file, 0o600);
+        set_mode(&path.join(KEY), 0o602);
+        assert!(matches!(CompiledCache::open(&path), Err(CacheError::Shared { .. })));
+        set_mode(&path.join(KEY), 0o600);
+        // In the folder itself others may put nothing, sticky or not; above it they may replace nothing.
+        for (folder, mode, is_refused) in
+            [(&*path, 0o770, true), (&path, 0o1777, true), (folder.path(), 0o777, true), (folder.path(), 0o1777, false)]
+        {
+            let before = folder.metadata().unwrap().mode();
+            set_mode(folder, mode);
+            assert_eq!(CompiledCache::open(&path).is_err(), is_refused, "{} {mode:o}", folder.display());
+            set_mode(folder, before & 0o7777);
+        }
+        // A link may lead to a file that others write.
+        std::fs::rename(&file, path.join("elsewhere")).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &file).unwrap();
+        assert!(cache(folder.path()).read(component).is_err());
+    }
+}
