@@ -23,7 +23,8 @@ impl Home {
     pub(crate) fn new(endpoints: impl Iterator<Item = String>) -> Self {
         let home = tempfile::tempdir().expect("a temporary folder");
         std::fs::create_dir_all(home.path().join("mcp")).expect("a folder");
-        let entry = |(number, endpoint)| json!({ "name": format!("s{number}"), "transport": "http", "endpoint": endpoint });
+        let entry =
+            |(number, endpoint)| json!({ "name": format!("s{number}"), "transport": "http", "endpoint": endpoint });
         let entries: Vec<Value> = endpoints.enumerate().map(entry).collect();
         let document = json!({ "servers": entries }).to_string();
         std::fs::write(home.path().join("mcp/servers.json"), document).expect("a file");

@@ -139,7 +139,8 @@ fn measure(connectors: usize) -> Figures {
         servers.wait_for_lists(connector, 2);
     }
     gateway.settle();
-    let change_cpu = (gateway.cpu_of_threads().saturating_sub(before)) / u32::try_from(changes).expect("a small number");
+    let change_cpu =
+        (gateway.cpu_of_threads().saturating_sub(before)) / u32::try_from(changes).expect("a small number");
 
     gateway.end();
     drop(servers);

@@ -44,7 +44,8 @@ pub(crate) fn report(endpoints: usize) {
         let share = (gateway.cpu() - before).as_secs_f64() / (gateway.age() - since).as_secs_f64();
         bound("  CPU s in 10 s, after the first minute", share * 10.0, 1.0);
     }
-    let status: Value = gateway.get("/status").and_then(|status| serde_json::from_str(&status).ok()).unwrap_or_default();
+    let status: Value =
+        gateway.get("/status").and_then(|status| serde_json::from_str(&status).ok()).unwrap_or_default();
     let dropped = status["trace"]["dropped"].as_f64().unwrap_or(f64::INFINITY);
     bound("  dropped records", dropped, 0.0);
     print(&format!("  RSS {:.1} MB, CPU {:.1} s", gateway.resident() as f64 / 1e6, gateway.cpu().as_secs_f64()));

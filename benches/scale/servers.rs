@@ -26,9 +26,8 @@ impl Servers {
         };
         let servers: Vec<_> = (0..servers).map(|number| McpServer::new(options(number))).collect();
         let all = servers.iter().enumerate();
-        let router = all.fold(Router::new(), |router, (number, server)| {
-            router.nest(&format!("/s{number}"), server.router())
-        });
+        let router =
+            all.fold(Router::new(), |router, (number, server)| router.nest(&format!("/s{number}"), server.router()));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         let runtime = runtime.expect("a runtime");
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");

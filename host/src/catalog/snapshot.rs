@@ -24,6 +24,8 @@ pub struct CatalogSnapshot {
     /// More tools than this are not served.
     pub(super) tools_max: Option<usize>,
     pub(super) entries: RedBlackTreeMapSync<ConnectorId, ConnectorEntry>,
+    /// How many connectors offer something.
+    offers: usize,
     /// The connectors that changed, by the version of their last change.
     changed: RedBlackTreeMapSync<u64, ConnectorId>,
     /// From which version on `changed` names every change.
@@ -50,6 +52,7 @@ impl Default for CatalogSnapshot {
             own: Arc::default(),
             tools_max: None,
             entries: RedBlackTreeMapSync::default(),
+            offers: 0,
             changed: RedBlackTreeMapSync::default(),
             complete_since: 0,
             everything: Arc::new(ViewSnapshot::new(View::everything(), &[])),
@@ -115,9 +118,11 @@ impl CatalogSnapshot {
         let mut everything = (*self.everything).clone();
         for (id, entry) in entries {
             next.version += 1;
-            if let Some(known) = next.entries.get(&id).map(|entry| entry.version) {
-                next.changed.remove_mut(&known);
+            if let Some(known) = next.entries.get(&id).cloned() {
+                next.changed.remove_mut(&known.version);
+                next.offers -= usize::from(known.part.offer.is_some());
             }
+            next.offers += usize::from(entry.as_ref().is_some_and(|entry| entry.part.offer.is_some()));
             everything.replace(&id, entry.as_ref());
             match entry {
                 Some(entry) => next.entries.insert_mut(id.clone(), ConnectorEntry { version: next.version, ..entry }),
@@ -170,6 +175,7 @@ impl CatalogSnapshot {
             own: self.own.clone(),
             tools_max: self.tools_max,
             entries: self.entries.clone(),
+            offers: self.offers,
             changed: self.changed.clone(),
             complete_since: self.complete_since,
             everything: self.everything.clone(),
@@ -248,6 +254,11 @@ impl CatalogSnapshot {
         range: (Bound<&'a ConnectorId>, Bound<&'a ConnectorId>),
     ) -> impl Iterator<Item = &'a Part> {
         self.entries.range::<ConnectorId, _>(range).map(|(_, entry)| &*entry.part)
+    }
+
+    /// Whether a connector offers something.
+    pub fn has_offers(&self) -> bool {
+        self.offers > 0
     }
 
     /// One connector.

@@ -361,3 +361,6 @@ impl Queue {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -355,7 +355,7 @@ impl Gateway {
         let mut patience = deadline;
         loop {
             changes.borrow_and_update();
-            if self.snapshot().parts().any(|part| part.offer.is_some()) {
+            if self.snapshot().has_offers() {
                 let now = Instant::now();
                 patience = deadline.min(now + now.duration_since(started).max(limits::COLD_LIST_QUIET));
             }
