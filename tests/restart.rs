@@ -60,7 +60,7 @@ async fn a_restart_serves_every_list_before_the_first_packet_leaves() {
 async fn six_gateways_that_restart_list_no_server_before_the_policys_spread() {
     let rig = Rig::new(5);
     let states: Vec<MemoryDirectory> = (0..6).map(|_| MemoryDirectory::new()).collect();
-    let lists = || rig.servers.iter().map(|upstream| upstream.server.counts().lists).sum::<usize>();
+    let lists = || rig.servers.iter().map(|upstream| upstream.server.counts().lists).sum::<u64>();
     for state in &states {
         let served = rig.start_on(&rig.network, state).await;
         served.gateway.first_pass().await;
