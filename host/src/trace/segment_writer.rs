@@ -4,7 +4,7 @@
 //! deployed that its header does not name, or when its disk fails. Then the next one begins, at once or after a while. One
 //! that ended is compressed; those that crashed runs left are, too, while nothing else is to be written.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -55,8 +55,8 @@ pub(super) struct SegmentWriter {
     values: DefinedValues,
     /// How many bytes its decisions have with the values that they refer to.
     resolved: u64,
-    /// The connectors whose tools the segment names, if they serve any.
-    tools_noted: HashSet<String>,
+    /// The connectors that the segment has decisions about, and what it has about their tools, if they serve any.
+    tools_noted: HashMap<String, Option<Arc<ToolsNote>>>,
     /// Plain segments that nobody writes any more, or another process.
     left: Vec<String>,
     /// How much of the file holds whole lines.
@@ -97,7 +97,7 @@ impl SegmentWriter {
             segment: 0,
             values: DefinedValues::default(),
             resolved: 0,
-            tools_noted: HashSet::new(),
+            tools_noted: HashMap::new(),
             left: Vec::new(),
             length: 0,
             buffer: Vec::with_capacity(2 * limits::WRITE_BYTES),
@@ -169,14 +169,23 @@ impl SegmentWriter {
     /// Names the tools of a connector before the first decision about it, so that a segment is no longer for connectors of
     /// which it holds no decision.
     fn note_tools_of(&mut self, subject: &str) {
-        let Some(connector) = connector_of(subject).filter(|connector| !self.tools_noted.contains(*connector)) else {
-            return;
-        };
-        self.tools_noted.insert(connector.to_owned());
+        let known = |connector: &&str| self.tools_noted.contains_key(*connector);
+        let Some(connector) = connector_of(subject).filter(|connector| !known(connector)) else { return };
         let tools = self.shared.catalog().tools.get(connector).filter(|tools| !tools.names.is_empty()).cloned();
-        if let Some(tools) = tools {
-            self.push(&LineRef::Tools(&tools));
+        if let Some(tools) = &tools {
+            self.push(&LineRef::Tools(tools));
         }
+        self.tools_noted.insert(connector.to_owned(), tools);
+    }
+
+    /// Takes what a connector serves from now on, unless the segment has that or later news, from before its first decision.
+    fn take_tools(&mut self, tools: Arc<ToolsNote>) {
+        let noted = self.tools_noted.get(&tools.connector).and_then(Option::as_ref);
+        if noted.is_some_and(|noted| Arc::ptr_eq(noted, &tools) || tools.moment.boot < noted.moment.boot) {
+            return;
+        }
+        self.push_note_if_ready(&LineRef::Tools(&tools));
+        self.tools_noted.insert(tools.connector.clone(), Some(tools));
     }
 
     /// Writes what changed in the catalog while the queue was full.
@@ -193,7 +202,7 @@ impl SegmentWriter {
         }
         for tools in changed.drain(..) {
             self.push(&LineRef::Tools(&tools));
-            self.tools_noted.insert(tools.connector);
+            self.tools_noted.insert(tools.connector.clone(), Some(tools));
         }
     }
 
@@ -447,10 +456,7 @@ impl Work for SegmentWriter {
             Message::Swap(swap) => self.take_swap(*swap),
             Message::Shadow(note) => self.push_note_if_ready(&LineRef::Shadow(&note)),
             Message::Connectors(note) => self.push_note_if_ready(&LineRef::Connectors(&note)),
-            Message::Tools(note) => {
-                self.push_note_if_ready(&LineRef::Tools(&note));
-                self.tools_noted.insert(note.connector);
-            }
+            Message::Tools(note) => self.take_tools(note),
             Message::Flush(done) => {
                 self.note_dropped();
                 self.write_out();

@@ -406,7 +406,7 @@ mod tests {
         let held = || directory.read(&component_file(digest)).unwrap().is_some();
         directory.replace(&component_file(digest), b"x").unwrap();
         // A later format, whatever it says.
-        directory.replace(&name(1, "a", 0), b"{\"header\":{\"format\":2}}\n").unwrap();
+        directory.replace(&name(1, "a", 0), b"{\"header\":{\"format\":3}}\n").unwrap();
         prune(&directory, 1_000).unwrap();
         assert!(held());
         // Another process is about to write it.

@@ -76,7 +76,7 @@ pub(super) enum Message {
     Swap(Box<Swap>),
     Shadow(Box<ShadowNote>),
     Connectors(ConnectorsNote),
-    Tools(ToolsNote),
+    Tools(Arc<ToolsNote>),
     Flush(SyncSender<()>),
 }
 
@@ -99,7 +99,7 @@ pub(super) struct Shared {
 #[derive(Default)]
 pub(super) struct Known {
     pub(super) connectors: Option<ConnectorsNote>,
-    pub(super) tools: BTreeMap<String, ToolsNote>,
+    pub(super) tools: BTreeMap<String, Arc<ToolsNote>>,
     pub(super) missed: Missed,
 }
 
@@ -188,6 +188,7 @@ impl TraceWriter {
     /// Notes which tools a connector serves from now on, if that is news.
     pub fn tools(&self, mut note: ToolsNote) {
         note.names.truncate(limits::TOOL_NAMES_MAX);
+        let note = Arc::new(note);
         {
             let mut known = self.shared.catalog();
             if known.tools.get(&note.connector).is_some_and(|before| before.names == note.names) {
