@@ -119,8 +119,6 @@ async fn a_full_trace_loses_its_oldest_segments_and_the_rest_stands_for_itself()
     assert!(held <= bytes_max + limits::WRITE_BYTES as u64, "{held} bytes are held");
     assert!(status.bytes > 5 * held && files.len() > 4 && !files[0].contains("-000000."), "{status:?}: {files:?}");
     let folder = dump(&directory);
-    let report = replayed(folder.path());
-    assert_eq!((report.equal, report.different, report.skipped), (report.records, 0, 0));
     for file in [&files[0], &files[files.len() / 2], &files[files.len() - 1]] {
         let report = replayed(&folder.path().join(file));
         assert_eq!((report.equal, report.different, report.skipped), (report.records, 0, 0), "{file}");

@@ -17,7 +17,7 @@ use super::format::{
 };
 use super::limits;
 use super::references::DefinedValues;
-use super::segments::{SegmentName, alone, component_file, plain, prune};
+use super::segments::{SegmentName, alone, keep_component, plain, prune};
 use super::worker::Work;
 use super::writer::{Message, Shared, TraceFacts};
 use crate::edge::files::AppendFile;
@@ -405,7 +405,7 @@ impl SegmentWriter {
         // First the header: what it names, no other process removes.
         self.try_write_out()?;
         for component in &components {
-            keep_component(&self.facts, component)?;
+            keep_component(self.facts.directory.as_ref(), component)?;
         }
         self.tell_swap();
         self.note_connectors();
@@ -494,14 +494,4 @@ impl Work for SegmentWriter {
         self.rest();
         self.end_segment(false);
     }
-}
-
-/// Puts a component beside the segments, so that its decisions can be made again anywhere; if it is there, it stays.
-fn keep_component(facts: &TraceFacts, component: &PolicyComponent) -> io::Result<()> {
-    let file = component_file(component.digest());
-    let held = facts.directory.look(&file)?.map(|look| look.length);
-    if held == u64::try_from(component.bytes().len()).ok() {
-        return Ok(());
-    }
-    facts.directory.replace(&file, component.bytes())
 }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::{compression, limits};
 use crate::edge::files::{Directory, LockGuard};
 use crate::model::{Digest, WallMs};
+use crate::policy::PolicyComponent;
 
 /// The name of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -70,6 +71,16 @@ const RUN_LONGEST: usize = 64;
 /// The name of a component's file.
 pub(super) fn component_file(digest: Digest) -> String {
     format!("policy-{digest}.wasm")
+}
+
+/// Puts a component beside the segments, so that its decisions can be made again anywhere; if it is there, it stays.
+pub(super) fn keep_component(directory: &dyn Directory, component: &PolicyComponent) -> io::Result<()> {
+    let file = component_file(component.digest());
+    let held = directory.look(&file)?.map(|look| look.length);
+    if held == u64::try_from(component.bytes().len()).ok() {
+        return Ok(());
+    }
+    directory.replace(&file, component.bytes())
 }
 
 /// Reads the name of a component's file; none if it is no such name.
