@@ -90,7 +90,7 @@ fn a_gateway_that_is_killed_leaves_at_most_one_torn_line_and_its_successor_a_tra
     assert!(report["torn_lines"].as_u64().unwrap() <= 3, "{report}");
     let segments = std::fs::read_dir(installation.folder().join("home/mcp/trace")).unwrap();
     let names = segments.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    assert_eq!(names.filter(|name| name.ends_with(".jsonl")).count(), 3);
+    assert_eq!(names.filter(|name| name.trim_end_matches(".gz").ends_with(".jsonl")).count(), 3);
 }
 
 #[test]

@@ -104,23 +104,23 @@ async fn a_changed_record_is_found_and_named_field_by_field() {
 async fn a_full_trace_loses_its_oldest_segments_and_the_rest_stands_for_itself() {
     let rig = recorded(|_| {}).await;
     let directory = MemoryDirectory::new();
-    let bytes_max = 400_000;
+    let bytes_max = 100_000;
     let trace = writer(Arc::new(directory.clone()), &rig.clock, bytes_max);
-    for _ in 0..20 {
+    for _ in 0..40 {
         rig.records.shared().into_iter().for_each(|record| trace.record(record));
         trace.flush();
     }
     trace.close().await;
     let status = trace.status();
     assert_eq!(status.dropped, 0);
-    assert!(status.bytes > 3 * bytes_max, "{status:?}");
     let files = segments(&directory);
     let held: u64 = files.iter().map(|name| directory.look(name).unwrap().unwrap().length).sum();
-    assert!(held <= bytes_max + bytes_max / limits::SEGMENTS, "{held} bytes are held");
-    assert!(files.len() > 4);
+    // What is compressed counts as it is on the disk; the open segment has what is handed to the system at once.
+    assert!(held <= bytes_max + limits::WRITE_BYTES as u64, "{held} bytes are held");
+    assert!(status.bytes > 5 * held && files.len() > 4 && !files[0].contains("-000000."), "{status:?}: {files:?}");
     let folder = dump(&directory);
-    for file in files {
-        let report = replayed(&folder.path().join(&file));
+    for file in [&files[0], &files[files.len() / 2], &files[files.len() - 1]] {
+        let report = replayed(&folder.path().join(file));
         assert_eq!((report.equal, report.different, report.skipped), (report.records, 0, 0), "{file}");
     }
 }
@@ -174,11 +174,25 @@ async fn what_is_no_trace_is_refused_with_its_place() {
         lines[number - 1] = line;
         lines.join("\n") + "\n"
     };
-    assert!(matches!(read(with_line(7, "{\"decision\":{}}")), Err(TraceError::Damaged { line: 7, .. })));
-    assert!(matches!(read(with_line(7, "oops")), Err(TraceError::Damaged { line: 7, .. })));
+    // A decision, so that nothing refers to what stood there.
+    let some = 1 + text.lines().skip(6).position(|line| line.starts_with("{\"decision\":")).unwrap() + 6;
+    for broken in ["{\"decision\":{}}", "oops", "{\"value\":[]}", "{\"value\":[\"0badbad0\",{}]}"] {
+        let error = read(with_line(some, broken)).unwrap_err();
+        assert!(matches!(error, TraceError::Damaged { line, .. } if line == some as u64), "{error}");
+    }
     assert!(matches!(read(with_line(1, "{\"servers\":[]}")), Err(TraceError::NoHeader { .. })));
-    assert!(matches!(read(with_line(1, "{\"header\":{\"format\":2}}")), Err(TraceError::Newer { format: 2, .. })));
-    assert_eq!(read(with_line(7, "{\"later\":{\"x\":1}}")).unwrap(), 1, "kinds of a later version are skipped");
+    assert!(matches!(read(with_line(1, "{\"header\":{\"format\":3}}")), Err(TraceError::Format { format: 3, .. })));
+    let header = text.lines().next().unwrap().replace("\"format\":2", "\"format\":1");
+    let error = read(with_line(1, &header)).unwrap_err();
+    assert!(matches!(error, TraceError::Format { format: 1, .. }), "{error}");
+    assert!(error.to_string().contains(env!("CARGO_PKG_VERSION")), "it names the version that wrote it: {error}");
+    assert_eq!(read(with_line(some, "{\"later\":{\"x\":1}}")).unwrap(), 1, "kinds of a later version are skipped");
+    let unknown =
+        read(text.lines().filter(|line| !line.starts_with("{\"value\":")).map(|line| format!("{line}\n")).collect());
+    assert!(
+        matches!(&unknown, Err(TraceError::Damaged { reason, .. }) if reason.contains("is not defined")),
+        "{unknown:?}"
+    );
     let empty = tempfile::tempdir().unwrap();
     let error = TraceReader::open(&[empty.path().to_owned()]).unwrap_err();
     assert!(matches!(error, TraceError::Empty { .. }) && error.to_string().contains("--no-trace"), "{error}");

@@ -353,10 +353,13 @@ async fn a_component_that_is_larger_than_the_trace_may_be_leaves_room_for_decisi
     let folder = dump(&directory);
     let report = replayed(folder.path());
     assert!(report.records > 50 && report.equal == report.records, "{report:?}");
-    let held: u64 = segments(&directory).iter().map(|name| directory.look(name).unwrap().unwrap().length).sum();
-    assert!(held > size / 4 && held <= size / 2 + size / 16, "{held} of {size}");
-    // It was written once: who is there stays.
-    assert_eq!(directory.replaces(), 1);
+    let files = segments(&directory);
+    let held: u64 = files.iter().map(|name| directory.look(name).unwrap().unwrap().length).sum();
+    assert!(held <= size / 2 + limits::WRITE_BYTES as u64, "{held} of {size}");
+    // It was written once: who is there stays. The others were compressed.
+    let ended: usize = files.last().unwrap().rsplit_once('-').unwrap().1[..6].parse().unwrap();
+    assert!(ended > 10);
+    assert_eq!(directory.replaces(), 1 + ended);
 }
 
 #[tokio::test(start_paused = true)]
@@ -431,7 +434,7 @@ async fn the_deployed_policy_stands_last_in_a_header_also_if_its_bytes_are_those
     recorded.decide(1);
     recorded.policy.swap(default.clone());
     for _ in 0..10 {
-        recorded.decide(20);
+        recorded.decide(60);
         recorded.trace.flush();
     }
     recorded.trace.close().await;
@@ -439,8 +442,10 @@ async fn the_deployed_policy_stands_last_in_a_header_also_if_its_bytes_are_those
         .into_iter()
         .filter_map(|entry| if let Line::Header(header) = entry.line { Some(header) } else { None })
         .collect();
-    assert!(headers.len() > 2);
-    for header in &headers[1..] {
+    // The first two come before the swap back.
+    let later: Vec<_> = headers.iter().filter(|header| header.segment >= 2).collect();
+    assert!(later.len() > 2, "{}", headers.len());
+    for header in later {
         assert_eq!(header.policies.last().map(|note| note.family.as_str()), Some(default.family()), "{header:?}");
     }
     let report = replayed(dump(&directory).path());

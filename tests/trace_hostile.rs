@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,7 +16,11 @@ use cortex_mcp::edge::virtual_network::VirtualNetwork;
 use cortex_mcp::model::Digest;
 use cortex_mcp::policy::contract::Pending;
 use cortex_mcp::policy::{DecidedBy, EMBEDDED_COMPONENT, InstanceUse, Output, Policy, PolicyComponent, PolicyMetrics};
-use cortex_mcp::trace::{Components, Entry, Line, PolicyNote, Replay, TraceFacts, TraceWriter, limits};
+use cortex_mcp::trace::{
+    Components, Entry, Excess, Line, PolicyNote, Replay, TraceError, TraceFacts, TraceReader, TraceWriter, limits,
+};
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use support::policies::{contrary, faulty};
 use support::rig::START;
 use support::traces::{dump, lines, replayed};
@@ -141,4 +146,147 @@ async fn a_replay_of_subjects_without_end_is_bounded_and_counts_the_others() {
     }
     let report = replay.report();
     assert_eq!((report.missing.len(), report.missing_others), (limits::MISSING_TOLD_MAX, 5));
+}
+
+/// The lines of a golden trace: its header, a configuration and a state, and the first decision, which refers to them.
+fn golden() -> [String; 4] {
+    let text = include_str!("traces/alone.jsonl");
+    let mut lines = text.lines().take(4).map(|line| format!("{line}\n"));
+    std::array::from_fn(|_| lines.next().unwrap())
+}
+
+fn compressed(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Reads a file to its end: how many lines came of it, how many bytes were in use at once, and how it ended.
+fn read(bytes: &[u8]) -> (u64, u64, Option<TraceError>) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("hostile");
+    std::fs::write(&file, bytes).unwrap();
+    let (mut lines, mut error) = (0, None);
+    let used = allocation_counter::measure(|| {
+        let mut reader = TraceReader::open(std::slice::from_ref(&file)).unwrap();
+        loop {
+            match reader.next_entry() {
+                Ok(Some(_)) => lines += 1,
+                Ok(None) => break,
+                Err(found) => {
+                    error = Some(found);
+                    break;
+                }
+            }
+        }
+    });
+    (lines, used.bytes_max, error)
+}
+
+#[test]
+fn segment_that_expands_without_end_is_an_error_in_bounded_memory() {
+    let [header, ..] = golden();
+    // Ten gigabytes in ten megabytes: gzip takes no more than a thousand bytes into one.
+    let of = |unit: &[u8]| {
+        let whole = compressed(&unit.repeat((64 << 20) / unit.len()));
+        [compressed(header.as_bytes()), whole.repeat(160)].concat()
+    };
+    let unknown = format!("{{\"later\":\"{}\"}}\n", "x".repeat(1 << 20));
+    let (lines, bytes_max, error) = read(&of(unknown.as_bytes()));
+    assert!(matches!(error, Some(TraceError::Exceeds { excess: Excess::Expanded, .. })), "{error:?}");
+    assert!(lines == 1 && bytes_max < 16 << 20, "{lines} lines, {bytes_max} bytes");
+    for (unit, most) in [(&b"\0"[..], 128 << 20), (b"\n", 1 << 20), (b"[", 128 << 20)] {
+        let (_, bytes_max, error) = read(&of(unit));
+        assert!(matches!(error, Some(TraceError::Damaged { line: 2, .. })), "{error:?}");
+        assert!(bytes_max < most, "{bytes_max}");
+    }
+}
+
+#[test]
+fn compressed_segment_that_is_cut_or_changed_is_damaged() {
+    let text = include_str!("traces/alone.jsonl");
+    let whole = compressed(text.as_bytes());
+    let (lines, _, error) = read(&whole);
+    assert!(error.is_none() && lines > 300);
+    for cut in [2, 10, 11, whole.len() / 2, whole.len() - 1] {
+        let (some, _, error) = read(&whole[..cut]);
+        assert!(matches!(&error, Some(TraceError::Damaged { line, .. }) if *line > some), "{cut}: {error:?}");
+    }
+    for place in (10..whole.len()).step_by(whole.len() / 50) {
+        let mut bytes = whole.clone();
+        bytes[place] ^= 0x10;
+        let (_, _, error) = read(&bytes);
+        assert!(matches!(error, Some(TraceError::Damaged { .. } | TraceError::NoHeader { .. })), "{place}: {error:?}");
+    }
+    let (_, _, error) = read(&[&whole[..], b"trailing"].concat());
+    assert!(matches!(error, Some(TraceError::Damaged { .. })), "{error:?}");
+}
+
+/// The line that defines a value, and its name.
+fn definition(text: &str) -> (String, String) {
+    let name = Digest::of(text.as_bytes()).short(8);
+    (format!("{{\"value\":[\"{name}\",{text}]}}\n"), name)
+}
+
+/// A configuration of about so many bytes.
+fn configuration(bytes: usize) -> String {
+    let [_, config, ..] = golden();
+    let line: serde_json::Value = serde_json::from_str(&config).unwrap();
+    let mut config = line["value"][1].clone();
+    config["options"] = serde_json::json!([["x", "y".repeat(bytes)]]);
+    config.to_string()
+}
+
+#[test]
+fn decision_that_repeats_a_large_value_is_an_error() {
+    let [header, ..] = golden();
+    let (large, name) = definition(&configuration(1 << 20));
+    let references = format!("\"{name}\",").repeat(1_000_000);
+    let list = references.trim_end_matches(',');
+    let bomb = format!("{{\"decision\":{{\"input\":{{\"arguments\":{{\"candidates\":[{list}]}}}}}}}}\n");
+    let (_, bytes_max, error) = read([header, large, bomb].concat().as_bytes());
+    assert!(matches!(error, Some(TraceError::Exceeds { line: 3, excess: Excess::Decision, .. })), "{error:?}");
+    assert!(bytes_max < 128 << 20, "{bytes_max}");
+}
+
+#[test]
+fn decisions_that_repeat_a_large_value_are_an_error_in_the_end() {
+    let [header, config, state, decision] = golden();
+    let (large, name) = definition(&configuration(16 << 20));
+    let small = config.split('"').nth(3).unwrap();
+    let decision = decision.replace(small, &name);
+    let text = [header, state, large, decision.repeat(1_000_000 / decision.len())].concat();
+    for bytes in [text.as_bytes().to_vec(), compressed(text.as_bytes())] {
+        let (lines, bytes_max, error) = read(&bytes);
+        assert!(matches!(error, Some(TraceError::Exceeds { excess: Excess::Resolved, .. })), "{error:?}");
+        assert_eq!(lines, 1 + limits::RESOLVED_BYTES_MAX / (16 << 20) - 1, "as many as fit");
+        assert!(bytes_max < 256 << 20, "{bytes_max}");
+    }
+}
+
+#[test]
+fn values_without_end_are_an_error() {
+    let [header, ..] = golden();
+    let values = (0..5).map(|number| definition(&format!("\"{}\"", number.to_string().repeat(15 << 20))).0);
+    let (_, bytes_max, error) = read(&compressed((header.clone() + &values.collect::<String>()).as_bytes()));
+    assert!(matches!(error, Some(TraceError::Exceeds { line: 6, excess: Excess::Values, .. })), "{error:?}");
+    assert!(bytes_max < 256 << 20, "{bytes_max}");
+    // They end with their segment.
+    let (value, name) = definition(&configuration(100));
+    let [_, _, state, decision] = golden();
+    let decision = decision.replace(golden()[1].split('"').nth(3).unwrap(), &name);
+    let (lines, _, error) = read([&*header, &*value, &*header, &*state, &*decision].concat().as_bytes());
+    assert!(matches!(&error, Some(TraceError::Damaged { line: 5, reason, .. }) if reason.contains(&name)), "{error:?}");
+    assert_eq!(lines, 2);
+}
+
+#[test]
+fn value_refers_to_no_value() {
+    let [header, _, state, decision] = golden();
+    let [_, config, ..] = golden();
+    let small = config.split('"').nth(3).unwrap().to_owned();
+    let (nested, name) = definition(&format!("\"{small}\""));
+    let text = [&*header, &*config, &*state, &*nested, &*decision.replace(&small, &name)].concat();
+    let (_, _, error) = read(text.as_bytes());
+    assert!(matches!(error, Some(TraceError::Damaged { line: 5, .. })), "{error:?}");
 }

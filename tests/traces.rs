@@ -52,8 +52,10 @@ fn play() -> BTreeMap<&'static str, String> {
 
 /// The decisions of a text, without what depends on the tests that ran before: whether an instance was used, and its fuel.
 fn decisions(text: &str) -> Vec<DecisionRecord> {
-    let lines = text.lines().map(|line| serde_json::from_str::<Line>(line).unwrap());
-    let records = lines.filter_map(|line| if let Line::Decision(record) = line { Some(*record) } else { None });
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("played.jsonl");
+    std::fs::write(&file, text).unwrap();
+    let records = corpus::decisions(&[file]).into_iter();
     records.map(|record| DecisionRecord { fuel: 0, reused_instance: false, ..record }).collect()
 }
 

@@ -40,8 +40,9 @@ impl Copied {
     /// The segments in it.
     fn segments(&self) -> Vec<PathBuf> {
         let files = std::fs::read_dir(self.folder()).unwrap().map(|entry| entry.unwrap().path());
-        let mut segments: Vec<PathBuf> =
-            files.filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect();
+        let mut segments: Vec<PathBuf> = files
+            .filter(|path| path.to_str().is_some_and(|path| path.trim_end_matches(".gz").ends_with(".jsonl")))
+            .collect();
         segments.sort();
         segments
     }

@@ -1,13 +1,14 @@
 // Replays traces under Node: replay.mjs MODULE CONTRACT TRACE...
 //
 // MODULE is what `jco transpile --instantiation async` made of a policy component, CONTRACT the contract as JSON (see
-// tests/corpus/contract.rs), each TRACE a file of JSON Lines. Every decision that the default of the trace's header made is
+// tests/corpus/contract.rs), each TRACE a file of JSON Lines, compressed if its name ends in .gz. Every decision that the default of the trace's header made is
 // made again, with the recorded times and seed. Prints how many are equal, as JSON; exits with 1 if one is not.
 
 import { createReadStream } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { createInterface } from "node:readline";
 import { pathToFileURL } from "node:url";
+import { createGunzip } from "node:zlib";
 
 const [path, contractPath, ...traces] = process.argv.slice(2);
 
@@ -104,6 +105,35 @@ function difference(field, recorded, replayed) {
   return { field: field || "result", recorded: recorded ?? null, replayed: replayed ?? null };
 }
 
+// ---- references: a value that a segment repeats stands in a line of its own, and its name in the decisions -----------
+
+const NAME = /^(?:[0-9a-f]{8}|[0-9a-f]{16}|[0-9a-f]{64})$/;
+const REFERRING = {
+  arguments: { values: ["config", "state", "clock"], lists: ["candidates", "base", "found", "ours", "theirs"] },
+  result: { values: ["state"], lists: ["entries"] },
+};
+
+function resolved(values, value) {
+  if (typeof value !== "string" || !NAME.test(value)) return value;
+  if (!values.has(value)) throw new Error(`the value ${value} is not defined`);
+  return values.get(value);
+}
+
+/** Puts the values in place of the references in what holds the arguments or the result. */
+function resolve(values, holder, member) {
+  const inner = holder?.[member];
+  if (typeof inner !== "object" || inner === null) return;
+  for (const name of REFERRING[member].values) if (name in inner) inner[name] = resolved(values, inner[name]);
+  for (const name of REFERRING[member].lists) {
+    if (name in inner) inner[name] = inner[name].map((one) => resolved(values, one));
+  }
+}
+
+function opened(file) {
+  const stream = createReadStream(file);
+  return file.endsWith(".gz") ? stream.pipe(createGunzip()) : stream;
+}
+
 // ---- the replay -----------------------------------------------------------------------------------------------------
 
 const contract = JSON.parse(await readFile(contractPath, "utf8"));
@@ -127,11 +157,18 @@ const report = { records: 0, equal: 0, different: 0, skipped: 0, first_differenc
 for (const file of traces) {
   let line = 0;
   let byDefault = null;
-  for await (const text of createInterface({ input: createReadStream(file), crlfDelay: Infinity })) {
+  const values = new Map();
+  for await (const text of createInterface({ input: opened(file), crlfDelay: Infinity })) {
     line += 1;
     const [[kind, record]] = Object.entries(JSON.parse(text));
-    if (kind === "header") byDefault = record.default;
+    if (kind === "header") {
+      byDefault = record.default;
+      values.clear();
+    }
+    if (kind === "value") values.set(...record);
     if (kind !== "decision") continue;
+    resolve(values, record.input, "arguments");
+    resolve(values, record.output, "result");
     report.records += 1;
     if (record.decided_by.deployed !== byDefault || (record.corrections ?? []).length > 0 || record.output === null) {
       report.skipped += 1;

@@ -1,11 +1,13 @@
 """Replays traces under wasmtime-py: replay.py COMPONENT CONTRACT TRACE...
 
-COMPONENT is a policy, CONTRACT the contract as JSON (see tests/corpus/contract.rs), each TRACE a file of JSON Lines. Every
-decision that the default of the trace's header made is made again, with the recorded times and seed. Prints how many are
+COMPONENT is a policy, CONTRACT the contract as JSON (see tests/corpus/contract.rs), each TRACE a file of JSON Lines,
+compressed if its name ends in .gz. Every decision that the default of the trace's header made is made again, with the recorded times and seed. Prints how many are
 equal, as JSON; exits with 1 if one is not.
 """
 
+import gzip
 import json
+import re
 import sys
 
 from wasmtime import Engine, Store
@@ -143,6 +145,30 @@ def difference(field, recorded, replayed):
     return {"field": field or "result", "recorded": recorded, "replayed": replayed}
 
 
+# ---- references: a value that a segment repeats stands in a line of its own, and its name in the decisions -------------
+
+NAME = re.compile(r"[0-9a-f]{8}|[0-9a-f]{16}|[0-9a-f]{64}")
+VALUES = {"arguments": ("config", "state", "clock"), "result": ("state",)}
+LISTS = {"arguments": ("candidates", "base", "found", "ours", "theirs"), "result": ("entries",)}
+
+
+def resolve(values, holder, member):
+    """Puts the values in place of the references in what holds the arguments or the result."""
+
+    def resolved(value):
+        return values[value] if isinstance(value, str) and NAME.fullmatch(value) else value
+
+    inner = (holder or {}).get(member)
+    if not isinstance(inner, dict):
+        return
+    for name in VALUES[member]:
+        if name in inner:
+            inner[name] = resolved(inner[name])
+    for name in LISTS[member]:
+        if name in inner:
+            inner[name] = [resolved(one) for one in inner[name]]
+
+
 # ---- the replay ---------------------------------------------------------------------------------------------------------
 
 
@@ -189,14 +215,19 @@ def main(component, contract, *traces):
         policy = Policy(component, json.load(file))
     report = {"records": 0, "equal": 0, "different": 0, "skipped": 0, "first_difference": None}
     for trace in traces:
-        with open(trace, encoding="utf-8", newline="\n") as lines:
-            by_default = None
+        opened = gzip.open if trace.endswith(".gz") else open
+        with opened(trace, "rt", encoding="utf-8", newline="\n") as lines:
+            by_default, values = None, {}
             for number, text in enumerate(lines, 1):
                 ((kind, record),) = json.loads(text).items()
                 if kind == "header":
-                    by_default = record["default"]
+                    by_default, values = record["default"], {}
+                if kind == "value":
+                    values[record[0]] = record[1]
                 if kind != "decision":
                     continue
+                resolve(values, record["input"], "arguments")
+                resolve(values, record["output"], "result")
                 report["records"] += 1
                 if record["decided_by"].get("deployed") != by_default or record.get("corrections") or not record["output"]:
                     report["skipped"] += 1

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use cortex_mcp::edge::files::{Directory, MemoryDirectory};
 use cortex_mcp::gateway::SyncKind;
 
+use crate::support::traces::{plain, segments};
 use crate::support::{Rig, Served};
 
 /// A scene that is being played; it gives the text of its trace.
@@ -66,9 +67,10 @@ impl Stage {
 /// The segments in a directory that were not there before, in order.
 fn trace_in(directory: &MemoryDirectory, taken: &mut BTreeSet<String>) -> String {
     let mut text = String::new();
-    for name in directory.names().unwrap().into_iter().filter(|name| name.ends_with(".jsonl")) {
-        if taken.insert(name.clone()) {
-            text.push_str(&String::from_utf8(directory.read(&name).unwrap().unwrap()).unwrap());
+    for name in segments(directory) {
+        // What an earlier gateway left, a later one compresses.
+        if taken.insert(name.trim_end_matches(".gz").to_owned()) {
+            text.push_str(&String::from_utf8(plain(directory.read(&name).unwrap().unwrap())).unwrap());
         }
     }
     assert!(!text.is_empty() && !text.contains(r#"{"dropped":"#), "the scene is not recorded whole");

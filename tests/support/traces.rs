@@ -1,5 +1,6 @@
 //! Traces in tests: what a gateway wrote to a directory in memory, as a folder of files that readers open.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,9 +18,20 @@ pub(crate) fn dump(directory: &MemoryDirectory) -> tempfile::TempDir {
     folder
 }
 
-/// The names of its segments, in order.
+/// The names of its segments, plain and compressed, in order.
 pub(crate) fn segments(directory: &dyn Directory) -> Vec<String> {
-    directory.names().unwrap().into_iter().filter(|name| name.ends_with(".jsonl")).collect()
+    let names = directory.names().unwrap().into_iter();
+    names.filter(|name| name.ends_with(".jsonl") || name.ends_with(".jsonl.gz")).collect()
+}
+
+/// The bytes of a segment's lines, whether it is plain or compressed.
+pub(crate) fn plain(bytes: Vec<u8>) -> Vec<u8> {
+    if !bytes.starts_with(&[0x1f, 0x8b]) {
+        return bytes;
+    }
+    let mut lines = Vec::new();
+    flate2::read::GzDecoder::new(&bytes[..]).read_to_end(&mut lines).unwrap();
+    lines
 }
 
 /// Every line of a trace.

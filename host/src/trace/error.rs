@@ -16,7 +16,7 @@ pub enum TraceError {
     },
     /// A folder holds no trace.
     #[error(
-        "{} holds no trace: no trace-*.jsonl is in it; name a trace, or run a gateway without --no-trace", path.display()
+        "{} holds no trace: no trace-*.jsonl or trace-*.jsonl.gz is in it; name a trace, or run a gateway without --no-trace", path.display()
     )]
     Empty {
         /// The folder.
@@ -30,16 +30,19 @@ pub enum TraceError {
         /// What it begins with instead.
         reason: String,
     },
-    /// A file was written by a later gateway.
+    /// A file was written by a gateway of another format.
     #[error(
-        "{} has format {format}; this cortex-mcp reads format {}: read it with the version that wrote it",
+        "{} has format {format}, written by cortex-mcp {gateway}, and this cortex-mcp reads format {}; read it with the \
+         version that wrote it",
         path.display(), super::FORMAT
     )]
-    Newer {
+    Format {
         /// The file.
         path: PathBuf,
         /// Its format.
         format: u32,
+        /// The version of the gateway that wrote it.
+        gateway: String,
     },
     /// A line in the middle is no line of a trace: not a crash, which tears only the last.
     #[error("{}:{line} is damaged: {reason}", path.display())]
@@ -50,6 +53,16 @@ pub enum TraceError {
         line: u64,
         /// What is wrong with it.
         reason: String,
+    },
+    /// A segment has more than a reader takes.
+    #[error("{}:{line} is not read further: {excess}; no gateway writes such a segment, so do not trust the file", path.display())]
+    Exceeds {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What there is too much of.
+        excess: super::Excess,
     },
     /// A component beside the trace is not what its name says.
     #[error("{} is not the component that its name says; remove it, or name the right one with --policy", path.display())]

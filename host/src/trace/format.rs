@@ -1,7 +1,8 @@
 //! The lines of a trace.
 //!
-//! A line is a JSON object with one key, which says what it is. Readers skip what they do not know; a change that old
-//! readers would misread gets another [`FORMAT`].
+//! A line is a JSON object with one key, which names its kind. Readers skip kinds that they do not know; a change that old
+//! readers would misread gets another [`FORMAT`]. One more kind, `value`, is for the readers alone: it defines what later
+//! decisions of the segment refer to, see [`references`](super::references).
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,7 @@ use crate::model::{Digest, Moment};
 use crate::policy::{DecisionRecord, InstanceUse, PolicyComponent, limits};
 
 /// The version of the format.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -158,4 +159,10 @@ pub struct ToolsNote {
     pub connector: String,
     /// Their names as they are exposed; empty if none is served.
     pub names: Vec<String>,
+}
+
+/// The connector that a decision's subject belongs to.
+pub(super) fn connector_of(subject: &str) -> Option<&str> {
+    let (id, _) = subject.strip_prefix("connector/")?.split_once('/')?;
+    Some(id)
 }

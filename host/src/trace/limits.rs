@@ -2,8 +2,39 @@
 
 use std::time::Duration;
 
-/// Into how many segments the room of a trace is divided: the oldest of them makes room for the next.
+/// Into how many segments a small trace is divided, at least: the oldest of them makes room for the next.
 pub const SEGMENTS: u64 = 16;
+
+/// How many bytes of lines begin the next segment: compressing them takes less than a tenth of a second, in which the queue
+/// does not fill, and a value that several decisions refer to is mostly in the same segment.
+pub const SEGMENT_BYTES: u64 = 4 << 20;
+
+/// How many bytes of decisions begin the next segment, with the values that they refer to: a reader takes twice as many.
+pub const SEGMENT_RESOLVED_BYTES: u64 = RESOLVED_BYTES_MAX / 2;
+
+/// Segments in a folder, whatever their size: each is looked at when one is removed.
+pub const SEGMENT_FILES_MAX: usize = 8_192;
+
+/// The largest segment that is compressed: one with the longest line twice, once as values and once with references to
+/// them. What was not written by this version may be larger, and stays as it is.
+pub const COMPRESSED_BYTES_MAX: usize = 2 * LINE_BYTES_MAX + (4 << 20);
+
+/// Bytes that a compressed segment expands to, at most: more than three times what the largest has.
+pub const SEGMENT_EXPANDED_BYTES_MAX: u64 = 256 << 20;
+
+/// The shortest object that a decision refers to instead of repeating it: a reference and the value's own line take more
+/// than a shorter one.
+pub const VALUE_BYTES_MIN: usize = 40;
+
+/// Values that a reader keeps of a segment: those of the longest line, if each is as short as a value can be.
+pub const VALUES_MAX: usize = 1 << 20;
+
+/// Bytes of the values that a reader keeps of a segment: more than the longest line and a full segment hold.
+pub const VALUES_BYTES_MAX: usize = 64 << 20;
+
+/// Bytes of the decisions of a segment with the values that they refer to: what it takes to read a segment stays bounded
+/// though one value may be referred to a million times. A full segment of the largest states has less than a half.
+pub const RESOLVED_BYTES_MAX: u64 = 1 << 30;
 
 /// Decisions that wait to be written. At a thousand decisions a second the disk may stand still for eight seconds.
 pub const QUEUE_RECORDS: usize = 8_192;
@@ -66,11 +97,17 @@ pub const WRITE_BYTES: usize = 64 << 10;
 /// The longest line that is read or written: a merge of some ten thousand entries.
 pub const LINE_BYTES_MAX: usize = 32 << 20;
 
+/// How much longer the line of a decision is than the decision: its kind, braces and the line's end.
+pub const DECISION_LINE_BYTES: usize = 16;
+
 /// How much of a trace is read at once.
 pub const READ_BYTES: usize = 256 << 10;
 
 /// How much of a segment is read to learn which components its header names.
 pub const HEADER_BYTES_MAX: usize = 1 << 20;
+
+/// How much of a compressed segment is read first to learn that: the header of most is in there.
+pub const HEADER_BYTES_COMPRESSED: usize = 16 << 10;
 
 /// Formerly deployed components that a header names, the newest: those that may still have a decision under way.
 pub const FORMERS_MAX: usize = 64;

@@ -1,10 +1,11 @@
 //! Decisions on the record: written while a gateway runs, made again, compared, and told in sentences.
 //!
-//! A trace is a folder of segments in JSON Lines, beside the components that decided. Each segment stands for itself: its
+//! A trace is a folder of segments in JSON Lines, the full ones compressed, beside the components that decided. Each segment stands for itself: its
 //! first line names the format, the engine, the limits and the components. Nothing here influences a decision: the
 //! [`TraceWriter`] and the [`Shadow`] take what was decided already, off the hot path, and count what they could not take.
 
 mod components;
+mod compression;
 mod difference;
 mod dry_run;
 mod error;
@@ -12,6 +13,7 @@ mod fan_out;
 mod format;
 pub mod limits;
 mod reader;
+mod references;
 mod replay;
 mod segment_writer;
 mod segments;
@@ -29,6 +31,7 @@ pub use format::{
     ConnectorsNote, DroppedNote, FORMAT, Header, LimitsNote, Line, PolicyNote, ShadowNote, SwapNote, ToolsNote,
 };
 pub use reader::{Entry, Place, TraceReader};
+pub use references::Excess;
 pub use replay::{FirstDifference, MissingComponent, Replay, ReplayReport, SummaryRow};
 pub use shadow::{Shadow, ShadowStatus};
 pub use writer::{TraceFacts, TraceStatus, TraceWriter};

@@ -1,19 +1,25 @@
 //! Reading a trace: files or folders, line after line, in the order of the decisions.
 //!
-//! A process that crashed leaves at most the last line of its last segment incomplete, and so does one that is writing it
-//! at that moment: that line is skipped and counted. A broken line anywhere else is damage, and an error.
+//! Segments are read plain or compressed, and their decisions with the values that they refer to. A process that crashed
+//! leaves at most the last line of its last segment incomplete, and so does one that is writing it at that moment: that line
+//! is skipped and counted. A broken line anywhere else is damage, and an error; so is a segment that no gateway writes,
+//! because it has more than [the limits](limits) allow.
 
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
+use serde_json::value::RawValue;
 
+use super::compression::{self, Source};
 use super::error::TraceError;
 use super::format::{FORMAT, Line};
 use super::limits;
+use super::references::{Excess, KnownValues, ReferenceError};
 use super::segments;
 
 /// Where a line stands.
@@ -40,24 +46,77 @@ pub struct TraceReader {
     files: VecDeque<PathBuf>,
     open: Option<Open>,
     buffer: Vec<u8>,
+    /// The decision at hand, with the values that it refers to.
+    decision: Vec<u8>,
     torn: u64,
     unknown: u64,
-    bytes: u64,
+    /// Bytes read of the files, as they are on the disk.
+    bytes: Arc<AtomicU64>,
     total: u64,
 }
 
 struct Open {
     path: Arc<PathBuf>,
-    reader: BufReader<Box<dyn Read + Send + Sync>>,
+    reader: BufReader<Source>,
+    is_compressed: bool,
+    values: KnownValues,
+    /// Bytes of lines so far.
+    length: u64,
     line: u64,
     /// Whether the last line was read without its end: that may follow.
     is_unended: bool,
 }
 
 impl Open {
-    fn new(path: PathBuf, source: impl Read + Send + Sync + 'static) -> Self {
-        let reader = BufReader::with_capacity(limits::READ_BYTES, Box::new(source) as Box<dyn Read + Send + Sync>);
-        Self { path: Arc::new(path), reader, line: 0, is_unended: false }
+    fn new(path: PathBuf, source: Source) -> Self {
+        let is_compressed = source.is_compressed();
+        let reader = BufReader::with_capacity(limits::READ_BYTES, source);
+        let values = KnownValues::new(limits::RESOLVED_BYTES_MAX);
+        Self { path: Arc::new(path), reader, is_compressed, values, length: 0, line: 0, is_unended: false }
+    }
+
+    /// Opens a file. A segment may have been compressed since it was listed; none if it is gone.
+    fn open(path: &Path, read: &Arc<AtomicU64>) -> Result<Option<Self>, TraceError> {
+        let mut compressed = path.as_os_str().to_owned();
+        compressed.push(segments::COMPRESSED);
+        for path in [path, Path::new(&compressed)] {
+            let unreadable = |source| TraceError::Read { path: path.to_owned(), source };
+            match File::open(path) {
+                Ok(file) => {
+                    let source = compression::open(file, read.clone()).map_err(unreadable)?;
+                    return Ok(Some(Self::new(path.to_owned(), source)));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => return Err(unreadable(error)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a failed read is. Compressed bytes that are no such, or end too early, are damage.
+    fn unreadable(&self, source: std::io::Error) -> TraceError {
+        let path = PathBuf::clone(&self.path);
+        let is_data =
+            matches!(source.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
+        if self.is_compressed && is_data {
+            let reason = format!("the compressed data is broken or incomplete ({source})");
+            return TraceError::Damaged { path, line: self.line + 1, reason };
+        }
+        TraceError::Read { path, source }
+    }
+
+    fn exceeds(&self, excess: Excess) -> TraceError {
+        TraceError::Exceeds { path: PathBuf::clone(&self.path), line: self.line, excess }
+    }
+
+    /// Takes a header: a segment begins.
+    fn begin_segment(&mut self) {
+        if self.is_compressed {
+            // One file, one segment's bounds: its size on the disk bounds nothing.
+            self.values.clear();
+        } else {
+            self.values = KnownValues::new(limits::RESOLVED_BYTES_MAX);
+        }
     }
 
     /// Reads a line, with its end if it has one by now: a gateway may be writing it.
@@ -97,9 +156,14 @@ impl TraceReader {
             let unreadable = |source| TraceError::Read { path: path.clone(), source };
             if path.is_dir() {
                 let mut names = Vec::new();
-                for entry in std::fs::read_dir(path).map_err(unreadable)? {
-                    names.extend(entry.map_err(unreadable)?.file_name().into_string());
+                // Twice: a segment that is compressed meanwhile may be in one listing neither plain nor compressed.
+                for _ in 0..2 {
+                    for entry in std::fs::read_dir(path).map_err(unreadable)? {
+                        names.extend(entry.map_err(unreadable)?.file_name().into_string());
+                    }
                 }
+                names.sort_unstable();
+                names.dedup();
                 let names = segments::in_order(&names);
                 if names.is_empty() {
                     return Err(TraceError::Empty { path: path.clone() });
@@ -117,7 +181,12 @@ impl TraceReader {
                 Err(source) => return Err(TraceError::Read { path: file.clone(), source }),
             }
         }
-        Ok(Self { files, open: None, buffer: Vec::new(), torn: 0, unknown: 0, bytes: 0, total })
+        Ok(Self::new(files, None, total))
+    }
+
+    fn new(files: VecDeque<PathBuf>, open: Option<Open>, total: u64) -> Self {
+        let (buffer, decision, bytes) = (Vec::new(), Vec::new(), Arc::default());
+        Self { files, open, buffer, decision, torn: 0, unknown: 0, bytes, total }
     }
 
     /// The files that are left to read.
@@ -125,9 +194,9 @@ impl TraceReader {
         self.files.iter().map(PathBuf::as_path)
     }
 
-    /// Bytes read, and bytes that there were to read when it was opened.
+    /// Bytes read, and bytes that there were to read when it was opened, as they are on the disk.
     pub fn progress(&self) -> (u64, u64) {
-        (self.bytes, self.total)
+        (self.bytes.load(Ordering::Relaxed), self.total)
     }
 
     /// Last lines that are incomplete, so far: a gateway crashed there, or is writing them.
@@ -148,11 +217,7 @@ impl TraceReader {
         loop {
             let Some(mut open) = self.open.take() else {
                 let Some(path) = self.files.pop_front() else { return Ok(None) };
-                match File::open(&path) {
-                    Ok(file) => self.open = Some(Open::new(path, file)),
-                    Err(error) if error.kind() == ErrorKind::NotFound => {}
-                    Err(source) => return Err(TraceError::Read { path, source }),
-                }
+                self.open = Open::open(&path, &self.bytes)?;
                 continue;
             };
             match self.line(&mut open)? {
@@ -168,36 +233,46 @@ impl TraceReader {
     }
 
     fn line(&mut self, open: &mut Open) -> Result<LineRead, TraceError> {
-        let path = open.path.clone();
-        let unreadable = |source| TraceError::Read { path: PathBuf::clone(&path), source };
-        open.read_line(&mut self.buffer).map_err(unreadable)?;
+        if let Err(error) = open.read_line(&mut self.buffer) {
+            return Err(open.unreadable(error));
+        }
         if self.buffer.is_empty() {
             return Ok(LineRead::End);
         }
         open.line += 1;
-        self.bytes += u64::try_from(self.buffer.len()).unwrap_or(0);
-        let parsed = serde_json::from_slice::<Line>(&self.buffer);
-        let error = match parsed {
-            Ok(Line::Header(header)) if open.line == 1 && header.format > FORMAT => {
-                return Err(TraceError::Newer { path: PathBuf::clone(&open.path), format: header.format });
+        open.length += u64::try_from(self.buffer.len()).unwrap_or(0);
+        if open.is_compressed && open.length > limits::SEGMENT_EXPANDED_BYTES_MAX {
+            return Err(open.exceeds(Excess::Expanded));
+        }
+        let error = match self.parse(&mut open.values) {
+            Ok(Some(Line::Header(header))) => {
+                if header.format != FORMAT {
+                    return Err(other_format(open, header.format, header.gateway));
+                }
+                open.begin_segment();
+                return Ok(LineRead::Line(Line::Header(header)));
             }
-            Ok(line) if open.line > 1 || matches!(line, Line::Header(_)) => return Ok(LineRead::Line(line)),
-            Ok(_) => "it begins with another line".to_owned(),
+            Ok(_) if open.line == 1 => "it begins with another line".to_owned(),
+            Ok(Some(line)) => return Ok(LineRead::Line(line)),
+            Ok(None) => return Ok(LineRead::Skipped),
+            Err(ReferenceError::Excess(excess)) => return Err(open.exceeds(excess)),
             Err(error) => error.to_string(),
         };
         // A crash of the machine leaves zeros where data was to be.
-        let is_incomplete =
-            open.is_unended || self.buffer.contains(&0) && open.reader.fill_buf().map_err(unreadable)?.is_empty();
-        if is_incomplete {
+        let is_last = |open: &mut Open| match open.reader.fill_buf() {
+            Ok(rest) => Ok(rest.is_empty()),
+            Err(error) => Err(open.unreadable(error)),
+        };
+        if open.is_unended || self.buffer.contains(&0) && is_last(open)? {
             self.torn += 1;
             return Ok(LineRead::End);
         }
         if open.line == 1 {
-            // Later formats keep this much.
-            if let Ok(AnyHeader { header: AnyFormat { format } }) = serde_json::from_slice(&self.buffer)
-                && format > FORMAT
+            // Other formats have this much.
+            if let Ok(AnyHeader { header }) = serde_json::from_slice(&self.buffer)
+                && header.format != FORMAT
             {
-                return Err(TraceError::Newer { path: PathBuf::clone(&open.path), format });
+                return Err(other_format(open, header.format, header.gateway));
             }
             return Err(TraceError::NoHeader { path: PathBuf::clone(&open.path), reason: error });
         }
@@ -207,6 +282,40 @@ impl TraceReader {
         }
         Err(TraceError::Damaged { path: PathBuf::clone(&open.path), line: open.line, reason: error })
     }
+
+    /// Parses a line. None if it defines a value: it is among the segment's then.
+    fn parse(&mut self, values: &mut KnownValues) -> Result<Option<Line>, ReferenceError> {
+        match kind(&self.buffer) {
+            b"value" => values.define(&self.buffer).map(|()| None),
+            b"decision" => {
+                let DecisionLine { decision } = serde_json::from_slice(&self.buffer)?;
+                values.resolve(decision.get(), &mut self.decision)?;
+                let record = serde_json::from_slice(&self.decision);
+                self.decision.shrink_to(limits::READ_BYTES);
+                Ok(Some(Line::Decision(record?)))
+            }
+            _ => Ok(Some(serde_json::from_slice(&self.buffer)?)),
+        }
+    }
+}
+
+/// The first key of a line; empty if it has none.
+fn kind(line: &[u8]) -> &[u8] {
+    let line = line.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
+    let key = line.and_then(|line| line.strip_prefix(b"\"")).unwrap_or_default();
+    key.split(|byte| *byte == b'"').next().unwrap_or_default()
+}
+
+/// A decision as its text, which may refer to values.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecisionLine<'a> {
+    #[serde(borrow)]
+    decision: &'a RawValue,
+}
+
+fn other_format(open: &Open, format: u32, gateway: String) -> TraceError {
+    TraceError::Format { path: PathBuf::clone(&open.path), format, gateway: gateway.escape_debug().take(80).collect() }
 }
 
 enum LineRead {
@@ -215,7 +324,7 @@ enum LineRead {
     End,
 }
 
-/// As much of a header as tells its format.
+/// As much of a header as every format has.
 #[derive(Deserialize)]
 struct AnyHeader {
     header: AnyFormat,
@@ -224,11 +333,13 @@ struct AnyHeader {
 #[derive(Deserialize)]
 struct AnyFormat {
     format: u32,
+    #[serde(default)]
+    gateway: String,
 }
 
 /// Whether it is a line as later versions may write it: an object with one key that is not known here.
 fn is_unknown_kind(line: &[u8]) -> bool {
-    const KNOWN: [&str; 7] = ["header", "decision", "swap", "shadow", "dropped", "connectors", "tools"];
+    const KNOWN: [&str; 8] = ["header", "value", "decision", "swap", "shadow", "dropped", "connectors", "tools"];
     let Ok(object) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line) else { return false };
     object.len() == 1 && object.keys().all(|key| !KNOWN.contains(&key.as_str()))
 }
@@ -250,9 +361,8 @@ mod tests {
 
     fn read(parts: &[&[u8]]) -> (Result<u64, TraceError>, u64) {
         let source = Growing(parts.iter().map(|part| part.to_vec()).collect());
-        let open = Some(Open::new(PathBuf::from("growing"), source));
-        let mut reader =
-            TraceReader { files: VecDeque::new(), open, buffer: Vec::new(), torn: 0, unknown: 0, bytes: 0, total: 0 };
+        let open = Open::new(PathBuf::from("growing"), Source::Plain(Box::new(source)));
+        let mut reader = TraceReader::new(VecDeque::new(), Some(open), 0);
         let mut lines = 0;
         loop {
             match reader.next_entry() {

@@ -1,31 +1,34 @@
 //! The segments of a trace, as they are written one after the other: by the writer's thread alone.
 //!
 //! Each begins with a header and with what must be known to read it alone; each ends when it is full, when a component is
-//! deployed that its header does not name, or when its disk fails. Then the next one begins, at once or after a while.
+//! deployed that its header does not name, or when its disk fails. Then the next one begins, at once or after a while. One
+//! that ended is compressed; those that crashed runs left are, too, while nothing else is to be written.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
+use super::compression::{compress, compress_left};
 use super::format::{
-    ConnectorsNote, DroppedNote, FORMAT, Header, LimitsNote, PolicyNote, ShadowNote, SwapNote, ToolsNote,
+    ConnectorsNote, DroppedNote, FORMAT, Header, LimitsNote, PolicyNote, ShadowNote, SwapNote, ToolsNote, connector_of,
 };
 use super::limits;
-use super::segments::{SegmentName, alone, component_file, prune};
+use super::references::DefinedValues;
+use super::segments::{SegmentName, alone, keep_component, plain, prune};
 use super::worker::Work;
 use super::writer::{Message, Shared, TraceFacts};
 use crate::edge::files::AppendFile;
 use crate::model::Moment;
 use crate::policy::{DecisionRecord, PolicyComponent, Swap, WASMTIME_VERSION};
 
-/// A line, borrowed: see [`super::Line`].
+/// A line, borrowed: see [`super::Line`]. Decisions are written with references, see [`DefinedValues`].
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 enum LineRef<'a> {
     Header(&'a Header),
-    Decision(&'a DecisionRecord),
     Swap(&'a SwapNote),
     Shadow(&'a ShadowNote),
     Dropped(&'a DroppedNote),
@@ -45,12 +48,24 @@ pub(super) struct SegmentWriter {
     /// The swap that no line on the disk tells yet; of several, from the first one's component to the last one's.
     untold: Option<SwapNote>,
     file: Option<Box<dyn AppendFile>>,
+    /// The name of the file.
+    name: String,
     segment: u64,
+    /// The values that the segment defines.
+    values: DefinedValues,
+    /// How many bytes its decisions have with the values that they refer to.
+    resolved: u64,
+    /// The connectors that the segment has decisions about, and what it has about their tools, if they serve any.
+    tools_noted: HashMap<String, Option<Arc<ToolsNote>>>,
+    /// Plain segments that nobody writes any more, or another process.
+    left: Vec<String>,
     /// How much of the file holds whole lines.
     length: u64,
     /// Whole lines that were not handed to the system yet, and what is in them.
     buffer: Vec<u8>,
     buffered: Buffered,
+    /// The decision at hand, without references.
+    text: Vec<u8>,
     /// Up to which number of dropped decisions the lines on the disk tell.
     dropped_noted: u64,
     latest: Moment,
@@ -78,10 +93,16 @@ impl SegmentWriter {
             named: Vec::new(),
             untold: None,
             file: None,
+            name: String::new(),
             segment: 0,
+            values: DefinedValues::default(),
+            resolved: 0,
+            tools_noted: HashMap::new(),
+            left: Vec::new(),
             length: 0,
             buffer: Vec::with_capacity(2 * limits::WRITE_BYTES),
             buffered: Buffered::default(),
+            text: Vec::new(),
             dropped_noted: 0,
             latest,
             failed_at: None,
@@ -92,7 +113,8 @@ impl SegmentWriter {
         self.latest = record.moment;
         if self.ready() {
             self.note_dropped();
-            if self.push(&LineRef::Decision(record)) {
+            self.note_tools_of(&record.subject);
+            if self.push_decision(record) {
                 self.buffered.decisions += 1;
                 return;
             }
@@ -118,8 +140,7 @@ impl SegmentWriter {
             self.tell_swap();
         } else {
             // Whoever reads a segment finds its components by its header.
-            self.end_segment();
-            self.begin_segment();
+            self.next_segment();
         }
     }
 
@@ -138,13 +159,50 @@ impl SegmentWriter {
         }
     }
 
-    fn tell_catalog(&mut self) {
-        let known = self.shared.catalog().clone();
-        if let Some(connectors) = &known.connectors {
-            self.push(&LineRef::Connectors(connectors));
+    fn note_connectors(&mut self) {
+        let connectors = self.shared.catalog().connectors.clone();
+        if let Some(connectors) = connectors {
+            self.push(&LineRef::Connectors(&connectors));
         }
-        for tools in known.tools.values() {
+    }
+
+    /// Names the tools of a connector before the first decision about it, so that a segment is no longer for connectors of
+    /// which it holds no decision.
+    fn note_tools_of(&mut self, subject: &str) {
+        let known = |connector: &&str| self.tools_noted.contains_key(*connector);
+        let Some(connector) = connector_of(subject).filter(|connector| !known(connector)) else { return };
+        let tools = self.shared.catalog().tools.get(connector).filter(|tools| !tools.names.is_empty()).cloned();
+        if let Some(tools) = &tools {
             self.push(&LineRef::Tools(tools));
+        }
+        self.tools_noted.insert(connector.to_owned(), tools);
+    }
+
+    /// Takes what a connector serves from now on, unless the segment has that or later news, from before its first decision.
+    fn take_tools(&mut self, tools: Arc<ToolsNote>) {
+        let noted = self.tools_noted.get(&tools.connector).and_then(Option::as_ref);
+        if noted.is_some_and(|noted| Arc::ptr_eq(noted, &tools) || tools.moment.boot < noted.moment.boot) {
+            return;
+        }
+        self.push_note_if_ready(&LineRef::Tools(&tools));
+        self.tools_noted.insert(tools.connector.clone(), Some(tools));
+    }
+
+    /// Writes what changed in the catalog while the queue was full.
+    fn note_missed(&mut self) {
+        let (missed, mut changed) = {
+            let mut known = self.shared.catalog();
+            let missed = std::mem::take(&mut known.missed);
+            let changed: Vec<_> =
+                missed.tools.iter().filter_map(|connector| known.tools.get(connector).cloned()).collect();
+            (missed, changed)
+        };
+        if missed.connectors {
+            self.note_connectors();
+        }
+        for tools in changed.drain(..) {
+            self.push(&LineRef::Tools(&tools));
+            self.tools_noted.insert(tools.connector.clone(), Some(tools));
         }
     }
 
@@ -155,7 +213,7 @@ impl SegmentWriter {
             if waited < limits::RETRY_AFTER_MS && self.latest.boot_id == failed.boot_id {
                 return false;
             }
-            self.begin_segment();
+            self.next_segment();
         }
         self.file.is_some()
     }
@@ -170,6 +228,24 @@ impl SegmentWriter {
             self.buffer.truncate(before);
         }
         fits
+    }
+
+    /// Puts a decision into the buffer, after the values that it is the first to refer to. Whether it is not too long.
+    fn push_decision(&mut self, record: &DecisionRecord) -> bool {
+        self.text.clear();
+        let before = self.buffer.len();
+        let written = serde_json::to_writer(&mut self.text, record);
+        let fits = written.is_ok() && self.text.len() <= limits::LINE_BYTES_MAX - limits::DECISION_LINE_BYTES;
+        let Some(text) = std::str::from_utf8(&self.text).ok().filter(|_| fits) else { return false };
+        if self.values.append(text, &mut self.buffer).is_err() {
+            self.buffer.truncate(before);
+            // Some may have been defined in what was cut off. To define one twice does no harm.
+            self.values.clear();
+            return false;
+        }
+        self.resolved = self.resolved.saturating_add(u64::try_from(self.text.len()).unwrap_or(u64::MAX));
+        self.text.shrink_to(limits::WRITE_BYTES);
+        true
     }
 
     fn push_note(&mut self, line: &LineRef<'_>) -> bool {
@@ -227,6 +303,7 @@ impl SegmentWriter {
         }
         let bytes = u64::try_from(self.buffer.len()).unwrap_or(u64::MAX);
         self.buffer.clear();
+        self.buffer.shrink_to(2 * limits::WRITE_BYTES);
         let Buffered { decisions, dropped, swap, .. } = std::mem::take(&mut self.buffered);
         self.length = self.length.saturating_add(bytes);
         self.dropped_noted = dropped.unwrap_or(self.dropped_noted);
@@ -242,42 +319,55 @@ impl SegmentWriter {
     fn lose_buffer(&mut self) {
         let Buffered { decisions, notes, .. } = std::mem::take(&mut self.buffered);
         self.buffer.clear();
+        self.values.clear();
         self.shared.dropped.fetch_add(decisions, Ordering::Relaxed);
         self.shared.drop_notes(notes);
     }
 
-    fn begin_segment(&mut self) {
+    /// Ends the segment, if there is one, and begins the next.
+    fn next_segment(&mut self) {
+        // Until the header is written: nobody else removes what it names before it can be read.
+        let guard = alone(self.facts.directory.as_ref());
+        self.end_segment(guard.is_some());
         self.failed_at = None;
-        if let Err(error) = self.try_begin_segment() {
+        if let Err(error) = self.try_begin_segment(guard.is_some()) {
             self.failed(&error);
         } else if self.shared.failing().take().is_some() {
             tracing::info!("the trace is written again");
         }
     }
 
-    fn try_begin_segment(&mut self) -> io::Result<()> {
+    fn try_begin_segment(&mut self, is_alone: bool) -> io::Result<()> {
         self.lose_buffer();
-        let facts = &self.facts;
-        // Until the header is written: nobody else removes what it names before it can be read.
-        let guard = alone(facts.directory.as_ref());
-        let room = facts.bytes_max.saturating_sub(facts.bytes_max / limits::SEGMENTS);
-        if guard.is_some()
-            && let Err(error) = prune(facts.directory.as_ref(), room)
-        {
-            tracing::warn!(%error, folder = %facts.path.display(), "old decisions can not be removed from the trace");
+        let directory = self.facts.directory.clone();
+        if is_alone {
+            if self.segment == 0 {
+                self.left = directory.names().map(|names| plain(&names)).unwrap_or_default();
+            }
+            if let Err(error) = prune(directory.as_ref(), self.facts.bytes_max.saturating_sub(self.segment_bytes())) {
+                let folder = self.facts.path.display();
+                tracing::warn!(%error, %folder, "old decisions can not be removed from the trace");
+            }
         }
-        let name = SegmentName { started: self.latest.wall, run: facts.run.clone(), segment: self.segment };
+        let name = SegmentName { started: self.latest.wall, run: self.facts.run.clone(), segment: self.segment };
         self.segment += 1;
-        self.file = Some(facts.directory.create(&name.file())?);
-        self.length = 0;
+        self.name = name.file();
+        self.file = Some(directory.create(&self.name)?);
+        (self.length, self.resolved) = (0, 0);
+        self.tools_noted.clear();
         let begun = self.write_beginning(name.segment);
         if begun.is_err() {
             self.file = None;
             self.lose_buffer();
             // It holds no decision. If it can not be removed, it is an empty one.
-            let _ = self.facts.directory.remove(&name.file());
+            let _ = directory.remove(&self.name);
         }
         begun
+    }
+
+    /// How many bytes of lines begin the next segment.
+    fn segment_bytes(&self) -> u64 {
+        (self.facts.bytes_max / limits::SEGMENTS).clamp(1, limits::SEGMENT_BYTES)
     }
 
     /// Writes what must be known to read a segment alone, and puts its components beside it.
@@ -315,10 +405,10 @@ impl SegmentWriter {
         // First the header: what it names, no other process removes.
         self.try_write_out()?;
         for component in &components {
-            keep_component(&self.facts, component)?;
+            keep_component(self.facts.directory.as_ref(), component)?;
         }
         self.tell_swap();
-        self.tell_catalog();
+        self.note_connectors();
         self.try_write_out()?;
         self.named = named;
         let needless = self.recent.len().saturating_sub(2);
@@ -326,10 +416,18 @@ impl SegmentWriter {
         Ok(())
     }
 
-    fn end_segment(&mut self) {
-        if let Some(mut file) = self.file.take()
-            && let Err(error) = file.sync()
-        {
+    /// Ends the segment: it is durable then, and compressed if nobody else works on the folder.
+    fn end_segment(&mut self, is_alone: bool) {
+        let Some(mut file) = self.file.take() else { return };
+        if is_alone {
+            match compress(self.facts.directory.as_ref(), &self.name) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => tracing::warn!(%error, segment = self.name, "a segment of the trace stays uncompressed"),
+            }
+        }
+        self.left.push(self.name.clone());
+        if let Err(error) = file.sync() {
             self.failed(&error);
         }
     }
@@ -338,7 +436,9 @@ impl SegmentWriter {
         tracing::warn!(%error, folder = %self.facts.path.display(), "the trace can not be written; decisions go on");
         *self.shared.failing() = Some(error.to_string());
         self.failed_at = Some(self.latest);
-        self.file = None;
+        if self.file.take().is_some() {
+            self.left.push(self.name.clone());
+        }
     }
 }
 
@@ -347,7 +447,7 @@ impl Work for SegmentWriter {
     const BATCH: usize = limits::QUEUE_BATCH;
 
     fn begin(&mut self) {
-        self.begin_segment();
+        self.next_segment();
     }
 
     fn take(&mut self, message: Message) {
@@ -356,7 +456,7 @@ impl Work for SegmentWriter {
             Message::Swap(swap) => self.take_swap(*swap),
             Message::Shadow(note) => self.push_note_if_ready(&LineRef::Shadow(&note)),
             Message::Connectors(note) => self.push_note_if_ready(&LineRef::Connectors(&note)),
-            Message::Tools(note) => self.push_note_if_ready(&LineRef::Tools(&note)),
+            Message::Tools(note) => self.take_tools(note),
             Message::Flush(done) => {
                 self.note_dropped();
                 self.write_out();
@@ -367,10 +467,10 @@ impl Work for SegmentWriter {
         if self.buffer.len() >= limits::WRITE_BYTES {
             self.write_out();
         }
-        if self.file.is_some() && self.length >= (self.facts.bytes_max / limits::SEGMENTS).max(1) {
+        let is_full = self.length >= self.segment_bytes() || self.resolved >= limits::SEGMENT_RESOLVED_BYTES;
+        if self.file.is_some() && is_full {
             self.write_out();
-            self.end_segment();
-            self.begin_segment();
+            self.next_segment();
         }
     }
 
@@ -378,24 +478,20 @@ impl Work for SegmentWriter {
         // Here, where nothing older waits that would be told after it.
         if self.shared.catalog_missed.load(Ordering::Relaxed) && self.ready() {
             self.shared.catalog_missed.store(false, Ordering::Relaxed);
-            self.tell_catalog();
+            self.note_missed();
         }
         self.note_dropped();
         self.write_out();
+        // One at a time: meanwhile the queue fills.
+        if let Some(segment) = self.left.pop()
+            && !compress_left(self.facts.directory.as_ref(), &segment)
+        {
+            self.left.push(segment);
+        }
     }
 
     fn end(&mut self) {
         self.rest();
-        self.end_segment();
+        self.end_segment(false);
     }
-}
-
-/// Puts a component beside the segments, so that its decisions can be made again anywhere; if it is there, it stays.
-fn keep_component(facts: &TraceFacts, component: &PolicyComponent) -> io::Result<()> {
-    let file = component_file(component.digest());
-    let held = facts.directory.look(&file)?.map(|look| look.length);
-    if held == u64::try_from(component.bytes().len()).ok() {
-        return Ok(());
-    }
-    facts.directory.replace(&file, component.bytes())
 }

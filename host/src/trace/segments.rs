@@ -1,6 +1,7 @@
 //! The files of a trace's folder: their names, their order, and which ones go when the folder is full.
 //!
-//! A segment is `trace-<milliseconds since 1970>-<run>-<number>.jsonl`, a component `policy-<digest>.wasm`. Files with other
+//! A segment is `trace-<milliseconds since 1970>-<run>-<number>.jsonl`, with `.gz` behind it once it is compressed; a
+//! component is `policy-<digest>.wasm`. Files with other
 //! names are nobody's business here, however alike they look: a folder may hold files of its owner's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -8,9 +9,10 @@ use std::io;
 
 use serde::Deserialize;
 
-use super::limits;
+use super::{compression, limits};
 use crate::edge::files::{Directory, LockGuard};
 use crate::model::{Digest, WallMs};
+use crate::policy::PolicyComponent;
 
 /// The name of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,13 +26,14 @@ pub(super) struct SegmentName {
 }
 
 impl SegmentName {
-    /// The file's name.
+    /// The name of the plain file.
     pub(super) fn file(&self) -> String {
         format!("trace-{:013}-{}-{:06}.jsonl", self.started.0, self.run, self.segment)
     }
 
-    /// Reads a file's name; none if it is no segment's.
+    /// Reads a file's name; none if it is no segment's, plain or compressed.
     pub(super) fn parse(file: &str) -> Option<Self> {
+        let file = file.strip_suffix(COMPRESSED).unwrap_or(file);
         let rest = file.strip_prefix("trace-")?.strip_suffix(".jsonl")?;
         let (started, rest) = rest.split_once('-')?;
         let (run, segment) = rest.rsplit_once('-')?;
@@ -40,6 +43,9 @@ impl SegmentName {
         Some(Self { started: WallMs(started), run: run.to_owned(), segment })
     }
 }
+
+/// What stands behind the name of a segment that is compressed.
+pub(super) const COMPRESSED: &str = ".gz";
 
 /// A number as it was written with at least so many digits.
 fn number(text: &str, digits: usize) -> Option<u64> {
@@ -67,27 +73,54 @@ pub(super) fn component_file(digest: Digest) -> String {
     format!("policy-{digest}.wasm")
 }
 
+/// Puts a component beside the segments, so that its decisions can be made again anywhere; if it is there, it stays.
+pub(super) fn keep_component(directory: &dyn Directory, component: &PolicyComponent) -> io::Result<()> {
+    let file = component_file(component.digest());
+    let held = directory.look(&file)?.map(|look| look.length);
+    if held == u64::try_from(component.bytes().len()).ok() {
+        return Ok(());
+    }
+    directory.replace(&file, component.bytes())
+}
+
 /// Reads the name of a component's file; none if it is no such name.
 fn component_of(file: &str) -> Option<Digest> {
     file.strip_prefix("policy-")?.strip_suffix(".wasm")?.parse().ok()
 }
 
 /// The segments among these files, each run's in order, the runs by their first segment: a clock that stepped back does not
-/// tear a run apart.
+/// tear a run apart. Of a segment that is there both plain and compressed, the plain file alone.
 pub(super) fn in_order(files: &[String]) -> Vec<String> {
     let mut runs: Vec<_> = by_run(files).into_values().collect();
-    runs.sort_by_key(|run| run.first().map(|name| (name.started, name.run.clone())));
-    runs.into_iter().flatten().map(|name| name.file()).collect()
+    runs.sort_by_key(|run| run.first().map(|found| (found.name.started, found.name.run.clone())));
+    let mut ordered: Vec<Found> = runs.into_iter().flatten().collect();
+    ordered.dedup_by(|later, before| later.name == before.name);
+    ordered.into_iter().map(|found| found.file).collect()
 }
 
-/// The segments of each run, in order.
-fn by_run(files: &[String]) -> BTreeMap<String, Vec<SegmentName>> {
-    let mut runs: BTreeMap<String, Vec<SegmentName>> = BTreeMap::new();
-    for name in files.iter().filter_map(|file| SegmentName::parse(file)) {
-        runs.entry(name.run.clone()).or_default().push(name);
+/// The plain segments among these files, each run's in order.
+pub(super) fn plain(files: &[String]) -> Vec<String> {
+    let segments = by_run(files).into_values().flatten().map(|found| found.file);
+    segments.filter(|file| !file.ends_with(COMPRESSED)).collect()
+}
+
+/// A file of a segment.
+struct Found {
+    name: SegmentName,
+    file: String,
+}
+
+/// The segments of each run, in order; of one that is there twice, the plain file first.
+fn by_run(files: &[String]) -> BTreeMap<String, Vec<Found>> {
+    let mut runs: BTreeMap<String, Vec<Found>> = BTreeMap::new();
+    for (name, file) in files.iter().filter_map(|file| Some((SegmentName::parse(file)?, file))) {
+        runs.entry(name.run.clone()).or_default().push(Found { name, file: file.clone() });
     }
     for run in runs.values_mut() {
-        run.sort_by_key(|name| (name.segment, name.started));
+        run.sort_by(|one, other| {
+            let key = |found: &Found| (found.name.segment, found.name.started, found.file.len());
+            key(one).cmp(&key(other))
+        });
     }
     runs
 }
@@ -106,11 +139,10 @@ struct Held {
 }
 
 impl Run {
-    fn read(directory: &dyn Directory, names: Vec<SegmentName>) -> io::Result<Self> {
-        let started = names.first().map_or(WallMs(0), |name| name.started);
+    fn read(directory: &dyn Directory, found: Vec<Found>) -> io::Result<Self> {
+        let started = found.first().map_or(WallMs(0), |found| found.name.started);
         let mut segments = VecDeque::new();
-        for name in names {
-            let file = name.file();
+        for Found { file, .. } in found {
             let look = directory.look(&file)?;
             let modified = look.and_then(|look| look.modified).map(|nanoseconds| nanoseconds / 1_000_000);
             let modified = modified.map(|milliseconds| u64::try_from(milliseconds).unwrap_or(u64::MAX));
@@ -139,27 +171,28 @@ pub(super) fn alone(directory: &dyn Directory) -> Option<LockGuard> {
 }
 
 /// The file that is locked meanwhile.
-const FOLDER_LOCK: &str = "trace.lock";
+pub(super) const FOLDER_LOCK: &str = "trace.lock";
 
-/// Removes the oldest segments until those that are left take at most `bytes`, then the components that none of these
-/// names. Of a run the earlier segments go before the later ones, whatever the clock said; a segment that a process still
+/// Removes the oldest segments until those that are left take at most `bytes` as they are on the disk, and are not too
+/// many, then the components that none of these names. Of a run the earlier segments go before the later ones, whatever the clock said; a segment that a process still
 /// writes stays. Components do not count: a large one takes no room from the decisions.
 pub(super) fn prune(directory: &dyn Directory, bytes: u64) -> io::Result<()> {
     let files = directory.names()?;
     let mut runs = Vec::new();
-    for names in by_run(&files).into_values() {
-        runs.push(Run::read(directory, names)?);
+    for found in by_run(&files).into_values() {
+        runs.push(Run::read(directory, found)?);
     }
     let lengths = runs.iter().flat_map(|run| &run.segments).map(|held| held.length);
-    let mut total = lengths.fold(0u64, u64::saturating_add);
-    while total > bytes {
+    let (mut count, mut total) =
+        lengths.fold((0usize, 0u64), |(count, total), length| (count + 1, total.saturating_add(length)));
+    while total > bytes || count >= limits::SEGMENT_FILES_MAX {
         let left = runs.iter_mut().filter(|run| !run.segments.is_empty());
         let Some(oldest) = left.min_by_key(|run| run.age()) else { break };
         let Some(held) = oldest.segments.pop_front() else { break };
         // Somebody else's file may neither be lockable nor removable: then it stays, and the others go.
         let is_free = matches!(directory.try_lock(&held.file), Ok(Some(_)));
         if is_free && gone(directory.remove(&held.file)).is_ok() {
-            total = total.saturating_sub(held.length);
+            (count, total) = (count.saturating_sub(1), total.saturating_sub(held.length));
         } else {
             // The rest of its run is no older.
             oldest.segments.clear();
@@ -172,16 +205,17 @@ pub(super) fn prune(directory: &dyn Directory, bytes: u64) -> io::Result<()> {
 fn prune_components(directory: &dyn Directory) -> io::Result<()> {
     let files = directory.names()?;
     let mut needless: BTreeSet<Digest> = files.iter().filter_map(|file| component_of(file)).collect();
-    let segments = |files: Vec<String>| -> BTreeSet<SegmentName> {
-        files.iter().filter_map(|file| SegmentName::parse(file)).collect()
+    let segments = |files: Vec<String>| -> BTreeSet<String> {
+        files.into_iter().filter(|file| SegmentName::parse(file).is_some()).collect()
     };
     let known = segments(files);
-    for segment in &known {
+    // The newest first: it names what is deployed, which is mostly all that there is.
+    for segment in known.iter().rev() {
         if needless.is_empty() {
             return Ok(());
         }
         // What can not be read may name any of them.
-        let Ok(Some(named)) = named_by(directory, &segment.file()) else { return Ok(()) };
+        let Ok(Some(named)) = named_by(directory, segment) else { return Ok(()) };
         for digest in named {
             needless.remove(&digest);
         }
@@ -214,18 +248,31 @@ struct Named {
 
 /// The components that a segment's header names; none if that can not be told.
 fn named_by(directory: &dyn Directory, segment: &str) -> io::Result<Option<Vec<Digest>>> {
+    if segment.ends_with(COMPRESSED) {
+        for most in [limits::HEADER_BYTES_COMPRESSED, limits::HEADER_BYTES_MAX] {
+            let Some(start) = directory.read_start(segment, most)? else { return Ok(Some(Vec::new())) };
+            if let Some(line) = compression::first_line(&start) {
+                return Ok(named_in(&line));
+            }
+        }
+        return Ok(None);
+    }
     let Some(start) = directory.read_start(segment, limits::HEADER_BYTES_MAX)? else { return Ok(Some(Vec::new())) };
     let Some(end) = start.iter().position(|byte| *byte == b'\n') else {
         // A crash came before its first decision, unless a process is about to write it.
         let is_torn = start.len() < limits::HEADER_BYTES_MAX && directory.try_lock(segment)?.is_some();
         return Ok(is_torn.then(Vec::new));
     };
-    let line = serde_json::from_slice::<NamingLine>(start.get(..end).unwrap_or_default());
-    Ok(line.ok().map(|line| line.header.policies.into_iter().map(|policy| policy.digest).collect()))
+    Ok(named_in(start.get(..end).unwrap_or_default()))
 }
 
-/// Another process may have removed it first.
-fn gone(removed: io::Result<()>) -> io::Result<()> {
+fn named_in(header: &[u8]) -> Option<Vec<Digest>> {
+    let line = serde_json::from_slice::<NamingLine>(header).ok()?;
+    Some(line.header.policies.into_iter().map(|policy| policy.digest).collect())
+}
+
+/// The removal of a file that another process may have removed first.
+pub(super) fn gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -370,7 +417,7 @@ mod tests {
         let held = || directory.read(&component_file(digest)).unwrap().is_some();
         directory.replace(&component_file(digest), b"x").unwrap();
         // A later format, whatever it says.
-        directory.replace(&name(1, "a", 0), b"{\"header\":{\"format\":2}}\n").unwrap();
+        directory.replace(&name(1, "a", 0), b"{\"header\":{\"format\":3}}\n").unwrap();
         prune(&directory, 1_000).unwrap();
         assert!(held());
         // Another process is about to write it.

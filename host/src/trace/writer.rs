@@ -4,7 +4,7 @@
 //! says so at that place. Lines are handed to the system whole and in order, so that a crash of the process tears at most
 //! the last one. A disk that fails costs records, never decisions: writing is tried again later, in a new segment.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -57,7 +57,7 @@ pub struct TraceStatus {
     /// Notes (swaps, differences of the shadow policy, changes of the catalog) that could not be written. The next segment
     /// tells how deployment and catalog stand then.
     pub notes_dropped: u64,
-    /// Bytes written.
+    /// Bytes of lines written, as they are before a full segment is compressed.
     pub bytes: u64,
     /// Why nothing can be written at the moment.
     pub failing: Option<String>,
@@ -76,7 +76,7 @@ pub(super) enum Message {
     Swap(Box<Swap>),
     Shadow(Box<ShadowNote>),
     Connectors(ConnectorsNote),
-    Tools(ToolsNote),
+    Tools(Arc<ToolsNote>),
     Flush(SyncSender<()>),
 }
 
@@ -90,15 +90,25 @@ pub(super) struct Shared {
     pub(super) bytes: AtomicU64,
     failing: Mutex<Option<String>>,
     catalog: Mutex<Known>,
-    /// Whether the catalog changed without a line that says so: the queue was full.
+    /// Whether [`Known::missed`] holds something.
     pub(super) catalog_missed: AtomicBool,
 }
 
-/// What every segment is to tell, because an earlier one may be gone when it is read.
-#[derive(Clone, Default)]
+/// What every segment is to tell, because an earlier one may be gone when it is read: the connectors first, the tools of a
+/// connector before its first decision.
+#[derive(Default)]
 pub(super) struct Known {
     pub(super) connectors: Option<ConnectorsNote>,
-    pub(super) tools: BTreeMap<String, ToolsNote>,
+    pub(super) tools: BTreeMap<String, Arc<ToolsNote>>,
+    pub(super) missed: Missed,
+}
+
+/// What changed without a line about it, because the queue was full.
+#[derive(Default)]
+pub(super) struct Missed {
+    pub(super) connectors: bool,
+    /// The connectors whose tools changed.
+    pub(super) tools: BTreeSet<String>,
 }
 
 impl Shared {
@@ -172,12 +182,13 @@ impl TraceWriter {
             known.connectors = Some(note.clone());
         }
         let bytes = note.enabled.iter().chain(&note.disabled).map(String::len).sum();
-        self.catalog_note(Message::Connectors(note), bytes);
+        self.catalog_note(Message::Connectors(note), bytes, |missed| missed.connectors = true);
     }
 
     /// Notes which tools a connector serves from now on, if that is news.
     pub fn tools(&self, mut note: ToolsNote) {
         note.names.truncate(limits::TOOL_NAMES_MAX);
+        let note = Arc::new(note);
         {
             let mut known = self.shared.catalog();
             if known.tools.get(&note.connector).is_some_and(|before| before.names == note.names) {
@@ -186,7 +197,10 @@ impl TraceWriter {
             known.tools.insert(note.connector.clone(), note.clone());
         }
         let bytes = note.names.iter().map(String::len).sum();
-        self.catalog_note(Message::Tools(note), bytes);
+        let connector = note.connector.clone();
+        self.catalog_note(Message::Tools(note), bytes, |missed| {
+            missed.tools.insert(connector);
+        });
     }
 
     /// Waits until what was handed over before is with the system: readers see it then. Blocks; not for async code.
@@ -208,11 +222,14 @@ impl TraceWriter {
         }
     }
 
-    /// The catalog is known by now: if this finds no room, the whole is told later.
-    fn catalog_note(&self, message: Message, bytes: usize) {
+    /// The catalog is known by now: if this finds no room, it is written later.
+    fn catalog_note(&self, message: Message, bytes: usize, miss: impl FnOnce(&mut Missed)) {
         match self.worker.offer(message, Load::of_note(bytes)) {
             Ok(()) => {}
-            Err(Refused::Full) => self.shared.catalog_missed.store(true, Ordering::Relaxed),
+            Err(Refused::Full) => {
+                miss(&mut self.shared.catalog().missed);
+                self.shared.catalog_missed.store(true, Ordering::Relaxed);
+            }
             Err(Refused::Closed) => self.shared.drop_notes(1),
         }
     }

@@ -10,10 +10,11 @@ use super::limits;
 use super::report::{Decider, Note, PolicyFacts, Row, ToldDecision, WhyReport};
 use super::sentences::{self, Quiet, Told, View, count, plain};
 use super::standing::{self, Stand};
-use super::subject::{Resolved, Survey, Target, connector_of};
+use super::subject::{Resolved, Survey, Target};
 use super::times::Clock;
 use crate::model::{Digest, Moment, WallMs};
 use crate::policy::{DecidedBy, DecisionRecord, Function};
+use crate::trace::format::connector_of;
 use crate::trace::{ConnectorsNote, Entry, Line, PolicyNote, ShadowNote, ToolsNote};
 
 /// An answer under way.

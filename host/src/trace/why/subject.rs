@@ -9,6 +9,7 @@ use super::error::WhyError;
 use super::limits;
 use crate::model::Moment;
 use crate::policy::{Input, Output};
+use crate::trace::format::connector_of;
 use crate::trace::{Entry, Line};
 
 /// What is asked about.
@@ -313,12 +314,6 @@ impl Survey {
 fn keep(names: &mut BTreeSet<String>, most: usize, name: &str, is_asked: bool) -> bool {
     let has_room = names.len() < most && name.len() <= limits::NAME_BYTES_KEPT;
     names.contains(name) || ((has_room || is_asked) && names.insert(name.to_owned()))
-}
-
-/// The connector that a subject belongs to.
-pub(super) fn connector_of(subject: &str) -> Option<&str> {
-    let (id, _) = subject.strip_prefix("connector/")?.split_once('/')?;
-    Some(id)
 }
 
 /// How far apart two names are, if they may be meant for each other: few edits, or one within the other.
