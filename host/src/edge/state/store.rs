@@ -246,7 +246,9 @@ impl StateStore {
         };
         if let Err(error) = synced {
             // After a failed sync it is unknown what is durable, and another one of the same file may succeed without
-            // having done anything: https://lwn.net/Articles/752063/. All of it is written again, to another log.
+            // having done anything: https://lwn.net/Articles/752063/. All of it is written again, to another log, and cut off
+            // here if that is possible, so that the next process takes none of it for durable.
+            let _ = log.file.truncate(begin);
             committed.results.extend(staged.into_iter().map(|(name, ..)| (name, Err(again(&error).into()))));
             return false;
         }
