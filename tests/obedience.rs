@@ -180,7 +180,8 @@ async fn flush_after_decides_when_state_is_written() {
         let served = rig.ready().await;
         assert_eq!(served.tools(), 6);
         tokio::time::sleep(seconds(60)).await;
-        let lists = rig.state.names().unwrap().iter().filter(|name| name.starts_with("connector-")).count();
+        let saved = state::read(&rig.state, &["service-map"]).unwrap();
+        let lists = saved.records.iter().filter(|(name, _)| name.starts_with("connector-")).count();
         assert_eq!(lists == 2, written, "{policy:?}: {lists}");
         assert_eq!(lists == 0, !written);
     }

@@ -12,7 +12,6 @@ use cortex_mcp::demo::mcp_server::McpServer;
 use cortex_mcp::edge::Edge;
 use cortex_mcp::edge::clock::{Clock, VirtualClock};
 use cortex_mcp::edge::entropy::VirtualEntropy;
-use cortex_mcp::edge::files::Directory;
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::SyncKind;
 use cortex_mcp::model::{BootId, BootMs, ListState, WallMs};
