@@ -7,7 +7,7 @@ mod support;
 use std::time::Duration;
 
 use cortex_mcp::edge::files::Directory;
-use cortex_mcp::edge::state::StateRecord;
+use cortex_mcp::edge::state;
 use cortex_mcp::gateway::SyncKind;
 use cortex_mcp::policy::{DecidedBy, Function};
 use support::policies::contrary;
@@ -112,7 +112,7 @@ async fn advance_decides_whether_what_was_fetched_is_accepted() {
         let served = rig.ready().await;
         tokio::time::sleep(seconds(5)).await;
         assert_eq!((rig.map.requests() > 0, served.tools()), (true, tools), "{policy:?}");
-        assert_eq!(rig.state.names().unwrap().contains(&"service-map.state".to_owned()), tools > 0);
+        assert_eq!(rig.state.names().unwrap().contains(&state::own_file("service-map")), tools > 0);
         let failure = served.gateway.status().service_map.unwrap().last_failure.map(|failure| failure.class);
         assert_eq!(failure, policy.map(|_| "rollback"));
     }
@@ -142,10 +142,9 @@ async fn stamp_decides_what_saved_state_is_stamped_with() {
         let rig = rig(2, policy);
         let served = rig.ready().await;
         served.gateway.shut_down().await;
-        let names = rig.state.names().unwrap();
-        assert_eq!(names.len(), 3);
-        for name in names {
-            let record = StateRecord::decode(&rig.state.read(&name).unwrap().unwrap()).unwrap();
+        let saved = state::read(&rig.state, &["service-map"]).unwrap();
+        assert_eq!(saved.records.len(), 3);
+        for (name, record) in saved.records {
             let header: serde_json::Value = record.header().unwrap();
             assert_eq!(
                 header["stamp"] == serde_json::json!({ "wall_ms": 7, "counter": 7 }),
@@ -181,7 +180,8 @@ async fn flush_after_decides_when_state_is_written() {
         let served = rig.ready().await;
         assert_eq!(served.tools(), 6);
         tokio::time::sleep(seconds(60)).await;
-        let lists = rig.state.names().unwrap().iter().filter(|name| name.starts_with("connector-")).count();
+        let saved = state::read(&rig.state, &["service-map"]).unwrap();
+        let lists = saved.records.iter().filter(|(name, _)| name.starts_with("connector-")).count();
         assert_eq!(lists == 2, written, "{policy:?}: {lists}");
         assert_eq!(lists == 0, !written);
     }

@@ -293,9 +293,11 @@ fn damaged_state_is_moved_aside_and_fetched_anew() {
     let gateway = installation.serve();
     let before = wait_for_tools(&gateway, 6);
     assert_eq!(gateway.stop().code, Some(0));
-    let victim = installation.state().join(format!("{}.state", installation.kept()[0]));
+    let victim = installation.state().join("lists-1.log");
     let mut bytes = std::fs::read(&victim).unwrap();
-    *bytes.last_mut().unwrap() ^= 1;
+    // The last one is a line feed.
+    let last = bytes.len() - 2;
+    bytes[last] ^= 1;
     std::fs::write(&victim, bytes).unwrap();
     let gateway = installation.serve();
     let again = wait_for_tools(&gateway, 6);

@@ -61,7 +61,7 @@ impl Search {
             } else if FileNames::of("servers.json").kind(name).is_some() {
                 let mode = std::fs::metadata(&path).unwrap().permissions().mode();
                 assert_eq!(mode & 0o077, 0, "{name} has mode {mode:o}");
-            } else if !["gateway.toml", "service-map.state"].contains(&name) {
+            } else if !["gateway.toml", "service-map.record"].contains(&name) {
                 let bytes = std::fs::read(&path).unwrap();
                 self.text(&path.display().to_string(), &String::from_utf8_lossy(&bytes));
             }

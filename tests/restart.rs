@@ -6,7 +6,7 @@ mod support;
 
 use cortex_mcp::edge::clock::Clock;
 use cortex_mcp::edge::files::{Directory, MemoryDirectory};
-use cortex_mcp::edge::state::Damaged;
+use cortex_mcp::edge::state::{self, own_file};
 use cortex_mcp::edge::virtual_network::{Host, VirtualNetwork};
 use cortex_mcp::gateway::{StateRole, SyncKind};
 use cortex_mcp::model::{Contact, ListState};
@@ -154,21 +154,52 @@ async fn a_damaged_record_is_moved_aside_and_fetched_anew() {
     let mut rig = Rig::new(3);
     let served = rig.ready().await;
     served.gateway.shut_down().await;
-    let mut record = rig.state.read("connector-s2.state").unwrap().unwrap();
-    let last = record.len() - 3;
-    record[last] ^= 1;
+    let mut log = rig.state.read("lists-1.log").unwrap().unwrap();
+    let line = b" connector-s2\n";
+    let list = log.windows(line.len()).position(|bytes| bytes == line).unwrap() + line.len();
+    log[list + 9] ^= 1;
     rig.state = rig.copy_of_state();
-    rig.state.replace("connector-s2.state", &record).unwrap();
+    rig.state.replace("lists-1.log", &log).unwrap();
     let lists = rig.server(2).counts().lists;
 
     let again = rig.start().await;
     assert_eq!(again.tools(), 6);
-    let aside = Damaged::new("connector-s2", &record).aside();
-    assert_eq!(rig.state.read(&aside).unwrap().as_deref(), Some(&record[..]));
     again.until("the list of s2", seconds(1), |served| served.tools() == 9).await;
     assert_eq!(rig.server(2).counts().lists, lists + 1);
     tokio::time::sleep(seconds(1)).await;
-    assert!(rig.state.names().unwrap().contains(&"connector-s2.state".to_owned()));
+    let names = rig.state.names().unwrap();
+    let aside = names.iter().find(|name| name.ends_with(".damaged")).unwrap();
+    assert_eq!(rig.state.read(aside).unwrap().as_deref(), Some(&log[..]), "{names:?}");
+    assert!(saved_names(&rig.state).contains(&"connector-s2".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn saved_state_of_the_first_form_is_reported_once_and_left_in_place() {
+    let (log, _guard) = support::log::Log::of_this_thread(tracing::Level::INFO);
+    let rig = Rig::new(2);
+    let old = b"cortex-state 1 0000\n{}\n[]";
+    for name in ["connector-s1.state", "service-map.state"] {
+        rig.state.replace(name, old).unwrap();
+    }
+    let served = rig.ready().await;
+    assert_eq!(served.tools(), 6);
+    served.gateway.shut_down().await;
+    assert_eq!(rig.state.read("connector-s1.state").unwrap().as_deref(), Some(&old[..]));
+    let reports = log.lines("older form");
+    assert!(reports.len() == 1 && reports[0].contains("files=2"), "{reports:?}");
+}
+
+/// The names of the records that a directory holds, none of them damaged.
+fn saved_names(directory: &dyn Directory) -> Vec<String> {
+    let saved = state::read(directory, &["service-map"]).unwrap();
+    assert_eq!(saved.damaged, []);
+    saved.records.into_iter().map(|(name, _)| name).collect()
+}
+
+/// Every file of a directory.
+fn files(directory: &dyn Directory) -> Vec<(String, Option<Vec<u8>>)> {
+    let names = directory.names().unwrap().into_iter();
+    names.map(|name| (name.clone(), directory.read(&name).unwrap())).collect()
 }
 
 #[tokio::test(start_paused = true)]
@@ -225,11 +256,12 @@ async fn of_two_gateways_on_one_directory_one_writes_and_the_other_takes_over() 
     assert_eq!(roles(), (StateRole::Writer, StateRole::Follower));
     assert_eq!(second.tools(), 6);
     tokio::time::sleep(seconds(10)).await;
-    let writes = rig.state.replaces();
+    let before = files(&rig.state);
     rig.server(1).set_tools(4);
     second.gateway.sync(SyncKind::Force, |_| {}).await;
     tokio::time::sleep(seconds(10)).await;
-    assert_eq!((rig.state.replaces(), second.tools()), (writes, 7), "a follower writes nothing");
+    assert_eq!(second.tools(), 7);
+    assert!(files(&rig.state) == before, "a follower writes nothing");
 
     first.gateway.shut_down().await;
     second.until("the take-over", seconds(4), |second| second.gateway.status().state == StateRole::Writer).await;
@@ -313,7 +345,8 @@ async fn a_full_disk_is_told_changes_nothing_that_is_served_and_is_written_later
     disk.set_full(false);
     tokio::time::sleep(seconds(5)).await;
     assert_eq!(gateway.status().state, StateRole::Writer);
-    assert_eq!(disk.inner.names().unwrap(), ["connector-s1.state", "service-map.state"]);
+    assert_eq!(saved_names(&disk.inner), ["connector-s1", "service-map"]);
+    assert!(disk.inner.names().unwrap().contains(&own_file("service-map")));
     gateway.shut_down().await;
     rig.stop_everything();
     rig.state = disk.inner.clone();

@@ -6,6 +6,7 @@ mod support;
 
 use cortex_mcp::config::{Environment, FileSettings, Flags, Paths, Settings};
 use cortex_mcp::edge::files::{Directory, MemoryDirectory};
+use cortex_mcp::edge::state::own_file;
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::SyncKind;
 use cortex_mcp::model::Digest;
@@ -155,7 +156,7 @@ async fn no_log_line_error_metric_answer_or_record_holds_a_secret() {
         let file = rig.state.read(&name).unwrap().unwrap();
         let file = String::from_utf8(file).unwrap();
         // The map's own bytes hold what the map holds; what is written beside them does not.
-        let searched = if name == "service-map.state" { file.lines().take(2).collect() } else { file };
+        let searched = if name == own_file("service-map") { file.lines().take(2).collect() } else { file };
         search(&name, &searched);
     }
     let segments = support::traces::segments(&trace);

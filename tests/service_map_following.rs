@@ -12,7 +12,6 @@ use cortex_mcp::demo::mcp_server::McpServer;
 use cortex_mcp::edge::Edge;
 use cortex_mcp::edge::clock::{Clock, VirtualClock};
 use cortex_mcp::edge::entropy::VirtualEntropy;
-use cortex_mcp::edge::files::Directory;
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::SyncKind;
 use cortex_mcp::model::{BootId, BootMs, ListState, WallMs};
@@ -77,7 +76,8 @@ async fn a_vanished_connector_leaves_no_trace() {
     );
     tokio::time::sleep(seconds(1)).await;
     assert_eq!(rig.server(1).open_sessions(), 0);
-    assert!(!rig.state.names().unwrap().contains(&"connector-s1.state".to_owned()));
+    let saved = cortex_mcp::edge::state::read(&rig.state, &["service-map"]).unwrap();
+    assert!(!saved.records.is_empty() && saved.records.iter().all(|(name, _)| name != "connector-s1"));
 }
 
 #[tokio::test(start_paused = true)]

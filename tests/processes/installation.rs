@@ -9,6 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use cortex_mcp::edge::files::SystemDirectory;
+use cortex_mcp::edge::state;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -89,11 +91,13 @@ impl Installation {
         self.folder().join("home/mcp/state")
     }
 
-    /// The names of the files of state, without their endings.
+    /// The names of the records of state that are on disk.
     pub(crate) fn kept(&self) -> Vec<String> {
-        let Ok(entries) = std::fs::read_dir(self.state()) else { return Vec::new() };
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<_> = names.filter_map(|name| name.strip_suffix(".state").map(str::to_owned)).collect();
+        if !self.state().is_dir() {
+            return Vec::new();
+        }
+        let saved = state::read(&SystemDirectory::open(&self.state()).unwrap(), &["service-map"]).unwrap();
+        let mut names: Vec<_> = saved.records.into_iter().map(|(name, _)| name).collect();
         names.sort();
         names
     }

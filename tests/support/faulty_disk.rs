@@ -86,6 +86,11 @@ impl Directory for FaultyDisk {
         Ok(Box::new(FaultyFile { inner: self.inner.create(name)?, faults: self.faults.clone() }))
     }
 
+    fn persist(&self, name: &str) -> io::Result<()> {
+        self.own(name)?;
+        self.inner.persist(name)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.inner.rename(from, to)
     }

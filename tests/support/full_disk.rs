@@ -65,6 +65,11 @@ impl Directory for FullDisk {
         Ok(Box::new(GrowingFile { inner: self.inner.create(name)?, full: self.full.clone() }))
     }
 
+    fn persist(&self, name: &str) -> io::Result<()> {
+        self.check()?;
+        self.inner.persist(name)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.inner.rename(from, to)
     }

@@ -47,6 +47,9 @@ impl Directory for HungDisk {
     fn replace(&self, name: &str, bytes: &[u8]) -> std::io::Result<()> {
         self.inner.replace(name, bytes)
     }
+    fn persist(&self, name: &str) -> std::io::Result<()> {
+        self.inner.persist(name)
+    }
     fn rename(&self, from: &str, to: &str) -> std::io::Result<()> {
         self.inner.rename(from, to)
     }

@@ -6,6 +6,7 @@
 pub(crate) mod canned;
 pub(crate) mod client;
 pub(crate) mod contract;
+pub(crate) mod crash_directory;
 pub(crate) mod crash_disk;
 pub(crate) mod crashing_disk;
 pub(crate) mod faulty_disk;

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::edge::state::StateRecord;
+use crate::edge::state::{Body, StateRecord};
 use crate::mcp::Era;
-use crate::model::{Connector, ConnectorId, Digest, Offer, WallMs};
+use crate::model::{Connector, ConnectorId, Digest, ListKind, Offer, WallMs};
 use crate::policy::Held;
 use crate::policy::contract::CacheState;
 
@@ -53,18 +53,25 @@ pub(super) fn restore(record: &StateRecord, connector: &Connector) -> Option<Sav
     if header.origin != connector.origin_digest() {
         return None;
     }
-    let offer = Offer::from_bytes(&record.body).ok();
-    let digest = header.cache.state.value.as_ref().map(|value| value.digest.as_str());
-    let offer = offer.filter(|offer| digest == Some(offer.digest().to_string().as_str()));
-    if digest.is_some() && offer.is_none() {
+    let Some(value) = &header.cache.state.value else { return Some(Saved { header, offer: None }) };
+    // An offer is read back byte for byte: the digest of the bytes, which the store has verified, is that of the offer.
+    if record.body.digest() != value.digest.parse().ok() {
         return None;
     }
-    Some(Saved { header, offer })
+    let offer = Offer::from_bytes(&record.body.bytes()).ok()?;
+    Some(Saved { header, offer: Some(offer) })
 }
 
-/// Makes a record.
+/// Makes a record. The offer must be the one that the cache's state speaks of: it is rendered only if the store lacks it.
 pub(super) fn record(header: &SavedHeader, offer: Option<&Offer>) -> Option<StateRecord> {
-    let body = offer.map_or_else(Bytes::new, |offer| Bytes::from(offer.to_bytes()));
+    let body = match (&header.cache.state.value, offer) {
+        (Some(value), Some(offer)) => {
+            let length = ListKind::ALL.iter().map(|kind| offer.list(*kind).bytes().len()).sum();
+            let offer = offer.clone();
+            Body::deferred(value.digest.parse().ok()?, length, move || Bytes::from(offer.to_bytes()))
+        }
+        _ => Body::default(),
+    };
     StateRecord::new(header, body).ok()
 }
 

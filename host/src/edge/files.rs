@@ -47,6 +47,18 @@ pub trait Directory: Send + Sync + 'static {
         Ok(bytes)
     }
 
+    /// Reads `length` bytes of a file from `offset` on.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] if the file has fewer, [`io::ErrorKind::NotFound`] if it is missing, or whatever the
+    /// file system says.
+    fn read_range(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let bytes = self.read(name)?.ok_or(io::ErrorKind::NotFound)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let range = bytes.get(start..start.saturating_add(length)).ok_or(io::ErrorKind::UnexpectedEof)?;
+        Ok(range.to_vec())
+    }
+
     /// What the file looks like from outside; none if it is not there, or if the directory can not tell.
     ///
     /// # Errors
@@ -61,6 +73,13 @@ pub trait Directory: Send + Sync + 'static {
     /// # Errors
     /// Whatever the file system says; the old file then stands.
     fn replace(&self, name: &str, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes durable what a file holds and that its name leads to it: a file that [`Self::create`] made, or that another
+    /// process appended to.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    fn persist(&self, name: &str) -> io::Result<()>;
 
     /// Renames a file within the directory.
     ///
@@ -211,6 +230,13 @@ impl Directory for SystemDirectory {
         Ok(Some(bytes))
     }
 
+    fn read_range(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        let file = self.directory.open(name)?.into_std();
+        let mut bytes = vec![0; length];
+        std::os::unix::fs::FileExt::read_exact_at(&file, &mut bytes, offset)?;
+        Ok(bytes)
+    }
+
     fn look(&self, name: &str) -> io::Result<Option<FileLook>> {
         let Some(metadata) = if_there(self.directory.metadata(name))? else { return Ok(None) };
         let modified = metadata.modified().ok().map(cap_std::time::SystemTime::into_std);
@@ -228,6 +254,11 @@ impl Directory for SystemDirectory {
         temporary.write_all(bytes)?;
         temporary.as_file().sync_all()?;
         temporary.replace(name)?;
+        self.sync()
+    }
+
+    fn persist(&self, name: &str) -> io::Result<()> {
+        self.directory.open(name)?.sync_all()?;
         self.sync()
     }
 
@@ -313,6 +344,15 @@ impl Directory for MemoryDirectory {
         Ok(self.with(|memory| memory.files.get(name).map(|(_, bytes)| start(bytes))))
     }
 
+    fn read_range(&self, name: &str, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+        self.with(|memory| {
+            let (_, bytes) = memory.files.get(name).ok_or(io::ErrorKind::NotFound)?;
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let range = bytes.get(start..start.saturating_add(length)).ok_or(io::ErrorKind::UnexpectedEof)?;
+            Ok(range.to_vec())
+        })
+    }
+
     fn look(&self, name: &str) -> io::Result<Option<FileLook>> {
         Ok(self.with(|memory| {
             memory.files.get(name).map(|(number, bytes)| FileLook {
@@ -330,6 +370,10 @@ impl Directory for MemoryDirectory {
             memory.files.insert(name.to_owned(), (number, bytes.to_vec()));
         });
         Ok(())
+    }
+
+    fn persist(&self, name: &str) -> io::Result<()> {
+        self.with(|memory| memory.files.contains_key(name)).then_some(()).ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {

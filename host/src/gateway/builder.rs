@@ -213,8 +213,16 @@ impl GatewayBuilder {
         };
         let store = open_registry(parts).await?;
         let folder = |source| StartError::Folder { path: settings.paths.state().display().to_string(), source };
-        let state_writer::Started { writer: state_writer, saved, task: state_task } =
+        let state_writer::Started { writer: state_writer, saved, old_files, task: state_task } =
             state_writer::start(policy.clone(), StateMetrics::new(&mut registered), state, writer).map_err(folder)?;
+        if old_files > 0 {
+            let folder = settings.paths.state().display().to_string();
+            tracing::info!(
+                folder,
+                files = old_files,
+                "saved state of an older form is not read: lists are fetched again; the *.state files can be deleted"
+            );
+        }
         let sink: Arc<dyn StateSink> = Arc::new(state_writer.clone());
         let former = state_writer.former_map();
         let (map_record, records): (Vec<_>, Vec<_>) =

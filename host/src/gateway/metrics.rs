@@ -7,6 +7,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
+use crate::edge::state::Written;
 use crate::mcp::ErrorType;
 use crate::mcp::protocol::{
     COMPLETION_COMPLETE, INITIALIZE, LOGGING_SET_LEVEL, PING, PROMPTS_GET, RESOURCES_READ, RESOURCES_SUBSCRIBE,
@@ -117,20 +118,41 @@ impl Default for ServerMetrics {
 #[derive(Clone, Debug)]
 pub(super) struct StateMetrics {
     flushes: Histogram,
+    records: Counter,
+    bytes: Counter,
+    compacted: Counter,
 }
 
 impl StateMetrics {
     /// Registers them.
     pub(super) fn new(registry: &mut MetricRegistry) -> Self {
-        let metrics = Self { flushes: network_seconds() };
+        let metrics = Self {
+            flushes: network_seconds(),
+            records: Counter::default(),
+            bytes: Counter::default(),
+            compacted: Counter::default(),
+        };
+        let help = "Records of last known good state written or removed";
+        registry.register("mcp_state_records_written", help, metrics.records.clone());
+        let help = "Bytes of last known good state written for changed records";
+        registry.register_with_unit("mcp_state_written", help, Unit::Bytes, metrics.bytes.clone());
+        let help = "Bytes of last known good state copied by compactions";
+        registry.register_with_unit("mcp_state_compacted", help, Unit::Bytes, metrics.compacted.clone());
         let help = "Time of a write of last known good state";
         registry.register_with_unit("mcp_state_flush_duration", help, Unit::Seconds, metrics.flushes.clone());
         metrics
     }
 
-    /// Records how long a write took.
-    pub(super) fn flushed(&self, took: Duration) {
+    /// Records how long a write took, and what it wrote.
+    pub(super) fn flushed(&self, took: Duration, written: Written) {
         observe(&self.flushes, took);
+        self.records.inc_by(written.records);
+        self.bytes.inc_by(written.bytes);
+    }
+
+    /// Records what a compaction copied.
+    pub(super) fn compacted(&self, bytes: u64) {
+        self.compacted.inc_by(bytes);
     }
 }
 

@@ -88,7 +88,7 @@ fn restore(keys: &KeyRing, saved: Option<StateRecord>) -> (Option<Held<CacheStat
     let Some(record) = saved else { return (None, None) };
     let Ok(SavedHeader { mut cache }) = record.header() else { return (None, None) };
     let expected = cache.state.value.as_ref().map(|value| value.digest.clone());
-    let map = verify(&record.body, keys).ok().filter(|map| expected == Some(map.digest.to_string()));
+    let map = verify(&record.body.bytes(), keys).ok().filter(|map| expected == Some(map.digest.to_string()));
     if map.is_none() {
         if expected.is_some() {
             tracing::warn!("the saved service map does not verify with the keys of today; it is not served");

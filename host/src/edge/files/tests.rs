@@ -110,3 +110,17 @@ fn the_start_of_a_file_is_read_without_the_rest() {
         assert_eq!(directory.read_start("y", 5).unwrap(), None);
     }
 }
+
+#[test]
+fn a_range_of_a_file_is_read_and_a_missing_part_is_an_error() {
+    let (_folder, directories) = directories();
+    for directory in directories {
+        let mut growing = directory.create("x").unwrap();
+        growing.append(b"first second").unwrap();
+        directory.persist("x").unwrap();
+        assert_eq!(directory.read_range("x", 6, 6).unwrap(), b"second");
+        assert_eq!(directory.read_range("x", 7, 6).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(directory.read_range("y", 0, 1).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(directory.persist("y").unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::Change;
+use crate::edge::state::Change;
 
 /// Names that may wait, if the last one is that of a record to remove: the records of connectors that come and go while no
 /// write ends. Twice what a registry may hold and a map may name, and about 10 MiB.
@@ -24,15 +24,8 @@ pub(super) fn has_room_for<T>(waiting: &BTreeMap<String, T>, name: &str, change:
 
 /// What the writer is to do next.
 pub(super) enum Order {
-    /// Something is kept or removed.
-    Change {
-        /// Of which name.
-        name: String,
-        /// What.
-        change: Change,
-        /// The callers that wait until it is on disk.
-        written: Vec<oneshot::Sender<io::Result<()>>>,
-    },
+    /// Everything that was handed in since the last order, in that order, one change for each name.
+    Changes(Vec<Handed>),
     /// Everything is written, and the writer ends.
     Close {
         /// Dropped when that is done.
@@ -55,7 +48,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    changes: BTreeMap<String, Handed>,
+    changes: BTreeMap<String, Latest>,
     /// Their names, in the order in which the first change of each was handed in.
     order: VecDeque<String>,
     closing: Closing,
@@ -71,9 +64,17 @@ enum Closing {
     Ended,
 }
 
-struct Handed {
+struct Latest {
     change: Change,
     written: Vec<oneshot::Sender<io::Result<()>>>,
+}
+
+/// A change that was handed in.
+pub(super) struct Handed {
+    pub(super) name: String,
+    pub(super) change: Change,
+    /// The callers that wait until it is on disk.
+    pub(super) written: Vec<oneshot::Sender<io::Result<()>>>,
 }
 
 /// Both ends of an empty one.
@@ -102,7 +103,7 @@ impl Sender {
                 handed.written.extend(written);
             }
             None => {
-                waiting.changes.insert(name.to_owned(), Handed { change, written: written.into_iter().collect() });
+                waiting.changes.insert(name.to_owned(), Latest { change, written: written.into_iter().collect() });
                 waiting.order.push_back(name.to_owned());
             }
         }
@@ -164,10 +165,13 @@ impl Shared {
     fn take(&self) -> Option<Order> {
         let mut state = self.lock();
         let state = &mut *state;
-        if let Some(name) = state.order.pop_front()
-            && let Some(Handed { change, written }) = state.changes.remove(&name)
-        {
-            return Some(Order::Change { name, change, written });
+        if !state.order.is_empty() {
+            let mut changes = std::mem::take(&mut state.changes);
+            let handed = std::mem::take(&mut state.order).into_iter().filter_map(|name| {
+                let Latest { change, written } = changes.remove(&name)?;
+                Some(Handed { name, change, written })
+            });
+            return Some(Order::Changes(handed.collect()));
         }
         match &mut state.closing {
             Closing::Asked(closed) => Some(Order::Close { closed: std::mem::take(closed) }),
