@@ -113,6 +113,7 @@ impl Supervisor {
         loop {
             let stop = self.with.stop.clone();
             let handle = self.handle.clone();
+            let time = clock.sleep_until_some(self.next_time());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
@@ -126,13 +127,28 @@ impl Supervisor {
                 (run, ended) = ended(&mut self.running) => self.ended(run, ended),
                 reached = contacted(&mut self.contacting) => self.contacted(reached),
                 death = deaths.next() => self.died(&death),
-                () = clock.sleep_until_some(self.restart) => self.start_again(),
-                () = clock.sleep_until_some(self.upkeep.due()) => self.begin(),
-                () = clock.sleep_until_some(self.upkeep.verdict_until()) => self.upkeep.judge(),
+                () = time => self.on_time(clock.boot()),
             }
             self.publish();
         }
         self.end().await
+    }
+
+    /// When something is to be done next. One timer for all of it: a timer costs more than the comparison.
+    fn next_time(&self) -> Option<BootMs> {
+        [self.restart, self.upkeep.due(), self.upkeep.verdict_until()].into_iter().flatten().min()
+    }
+
+    /// Does what is due first.
+    fn on_time(&mut self, now: BootMs) {
+        let is_due = |time: Option<BootMs>| time.is_some_and(|time| time <= now);
+        if is_due(self.restart) {
+            self.start_again();
+        } else if is_due(self.upkeep.due()) {
+            self.begin();
+        } else if is_due(self.upkeep.verdict_until()) {
+            self.upkeep.judge();
+        }
     }
 
     async fn end(mut self) -> Option<StateRecord> {

@@ -51,22 +51,26 @@ pub struct RegistryStatus {
 /// Starts the task that keeps a registry. When it is stopped, it closes the store: everything that was acknowledged is in
 /// the document then, or in a journal that is taken over by whoever comes next.
 pub fn keep(store: Arc<Store>, stop: CancellationToken) -> (watch::Receiver<Arc<RegistryView>>, JoinHandle<()>) {
-    let publisher = watch::Sender::new(Arc::new(view(&store)));
+    let mut seen = Seen::new(&store);
+    let publisher = watch::Sender::new(Arc::new(seen.view.clone()));
     let published = publisher.subscribe();
     let task = tokio::spawn(async move {
         let mut changes = store.subscribe();
         let hints = hints(&store);
         let mut pause_after_panic = PROBE_PAUSE.0;
         loop {
-            let tended = store.clone();
+            let (tended, before) = (store.clone(), seen.clone());
             // Off the async workers: disks are slow, and merging may be too.
             let tending = tokio::task::spawn_blocking(move || {
                 let pause = tended.tend();
-                (pause, view(&tended))
+                (pause, before.next(&tended))
             });
             let pause = match tending.await {
-                Ok((pause, view)) => {
-                    publish(&publisher, view);
+                Ok((pause, next)) => {
+                    if let Some(next) = next {
+                        publish(&publisher, next.view.clone());
+                        seen = Arc::new(next);
+                    }
                     pause_after_panic = PROBE_PAUSE.0;
                     pause
                 }
@@ -140,9 +144,30 @@ fn publish(publisher: &watch::Sender<Arc<RegistryView>>, now: RegistryView) {
     });
 }
 
-fn view(store: &Store) -> RegistryView {
-    let snapshot = store.snapshot();
-    RegistryView { connectors: connectors(&snapshot), status: status(&snapshot, store.counts()) }
+/// A snapshot of the registry, and what was made of it: most looks find the same one again.
+struct Seen {
+    snapshot: Arc<RegistrySnapshot>,
+    view: RegistryView,
+}
+
+impl Seen {
+    fn new(store: &Store) -> Arc<Self> {
+        let snapshot = store.snapshot();
+        let view = RegistryView { connectors: connectors(&snapshot), status: status(&snapshot, store.counts()) };
+        Arc::new(Self { snapshot, view })
+    }
+
+    /// What there is now; none if nothing has changed. Costs nothing in the number of entries then.
+    fn next(&self, store: &Store) -> Option<Self> {
+        let (snapshot, counts) = (store.snapshot(), store.counts());
+        let is_same = Arc::ptr_eq(&snapshot, &self.snapshot);
+        if is_same && counts == self.view.status.counts {
+            return None;
+        }
+        let connectors = if is_same { self.view.connectors.clone() } else { connectors(&snapshot) };
+        let view = RegistryView { connectors, status: status(&snapshot, counts) };
+        Some(Self { snapshot, view })
+    }
 }
 
 fn connectors(snapshot: &RegistrySnapshot) -> Vec<Connector> {

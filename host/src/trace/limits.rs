@@ -36,13 +36,14 @@ pub const VALUES_BYTES_MAX: usize = 64 << 20;
 /// though one value may be referred to a million times. A full segment of the largest states has less than a half.
 pub const RESOLVED_BYTES_MAX: u64 = 1 << 30;
 
-/// Decisions that wait to be written. At a thousand decisions a second the disk may stand still for eight seconds.
-pub const QUEUE_RECORDS: usize = 8_192;
+/// Decisions that wait to be written: those of five thousand connectors that start at once, six of each. At a thousand
+/// decisions a second the disk may stand still for half a minute.
+pub const QUEUE_RECORDS: usize = 32_768;
 
 /// Items of lists (entries of a registry, candidates of a plan) in the decisions that wait: bounds their memory.
 pub const QUEUE_ITEMS: usize = 200_000;
 
-/// About how many bytes the decisions that wait take: eight thousand small ones, less of those with large memos.
+/// About how many bytes the decisions that wait take: as many small ones as may wait, less of those with large memos.
 pub const QUEUE_BYTES: usize = 32 << 20;
 
 /// Decisions taken out of the queue at once.

@@ -38,7 +38,11 @@ impl Fleet {
             tokio::task::yield_now().await;
         }
         self.restoring.wait().await;
-        self.restored.cancel();
+        if !self.restored.is_cancelled() {
+            // What is left may be described later; it holds on to no more than its own bytes until then.
+            self.lock_saved().values_mut().for_each(|record| record.body.detach());
+            self.restored.cancel();
+        }
     }
 
     /// Lets go of connectors that are not described any more, and of those whose sessions must be rebuilt. Returns those

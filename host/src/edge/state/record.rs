@@ -76,6 +76,13 @@ impl Body {
         self.length
     }
 
+    /// Copies the bytes out of the file that they were read with, so that the rest of it can be freed.
+    pub fn detach(&mut self) {
+        if let Source::Bytes(bytes) = &mut self.source {
+            *bytes = Bytes::copy_from_slice(bytes);
+        }
+    }
+
     /// The bytes.
     pub fn bytes(&self) -> Bytes {
         match &self.source {
