@@ -133,7 +133,7 @@ async fn a_torn_last_line_is_skipped_wherever_the_crash_came() {
     let bytes = std::fs::read(&file).unwrap();
     let start_of_last = bytes[..bytes.len() - 1].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
     let whole = decisions(folder.path()).len();
-    for cut in start_of_last..bytes.len() {
+    for cut in (start_of_last..bytes.len()).step_by(7).chain([start_of_last + 1, bytes.len() - 2, bytes.len() - 1]) {
         std::fs::write(&file, &bytes[..cut]).unwrap();
         let mut reader = TraceReader::open(std::slice::from_ref(&file)).unwrap();
         let mut read = 0;
