@@ -76,7 +76,7 @@ impl Open {
     }
 
     /// Opens a file. A segment may have been compressed since it was listed; none if it is gone.
-    fn open(path: &Path, read: &Arc<AtomicU64>) -> Result<Option<Self>, TraceError> {
+    fn from_file(path: &Path, read: &Arc<AtomicU64>) -> Result<Option<Self>, TraceError> {
         let mut compressed = path.as_os_str().to_owned();
         compressed.push(segments::COMPRESSED);
         for path in [path, Path::new(&compressed)] {
@@ -217,7 +217,7 @@ impl TraceReader {
         loop {
             let Some(mut open) = self.open.take() else {
                 let Some(path) = self.files.pop_front() else { return Ok(None) };
-                self.open = Open::open(&path, &self.bytes)?;
+                self.open = Open::from_file(&path, &self.bytes)?;
                 continue;
             };
             match self.line(&mut open)? {
