@@ -176,7 +176,7 @@ async fn what_is_no_trace_is_refused_with_its_place() {
     };
     // A decision, so that nothing refers to what stood there.
     let some = 1 + text.lines().skip(6).position(|line| line.starts_with("{\"decision\":")).unwrap() + 6;
-    for broken in ["{\"decision\":{}}", "oops", "{\"value\":[]}", "{\"value\":[\"0badbad0\",{}]}"] {
+    for broken in ["{\"decision\":{}}", "oops", "{\"value\":[]}", "{\"value\":[\"0badba\",{}]}"] {
         let error = read(with_line(some, broken)).unwrap_err();
         assert!(matches!(error, TraceError::Damaged { line, .. } if line == some as u64), "{error}");
     }

@@ -3,7 +3,7 @@
 //! A definition is the line `{"value":["<name>",<JSON>]}`; the name is the beginning of the lower-case hexadecimal SHA-256
 //! of the value's JSON text. In a decision a string that is such a name stands in place of an object, at the members of
 //! [`RECORD`] and nowhere else. A definition precedes what refers to it in the same segment, and contains no reference
-//! itself. What is short stays in the decision: a reference takes ten bytes, which do not compress.
+//! itself. What is short stays in the decision: a reference takes eight bytes, which do not compress.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -45,8 +45,8 @@ const ARGUMENTS: &[(&str, Member)] = &[
 ];
 
 /// How long a name may be, in hexadecimal digits: the shortest that is not another value's, because random digits do not
-/// compress. Eight digits of the ten thousand values of a segment are ambiguous in one segment of a hundred.
-const NAME_DIGITS: [usize; 3] = [8, 16, 64];
+/// compress. Of the ten thousand values of a full segment some three need more than six digits.
+const NAME_DIGITS: [usize; 3] = [6, 16, 64];
 
 /// Whether a text can be the name of a value.
 fn is_name(text: &str) -> bool {
@@ -403,7 +403,7 @@ mod tests {
     #[test]
     fn name_is_longer_where_a_shorter_one_is_another_values() {
         let digits = Digest::of(STATE.as_bytes()).to_string();
-        for (taken, expected) in [(0, 8), (1, 16), (2, 64)] {
+        for (taken, expected) in [(0, 6), (1, 16), (2, 64)] {
             let mut values = DefinedValues::default();
             for length in &NAME_DIGITS[..taken] {
                 values.names.insert(digits[..*length].into(), Digest::of(b"another"));
