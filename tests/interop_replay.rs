@@ -6,11 +6,14 @@
 mod corpus;
 mod processes;
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use corpus::Contract;
 use cortex_mcp::policy::EMBEDDED_COMPONENT;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use processes::Installation;
 use processes::interop::{installed, run_to_end, transpiled};
 use serde_json::{Value, json};
@@ -58,6 +61,13 @@ impl Export {
         });
         assert_eq!((code, report), (Some(0), expected), "{script}");
         let told = format!("{} decisions in {} ms", self.records, began.elapsed().as_millis());
+
+        // Compressed, as most segments are.
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(&std::fs::read(corpus::file("alone")).unwrap()).unwrap();
+        let (code, report) = run(&[self.installation.file("alone.jsonl.gz", encoder.finish().unwrap())]);
+        let records = corpus::decisions(&[corpus::file("alone")]).len();
+        assert_eq!((code, &report["equal"]), (Some(0), &json!(records)), "{script}: {report}");
 
         // One unit of one number, and one case instead of another.
         let forge = |change: &dyn Fn(&mut Value) -> Option<(&'static str, Value)>| {

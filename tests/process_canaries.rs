@@ -4,6 +4,7 @@
 
 mod processes;
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use cortex_mcp::model::Digest;
 use cortex_mcp::registry::FileNames;
+use flate2::read::GzDecoder;
 use http::StatusCode;
 use processes::map::signed_map;
 use processes::{Answer, Client, Installation, KEY, MapOrigin, PATIENCE, Serving, TOKEN, World, until};
@@ -62,7 +64,11 @@ impl Search {
                 let mode = std::fs::metadata(&path).unwrap().permissions().mode();
                 assert_eq!(mode & 0o077, 0, "{name} has mode {mode:o}");
             } else if !["gateway.toml", "service-map.record"].contains(&name) {
-                let bytes = std::fs::read(&path).unwrap();
+                let mut bytes = std::fs::read(&path).unwrap();
+                if name.ends_with(".gz") {
+                    let compressed = std::mem::take(&mut bytes);
+                    GzDecoder::new(&compressed[..]).read_to_end(&mut bytes).unwrap();
+                }
                 self.text(&path.display().to_string(), &String::from_utf8_lossy(&bytes));
             }
         }

@@ -224,7 +224,7 @@ fn compressed_segment_that_is_cut_or_changed_is_damaged() {
 
 /// The line that defines a value, and its name.
 fn definition(text: &str) -> (String, String) {
-    let name = Digest::of(text.as_bytes()).short(8);
+    let name = Digest::of(text.as_bytes()).short(6);
     (format!("{{\"value\":[\"{name}\",{text}]}}\n"), name)
 }
 

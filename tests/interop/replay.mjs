@@ -107,7 +107,7 @@ function difference(field, recorded, replayed) {
 
 // ---- references: a value that a segment repeats stands in a line of its own, and its name in the decisions -----------
 
-const NAME = /^(?:[0-9a-f]{8}|[0-9a-f]{16}|[0-9a-f]{64})$/;
+const NAME = /^(?:[0-9a-f]{6}|[0-9a-f]{16}|[0-9a-f]{64})$/;
 const REFERRING = {
   arguments: { values: ["config", "state", "clock"], lists: ["candidates", "base", "found", "ours", "theirs"] },
   result: { values: ["state"], lists: ["entries"] },

@@ -147,7 +147,7 @@ def difference(field, recorded, replayed):
 
 # ---- references: a value that a segment repeats stands in a line of its own, and its name in the decisions -------------
 
-NAME = re.compile(r"[0-9a-f]{8}|[0-9a-f]{16}|[0-9a-f]{64}")
+NAME = re.compile(r"[0-9a-f]{6}|[0-9a-f]{16}|[0-9a-f]{64}")
 VALUES = {"arguments": ("config", "state", "clock"), "result": ("state",)}
 LISTS = {"arguments": ("candidates", "base", "found", "ours", "theirs"), "result": ("entries",)}
 

@@ -11,7 +11,7 @@ import json
 import sys
 
 SHORTEST = 40
-NAME_DIGITS = (8, 16, 64)
+NAME_DIGITS = (6, 16, 64)
 VALUES = {("input", "arguments"): ("config", "state", "clock"), ("output", "result"): ("state",)}
 LISTS = {
     ("input", "arguments"): ("candidates", "base", "found", "ours", "theirs"),

@@ -1,7 +1,7 @@
 //! Compressed segments: how a segment that ended becomes one, and how its bytes are read.
 //!
 //! The compressed file is durable before the plain one is removed. Between the two both are there: readers take the plain
-//! one, and who next holds the folder alone compresses it again. Nothing here is done without the folder's lock.
+//! one, and the next process that holds the folder alone finishes the work. Nothing here is done without the folder's lock.
 
 use std::fs::File;
 use std::io::{self, BufRead, Read, Write};
@@ -17,24 +17,35 @@ use super::segments::{COMPRESSED, FOLDER_LOCK, gone};
 use crate::edge::files::Directory;
 
 /// Replaces a plain segment by a compressed one. Nobody may write to it any more, and the caller holds the folder's lock.
+/// Whether it was replaced: a segment without a whole line holds no decision, and one that is larger than any of this
+/// version may be something else; both are left as they are.
 ///
-/// A segment without a whole line holds no decision, and one that is larger than any of this version may be something
-/// else: both are left as they are. Whether it was replaced.
+/// A compressed file that is there already and whole is kept: after a loss of power the plain one may have lost its end.
 ///
 /// # Errors
 /// Whatever the file system says; the plain segment then stands, unless the compressed one does.
 pub(super) fn compress(directory: &dyn Directory, segment: &str) -> io::Result<bool> {
-    let plain = match directory.read_at_most(segment, limits::COMPRESSED_BYTES_MAX) {
-        Ok(Some(plain)) if plain.contains(&b'\n') => plain,
-        Ok(_) => return Ok(false),
-        Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Ok(false),
-        Err(error) => return Err(error),
-    };
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
-    encoder.write_all(&plain)?;
-    directory.replace(&format!("{segment}{COMPRESSED}"), &encoder.finish()?)?;
+    let compressed = format!("{segment}{COMPRESSED}");
+    if !is_whole(directory, &compressed) {
+        let plain = match directory.read_at_most(segment, limits::COMPRESSED_BYTES_MAX) {
+            Ok(Some(plain)) if plain.contains(&b'\n') => plain,
+            Ok(_) => return Ok(false),
+            Err(error) if error.kind() == io::ErrorKind::FileTooLarge => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(&plain)?;
+        directory.replace(&compressed, &encoder.finish()?)?;
+    }
     gone(directory.remove(segment))?;
     Ok(true)
+}
+
+/// Whether a file is there, and is compressed bytes to its end.
+fn is_whole(directory: &dyn Directory, compressed: &str) -> bool {
+    let Ok(Some(bytes)) = directory.read_at_most(compressed, limits::COMPRESSED_BYTES_MAX) else { return false };
+    let mut expanded = MultiGzDecoder::new(&bytes[..]).take(limits::SEGMENT_EXPANDED_BYTES_MAX);
+    io::copy(&mut expanded, &mut io::sink()).is_ok_and(|length| length > 0)
 }
 
 /// Compresses a segment that an earlier run left, or this one after a failure. Whether there is no need to try it again.

@@ -19,7 +19,7 @@ use super::compression::{self, Source};
 use super::error::TraceError;
 use super::format::{FORMAT, Line};
 use super::limits;
-use super::references::{Excess, KnownValues, ReferenceError};
+use super::references::{DECISION, Excess, KnownValues, ReferenceError};
 use super::segments;
 
 /// Where a line stands.
@@ -76,7 +76,7 @@ impl Open {
     }
 
     /// Opens a file. A segment may have been compressed since it was listed; none if it is gone.
-    fn open(path: &Path, read: &Arc<AtomicU64>) -> Result<Option<Self>, TraceError> {
+    fn from_file(path: &Path, read: &Arc<AtomicU64>) -> Result<Option<Self>, TraceError> {
         let mut compressed = path.as_os_str().to_owned();
         compressed.push(segments::COMPRESSED);
         for path in [path, Path::new(&compressed)] {
@@ -217,7 +217,7 @@ impl TraceReader {
         loop {
             let Some(mut open) = self.open.take() else {
                 let Some(path) = self.files.pop_front() else { return Ok(None) };
-                self.open = Open::open(&path, &self.bytes)?;
+                self.open = Open::from_file(&path, &self.bytes)?;
                 continue;
             };
             match self.line(&mut open)? {
@@ -288,8 +288,7 @@ impl TraceReader {
         match kind(&self.buffer) {
             b"value" => values.define(&self.buffer).map(|()| None),
             b"decision" => {
-                let DecisionLine { decision } = serde_json::from_slice(&self.buffer)?;
-                values.resolve(decision.get(), &mut self.decision)?;
+                values.resolve(decision_in(&self.buffer)?, &mut self.decision)?;
                 let record = serde_json::from_slice(&self.decision);
                 self.decision.shrink_to(limits::READ_BYTES);
                 Ok(Some(Line::Decision(record?)))
@@ -304,6 +303,16 @@ fn kind(line: &[u8]) -> &[u8] {
     let line = line.trim_ascii_start().strip_prefix(b"{").map(<[u8]>::trim_ascii_start);
     let key = line.and_then(|line| line.strip_prefix(b"\"")).unwrap_or_default();
     key.split(|byte| *byte == b'"').next().unwrap_or_default()
+}
+
+/// The text of the decision in a line.
+fn decision_in(line: &[u8]) -> Result<&str, serde_json::Error> {
+    // As a gateway writes it, without looking for its end: what stands behind it is found by who parses it.
+    let written = line.trim_ascii_end().strip_prefix(DECISION).and_then(|line| line.strip_suffix(b"}"));
+    if let Some(text) = written.and_then(|text| std::str::from_utf8(text).ok()) {
+        return Ok(text);
+    }
+    serde_json::from_slice(line).map(|DecisionLine { decision }| decision.get())
 }
 
 /// A decision as its text, which may refer to values.

@@ -3,13 +3,13 @@
 //! A definition is the line `{"value":["<name>",<JSON>]}`; the name is the beginning of the lower-case hexadecimal SHA-256
 //! of the value's JSON text. In a decision a string that is such a name stands in place of an object, at the members of
 //! [`RECORD`] and nowhere else. A definition precedes what refers to it in the same segment, and contains no reference
-//! itself. What is short stays in the decision: a reference takes ten bytes, which do not compress.
+//! itself. What is short stays in the decision: a reference takes eight bytes, which do not compress.
 
 use std::collections::HashMap;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Unexpected, Visitor};
 use serde_json::value::RawValue;
 
 use super::limits;
@@ -22,7 +22,7 @@ enum Member {
     Value,
     /// A list of values and references.
     List,
-    /// An object with these members; others are left as they are.
+    /// An object with these members, and others, which hold no reference.
     Object(&'static [(&'static str, Member)]),
 }
 
@@ -45,8 +45,8 @@ const ARGUMENTS: &[(&str, Member)] = &[
 ];
 
 /// How long a name may be, in hexadecimal digits: the shortest that is not another value's, because random digits do not
-/// compress. Eight digits of the ten thousand values of a segment are ambiguous in one segment of a hundred.
-const NAME_DIGITS: [usize; 3] = [8, 16, 64];
+/// compress. Of the ten thousand values of a full segment some three need more than six digits.
+const NAME_DIGITS: [usize; 3] = [6, 16, 64];
 
 /// Whether a text can be the name of a value.
 fn is_name(text: &str) -> bool {
@@ -97,90 +97,98 @@ trait Replace {
     fn replace(&mut self, text: &str, out: &mut Vec<u8>) -> Result<(), ReferenceError>;
 }
 
-/// Copies the text of a decision to `out`, and what stands where references may stand as `replace` has it.
+/// Copies the text of a decision to `out`, and what stands where references may stand as `replace` has it. The text is
+/// gone through once: a gateway writes many thousands a second.
 fn rewrite(decision: &str, out: &mut Vec<u8>, replace: &mut impl Replace) -> Result<(), ReferenceError> {
-    let mut walk = Walk { out, replace, failed: None };
-    let walked = walk.member(&RECORD, decision);
-    walk.failed.map_or(walked.map_err(Into::into), Err)
+    let mut copy = Copy { out, replace, failed: None };
+    let mut text = serde_json::Deserializer::from_str(decision);
+    let copied = At(&mut copy, &RECORD).deserialize(&mut text).and_then(|()| text.end());
+    copy.failed.map_or(copied.map_err(Into::into), Err)
 }
 
-struct Walk<'w, R> {
-    out: &'w mut Vec<u8>,
-    replace: &'w mut R,
-    /// The error that ended it, if it was not the JSON: a visitor can only return that of its format.
+struct Copy<'c, R> {
+    out: &'c mut Vec<u8>,
+    replace: &'c mut R,
+    /// The error that ended it, if the JSON is not at fault: a visitor can only return errors of its format.
     failed: Option<ReferenceError>,
 }
 
-impl<R: Replace> Walk<'_, R> {
-    fn member(&mut self, member: &'static Member, text: &str) -> Result<(), serde_json::Error> {
-        match member {
-            Member::Value => self.value(text),
-            Member::List if text.starts_with('[') => {
-                serde_json::Deserializer::from_str(text).deserialize_seq(ListVisitor(self))
-            }
-            Member::Object(members) if text.starts_with('{') => {
-                serde_json::Deserializer::from_str(text).deserialize_map(ObjectVisitor(self, members))
-            }
-            Member::List | Member::Object(_) => {
-                self.out.extend_from_slice(text.as_bytes());
-                Ok(())
-            }
-        }
-    }
-
-    fn value(&mut self, text: &str) -> Result<(), serde_json::Error> {
+impl<R: Replace> Copy<'_, R> {
+    fn value<E: Error>(&mut self, text: &str) -> Result<(), E> {
         self.replace.replace(text, self.out).map_err(|error| {
-            let reported = serde_json::Error::custom(&error);
+            let reported = E::custom(&error);
             self.failed = Some(error);
             reported
         })
     }
 }
 
-struct ObjectVisitor<'v, 'w, R>(&'v mut Walk<'w, R>, &'static [(&'static str, Member)]);
+/// Copies what stands at a member.
+struct At<'a, 'c, R>(&'a mut Copy<'c, R>, &'static Member);
 
-impl<'de, R: Replace> Visitor<'de> for ObjectVisitor<'_, '_, R> {
+impl<'de, R: Replace> DeserializeSeed<'de> for At<'_, '_, R> {
     type Value = ();
 
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Self(walk, members) = self;
-        let mut before = b'{';
-        while let Some((key, text)) = map.next_entry::<&RawValue, &RawValue>()? {
-            walk.out.push(std::mem::replace(&mut before, b','));
-            walk.out.extend_from_slice(key.get().as_bytes());
-            walk.out.push(b':');
-            let name = key.get().trim_matches('"');
-            match members.iter().find(|(known, _)| *known == name) {
-                Some((_, member)) => walk.member(member, text.get()).map_err(A::Error::custom)?,
-                None => walk.out.extend_from_slice(text.get().as_bytes()),
-            }
+    fn deserialize<D: Deserializer<'de>>(self, text: D) -> Result<(), D::Error> {
+        match self.1 {
+            Member::Value => self.0.value(<&RawValue>::deserialize(text)?.get()),
+            Member::List | Member::Object(_) => text.deserialize_any(self),
         }
-        walk.out.extend_from_slice(if before == b'{' { b"{}" } else { b"}" });
-        Ok(())
     }
 }
 
-struct ListVisitor<'v, 'w, R>(&'v mut Walk<'w, R>);
-
-impl<'de, R: Replace> Visitor<'de> for ListVisitor<'_, '_, R> {
+impl<'de, R: Replace> Visitor<'de> for At<'_, '_, R> {
     type Value = ();
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a list")
+        formatter.write_str(if matches!(self.1, Member::List) { "a list" } else { "an object, a number or null" })
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let Self(copy, Member::Object(members)) = self else {
+            return Err(A::Error::invalid_type(Unexpected::Map, &self));
+        };
+        copy.out.push(b'{');
+        let mut is_first = true;
+        while let Some(key) = map.next_key::<&RawValue>()? {
+            if !std::mem::take(&mut is_first) {
+                copy.out.push(b',');
+            }
+            copy.out.extend_from_slice(key.get().as_bytes());
+            copy.out.push(b':');
+            let name = key.get().trim_matches('"');
+            match members.iter().find(|(known, _)| *known == name) {
+                Some((_, member)) => map.next_value_seed(At(&mut *copy, member))?,
+                None => copy.out.extend_from_slice(map.next_value::<&RawValue>()?.get().as_bytes()),
+            }
+        }
+        copy.out.push(b'}');
+        Ok(())
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
-        let Self(walk) = self;
-        let mut before = b'[';
+        let Self(copy, Member::List) = self else { return Err(A::Error::invalid_type(Unexpected::Seq, &self)) };
+        copy.out.push(b'[');
+        let mut is_first = true;
         while let Some(text) = list.next_element::<&RawValue>()? {
-            walk.out.push(std::mem::replace(&mut before, b','));
-            walk.value(text.get()).map_err(A::Error::custom)?;
+            if !std::mem::take(&mut is_first) {
+                copy.out.push(b',');
+            }
+            copy.value(text.get())?;
         }
-        walk.out.extend_from_slice(if before == b'[' { b"[]" } else { b"]" });
+        copy.out.push(b']');
+        Ok(())
+    }
+
+    /// There is no output, if even the embedded default gave none.
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.0.out.extend_from_slice(b"null");
+        Ok(())
+    }
+
+    /// A result that is a number.
+    fn visit_u64<E: Error>(self, number: u64) -> Result<(), E> {
+        self.0.out.extend_from_slice(number.to_string().as_bytes());
         Ok(())
     }
 }
@@ -213,8 +221,8 @@ impl DefinedValues {
     }
 }
 
-/// How the line of a decision begins.
-const DECISION: &[u8] = br#"{"decision":"#;
+/// How the line of a decision begins, as a gateway writes it.
+pub(super) const DECISION: &[u8] = br#"{"decision":"#;
 
 struct Define<'d> {
     names: &'d mut HashMap<Box<str>, Digest>,
@@ -339,5 +347,96 @@ impl Replace for Resolve<'_> {
         }
         out.extend_from_slice(value.as_bytes());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STATE: &str = r#"{"phase":"Idle","failures":18446744073709551615,"memo":[0,1,2]}"#;
+
+    fn decision(state: &str) -> String {
+        format!(
+            r#"{{"a":[1.50,{{}}],"input":{{"arguments":{{"state":{state},"b":{{}}}}}},"output":null,"c":"\u00f6"}}"#
+        )
+    }
+
+    fn written(values: &mut DefinedValues, decision: &str) -> Vec<String> {
+        let mut lines = Vec::new();
+        values.append(decision, &mut lines).unwrap();
+        String::from_utf8(lines).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn resolved(known: &mut KnownValues, lines: &[String]) -> Result<String, ReferenceError> {
+        let (decision, definitions) = lines.split_last().unwrap();
+        for line in definitions {
+            known.define(line.as_bytes())?;
+        }
+        let mut out = Vec::new();
+        known.resolve(&decision[DECISION.len()..decision.len() - 1], &mut out)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn value_is_defined_once_and_the_text_comes_out_as_it_went_in() {
+        let (mut values, mut known) = (DefinedValues::default(), KnownValues::new(limits::RESOLVED_BYTES_MAX));
+        let text = decision(STATE);
+        for definitions in [1, 0, 0] {
+            let lines = written(&mut values, &text);
+            assert_eq!(lines.len(), 1 + definitions, "{lines:?}");
+            assert_eq!(resolved(&mut known, &lines).unwrap(), text);
+        }
+        values.clear();
+        assert_eq!(written(&mut values, &text).len(), 2);
+        for other in [r#""Empty""#, "{}", r#"{"short":1}"#, r#""not a name""#] {
+            let lines = written(&mut values, &decision(other));
+            assert_eq!((lines.len(), resolved(&mut known, &lines).unwrap()), (1, decision(other)));
+        }
+        for result in ["5000", "null", r#"{"state":"Fresh","entries":[]}"#] {
+            let text = format!(r#"{{"output":{{"function":"f","result":{result}}}}}"#);
+            let lines = written(&mut values, &text);
+            assert_eq!((lines.len(), resolved(&mut known, &lines).unwrap()), (1, text));
+        }
+    }
+
+    #[test]
+    fn name_is_longer_where_a_shorter_one_is_another_values() {
+        let digits = Digest::of(STATE.as_bytes()).to_string();
+        for (taken, expected) in [(0, 6), (1, 16), (2, 64)] {
+            let mut values = DefinedValues::default();
+            for length in &NAME_DIGITS[..taken] {
+                values.names.insert(digits[..*length].into(), Digest::of(b"another"));
+            }
+            let lines = written(&mut values, &decision(STATE));
+            assert!(lines[0].starts_with(&format!(r#"{{"value":["{}",{{"#, &digits[..expected])), "{lines:?}");
+            let mut known = KnownValues::new(limits::RESOLVED_BYTES_MAX);
+            assert_eq!(resolved(&mut known, &lines).unwrap(), decision(STATE));
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_decision_is_an_error() {
+        for text in ["", "{", "5 6", r#"{"input":{"arguments":[]}}"#, r#"{"input":{"arguments":{"base":{}}}}"#, "{} {}"]
+        {
+            let mut values = DefinedValues::default();
+            assert!(values.append(text, &mut Vec::new()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn references_are_followed_to_a_bound() {
+        let lines = written(&mut DefinedValues::default(), &decision(STATE));
+        let length = u64::try_from(decision(STATE).len()).unwrap();
+        let mut known = KnownValues::new(2 * length);
+        for _ in 0..2 {
+            resolved(&mut known, &lines).unwrap();
+        }
+        let third = resolved(&mut known, &lines);
+        assert!(matches!(third, Err(ReferenceError::Excess(Excess::Resolved))), "{third:?}");
+        let unknown = resolved(&mut KnownValues::new(length), &lines[1..]);
+        assert!(matches!(&unknown, Err(ReferenceError::Unknown(name)) if lines[0].contains(name)), "{unknown:?}");
+        let wrong = known.define(lines[0].replace("Idle", "Busy").as_bytes());
+        assert!(matches!(wrong, Err(ReferenceError::WrongName(_))), "{wrong:?}");
     }
 }

@@ -419,7 +419,8 @@ impl SegmentWriter {
     /// Ends the segment: it is durable then, and compressed if nobody else works on the folder.
     fn end_segment(&mut self, is_alone: bool) {
         let Some(mut file) = self.file.take() else { return };
-        if is_alone {
+        let synced = file.sync();
+        if synced.is_ok() && is_alone {
             match compress(self.facts.directory.as_ref(), &self.name) {
                 Ok(true) => return,
                 Ok(false) => {}
@@ -427,7 +428,7 @@ impl SegmentWriter {
             }
         }
         self.left.push(self.name.clone());
-        if let Err(error) = file.sync() {
+        if let Err(error) = synced {
             self.failed(&error);
         }
     }

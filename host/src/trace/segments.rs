@@ -295,8 +295,10 @@ mod tests {
     #[test]
     fn names_are_read_back_and_other_files_are_no_segments() {
         let segment = SegmentName { started: WallMs(1_767_225_600_000), run: "ab-c".into(), segment: 7 };
-        assert_eq!(SegmentName::parse(&segment.file()), Some(segment));
+        assert_eq!(SegmentName::parse(&segment.file()).as_ref(), Some(&segment));
+        assert_eq!(SegmentName::parse(&format!("{}.gz", segment.file())), Some(segment));
         for other in [
+            "trace-1767225600000-ab-000001.jsonl.gz.gz",
             "trace-.jsonl",
             "trace-1-2.jsonl",
             "notes.txt",
@@ -322,6 +324,55 @@ mod tests {
     fn a_run_stays_together_though_the_clock_stepped_back() {
         let files = [name(500, "late", 0), name(100, "early", 0), name(20, "early", 1), "x".to_owned()];
         assert_eq!(in_order(&files), [name(100, "early", 0), name(20, "early", 1), name(500, "late", 0)]);
+    }
+
+    #[test]
+    fn segment_that_is_there_twice_is_read_once() {
+        let compressed = |name: String| format!("{name}.gz");
+        let files = [
+            compressed(name(100, "a", 0)),
+            name(100, "a", 1),
+            compressed(name(100, "a", 1)),
+            compressed(name(100, "a", 2)),
+            name(100, "a", 3),
+        ];
+        let expected = [&files[0], &files[1], &files[3], &files[4]].map(Clone::clone);
+        assert_eq!(in_order(&files), expected);
+        assert_eq!(plain(&files), [name(100, "a", 1), name(100, "a", 3)]);
+    }
+
+    #[test]
+    fn components_that_a_compressed_header_names_stay() {
+        let directory = MemoryDirectory::new();
+        let digests: Vec<Digest> = (0..2_000u32).map(|number| Digest::of(&number.to_le_bytes())).collect();
+        // Longer than what is read first.
+        directory.replace(&name(1, "a", 0), &header(&digests)).unwrap();
+        assert!(compression::compress(&directory, &name(1, "a", 0)).unwrap());
+        let file = format!("{}.gz", name(1, "a", 0));
+        assert!(directory.look(&file).unwrap().unwrap().length > limits::HEADER_BYTES_COMPRESSED as u64);
+        let (named, other) = (component_file(digests[1_999]), component_file(Digest::of(b"other")));
+        for component in [&named, &other] {
+            directory.replace(component, b"x").unwrap();
+        }
+        prune(&directory, u64::MAX).unwrap();
+        assert_eq!(directory.names().unwrap(), [named.clone(), file.clone()]);
+        // What can not be read may name any.
+        let broken = directory.read(&file).unwrap().unwrap()[..100].to_vec();
+        directory.replace(&file, &broken).unwrap();
+        prune(&directory, u64::MAX).unwrap();
+        assert_eq!(directory.names().unwrap(), [named.clone(), file.clone()]);
+        prune(&directory, 0).unwrap();
+        assert_eq!(directory.names().unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn segments_are_bounded_in_number() {
+        let directory = MemoryDirectory::new();
+        let most = u64::try_from(limits::SEGMENT_FILES_MAX).unwrap();
+        (0..most + 5).for_each(|number| directory.replace(&name(1, "a", number), b"").unwrap());
+        prune(&directory, u64::MAX).unwrap();
+        let left = left(&directory);
+        assert_eq!((left.len(), &left[0]), (limits::SEGMENT_FILES_MAX - 1, &name(1, "a", 6)));
     }
 
     #[test]
