@@ -189,6 +189,36 @@ async fn saved_state_of_the_first_form_is_reported_once_and_left_in_place() {
     assert!(reports.len() == 1 && reports[0].contains("files=2"), "{reports:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn failed_runs_write_headers_alone_and_a_changed_list_writes_itself() {
+    let rig = Rig::new(10);
+    rig.servers.iter().for_each(|upstream| upstream.server.set_tools(40));
+    let served = rig.ready().await;
+    tokio::time::sleep(seconds(1)).await;
+    let written = || {
+        let metric = |name| served.metric(name).unwrap();
+        (metric("mcp_state_records_written_total"), metric("mcp_state_written_bytes_total"))
+    };
+    let list = served.modern().list().await.body.len() as f64 / 10.0;
+    let per_record = |before: (f64, f64), after: (f64, f64)| (after.1 - before.1) / (after.0 - before.0);
+    let first = written();
+    rig.stop_everything();
+    served.gateway.sync(SyncKind::Force, |_| {}).await;
+    tokio::time::sleep(seconds(1)).await;
+    let failed = written();
+    assert!(failed.0 - first.0 >= 10.0, "each run is written");
+    assert!(per_record(first, failed) < list / 4.0, "{first:?} {failed:?} {list}");
+    rig.revive_everything();
+    rig.server(1).set_tools(41);
+    served.gateway.sync(SyncKind::Force, |_| {}).await;
+    tokio::time::sleep(seconds(1)).await;
+    let changed = written();
+    assert!(changed.0 - failed.0 >= 10.0, "each confirmed list is written");
+    let one_list = (changed.1 - failed.1) - (changed.0 - failed.0) * per_record(first, failed);
+    assert!((list / 2.0..list * 2.0).contains(&one_list), "{one_list} {failed:?} {changed:?} {list}");
+    assert_eq!(rig.state.names().unwrap(), ["lists-1.log", "service-map.record"]);
+}
+
 /// The names of the records that a directory holds, none of them damaged.
 fn saved_names(directory: &dyn Directory) -> Vec<String> {
     let saved = state::read(directory, &["service-map"]).unwrap();

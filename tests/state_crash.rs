@@ -92,6 +92,9 @@ fn play(disk: &impl Fn() -> CrashDirectory, history: &mut History) {
         commit(&mut store, history, &[("a", Some((restart, 1))), ("b", Some((restart, number)))]);
         let gone = (restart % 3 > 0).then_some((restart, 2));
         commit(&mut store, history, &[("c", gone), (OWN, Some((restart, number)))]);
+        // Removed for good, and only an older log says so when they are compacted.
+        let removed = (restart < 5).then_some((restart, 2));
+        commit(&mut store, history, &[("f", removed)]);
     }
     let Some(mut store) = open(disk) else { return };
     commit(&mut store, history, &[("a", Some((20, 1))), ("d", Some((20, 3)))]);

@@ -49,17 +49,15 @@ impl Compaction {
     /// Copies what is needed, and removes the older logs.
     ///
     /// # Errors
-    /// Whatever the file system reports before the copy is durable. The older logs are all there then.
+    /// Whatever the file system reports before the copy is durable. The older logs are all there then, and the store removes
+    /// the copy.
     pub fn run(mut self) -> io::Result<Compacted> {
         let mut compacted = Compacted { target: self.target, ..Compacted::default() };
         if !self.live.is_empty() {
             let name = log_name(self.target);
             let file = self.directory.create(&name)?;
-            if let Err(error) = self.copy(file, &mut compacted).and_then(|()| self.directory.persist(&name)) {
-                // What is left of it is a partial copy, which is harmless; the error that counts is the first.
-                let _ = self.directory.remove(&name);
-                return Err(error);
-            }
+            self.copy(file, &mut compacted)?;
+            self.directory.persist(&name)?;
         }
         for at in &compacted.lost {
             self.logs.insert(at.generation, true);
@@ -130,7 +128,7 @@ pub(super) fn set_aside(directory: &dyn Directory, file: &str) -> io::Result<()>
 
 const DAMAGED_SUFFIX: &str = ".damaged";
 
-fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn missing_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

@@ -26,7 +26,8 @@ pub struct StateStore {
     /// The log that is appended to. A store never appends to a log that it did not create: what an earlier process left at
     /// its end is unknown.
     current: Option<CurrentLog>,
-    is_compacting: bool,
+    /// The log that a compaction copies to.
+    compacting: Option<u64>,
     /// After a failed compaction, how many bytes there must be before the next one.
     compact_above: u64,
 }
@@ -114,7 +115,7 @@ impl StateStore {
                 .collect(),
             next_generation: logs.lengths.last_key_value().map_or(1, |(last, _)| last.saturating_add(1)),
             current: None,
-            is_compacting: false,
+            compacting: None,
             compact_above: 0,
         };
         for (generation, _) in &logs.damaged {
@@ -227,8 +228,15 @@ impl StateStore {
         if is_usable {
             self.current = Some(log);
         } else if log.is_new {
-            // Nothing in it counts. If it stays, it is an empty or partial log, which is harmless.
-            let _ = self.directory.remove(&log_name(log.generation));
+            self.discard(log.generation);
+        }
+    }
+
+    /// Removes a log of which nothing counts. If that fails, the next compaction does it: what is in it may be read after a
+    /// restart until then, and must not outlive what is written later.
+    fn discard(&mut self, generation: u64) {
+        if compaction::missing_is_fine(self.directory.remove(&log_name(generation))).is_err() {
+            self.logs.insert(generation, LogFacts { is_durable: true, ..LogFacts::default() });
         }
     }
 
@@ -353,7 +361,9 @@ impl StateStore {
         let live = self.live_bytes;
         let is_damaged = self.logs.values().any(|log| log.is_damaged);
         let is_wasteful = total.saturating_sub(live) > live + DEAD_BYTES_MAX;
-        !self.is_compacting && total >= self.compact_above && (is_damaged || is_wasteful || self.logs.len() > LOGS_MAX)
+        self.compacting.is_none()
+            && total >= self.compact_above
+            && (is_damaged || is_wasteful || self.logs.len() > LOGS_MAX)
     }
 
     fn live(&self) -> impl Iterator<Item = Location> {
@@ -367,10 +377,9 @@ impl StateStore {
         }
         let target = self.next_generation;
         self.next_generation = target.checked_add(1)?;
-        self.is_compacting = true;
+        self.compacting = Some(target);
         if let Some(log) = self.current.take().filter(|log| log.is_new) {
-            // It is empty. If it stays, that is harmless.
-            let _ = self.directory.remove(&log_name(log.generation));
+            self.discard(log.generation);
         }
         let mut live: Vec<_> = self.live().collect();
         // A body stays before the headers that refer to it.
@@ -381,13 +390,16 @@ impl StateStore {
 
     /// Takes over what a compaction did.
     pub fn end_compaction(&mut self, compacted: io::Result<Compacted>) {
-        self.is_compacting = false;
+        let target = self.compacting.take();
         let total: u64 = self.logs.values().map(|log| log.length).sum();
         let compacted = match compacted {
             Ok(compacted) => compacted,
             Err(error) => {
                 tracing::warn!(%error, "saved state could not be compacted; its logs stay, and it is tried again later");
                 self.compact_above = total + DEAD_BYTES_MAX;
+                // A part of the copy may be there, unless the name was taken.
+                let target = target.filter(|_| error.kind() != io::ErrorKind::AlreadyExists);
+                target.into_iter().for_each(|target| self.discard(target));
                 return;
             }
         };

@@ -111,3 +111,21 @@ fn what_is_written_during_a_compaction_outlasts_it() {
     assert_eq!((written.frames, directory.names().unwrap().len()), (1, 2), "the body has only moved");
     assert_eq!(stored(&directory)["b"].0, "again");
 }
+
+#[test]
+fn what_a_compaction_left_that_was_cut_off_brings_no_removed_record_back() {
+    let directory = MemoryDirectory::new();
+    for restart in 0..9 {
+        let (mut store, _) = open(&directory);
+        commit(&mut store, vec![keep("a", &restart.to_string(), b"[1]"), keep("b", "1", b"")]);
+    }
+    let (mut store, _) = open(&directory);
+    // The copy is there, and its end was never reported.
+    let cut_off = store.begin_compaction().unwrap();
+    let target = read::log_name(cut_off.target);
+    directory.replace(&target, &directory.read("lists-1.log").unwrap().unwrap()).unwrap();
+    store.end_compaction(Err(io::ErrorKind::Interrupted.into()));
+    assert!(!directory.names().unwrap().contains(&target));
+    commit(&mut store, vec![("a".to_owned(), Change::Removal)]);
+    assert_eq!(stored(&directory), text(&[("b", "1", "")]));
+}
