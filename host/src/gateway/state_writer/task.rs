@@ -52,7 +52,9 @@ impl Leader {
 /// What waits to be written.
 struct Waiting {
     change: Change,
-    stamp: Hlc,
+    /// When it was handed in to a follower, whose leader may write a later one; a leader stamps its changes as it writes
+    /// them.
+    stamp: Option<Hlc>,
     bytes: usize,
 }
 
@@ -169,9 +171,9 @@ impl Task {
         }
     }
 
-    /// Takes what was handed in, under one stamp, and writes it if a caller waits for that.
+    /// Takes what was handed in, and writes it if a caller waits for that.
     async fn take(&mut self, changes: Vec<Handed>) {
-        let stamp = self.stamp();
+        let stamp = self.leader.is_none().then(|| self.stamp());
         let mut waiting: Vec<(String, Vec<oneshot::Sender<io::Result<()>>>)> = Vec::new();
         for Handed { name, change, written } in changes {
             if !written.is_empty() {
@@ -192,7 +194,7 @@ impl Task {
         }
     }
 
-    fn note(&mut self, name: String, change: Change, stamp: Hlc) {
+    fn note(&mut self, name: String, change: Change, stamp: Option<Hlc>) {
         if !inbox::has_room_for(&self.pending, &name, &change) {
             tracing::warn!(name, "too many removals of state wait for the disk; this record stays there");
             return;
@@ -272,8 +274,13 @@ impl Task {
             return failed;
         };
         let started = Instant::now();
-        let batch: Vec<_> =
-            self.pending.iter().map(|(name, waiting)| (name.clone(), waiting.change.clone(), waiting.stamp)).collect();
+        // One for the batch.
+        let is_unstamped = self.pending.values().any(|waiting| waiting.stamp.is_none());
+        let now = if is_unstamped { self.stamp() } else { self.clock.state.last };
+        let mut batch = Vec::with_capacity(self.pending.len());
+        for (name, waiting) in &mut self.pending {
+            batch.push((name.clone(), waiting.change.clone(), *waiting.stamp.get_or_insert(now)));
+        }
         let writer = self.writer.clone();
         // Nothing else touches what is pending until this is over.
         let flushed = match tokio::task::spawn_blocking(move || write_batch(&leader, &writer, batch)).await {
@@ -318,7 +325,7 @@ impl Task {
             Change::Record(record) => list_digest(&name, record),
             Change::Removal => None,
         };
-        self.on_disk.insert(name, OnDisk { stamp, body });
+        self.on_disk.insert(name, OnDisk { stamp: stamp.unwrap_or(self.clock.state.last), body });
     }
 
     /// Compacts in a blocking thread, unless one does that already.
@@ -387,7 +394,7 @@ impl Task {
                 self.drop_pending(name);
                 self.former_map.send_replace(Some(record));
             }
-        } else if self.pending.get(name).is_some_and(|ours| later(stamp, ours.stamp)) {
+        } else if self.pending.get(name).and_then(|ours| ours.stamp).is_some_and(|ours| later(stamp, ours)) {
             // Ours is the older one. It is served on, and its next change is written.
             self.drop_pending(name);
         }
