@@ -86,10 +86,10 @@ pub struct Committed {
     pub written: Written,
 }
 
-/// The frames of one change, and where they come to be.
+/// What the frames of one change are. Their bytes are not kept: a batch may have all that there is.
 struct Staged {
-    frames: Vec<u8>,
-    /// Where the body begins and ends in the frames.
+    length: usize,
+    /// The body that the header refers to, and the length of its frame, which is the first; 0 if it is in the log already.
     body: Option<(Digest, usize)>,
     is_removal: bool,
 }
@@ -197,22 +197,21 @@ impl StateStore {
         let mut failures = 0;
         let mut is_usable = true;
         for (name, change) in changes {
-            let frames = match self.frames(&name, &change, &mut committed.written) {
+            if let Some(error) = failed.as_ref().filter(|_| !is_usable || failures == APPEND_FAILURES_MAX) {
+                committed.results.push((name, Err(again(error).into())));
+                continue;
+            }
+            let (frames, change) = match self.frames(&name, &change, &mut committed.written) {
                 Ok(Some(frames)) => frames,
                 other => {
                     committed.results.push((name, other.map(drop)));
                     continue;
                 }
             };
-            if let Some(error) = failed.as_ref().filter(|_| !is_usable || failures == APPEND_FAILURES_MAX) {
-                committed.results.push((name, Err(again(error).into())));
-                continue;
-            }
-            match log.file.append(&frames.frames) {
+            match log.file.append(&frames) {
                 Ok(()) => {
-                    let offset = log.length;
-                    log.length += frames.frames.len() as u64;
-                    staged.push((name, frames, offset));
+                    staged.push((name, change, log.length));
+                    log.length += frames.len() as u64;
                 }
                 Err(error) => {
                     is_usable = log.file.truncate(log.length).is_ok();
@@ -265,24 +264,24 @@ impl StateStore {
         (facts.length, facts.is_durable) = (log.length, true);
         committed.written.files += 1;
         committed.written.bytes += log.length - begin;
-        for (name, frames, offset) in staged {
+        for (name, change, offset) in staged {
             committed.written.records += 1;
-            committed.written.frames += 1 + u64::from(frames.body.is_some_and(|(_, length)| length > 0));
-            self.place(&name, &frames, Location { generation: log.generation, offset, length: frames.frames.len() });
+            committed.written.frames += 1 + u64::from(change.body.is_some_and(|(_, length)| length > 0));
+            self.place(&name, &change, Location { generation: log.generation, offset, length: change.length });
             committed.results.push((name, Ok(())));
         }
         true
     }
 
     /// Notes where a change is. `at` covers all of its frames, of which the body's is the first.
-    fn place(&mut self, name: &str, frames: &Staged, at: Location) {
-        if frames.is_removal {
+    fn place(&mut self, name: &str, change: &Staged, at: Location) {
+        if change.is_removal {
             self.take_entry(name);
             return;
         }
-        let body_length = frames.body.map_or(0, |(_, length)| length);
+        let body_length = change.body.map_or(0, |(_, length)| length);
         let header = Location { offset: at.offset + body_length as u64, length: at.length - body_length, ..at };
-        let body = frames.body.map(|(digest, length)| match self.index.get(name).and_then(|entry| entry.body) {
+        let body = change.body.map(|(digest, length)| match self.index.get(name).and_then(|entry| entry.body) {
             // It was there before.
             Some(before) if length == 0 => before,
             _ => (digest, Location { length, ..at }),
@@ -300,7 +299,12 @@ impl StateStore {
     }
 
     /// The frames of a change; none if there is nothing to write.
-    fn frames(&self, name: &str, change: &Change, written: &mut Written) -> Result<Option<Staged>, WriteError> {
+    fn frames(
+        &self,
+        name: &str,
+        change: &Change,
+        written: &mut Written,
+    ) -> Result<Option<(Vec<u8>, Staged)>, WriteError> {
         let mut frames = Vec::new();
         let known = self.index.get(name);
         let Change::Record(StateRecord { header, body }) = change else {
@@ -308,7 +312,8 @@ impl StateStore {
                 return Ok(None);
             }
             frame::write(&mut frames, name, Kind::Removal, &[], Digest::of(&[]))?;
-            return Ok(Some(Staged { frames, body: None, is_removal: true }));
+            let staged = Staged { length: frames.len(), body: None, is_removal: true };
+            return Ok(Some((frames, staged)));
         };
         let digest = body.digest();
         let mut body_length = 0;
@@ -325,7 +330,9 @@ impl StateStore {
         }
         let header = header.as_bytes();
         frame::write(&mut frames, name, Kind::Header(digest), header, Digest::of(header))?;
-        Ok(Some(Staged { frames, body: digest.map(|digest| (digest, body_length)), is_removal: false }))
+        let body = digest.map(|digest| (digest, body_length));
+        let staged = Staged { length: frames.len(), body, is_removal: false };
+        Ok(Some((frames, staged)))
     }
 
     fn begin_log(&mut self) -> io::Result<CurrentLog> {

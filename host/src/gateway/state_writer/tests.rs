@@ -238,7 +238,7 @@ async fn unstamped_records_are_kept_aside_by_the_leader_only() {
         let follower = started(&policy, shared.clone(), "b").writer;
         follower.keep(name, record("new"));
         seconds(1).await;
-        assert_eq!(directory.names().unwrap(), [file.clone()]);
+        assert_eq!(directory.names().unwrap(), std::slice::from_ref(&file));
         drop(held);
         seconds(3).await;
         let names = directory.names().unwrap();
