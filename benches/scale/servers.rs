@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use cortex_mcp::demo::{McpServer, ServerOptions};
+use cortex_mcp::demo::mcp_server::{McpServer, ServerOptions};
 
 /// The servers; they refuse every connection once this is dropped.
 pub(crate) struct Servers {

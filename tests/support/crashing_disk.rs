@@ -78,6 +78,11 @@ impl Directory for CrashingDisk {
         Ok(Box::new(CrashingFile { inner: self.inner.create(name)?, disk: self.clone() }))
     }
 
+    fn persist(&self, name: &str) -> io::Result<()> {
+        self.change()?;
+        self.inner.persist(name)
+    }
+
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.change()?;
         self.inner.rename(from, to)
