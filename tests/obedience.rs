@@ -74,7 +74,7 @@ async fn plan_decides_who_goes_first() {
         orders.push(turns(&served));
     }
     assert_eq!(orders[0], (1..=5).map(|number| format!("https://s{number}.test")).collect::<Vec<_>>());
-    // Each admission is planned anew, and the last of those that wait goes first.
+    // All that wait are planned together, and the last of them goes first.
     assert_eq!(orders[1], orders[0].iter().rev().cloned().collect::<Vec<_>>());
 }
 

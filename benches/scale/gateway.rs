@@ -1,5 +1,6 @@
 //! The gateway as a process, its home, and what it costs.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// How long a gateway has time for what it was asked to do.
-const PATIENCE: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_secs(120);
 
 /// How long it does nothing before what it did is counted: longer than what is batched waits.
 const SETTLE: Duration = Duration::from_millis(1_500);
@@ -32,7 +33,17 @@ impl Home {
     }
 
     pub(crate) fn trace_bytes(&self) -> u64 {
-        files(&self.0.path().join("mcp/trace")).iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+        self.segments().values().sum()
+    }
+
+    /// The size of each segment of the decision record, compressed or not, by its name without that.
+    pub(crate) fn segments(&self) -> BTreeMap<String, u64> {
+        let files = files(&self.0.path().join("mcp/trace")).into_iter();
+        let segments = files.filter_map(|file| {
+            let name = file.file_name()?.to_str()?.strip_prefix("trace-")?.to_owned();
+            Some((name.trim_end_matches(".gz").to_owned(), file.metadata().ok()?.len()))
+        });
+        segments.collect()
     }
 
     /// How long it takes to read everything that a restart reads.
@@ -84,7 +95,7 @@ impl Gateway {
         Duration::from_millis((ticks(11) + ticks(12)) * 10)
     }
 
-    /// The CPU time of the threads that it has now, more finely than [`Self::cpu`] tells it.
+    /// The CPU time of the threads that it has now, in finer units than [`Self::cpu`].
     pub(crate) fn cpu_of_threads(&self) -> Duration {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).expect("it runs");
         let nanoseconds = tasks.filter_map(Result::ok).filter_map(|task| {
@@ -105,7 +116,7 @@ impl Gateway {
     /// Waits until so many tools are served.
     pub(crate) fn wait_for_tools(&self, tools: usize) {
         while self.ready_tools() != Some(tools as u64) {
-            assert!(self.started.elapsed() < PATIENCE, "it serves its tools: {:?} of {tools}", self.ready_tools());
+            assert!(self.started.elapsed() < TIME_LIMIT, "it serves its tools: {:?} of {tools}", self.ready_tools());
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -127,7 +138,7 @@ impl Gateway {
             if self.list() == Some(tools) {
                 return self.started.elapsed();
             }
-            assert!(self.started.elapsed() < PATIENCE, "it lists {tools} tools: {:?}", self.list());
+            assert!(self.started.elapsed() < TIME_LIMIT, "it lists {tools} tools: {:?}", self.list());
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -8,7 +8,7 @@
 //!
 //! - `-- --rounds N`: how many rounds (3).
 //! - `-- --largest N`: no size above this.
-//! - `-- --refused N`: instead, a minute and a half in front of so many endpoints that refuse every connection.
+//! - `-- --refused N`: instead, two minutes in front of so many endpoints that refuse every connection.
 
 #![allow(clippy::expect_used, reason = "a measurement that cannot run has nothing to report")]
 
@@ -172,8 +172,8 @@ fn milliseconds(duration: Duration) -> f64 {
 }
 
 fn bound(what: &str, figure: f64, most: f64) {
-    let verdict = if figure <= most { "holds" } else { "MISSED" };
-    print(&format!("{what:<54} {figure:>8.2}  (at most {most}: {verdict})"));
+    let result = if figure <= most { "holds" } else { "MISSED" };
+    print(&format!("{what:<54} {figure:>8.2}  (at most {most}: {result})"));
 }
 
 #[expect(clippy::print_stdout, reason = "the report")]

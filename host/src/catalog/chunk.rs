@@ -82,8 +82,8 @@ impl Chunk {
 }
 
 /// A digest of a list that one connector's change updates without the others: the sum of the digests of its chunks (modulo
-/// 2^64 in each of four lanes). It tells lists apart by accident, not against an attacker who owns many connectors; a
-/// mistake costs one change notification.
+/// 2^64 in each of four lanes). An attacker who owns many connectors may find two lists of one digest; that costs one change
+/// notification.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct ListDigest([u64; 4]);
 

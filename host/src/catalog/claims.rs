@@ -1,5 +1,5 @@
-//! Who claims which name, URI or URI template of one kind: of several claims of one key, the first by connector and then by
-//! the server's order is served.
+//! Claims of the names, URIs or URI templates of one kind: of several claims of one key, the first by connector and then by the
+//! server's order is served.
 
 use std::sync::Arc;
 

@@ -66,12 +66,19 @@ pub(super) struct ConnectorEntry {
 }
 
 impl ConnectorEntry {
-    /// Exposes a part. The lists that are those of `before` are not rendered again, if name and filter are the same too.
-    pub(super) fn new(part: Part, rule: NameRule, filter: Option<&ToolFilter>, before: Option<&Self>) -> Self {
+    /// Exposes a part. The lists that are those of `before` are not rendered again; tools are, if they are filtered otherwise
+    /// than before.
+    pub(super) fn new(
+        part: Part,
+        rule: NameRule,
+        filter: Option<&ToolFilter>,
+        (before, is_same_filter): (Option<&Self>, bool),
+    ) -> Self {
         let unfiltered = ToolFilter::default();
         let before = before.filter(|before| before.part.connector == part.connector);
         let exposed = ListKind::ALL.map(|kind| {
             let Some(offer) = &part.offer else { return Arc::default() };
+            let before = before.filter(|_| is_same_filter || kind != ListKind::Tools);
             let rendered =
                 before.and_then(|before| Some((before.part.offer.as_ref()?, &before.exposed[kind as usize])));
             match rendered {

@@ -16,3 +16,7 @@ pub const CUT_NAMES_TOLD: usize = 10;
 /// Connectors that have left and whose last change a snapshot remembers, so that views that were read before need not be made
 /// from the beginning: some hundred bytes each.
 pub const CHANGES_OF_ABSENT_MAX: usize = 1_024;
+
+/// Changes of the catalog after which a view that was not read is forgotten: to catch up with more costs about as much as to
+/// make it again.
+pub const VIEW_LAG_MAX: u64 = 1_024;

@@ -2,7 +2,7 @@
 //!
 //! Lists are rendered outside of the lock; publishing one costs the length of that list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -68,13 +68,12 @@ impl Catalog {
         let before = std::mem::replace(&mut publishing.filters, filters);
         let mut names = Vec::new();
         let mut changed = Vec::new();
-        for id in before.keys().chain(publishing.filters.keys()) {
+        let concerned: BTreeSet<&ConnectorId> = before.keys().chain(publishing.filters.keys()).collect();
+        for id in concerned {
             let filter = publishing.filters.get(id);
             let Some(entry) = current.entries.get(id).filter(|_| before.get(id) != filter) else { continue };
-            if changed.iter().any(|(known, _)| known == id) {
-                continue;
-            }
-            let entry = ConnectorEntry::new((*entry.part).clone(), self.rule, filter.map(|filter| &**filter), None);
+            let filter = filter.map(|filter| &**filter);
+            let entry = ConnectorEntry::new((*entry.part).clone(), self.rule, filter, (Some(entry), false));
             names.push((id.clone(), entry.tool_names()));
             changed.push((id.clone(), Some(entry)));
         }
@@ -110,7 +109,7 @@ impl Catalog {
             }
             let filter = publishing.filters.get(&id).cloned();
             drop(publishing);
-            let entry = ConnectorEntry::new(part.clone(), self.rule, filter.as_deref(), before);
+            let entry = ConnectorEntry::new(part.clone(), self.rule, filter.as_deref(), (before, true));
             publishing = self.lock();
             if publishing.filters.get(&id) == filter.as_ref() {
                 let names = entry.tool_names();

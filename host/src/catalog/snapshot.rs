@@ -186,9 +186,13 @@ impl CatalogSnapshot {
     /// This snapshot, with views that are made from those of this one when they are read.
     fn next_version(&self) -> Self {
         let views = self.lock_views();
-        let held = views.iter().map(|(rules, view)| {
-            let earlier = view.lists.get().cloned().or_else(|| view.earlier.clone());
-            (rules.clone(), HeldView { lists: Arc::default(), earlier })
+        let held = views.iter().filter_map(|(rules, view)| {
+            // Without what was joined for its readers.
+            let read = view.lists.get().map(|lists| Arc::new((**lists).clone()));
+            let earlier = read.or_else(|| view.earlier.clone())?;
+            // One that is not read any more holds on to lists that nothing else needs.
+            let is_recent = self.version - earlier.version <= limits::VIEW_LAG_MAX;
+            is_recent.then(|| (rules.clone(), HeldView { lists: Arc::default(), earlier: Some(earlier) }))
         });
         Self { views: Mutex::new(held.collect()), ..self.share() }
     }

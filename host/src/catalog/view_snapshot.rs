@@ -43,6 +43,8 @@ pub struct ViewSnapshot {
     joined: [OnceLock<Bytes>; 4],
     /// The first tool that is above the limit.
     boundary: OnceLock<Option<Boundary>>,
+    /// The digest of the tools, where they are cut.
+    cut_digest: OnceLock<Digest>,
 }
 
 /// What is exposed and what is listed of one connector, in the order of [`ListKind::ALL`].
@@ -107,6 +109,7 @@ impl Clone for ViewSnapshot {
             totals: self.totals,
             joined: Default::default(),
             boundary: OnceLock::new(),
+            cut_digest: OnceLock::new(),
         }
     }
 }
@@ -128,6 +131,7 @@ impl ViewSnapshot {
             totals: [Total::default(); 4],
             joined: Default::default(),
             boundary: OnceLock::new(),
+            cut_digest: OnceLock::new(),
         }
     }
 
@@ -135,6 +139,7 @@ impl ViewSnapshot {
     pub(super) fn forget_joined(&mut self) {
         self.joined = Default::default();
         self.boundary = OnceLock::new();
+        self.cut_digest = OnceLock::new();
     }
 
     /// One of the lists.
@@ -320,10 +325,10 @@ impl<'a> ViewList<'a> {
         self.len() == 0
     }
 
-    /// Tells lists apart. Costs no more for a long list, unless `tools-max` cuts it.
+    /// Differs for lists that differ. Costs no more for a long list, unless `tools-max` cuts it.
     pub fn digest(self) -> Digest {
         if self.len() < self.uncut() {
-            return Digest::of(self.bytes());
+            return *self.view.cut_digest.get_or_init(|| Digest::of(self.bytes()));
         }
         let mut digest = self.view.totals[self.kind as usize].digest;
         if self.kind == ListKind::Tools {

@@ -56,6 +56,7 @@ pub struct FilePolicy {
     pub reuse: Option<bool>,
     pub shadow: Option<PathBuf>,
     pub shadow_family: Option<String>,
+    pub compiled_cache: Option<bool>,
     #[serde(default)]
     pub options: BTreeMap<String, String>,
 }

@@ -120,7 +120,7 @@ pub struct PolicySettings {
     pub shadow_family: Option<String>,
     /// `options`: handed to it with every configuration, and recorded in clear with every decision: no place for secrets.
     pub options: Vec<(String, String)>,
-    /// The folder for the compiled code of the embedded default; unset: it is compiled at each start.
+    /// `compiled-cache`: the folder for the compiled code of the embedded default; unset: it is compiled at each start.
     pub compiled_cache: Option<PathBuf>,
 }
 
@@ -242,9 +242,9 @@ impl Settings {
         let paths = Paths::of(environment);
         let path = flags.configuration.clone().unwrap_or_else(|| paths.configuration());
         let file = FileSettings::read(&path, flags.configuration.is_some())?;
-        let cache = paths.cache();
+        let cache = file.policy.compiled_cache.unwrap_or(true).then(|| paths.cache());
         let mut settings = Self::from_parts(flags, environment, file, paths)?;
-        settings.policy.compiled_cache = Some(cache);
+        settings.policy.compiled_cache = cache;
         Ok(settings)
     }
 
@@ -361,7 +361,7 @@ impl Settings {
                 shadow: flags.shadow_policy.clone().or(file.policy.shadow),
                 shadow_family: file.policy.shadow_family,
                 options: file.policy.options.into_iter().collect(),
-                compiled_cache: None,
+                compiled_cache: (file.policy.compiled_cache == Some(true)).then(|| paths.cache()),
             },
             trace,
             registry,
@@ -436,7 +436,8 @@ impl Settings {
             "logLevel": self.log_level.as_str(),
             "logFormat": self.log_format.map(LogFormat::as_str),
             "policy": { "file": self.policy.file, "family": self.policy.family, "reuse": self.policy.reuse,
-                        "options": options, "shadow": self.policy.shadow, "shadowFamily": self.policy.shadow_family },
+                        "options": options, "shadow": self.policy.shadow, "shadowFamily": self.policy.shadow_family,
+                        "compiledCache": self.policy.compiled_cache.is_some() },
             "trace": self.trace.as_ref().map(|trace| {
                 serde_json::json!({ "directory": trace.directory, "maxMib": trace.mebibytes })
             }),

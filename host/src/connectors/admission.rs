@@ -4,9 +4,10 @@
 //! than the plan's `slow-after-ms` moves to the slow lane and frees its place, so that hung servers never hold up healthy
 //! ones; with a number that the operator fixed, no run moves, and that number bounds everything under way.
 //!
-//! The policy orders a window of the queue: the first [`limits::PLAN_WINDOW`] runs, those that a client waits for before the
-//! others. It is asked again when other runs join the window, which they do as soon as all that wait fit into it, else when
-//! it is empty: a long queue is planned once for each run, not once for each pair of runs.
+//! The policy orders a window of the queue: the first [`limits::PLAN_WINDOW`] runs, those of connectors that did not fail before
+//! the others, and of each kind those that a client waits for. It is asked again when other runs join the window: as soon as
+//! all that wait fit into it, when it is empty, or when a run of a better class takes the place of one in it. So a long
+//! queue is planned once for each run, not once for each pair of runs.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -161,27 +162,39 @@ struct Queue {
 
 type Waiting = (Candidate, oneshot::Sender<Ticket>);
 
-/// Runs that are not in the window yet.
-#[derive(Default)]
-struct Arrivals {
-    /// A client waits for these.
-    wanted: VecDeque<Waiting>,
-    others: VecDeque<Waiting>,
+/// What a run is worth before the policy orders it: the order of the default policy's first two keys. A window that was
+/// filled by arrival alone would show the policy nothing but servers that hang, once enough of them wait.
+fn class(candidate: &Candidate) -> usize {
+    2 * usize::from(candidate.failures > 0) + usize::from(!candidate.wanted)
 }
+
+/// Runs that are not in the window yet: those of the first class before those of the next, each class by arrival.
+#[derive(Default)]
+struct Arrivals([VecDeque<Waiting>; 4]);
 
 impl Arrivals {
     fn push(&mut self, waiting: Waiting) {
-        if waiting.0.wanted { self.wanted.push_back(waiting) } else { self.others.push_back(waiting) }
+        self.0[class(&waiting.0)].push_back(waiting);
+    }
+
+    /// Takes one back that goes before all others of its class.
+    fn put_back(&mut self, waiting: Waiting) {
+        self.0[class(&waiting.0)].push_front(waiting);
     }
 
     /// The next one that was not given up.
     fn pop(&mut self) -> Option<Waiting> {
-        let next = || self.wanted.pop_front().or_else(|| self.others.pop_front());
+        let next = || self.0.iter_mut().find_map(VecDeque::pop_front);
         std::iter::from_fn(next).find(|(_, admitted)| !admitted.is_closed())
     }
 
+    /// The class of the next one.
+    fn best(&self) -> Option<usize> {
+        self.0.iter().position(|class| !class.is_empty())
+    }
+
     fn len(&self) -> usize {
-        self.wanted.len() + self.others.len()
+        self.0.iter().map(VecDeque::len).sum()
     }
 }
 
@@ -314,11 +327,22 @@ impl Queue {
         // Runs that were given up while they waited need no place.
         self.window.retain(|(_, admitted)| !admitted.is_closed());
         if !self.window.is_empty() && self.window.len() + self.arrivals.len() > limits::PLAN_WINDOW {
-            return;
+            return self.exchange();
         }
         while self.window.len() < limits::PLAN_WINDOW {
             let Some(waiting) = self.arrivals.pop() else { break };
             self.window.push_back(waiting);
+            self.is_planned = false;
+        }
+    }
+
+    /// Lets arrivals of a better class take the places of runs of a worse one, the last of which go back.
+    fn exchange(&mut self) {
+        while let Some(best) = self.arrivals.best() {
+            let worse = self.window.iter().rposition(|(candidate, _)| class(candidate) > best);
+            let Some(back) = worse.and_then(|position| self.window.remove(position)) else { return };
+            self.arrivals.put_back(back);
+            self.window.extend(self.arrivals.pop());
             self.is_planned = false;
         }
     }

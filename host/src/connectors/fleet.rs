@@ -68,7 +68,7 @@ pub struct Fleet {
     /// Touched when one that was on the way out has left.
     retired: watch::Sender<()>,
     members: ArcSwap<Members>,
-    /// The supervisors that restore what was saved. Closed, so that whoever waits waits for those there are.
+    /// The supervisors that restore what was saved. Closed: a wait for it is for those there are.
     restoring: TaskTracker,
     /// How many of them do so at once.
     restores: Arc<Semaphore>,

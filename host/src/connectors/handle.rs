@@ -53,7 +53,7 @@ pub(super) struct Handle {
     doubted_at: AtomicU64,
     /// Announced changes in a row that changed nothing.
     fruitless: AtomicU32,
-    /// Whether its list was fetched in this process.
+    /// Whether a run has begun in this process.
     listed: AtomicBool,
 }
 
@@ -149,13 +149,13 @@ impl Handle {
         self.fruitless.store(count, Ordering::Relaxed);
     }
 
-    /// Its list was fetched.
+    /// Its list is fetched.
     pub(super) fn note_listed(&self) {
         self.listed.store(true, Ordering::Relaxed);
     }
 
-    /// Whether its list was fetched in this process, over this session or an earlier one. Before that a run is armed that finds
-    /// every change.
+    /// Whether its list was fetched in this process, or is now, over this session or an earlier one. Before that, changes are
+    /// found by the run that the policy armed at the start.
     pub(super) fn was_listed(&self) -> bool {
         self.listed.load(Ordering::Relaxed)
     }

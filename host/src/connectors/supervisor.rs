@@ -225,6 +225,7 @@ impl Supervisor {
         let candidate = self.candidate();
         let announced = self.upkeep.reason() == RefreshReason::Changed;
         if let Some(run) = self.upkeep.begin() {
+            self.handle.note_listed();
             self.wanted = false;
             self.announced = announced;
             let task = tokio::spawn(run::list(self.handle.clone(), self.with.run.clone(), candidate));
@@ -235,10 +236,10 @@ impl Supervisor {
     fn contacted(&mut self, reached: Result<(), Failure>) {
         self.contacting = None;
         match reached {
-            // A session that takes the place of another: changes that were announced in between were missed.
-            Ok(()) if self.handle.was_listed() => self.upkeep.may_have_changed(),
-            // Changes before the start of the process: the policy, which knows of the warm start, has armed the run that
-            // finds them.
+            // A session that takes the place of another: changes that were announced in between were missed. So were those
+            // before the start of the process, for which the policy, which knows of the warm start, has armed a run, unless
+            // it refreshes on demand.
+            Ok(()) if self.handle.was_listed() || self.upkeep.due().is_none() => self.upkeep.may_have_changed(),
             Ok(()) => {}
             Err(failure) => {
                 // What is served may be out of date and nobody would tell: from now on the backoff looks after it.
@@ -344,7 +345,6 @@ impl Supervisor {
         let duration_ms = milliseconds(brought.duration);
         match self.upkeep.fetched(run, event) {
             Ok((outcome @ (AdvanceOutcome::Stored | AdvanceOutcome::Kept), _)) => {
-                self.handle.note_listed();
                 self.last_failure = None;
                 self.last_duration_ms = Some(duration_ms);
                 if outcome == AdvanceOutcome::Stored {

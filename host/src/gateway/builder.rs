@@ -318,6 +318,8 @@ async fn load_components(
     shadow: Option<Arc<PolicyComponent>>,
 ) -> Result<Components, StartError> {
     let loaded = tokio::task::spawn_blocking(move || -> Result<Components, PolicyError> {
+        // First: another component's contract is compared with its, which would make it without the cache.
+        let default = embedded(settings.policy.compiled_cache.as_deref())?;
         let deployed = match policy {
             Some(policy) => policy,
             None => configured_policy(&settings)?,
@@ -330,7 +332,6 @@ async fn load_components(
             }
             (None, None) => None,
         };
-        let default = embedded(settings.policy.compiled_cache.as_deref())?;
         Ok(Components { default, deployed, shadow })
     });
     // It ends without a result only with the runtime.
@@ -363,7 +364,8 @@ pub fn policy_for_commands(settings: &Settings) -> Result<Arc<Policy>, PolicyErr
     // No command that uses it asks the network.
     let http = Arc::new(VirtualNetwork::new());
     let edge = Edge { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy), http };
-    let (deployed, default) = (configured_policy(settings)?, embedded(settings.policy.compiled_cache.as_deref())?);
+    let default = embedded(settings.policy.compiled_cache.as_deref())?;
+    let deployed = configured_policy(settings)?;
     Ok(Arc::new(Policy::new(deployed, default, edge, Arc::new(DiscardRecords), PolicyMetrics::default())))
 }
 

@@ -234,6 +234,8 @@ impl Gateway {
             return parts.fleet.pass(PassKind::First, self.inner.started, progress).await;
         }
         let started = Instant::now();
+        // Right after the start not every connector is there yet.
+        self.restored().await;
         if let Some(map) = &parts.map {
             let ran = map.view().borrow().status.runs > 0;
             let view =
@@ -254,6 +256,7 @@ impl Gateway {
     /// # Errors
     /// [`CallError`]; an unknown name is [`CallError::NoTool`].
     pub async fn call(&self, name: &str, arguments: Option<Box<RawValue>>) -> Result<Outcome, CallError> {
+        self.restored().await;
         let snapshot = self.snapshot();
         let route = snapshot.route(name).ok_or_else(|| CallError::NoTool(name.to_owned()))?;
         let mut params = RawObject::new();

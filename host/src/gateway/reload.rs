@@ -130,6 +130,7 @@ fn with_what_is_fixed(before: &Settings, mut settings: Settings) -> Settings {
     settings.secrets = before.secrets.clone();
     settings.policy.shadow.clone_from(&before.policy.shadow);
     settings.policy.shadow_family.clone_from(&before.policy.shadow_family);
+    settings.policy.compiled_cache.clone_from(&before.policy.compiled_cache);
     settings
 }
 

@@ -75,7 +75,7 @@ fn cached(engine: &Engine, folder: &Path) -> Result<Component, String> {
 
 #[allow(unsafe_code, reason = "compiled code is trusted like the program itself")]
 fn deserialize(engine: &Engine, code: &[u8]) -> Result<Component, String> {
-    // SAFETY: the bytes must be what `Component::serialize` gave and nobody may have changed them. They are this buffer, not
+    // SAFETY: the bytes must be what `Component::serialize` gave, unchanged. They are this buffer, not
     // a file that can change under it; a keyed digest over them was checked, whose key and file only this user can have
     // written (`CompiledCache`). Code of another engine or version is refused by wasmtime.
     let component = unsafe { Component::deserialize(engine, code) };

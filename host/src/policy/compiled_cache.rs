@@ -1,14 +1,16 @@
 //! The compiled code of the embedded default, kept between starts: compiling it is most of a start without connectors.
 //!
-//! Compiled code is trusted like the program itself, so it is taken only from a file that no one but its owner could have
-//! written: the file and the key beside it belong to this user and are writable by this user alone, and no folder above
-//! them can be changed by others. The file is read into memory once, that buffer is checked against a keyed digest, and
-//! only that buffer is used. Programs of the same user can replace both files; such programs can replace this one too.
+//! Compiled code is trusted like the program itself, so it is taken only from a file that no other user could have written:
+//! the file and the key beside it belong to this user and are writable by this user alone, and no folder above them can be
+//! changed by others. The file is read into memory once, that buffer is checked against a keyed digest, and only that buffer
+//! is used. Programs of the same user, MCP servers on stdio among them, can replace both files, as they can replace the
+//! registry and the configuration: the README says so, and `compiled-cache = false` does without.
 
-use std::fs::{DirBuilder, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, DirEntry, File, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
@@ -42,23 +44,23 @@ pub(super) enum CacheError {
     },
 }
 
+/// How long code of another version is kept: an operator may go back to that.
+const KEPT: Duration = Duration::from_secs(30 * 86_400);
+
 const KEY: &str = "key";
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
 
 impl CompiledCache {
-    /// Opens a folder, and makes it and its key if they are missing.
+    /// Opens a folder, and makes it and its key if they are missing: only below folders that others cannot change.
     pub(super) fn open(folder: &Path) -> Result<Self, CacheError> {
         let failed = |source| CacheError::Io { path: folder.display().to_string(), source };
+        let existing = folder.ancestors().find(|above| above.exists()).unwrap_or(folder);
+        check_ancestors(existing)?;
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
-        let folder = folder.canonicalize().map_err(failed)?;
-        for above in folder.ancestors() {
-            let metadata = above.metadata().map_err(failed)?;
-            // In a folder with the sticky bit others cannot replace what is ours.
-            let is_replaceable = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
-            if !is_ours(&metadata) || is_replaceable || (above == folder && metadata.mode() & 0o022 != 0) {
-                return Err(CacheError::Shared { path: above.display().to_string() });
-            }
+        let folder = check_ancestors(folder)?;
+        if folder.metadata().map_err(failed)?.mode() & 0o022 != 0 {
+            return Err(CacheError::Shared { path: folder.display().to_string() });
         }
         let key = match read_private(&folder.join(KEY), KEY_BYTES)? {
             Some(key) if key.len() == KEY_BYTES => key,
@@ -83,10 +85,19 @@ impl CompiledCache {
         Ok(self.mac(component, &file).verify_slice(&tag).is_ok().then_some(file))
     }
 
-    /// Keeps the code that was compiled from a component.
+    /// Keeps the code that was compiled from a component, and removes what other versions left long ago.
     pub(super) fn write(&self, component: Digest, code: &[u8]) -> Result<(), CacheError> {
         let tag = self.mac(component, code).finalize().into_bytes();
-        replace(&self.file(component), &[code, &tag])
+        replace(&self.file(component), &[code, &tag])?;
+        let is_old = |file: &DirEntry| {
+            let age = file.metadata().and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
+            age.is_ok_and(|age| age.is_ok_and(|age| age > KEPT)) && file.file_name() != KEY
+        };
+        for file in std::fs::read_dir(&self.folder).into_iter().flatten().filter_map(Result::ok).filter(is_old) {
+            // What cannot be removed takes some hundred kilobytes.
+            let _ = std::fs::remove_file(file.path());
+        }
+        Ok(())
     }
 
     fn file(&self, component: Digest) -> PathBuf {
@@ -98,6 +109,21 @@ impl CompiledCache {
         let mac = Hmac::<Sha256>::new_from_slice(&self.key).unwrap_or_else(|_| unreachable!());
         mac.chain_update(b"cortex-mcp compiled policy 1\0").chain_update(component.bytes()).chain_update(code)
     }
+}
+
+/// Refuses a folder that others can change, or that stands in one. Returns its real path.
+fn check_ancestors(folder: &Path) -> Result<PathBuf, CacheError> {
+    let failed = |source| CacheError::Io { path: folder.display().to_string(), source };
+    let folder = folder.canonicalize().map_err(failed)?;
+    for above in folder.ancestors() {
+        let metadata = above.metadata().map_err(failed)?;
+        // In a folder with the sticky bit others cannot replace what is ours.
+        let is_replaceable = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
+        if !is_ours(&metadata) || is_replaceable {
+            return Err(CacheError::Shared { path: above.display().to_string() });
+        }
+    }
+    Ok(folder)
 }
 
 fn is_ours(metadata: &Metadata) -> bool {

@@ -58,7 +58,7 @@ fn every_key_of_the_file_changes_the_settings() {
          service-map-url = \"https://m/\"\ntools-warn-above = 11\ntools-max = 12\n\
          pass-environment = [\"ALL\"]\n\
          [policy]\nfile = \"p.wasm\"\nfamily = \"f\"\nreuse = true\noptions = {{ a = \"b\" }}\n\
-         shadow = \"s.wasm\"\nshadow-family = \"sf\"\n\
+         shadow = \"s.wasm\"\nshadow-family = \"sf\"\ncompiled-cache = true\n\
          [trace]\ndirectory = \"/t\"\nmax-mib = 9\n\
          [registry]\ntools = true\nwrite-through = true\nbatch-ms = 70\n\
          [connector.wiki]\nallow-tools = [\"get_*\"]\ndeny-tools = [\"*_admin\"]\nrename = {{ old = \"new\" }}\n\
@@ -106,6 +106,7 @@ fn every_key_of_the_file_changes_the_settings() {
     assert_eq!((settings.policy.family.as_deref(), settings.policy.reuse), (Some("f"), true));
     assert_eq!(settings.policy.shadow.as_deref(), Some(Path::new("s.wasm")));
     assert_eq!(settings.policy.shadow_family.as_deref(), Some("sf"));
+    assert_eq!(settings.policy.compiled_cache, Some(settings.paths.cache()));
     assert_eq!(settings.trace, Some(TraceSettings { directory: "/t".into(), mebibytes: 9 }));
     let registry = RegistrySettings { tools: true, write_through: true, batch: Duration::from_millis(70) };
     assert_eq!(settings.registry, registry);

@@ -95,6 +95,42 @@ async fn runs_that_a_client_waits_for_come_into_the_window_before_the_others() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_of_a_connector_that_did_not_fail_takes_the_place_of_one_that_did() {
+    let rig = Rig::new(1);
+    rig.opened.cancel();
+    let (order, step) = (Arc::new(std::sync::Mutex::new(Vec::new())), Arc::new(tokio::sync::Semaphore::new(0)));
+    let enter = |candidate: Candidate| {
+        let (admission, order, step) = (rig.admission.clone(), order.clone(), step.clone());
+        tokio::spawn(async move {
+            let id = candidate.id.clone();
+            let ticket = admission.enter(candidate).await.unwrap();
+            order.lock().unwrap().push(id);
+            step.acquire().await.unwrap().forget();
+            ticket.finish(Err(FailureClass::Timeout)).await;
+        })
+    };
+    // More than a window of runs that clients wait for, of servers that hang.
+    let mut runs: Vec<_> = (0..200).map(|number| enter(Candidate { failures: 3, ..candidate(number, true) })).collect();
+    let pause = || tokio::time::sleep(Duration::from_secs(1));
+    for _ in 0..2 {
+        pause().await;
+        step.add_permits(1);
+    }
+    pause().await;
+    assert_eq!(order.lock().unwrap().len(), 3, "the window is not empty");
+    runs.push(enter(candidate(200, false)));
+    pause().await;
+    step.add_permits(1);
+    pause().await;
+    assert_eq!(order.lock().unwrap()[3], candidate(200, false).id);
+    step.add_permits(1_000);
+    for run in runs {
+        run.await.unwrap();
+    }
+    assert_eq!(order.lock().unwrap().len(), 201, "and none is forgotten");
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_is_admitted_before_it_is_opened() {
     let rig = Rig::new(4);
     let entering = rig.admission.enter(candidate(0, true));

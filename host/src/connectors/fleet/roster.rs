@@ -179,6 +179,10 @@ impl Fleet {
             Some(_) if roster.ends => {}
             Some(connector) => {
                 self.lock_saved().extend(record.map(|record| (id.clone(), record)));
+                if handle.connector.load().origin_digest() != connector.origin_digest() {
+                    // What is listed is another server's: no call of it may reach this one.
+                    self.publisher.withdraw(id);
+                }
                 let member = Arc::new(self.start(connector.clone(), wishes));
                 if handle.was_listed() {
                     member.handle.note_listed();
