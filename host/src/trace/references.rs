@@ -77,6 +77,9 @@ pub enum Excess {
     /// The compressed file expands to more bytes than a segment has.
     #[error("the compressed segment expands to more than {} bytes", limits::SEGMENT_EXPANDED_BYTES_MAX)]
     Expanded,
+    /// A header is too long.
+    #[error("the header has more than {} bytes", limits::HEADER_BYTES_MAX)]
+    Header,
     /// One decision is too long once its references are replaced by their values.
     #[error("the decision has more than {} bytes with the values that it refers to", limits::LINE_BYTES_MAX)]
     Decision,
@@ -237,7 +240,7 @@ impl Replace for Define<'_> {
         }
         let digest = Digest::of(text.as_bytes());
         let digits = digest.to_string();
-        // The whole digest is nobody else's.
+        // The whole digest is no other value's.
         let mut name = digits.as_str();
         let mut is_new = true;
         for short in NAME_DIGITS.iter().filter_map(|length| digits.get(..*length)) {
