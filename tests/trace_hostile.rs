@@ -1,4 +1,4 @@
-//! Traces that nobody meant to be replayed: broken components beside them, names without end, the same bytes under several
+//! Traces that were not meant to be replayed: broken components beside them, names without end, the same bytes under several
 //! names. A replay tells what it can, within bounds.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
@@ -199,6 +199,55 @@ fn segment_that_expands_without_end_is_an_error_in_bounded_memory() {
         let (_, bytes_max, error) = read(&of(unit));
         assert!(matches!(error, Some(TraceError::Damaged { line: 2, .. })), "{error:?}");
         assert!(bytes_max < most, "{bytes_max}");
+    }
+}
+
+#[test]
+fn lines_of_many_small_values_take_bounded_memory() {
+    let [header, ..] = golden();
+    let numbers = format!("[{}0]", "0,".repeat((limits::LINE_BYTES_MAX - 100) / 2));
+    let later = format!("{{\"later\":{numbers}}}\n");
+    let (lines, bytes_max, error) = read([&*header, &later].concat().as_bytes());
+    assert!(error.is_none() && lines == 1, "{lines} lines, {error:?}");
+    assert!(bytes_max < 128 << 20, "{bytes_max}");
+
+    // A configuration is kept as it is, and its header is bounded, however its name is written.
+    let start = header.strip_suffix("{}}}\n").unwrap();
+    for name in ["\"header\"", "\"h\\u0065ader\""] {
+        let start = start.replacen("\"header\"", name, 1);
+        let line = format!("{start}{numbers}}}}}\n");
+        for (text, number) in [(line.clone(), 1), ([&*header, &line].concat(), 2)] {
+            let (_, bytes_max, error) = read(text.as_bytes());
+            assert!(
+                matches!(&error, Some(TraceError::Exceeds { line, excess: Excess::Header, .. }) if *line == number),
+                "{error:?}"
+            );
+            assert!(bytes_max < 128 << 20, "{bytes_max}");
+        }
+    }
+}
+
+#[test]
+fn header_that_a_crash_left_as_zeros_is_no_long_one() {
+    let [header, ..] = golden();
+    let torn = [&header.as_bytes()[..100], &vec![0; 2 * limits::HEADER_BYTES_MAX]].concat();
+    let (lines, _, error) = read(&torn);
+    assert!(error.is_none() && lines == 0, "{error:?}");
+}
+
+#[test]
+fn reasons_are_short_and_cannot_control_a_terminal() {
+    let [header, ..] = golden();
+    // The codes of a terminal, as JSON may and may not have them.
+    let kind = format!("{{\"{}\":1,\"x\":1}}\n", "\\u001b[2J".repeat(1_000));
+    let name = format!("{{\"value\":[\"{}\",1]}}\n", "\u{9b}2J".repeat(1_000));
+    for text in [kind.clone(), [&*header, &kind].concat(), [&*header, &name].concat()] {
+        let (_, _, error) = read(text.as_bytes());
+        let Some(TraceError::NoHeader { reason, .. } | TraceError::Damaged { reason, .. }) = error else {
+            panic!("{error:?}")
+        };
+        assert!(reason.chars().count() <= limits::REASON_CHARS_MAX, "{reason}");
+        assert!(!reason.contains(char::is_control), "{reason:?}");
     }
 }
 

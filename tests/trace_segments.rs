@@ -10,11 +10,11 @@ use std::sync::{Arc, LazyLock};
 use cortex_mcp::edge::clock::{Clock, VirtualClock};
 use cortex_mcp::edge::files::{Directory, MemoryDirectory};
 use cortex_mcp::policy::{DecisionRecord, DecisionSink, Input, Output, PolicyComponent};
-use cortex_mcp::trace::{TraceFacts, TraceReader, TraceWriter};
+use cortex_mcp::trace::{Line, TraceError, TraceFacts, TraceReader, TraceWriter, limits};
 use proptest::prelude::*;
 use support::crashing_disk::CrashingDisk;
 use support::faulty_disk::{Faults, FaultyDisk};
-use support::traces::{decisions, dump, plain, segments};
+use support::traces::{decisions, dump, lines, plain, segments};
 use support::{Rig, seconds};
 
 static COMPONENT: LazyLock<Arc<PolicyComponent>> = LazyLock::new(|| Arc::new(PolicyComponent::embedded().unwrap()));
@@ -22,8 +22,8 @@ static COMPONENT: LazyLock<Arc<PolicyComponent>> = LazyLock::new(|| Arc::new(Pol
 /// The decisions of the golden traces: of every function.
 static RECORDS: LazyLock<Vec<DecisionRecord>> = LazyLock::new(|| corpus::decisions(&corpus::files()));
 
-fn writer(run: &str, directory: Arc<dyn Directory>, bytes_max: u64) -> TraceWriter {
-    TraceWriter::start(TraceFacts {
+fn facts(run: &str, directory: Arc<dyn Directory>, bytes_max: u64) -> TraceFacts {
+    TraceFacts {
         directory,
         path: PathBuf::from("memory"),
         bytes_max,
@@ -32,8 +32,11 @@ fn writer(run: &str, directory: Arc<dyn Directory>, bytes_max: u64) -> TraceWrit
         deployed: COMPONENT.clone(),
         default: COMPONENT.clone(),
         configuration: serde_json::json!({}),
-    })
-    .unwrap()
+    }
+}
+
+fn writer(run: &str, directory: Arc<dyn Directory>, bytes_max: u64) -> TraceWriter {
+    TraceWriter::start(facts(run, directory, bytes_max)).unwrap()
 }
 
 /// Runs what waits for a writer's end.
@@ -185,6 +188,20 @@ fn names_without_lines(directory: &MemoryDirectory) -> usize {
 }
 
 #[test]
+fn configuration_that_is_too_long_for_a_header_costs_no_decision() {
+    let directory = MemoryDirectory::new();
+    let configuration = serde_json::json!("x".repeat(limits::HEADER_BYTES_MAX));
+    let facts = TraceFacts { configuration, ..facts("run", Arc::new(directory.clone()), 64 << 20) };
+    let trace = TraceWriter::start(facts).unwrap();
+    trace.record(Arc::new(RECORDS[0].clone()));
+    close(&trace);
+    let folder = dump(&directory);
+    let entries = lines(folder.path());
+    assert!(matches!(&entries[0].line, Line::Header(header) if header.configuration.is_null()));
+    assert_eq!(decisions(folder.path()), RECORDS[..1]);
+}
+
+#[test]
 fn segments_that_another_process_writes_stay_plain() {
     let directory = MemoryDirectory::new();
     let first = writer("first", Arc::new(directory.clone()), 1 << 20);
@@ -212,6 +229,7 @@ fn reader_follows_a_segment_that_is_compressed_after_it_was_listed() {
     close(&trace);
     let folder = dump(&directory);
     let mut reader = TraceReader::open(&[folder.path().to_owned()]).unwrap();
+    let listed: Vec<PathBuf> = reader.files().map(PathBuf::from).collect();
     let next = writer("next", Arc::new(directory.clone()), 64 << 20);
     while forms(&directory).0 == 0 {
         std::thread::yield_now();
@@ -225,6 +243,15 @@ fn reader_follows_a_segment_that_is_compressed_after_it_was_listed() {
         lines += 1;
     }
     assert!(lines > 50, "{lines}");
+
+    // One that is named is found, too, and counts.
+    let mut reader = TraceReader::open(&listed).unwrap();
+    let length = directory.look(&compressed).unwrap().unwrap().length;
+    assert_eq!(reader.progress(), (0, length));
+    while reader.next_entry().unwrap().is_some() {}
+    assert_eq!(reader.progress(), (length, length));
+    std::fs::remove_file(folder.path().join(&compressed)).unwrap();
+    assert!(matches!(TraceReader::open(&listed), Err(TraceError::Read { path, .. }) if path == listed[0]));
 }
 
 #[test]
@@ -235,17 +262,21 @@ fn compressed_segment_that_is_whole_outlasts_what_a_loss_of_power_leaves_of_the_
     close(&trace);
     let name = segments(&whole).pop().unwrap();
     let text = whole.read(&name).unwrap().unwrap();
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    std::io::Write::write_all(&mut encoder, &text).unwrap();
-    let compressed = encoder.finish().unwrap();
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        std::io::Write::write_all(&mut encoder, bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let (compressed, short) = (gzip(&text), gzip(&text[..2_000]));
     let zeros = [&text[..2_000], &[0; 500]].concat();
     for (plain, compressed) in [
         (&b""[..], &compressed[..]),
         (&text[..2_000], &compressed),
         (&zeros, &compressed),
         (&text, &compressed),
-        // One that somebody else began to write.
+        // One that another program began to write, or cut short before it compressed it.
         (&text, &compressed[..compressed.len() / 2]),
+        (&text, &short),
         (&text, b""),
     ] {
         let directory = MemoryDirectory::new();
@@ -260,7 +291,7 @@ fn compressed_segment_that_is_whole_outlasts_what_a_loss_of_power_leaves_of_the_
     }
 }
 
-/// What the trace of so many connectors takes that nobody listens for: decisions, and compressed bytes. Without the plans,
+/// What the trace of so many unreachable connectors takes: decisions, and compressed bytes. Without the plans,
 /// which list every connector that waits.
 async fn burst(connectors: usize) -> (u64, u64) {
     let rig = Rig::new(connectors);

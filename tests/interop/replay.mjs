@@ -1,8 +1,9 @@
 // Replays traces under Node: replay.mjs MODULE CONTRACT TRACE...
 //
 // MODULE is what `jco transpile --instantiation async` made of a policy component, CONTRACT the contract as JSON (see
-// tests/corpus/contract.rs), each TRACE a file of JSON Lines, compressed if its name ends in .gz. Every decision that the default of the trace's header made is
-// made again, with the recorded times and seed. Prints how many are equal, as JSON; exits with 1 if one is not.
+// tests/corpus/contract.rs), each TRACE a file of JSON Lines, compressed if its name ends in .gz. Every decision that the
+// default of the trace's header made is made again, with the recorded times and seed. Prints how many are equal, as JSON;
+// exits with 1 if one is not.
 
 import { createReadStream } from "node:fs";
 import { readFile } from "node:fs/promises";
@@ -105,7 +106,7 @@ function difference(field, recorded, replayed) {
   return { field: field || "result", recorded: recorded ?? null, replayed: replayed ?? null };
 }
 
-// ---- references: a value that a segment repeats stands in a line of its own, and its name in the decisions -----------
+// ---- references: a value that a segment repeats is in a line of its own, and its name in the decisions -----------
 
 const NAME = /^(?:[0-9a-f]{6}|[0-9a-f]{16}|[0-9a-f]{64})$/;
 const REFERRING = {

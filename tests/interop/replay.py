@@ -1,8 +1,8 @@
 """Replays traces under wasmtime-py: replay.py COMPONENT CONTRACT TRACE...
 
 COMPONENT is a policy, CONTRACT the contract as JSON (see tests/corpus/contract.rs), each TRACE a file of JSON Lines,
-compressed if its name ends in .gz. Every decision that the default of the trace's header made is made again, with the recorded times and seed. Prints how many are
-equal, as JSON; exits with 1 if one is not.
+compressed if its name ends in .gz. Every decision that the default of the trace's header made is made again, with the
+recorded times and seed. Prints how many are equal, as JSON; exits with 1 if one is not.
 """
 
 import gzip
@@ -145,7 +145,7 @@ def difference(field, recorded, replayed):
     return {"field": field or "result", "recorded": recorded, "replayed": replayed}
 
 
-# ---- references: a value that a segment repeats stands in a line of its own, and its name in the decisions -------------
+# ---- references: a value that a segment repeats is in a line of its own, and its name in the decisions -------------
 
 NAME = re.compile(r"[0-9a-f]{6}|[0-9a-f]{16}|[0-9a-f]{64}")
 VALUES = {"arguments": ("config", "state", "clock"), "result": ("state",)}

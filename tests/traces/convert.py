@@ -1,9 +1,10 @@
 """Converts traces of format 1 to format 2, in place: convert.py TRACE...
 
 A format-2 segment defines a value once, in a line of its own, and refers to it by the beginning of its digest; format 1
-repeats it (host/src/trace/references.rs has the rules). Prints for each file how many decisions there are, and one digest
-over the text of all of them, before and after, with the references of format 2 replaced by their values. Exits with 1,
-and writes nothing, if one text differs. A file of format 2 is left as it is.
+repeats it (host/src/trace/references.rs has the rules). Prints for each file how many lines there are, and one digest over
+the text of all of them, before and after: without the number of the format, without definitions, and with the references
+of format 2 replaced by their values. Exits with 1, and writes nothing, if one line differs. A file of format 2 is left as
+it is.
 """
 
 import hashlib
@@ -36,7 +37,7 @@ def is_name(value):
 
 
 def replace(decision, change):
-    """Changes what stands where references may stand."""
+    """Changes the values at the members that may be references."""
     for (outer, inner), members in VALUES.items():
         holder = (decision[outer] or {}).get(inner)
         if not isinstance(holder, dict):
@@ -79,18 +80,21 @@ def convert(lines):
         yield text_of(content)
 
 
-def decisions(lines):
-    """Yields the text of each decision, without references."""
+def resolved(lines):
+    """Yields the text of each line as it is in both formats."""
     values = {}
     for line in lines:
         content = parse(line)
-        if "header" in content:
-            values.clear()
-        elif "value" in content:
+        if "value" in content:
             name, value = content["value"]
             values[name] = value
+            continue
+        if "header" in content:
+            values.clear()
+            del content["header"]["format"]
         elif "decision" in content:
-            yield text_of(replace(content["decision"], lambda value: values[value] if is_name(value) else value))
+            replace(content["decision"], lambda value: values[value] if is_name(value) else value)
+        yield text_of(content)
 
 
 def digest(texts):
@@ -104,16 +108,17 @@ def digest(texts):
 def main(files):
     for file in files:
         with open(file, encoding="utf-8", newline="\n") as opened:
-            before = opened.read().splitlines()
+            # On line feeds alone: JSON may hold other separators.
+            before = opened.read().removesuffix("\n").split("\n")
         if parse(before[0])["header"]["format"] != 1:
             print(f"{file}: is not of format 1")
             continue
         after = list(convert(before))
-        texts, resolved = list(decisions(before)), list(decisions(after))
-        print(f"{file}: {len(texts)} decisions {digest(texts)}")
-        print(f"{file}: {len(resolved)} decisions {digest(resolved)}")
-        if texts != resolved:
-            print(f"{file}: a decision differs; the file stays as it was", file=sys.stderr)
+        texts, texts_after = list(resolved(before)), list(resolved(after))
+        print(f"{file}: {len(texts)} lines {digest(texts)}")
+        print(f"{file}: {len(texts_after)} lines {digest(texts_after)}")
+        if texts != texts_after:
+            print(f"{file}: a line differs; the file stays as it was", file=sys.stderr)
             return 1
         with open(file, "w", encoding="utf-8", newline="\n") as opened:
             opened.writelines(line + "\n" for line in after)

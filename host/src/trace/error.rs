@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-/// A trace that can not be read, or decisions that can not be made again. The messages say what to do.
+/// A trace that cannot be read, or decisions that cannot be made again. The messages say what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TraceError {
-    /// A file or folder can not be read.
+    /// A file or folder cannot be read.
     #[error("{}: {source}", path.display())]
     Read {
         /// The file.
@@ -70,7 +70,7 @@ pub enum TraceError {
         /// The file.
         path: PathBuf,
     },
-    /// A component can not be used.
+    /// A component cannot be used.
     #[error(transparent)]
     Policy(#[from] crate::policy::PolicyError),
 }

@@ -55,7 +55,7 @@ pub struct Header {
     pub policies: Vec<PolicyNote>,
     /// The bounds of the sandbox.
     pub limits: LimitsNote,
-    /// The effective configuration when the run began, redacted.
+    /// The effective configuration when the run began, redacted; null if the header would be too long with it.
     pub configuration: serde_json::Value,
 }
 

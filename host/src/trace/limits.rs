@@ -104,7 +104,8 @@ pub const DECISION_LINE_BYTES: usize = 16;
 /// How much of a trace is read at once.
 pub const READ_BYTES: usize = 256 << 10;
 
-/// How much of a segment is read to learn which components its header names.
+/// The longest header that is read or written. It is most of what is read of a segment to learn which components it names,
+/// and its configuration takes some thirty times as much memory once it is parsed.
 pub const HEADER_BYTES_MAX: usize = 1 << 20;
 
 /// How much of a compressed segment is read first to learn that: the header of most is in there.
@@ -121,6 +122,9 @@ pub const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Names of tools kept for one connector, for `why`.
 pub const TOOL_NAMES_MAX: usize = 10_000;
+
+/// Characters of the reason why a line is no line of a trace: it may quote the line.
+pub const REASON_CHARS_MAX: usize = 200;
 
 /// Differing fields told of one decision.
 pub const FIELDS_TOLD_MAX: usize = 50;

@@ -1,8 +1,9 @@
 //! Decisions on the record: written while a gateway runs, made again, compared, and told in sentences.
 //!
-//! A trace is a folder of segments in JSON Lines, the full ones compressed, beside the components that decided. Each segment stands for itself: its
-//! first line names the format, the engine, the limits and the components. Nothing here influences a decision: the
-//! [`TraceWriter`] and the [`Shadow`] take what was decided already, off the hot path, and count what they could not take.
+//! A trace is a folder of segments in JSON Lines, the full ones compressed, beside the components that decided. Each
+//! segment can be read alone: its first line names the format, the engine, the limits and the components. Nothing here
+//! influences a decision: the [`TraceWriter`] and the [`Shadow`] take what was decided already, off the hot path, and
+//! count what they could not take.
 
 mod components;
 mod compression;

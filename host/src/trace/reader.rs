@@ -6,6 +6,8 @@
 //! because it has more than [the limits](limits) allow.
 
 use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fmt;
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::compression::{self, Source};
@@ -77,9 +80,7 @@ impl Open {
 
     /// Opens a file. A segment may have been compressed since it was listed; none if it is gone.
     fn from_file(path: &Path, read: &Arc<AtomicU64>) -> Result<Option<Self>, TraceError> {
-        let mut compressed = path.as_os_str().to_owned();
-        compressed.push(segments::COMPRESSED);
-        for path in [path, Path::new(&compressed)] {
+        for path in [path, &compressed(path)] {
             let unreadable = |source| TraceError::Read { path: path.to_owned(), source };
             match File::open(path) {
                 Ok(file) => {
@@ -99,7 +100,7 @@ impl Open {
         let is_data =
             matches!(source.kind(), ErrorKind::InvalidInput | ErrorKind::InvalidData | ErrorKind::UnexpectedEof);
         if self.is_compressed && is_data {
-            let reason = format!("the compressed data is broken or incomplete ({source})");
+            let reason = reason(&format_args!("the compressed data is broken or incomplete ({source})"));
             return TraceError::Damaged { path, line: self.line + 1, reason };
         }
         TraceError::Read { path, source }
@@ -138,8 +139,8 @@ impl Open {
     }
 }
 
-impl std::fmt::Debug for Open {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Open {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Open").field("path", &self.path).field("line", &self.line).finish_non_exhaustive()
     }
 }
@@ -174,7 +175,10 @@ impl TraceReader {
             }
         }
         for file in &files {
-            match std::fs::metadata(file) {
+            // A plain segment may have been compressed since it was listed or named.
+            let metadata =
+                std::fs::metadata(file).or_else(|error| std::fs::metadata(compressed(file)).map_err(|_| error));
+            match metadata {
                 Ok(metadata) => total += metadata.len(),
                 // The oldest segment of a running gateway may go at any time.
                 Err(error) if error.kind() == ErrorKind::NotFound && !paths.contains(file) => {}
@@ -256,7 +260,7 @@ impl TraceReader {
             Ok(Some(line)) => return Ok(LineRead::Line(line)),
             Ok(None) => return Ok(LineRead::Skipped),
             Err(ReferenceError::Excess(excess)) => return Err(open.exceeds(excess)),
-            Err(error) => error.to_string(),
+            Err(error) => reason(&error),
         };
         // A crash of the machine leaves zeros where data was to be.
         let is_last = |open: &mut Open| match open.reader.fill_buf() {
@@ -293,6 +297,7 @@ impl TraceReader {
                 self.decision.shrink_to(limits::READ_BYTES);
                 Ok(Some(Line::Decision(record?)))
             }
+            _ if is_long_header(&self.buffer) => Err(Excess::Header.into()),
             _ => Ok(Some(serde_json::from_slice(&self.buffer)?)),
         }
     }
@@ -305,9 +310,18 @@ fn kind(line: &[u8]) -> &[u8] {
     key.split(|byte| *byte == b'"').next().unwrap_or_default()
 }
 
+/// Whether a line may be a header, and is too long for one.
+fn is_long_header(line: &[u8]) -> bool {
+    let kind = kind(line);
+    // A name with an escape may be that of a header, too.
+    let may_be_header = kind == b"header" || kind.contains(&b'\\');
+    // No JSON contains a zero, so a line ends there for its parser: a crash of the machine may leave any number of them.
+    may_be_header && line.get(..=limits::HEADER_BYTES_MAX).is_some_and(|start| !start.contains(&0))
+}
+
 /// The text of the decision in a line.
 fn decision_in(line: &[u8]) -> Result<&str, serde_json::Error> {
-    // As a gateway writes it, without looking for its end: what stands behind it is found by who parses it.
+    // As a gateway writes it, without looking for its end: what follows it is found when it is parsed.
     let written = line.trim_ascii_end().strip_prefix(DECISION).and_then(|line| line.strip_suffix(b"}"));
     if let Some(text) = written.and_then(|text| std::str::from_utf8(text).ok()) {
         return Ok(text);
@@ -321,6 +335,18 @@ fn decision_in(line: &[u8]) -> Result<&str, serde_json::Error> {
 struct DecisionLine<'a> {
     #[serde(borrow)]
     decision: &'a RawValue,
+}
+
+/// The name of the compressed file that may replace a plain segment at any time.
+fn compressed(path: &Path) -> PathBuf {
+    let mut name = OsString::from(path);
+    name.push(segments::COMPRESSED);
+    name.into()
+}
+
+/// What is wrong with a line, as it can be printed: it may quote the line, which may hold anything.
+fn reason(error: &impl fmt::Display) -> String {
+    error.to_string().escape_debug().take(limits::REASON_CHARS_MAX).collect()
 }
 
 fn other_format(open: &Open, format: u32, gateway: String) -> TraceError {
@@ -348,9 +374,38 @@ struct AnyFormat {
 
 /// Whether it is a line as later versions may write it: an object with one key that is not known here.
 fn is_unknown_kind(line: &[u8]) -> bool {
-    const KNOWN: [&str; 8] = ["header", "value", "decision", "swap", "shadow", "dropped", "connectors", "tools"];
-    let Ok(object) = serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line) else { return false };
-    object.len() == 1 && object.keys().all(|key| !KNOWN.contains(&key.as_str()))
+    serde_json::from_slice(line).is_ok_and(|AnyLine { is_unknown }| is_unknown)
+}
+
+/// As much of a line as tells its kind. Its value is not kept: in memory it may take thirty times the length of the line.
+struct AnyLine {
+    is_unknown: bool,
+}
+
+impl<'de> Deserialize<'de> for AnyLine {
+    fn deserialize<D: Deserializer<'de>>(line: D) -> Result<Self, D::Error> {
+        line.deserialize_map(Keys)
+    }
+}
+
+struct Keys;
+
+impl<'de> Visitor<'de> for Keys {
+    type Value = AnyLine;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<AnyLine, A::Error> {
+        const KNOWN: [&str; 8] = ["header", "value", "decision", "swap", "shadow", "dropped", "connectors", "tools"];
+        let (mut keys, mut known) = (0u64, 0u64);
+        while let Some((key, IgnoredAny)) = object.next_entry::<String, _>()? {
+            keys += 1;
+            known += u64::from(KNOWN.contains(&key.as_str()));
+        }
+        Ok(AnyLine { is_unknown: keys == 1 && known == 0 })
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! References: a value that a segment repeats is defined once, in a line of its own, and named where it is repeated.
 //!
 //! A definition is the line `{"value":["<name>",<JSON>]}`; the name is the beginning of the lower-case hexadecimal SHA-256
-//! of the value's JSON text. In a decision a string that is such a name stands in place of an object, at the members of
+//! of the value's JSON text. In a decision a string that is such a name takes the place of an object, at the members of
 //! [`RECORD`] and nowhere else. A definition precedes what refers to it in the same segment, and contains no reference
 //! itself. What is short stays in the decision: a reference takes eight bytes, which do not compress.
 
@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use super::limits;
 use crate::model::Digest;
 
-/// What stands at a member of a decision.
+/// The content of a member of a decision.
 #[derive(Debug)]
 enum Member {
     /// A value, or a reference to one.
@@ -26,7 +26,7 @@ enum Member {
     Object(&'static [(&'static str, Member)]),
 }
 
-/// Where references may stand in a decision: one table for writers and readers. An enumeration's case, which may stand at
+/// Where a decision may contain references: one table for writers and readers. An enumeration's case, which may be at
 /// `output.result.state` too, begins with a capital letter and is no name.
 const RECORD: Member = Member::Object(&[
     ("input", Member::Object(&[("arguments", Member::Object(ARGUMENTS))])),
@@ -77,6 +77,9 @@ pub enum Excess {
     /// The compressed file expands to more bytes than a segment has.
     #[error("the compressed segment expands to more than {} bytes", limits::SEGMENT_EXPANDED_BYTES_MAX)]
     Expanded,
+    /// A header is too long.
+    #[error("the header has more than {} bytes", limits::HEADER_BYTES_MAX)]
+    Header,
     /// One decision is too long once its references are replaced by their values.
     #[error("the decision has more than {} bytes with the values that it refers to", limits::LINE_BYTES_MAX)]
     Decision,
@@ -97,7 +100,7 @@ trait Replace {
     fn replace(&mut self, text: &str, out: &mut Vec<u8>) -> Result<(), ReferenceError>;
 }
 
-/// Copies the text of a decision to `out`, and what stands where references may stand as `replace` has it. The text is
+/// Copies the text of a decision to `out`, with what may be a reference replaced by `replace`. The text is
 /// gone through once: a gateway writes many thousands a second.
 fn rewrite(decision: &str, out: &mut Vec<u8>, replace: &mut impl Replace) -> Result<(), ReferenceError> {
     let mut copy = Copy { out, replace, failed: None };
@@ -123,7 +126,7 @@ impl<R: Replace> Copy<'_, R> {
     }
 }
 
-/// Copies what stands at a member.
+/// Copies the content of a member.
 struct At<'a, 'c, R>(&'a mut Copy<'c, R>, &'static Member);
 
 impl<'de, R: Replace> DeserializeSeed<'de> for At<'_, '_, R> {
@@ -205,7 +208,7 @@ impl DefinedValues {
     /// Appends a line for each value that the decision is the first to refer to, then the decision's own line.
     ///
     /// # Errors
-    /// If the text is not the JSON of an object; a part of the lines may then stand in `lines`.
+    /// If the text is not the JSON of an object; a part of the lines may then be in `lines`.
     pub(super) fn append(&mut self, decision: &str, lines: &mut Vec<u8>) -> Result<(), ReferenceError> {
         let mut line = Vec::with_capacity(decision.len());
         line.extend_from_slice(DECISION);
@@ -237,7 +240,7 @@ impl Replace for Define<'_> {
         }
         let digest = Digest::of(text.as_bytes());
         let digits = digest.to_string();
-        // The whole digest is nobody else's.
+        // The whole digest is no other value's.
         let mut name = digits.as_str();
         let mut is_new = true;
         for short in NAME_DIGITS.iter().filter_map(|length| digits.get(..*length)) {

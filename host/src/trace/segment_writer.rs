@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::compression::{compress, compress_left};
+use super::compression::{Uncompressed, compress};
 use super::format::{
     ConnectorsNote, DroppedNote, FORMAT, Header, LimitsNote, PolicyNote, ShadowNote, SwapNote, ToolsNote, connector_of,
 };
@@ -57,8 +57,8 @@ pub(super) struct SegmentWriter {
     resolved: u64,
     /// The connectors that the segment has decisions about, and what it has about their tools, if they serve any.
     tools_noted: HashMap<String, Option<Arc<ToolsNote>>>,
-    /// Plain segments that nobody writes any more, or another process.
-    left: Vec<String>,
+    /// Plain segments that ended, or that another process writes.
+    left: Uncompressed,
     /// How much of the file holds whole lines.
     length: u64,
     /// Whole lines that were not handed to the system yet, and what is in them.
@@ -98,7 +98,7 @@ impl SegmentWriter {
             values: DefinedValues::default(),
             resolved: 0,
             tools_noted: HashMap::new(),
-            left: Vec::new(),
+            left: Uncompressed::default(),
             length: 0,
             buffer: Vec::with_capacity(2 * limits::WRITE_BYTES),
             buffered: Buffered::default(),
@@ -139,7 +139,7 @@ impl SegmentWriter {
         } else if is_named {
             self.tell_swap();
         } else {
-            // Whoever reads a segment finds its components by its header.
+            // Readers of a segment find its components by its header.
             self.next_segment();
         }
     }
@@ -178,7 +178,7 @@ impl SegmentWriter {
         self.tools_noted.insert(connector.to_owned(), tools);
     }
 
-    /// Takes what a connector serves from now on, unless the segment has that or later news, from before its first decision.
+    /// Takes what a connector serves from now on, unless the segment has that or a later list, from before its first decision.
     fn take_tools(&mut self, tools: Arc<ToolsNote>) {
         let noted = self.tools_noted.get(&tools.connector).and_then(Option::as_ref);
         if noted.is_some_and(|noted| Arc::ptr_eq(noted, &tools) || tools.moment.boot < noted.moment.boot) {
@@ -223,7 +223,8 @@ impl SegmentWriter {
         let before = self.buffer.len();
         let written = serde_json::to_writer(&mut self.buffer, line);
         self.buffer.push(b'\n');
-        let fits = written.is_ok() && self.buffer.len() - before <= limits::LINE_BYTES_MAX;
+        let most = if matches!(line, LineRef::Header(_)) { limits::HEADER_BYTES_MAX } else { limits::LINE_BYTES_MAX };
+        let fits = written.is_ok() && self.buffer.len() - before <= most;
         if !fits {
             self.buffer.truncate(before);
         }
@@ -295,7 +296,7 @@ impl SegmentWriter {
             return Ok(());
         }
         if let Err(error) = file.append(&self.buffer) {
-            // A part may stand there: it would be read, and is counted as dropped. If it can not be cut off either, that is
+            // A part may stand there: it would be read, and is counted as dropped. If it cannot be cut off either, that is
             // how it is: such a disk takes nothing more that could say so.
             let _ = file.truncate(self.length);
             self.lose_buffer();
@@ -315,7 +316,7 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// What was gathered can not be written: it is counted.
+    /// What was gathered cannot be written: it is counted.
     fn lose_buffer(&mut self) {
         let Buffered { decisions, notes, .. } = std::mem::take(&mut self.buffered);
         self.buffer.clear();
@@ -326,9 +327,10 @@ impl SegmentWriter {
 
     /// Ends the segment, if there is one, and begins the next.
     fn next_segment(&mut self) {
-        // Until the header is written: nobody else removes what it names before it can be read.
+        // Until the header is written: no other process removes what it names before it can be read.
         let guard = alone(self.facts.directory.as_ref());
         self.end_segment(guard.is_some());
+        self.left.retry();
         self.failed_at = None;
         if let Err(error) = self.try_begin_segment(guard.is_some()) {
             self.failed(&error);
@@ -342,11 +344,11 @@ impl SegmentWriter {
         let directory = self.facts.directory.clone();
         if is_alone {
             if self.segment == 0 {
-                self.left = directory.names().map(|names| plain(&names)).unwrap_or_default();
+                self.left = directory.names().map(|names| Uncompressed::new(plain(&names))).unwrap_or_default();
             }
             if let Err(error) = prune(directory.as_ref(), self.facts.bytes_max.saturating_sub(self.segment_bytes())) {
                 let folder = self.facts.path.display();
-                tracing::warn!(%error, %folder, "old decisions can not be removed from the trace");
+                tracing::warn!(%error, %folder, "old decisions cannot be removed from the trace");
             }
         }
         let name = SegmentName { started: self.latest.wall, run: self.facts.run.clone(), segment: self.segment };
@@ -359,7 +361,7 @@ impl SegmentWriter {
         if begun.is_err() {
             self.file = None;
             self.lose_buffer();
-            // It holds no decision. If it can not be removed, it is an empty one.
+            // It holds no decision. If it cannot be removed, it is an empty one.
             let _ = directory.remove(&self.name);
         }
         begun
@@ -385,7 +387,7 @@ impl SegmentWriter {
         if deployed.as_ref() != named.last() {
             named.extend(deployed);
         }
-        let header = Header {
+        let mut header = Header {
             format: FORMAT,
             gateway: env!("CARGO_PKG_VERSION").to_owned(),
             wasmtime: WASMTIME_VERSION.to_owned(),
@@ -400,7 +402,11 @@ impl SegmentWriter {
             configuration: self.facts.configuration.clone(),
         };
         if !self.push(&LineRef::Header(&header)) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the configuration is too long for a line"));
+            // Decisions without the configuration are worth more than neither.
+            header.configuration = serde_json::Value::Null;
+            if !self.push(&LineRef::Header(&header)) {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the header is too long for a line"));
+            }
         }
         // First the header: what it names, no other process removes.
         self.try_write_out()?;
@@ -416,7 +422,7 @@ impl SegmentWriter {
         Ok(())
     }
 
-    /// Ends the segment: it is durable then, and compressed if nobody else works on the folder.
+    /// Ends the segment: it is durable then, and compressed if no other process works on the folder.
     fn end_segment(&mut self, is_alone: bool) {
         let Some(mut file) = self.file.take() else { return };
         let synced = file.sync();
@@ -434,7 +440,7 @@ impl SegmentWriter {
     }
 
     fn failed(&mut self, error: &io::Error) {
-        tracing::warn!(%error, folder = %self.facts.path.display(), "the trace can not be written; decisions go on");
+        tracing::warn!(%error, folder = %self.facts.path.display(), "the trace cannot be written; decisions go on");
         *self.shared.failing() = Some(error.to_string());
         self.failed_at = Some(self.latest);
         if self.file.take().is_some() {
@@ -461,7 +467,7 @@ impl Work for SegmentWriter {
             Message::Flush(done) => {
                 self.note_dropped();
                 self.write_out();
-                // Whoever asked may have gone.
+                // The caller may have gone.
                 let _ = done.send(());
             }
         }
@@ -484,11 +490,7 @@ impl Work for SegmentWriter {
         self.note_dropped();
         self.write_out();
         // One at a time: meanwhile the queue fills.
-        if let Some(segment) = self.left.pop()
-            && !compress_left(self.facts.directory.as_ref(), &segment)
-        {
-            self.left.push(segment);
-        }
+        self.left.compress_one(self.facts.directory.as_ref());
     }
 
     fn end(&mut self) {

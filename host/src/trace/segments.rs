@@ -1,8 +1,8 @@
 //! The files of a trace's folder: their names, their order, and which ones go when the folder is full.
 //!
 //! A segment is `trace-<milliseconds since 1970>-<run>-<number>.jsonl`, with `.gz` behind it once it is compressed; a
-//! component is `policy-<digest>.wasm`. Files with other
-//! names are nobody's business here, however alike they look: a folder may hold files of its owner's.
+//! component is `policy-<digest>.wasm`. Files with other names are ignored, however alike they look: a folder may hold
+//! files of its owner's.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
@@ -44,7 +44,7 @@ impl SegmentName {
     }
 }
 
-/// What stands behind the name of a segment that is compressed.
+/// The end of the name of a segment that is compressed.
 pub(super) const COMPRESSED: &str = ".gz";
 
 /// A number as it was written with at least so many digits.
@@ -89,7 +89,9 @@ fn component_of(file: &str) -> Option<Digest> {
 }
 
 /// The segments among these files, each run's in order, the runs by their first segment: a clock that stepped back does not
-/// tear a run apart. Of a segment that is there both plain and compressed, the plain file alone.
+/// tear a run apart. Of a segment that is there both plain and compressed, the plain file alone: a name does not show which
+/// one is complete, and to expand every compressed file first would double what it takes to read a trace. What the plain
+/// file lacks after a loss of power is back once a gateway has begun a segment in the folder: it keeps the longer one.
 pub(super) fn in_order(files: &[String]) -> Vec<String> {
     let mut runs: Vec<_> = by_run(files).into_values().collect();
     runs.sort_by_key(|run| run.first().map(|found| (found.name.started, found.name.run.clone())));
@@ -134,7 +136,8 @@ struct Run {
 struct Held {
     file: String,
     length: u64,
-    /// In milliseconds since 1970, if it is known.
+    /// When it was written last, in milliseconds since 1970, if that is known. Compression makes a new file, of which it is
+    /// known only when the segment was begun.
     modified: Option<u64>,
 }
 
@@ -142,10 +145,11 @@ impl Run {
     fn read(directory: &dyn Directory, found: Vec<Found>) -> io::Result<Self> {
         let started = found.first().map_or(WallMs(0), |found| found.name.started);
         let mut segments = VecDeque::new();
-        for Found { file, .. } in found {
+        for Found { name, file } in found {
             let look = directory.look(&file)?;
             let modified = look.and_then(|look| look.modified).map(|nanoseconds| nanoseconds / 1_000_000);
             let modified = modified.map(|milliseconds| u64::try_from(milliseconds).unwrap_or(u64::MAX));
+            let modified = if file.ends_with(COMPRESSED) { Some(name.started.0) } else { modified };
             segments.push_back(Held { file, length: look.map_or(0, |look| look.length), modified });
         }
         Ok(Self { started, segments })
@@ -174,8 +178,9 @@ pub(super) fn alone(directory: &dyn Directory) -> Option<LockGuard> {
 pub(super) const FOLDER_LOCK: &str = "trace.lock";
 
 /// Removes the oldest segments until those that are left take at most `bytes` as they are on the disk, and are not too
-/// many, then the components that none of these names. Of a run the earlier segments go before the later ones, whatever the clock said; a segment that a process still
-/// writes stays. Components do not count: a large one takes no room from the decisions.
+/// many, then the components that none of these names. Of a run the earlier segments go before the later ones, whatever
+/// the clock said; a segment that a process still writes stays. Components do not count: a large one takes no space from
+/// the decisions.
 pub(super) fn prune(directory: &dyn Directory, bytes: u64) -> io::Result<()> {
     let files = directory.names()?;
     let mut runs = Vec::new();
@@ -189,7 +194,7 @@ pub(super) fn prune(directory: &dyn Directory, bytes: u64) -> io::Result<()> {
         let left = runs.iter_mut().filter(|run| !run.segments.is_empty());
         let Some(oldest) = left.min_by_key(|run| run.age()) else { break };
         let Some(held) = oldest.segments.pop_front() else { break };
-        // Somebody else's file may neither be lockable nor removable: then it stays, and the others go.
+        // The file of another user may neither be lockable nor removable: then it stays, and the others go.
         let is_free = matches!(directory.try_lock(&held.file), Ok(Some(_)));
         if is_free && gone(directory.remove(&held.file)).is_ok() {
             (count, total) = (count.saturating_sub(1), total.saturating_sub(held.length));
@@ -214,7 +219,7 @@ fn prune_components(directory: &dyn Directory) -> io::Result<()> {
         if needless.is_empty() {
             return Ok(());
         }
-        // What can not be read may name any of them.
+        // What cannot be read may name any of them.
         let Ok(Some(named)) = named_by(directory, segment) else { return Ok(()) };
         for digest in named {
             needless.remove(&digest);
@@ -246,7 +251,7 @@ struct Named {
     digest: Digest,
 }
 
-/// The components that a segment's header names; none if that can not be told.
+/// The components that a segment's header names; none if that cannot be determined.
 fn named_by(directory: &dyn Directory, segment: &str) -> io::Result<Option<Vec<Digest>>> {
     if segment.ends_with(COMPRESSED) {
         for most in [limits::HEADER_BYTES_COMPRESSED, limits::HEADER_BYTES_MAX] {
@@ -356,7 +361,7 @@ mod tests {
         }
         prune(&directory, u64::MAX).unwrap();
         assert_eq!(directory.names().unwrap(), [named.clone(), file.clone()]);
-        // What can not be read may name any.
+        // What cannot be read may name any.
         let broken = directory.read(&file).unwrap().unwrap()[..100].to_vec();
         directory.replace(&file, &broken).unwrap();
         prune(&directory, u64::MAX).unwrap();
@@ -423,6 +428,10 @@ mod tests {
         written(name(200, "long", 1), 3);
         prune(&directory, 20).unwrap();
         assert_eq!(left(&directory), [name(200, "long", 1), name(300, "short", 0)]);
+        prune(&directory, 10).unwrap();
+        assert_eq!(left(&directory), [name(200, "long", 1)]);
+        // One that was begun earlier is compressed later.
+        written(format!("{}.gz", name(50, "early", 0)), 4);
         prune(&directory, 10).unwrap();
         assert_eq!(left(&directory), [name(200, "long", 1)]);
     }

@@ -133,7 +133,7 @@ impl TraceWriter {
     /// Begins a trace, and the thread that writes it.
     ///
     /// # Errors
-    /// If no thread can be started. A folder that can not be written to is no error here: it shows in [`Self::status`].
+    /// If no thread can be started. A folder that cannot be written to is no error here: it shows in [`Self::status`].
     pub fn start(mut facts: TraceFacts) -> std::io::Result<Self> {
         facts.run = run_name(&facts.run);
         let shared = Arc::new(Shared {
