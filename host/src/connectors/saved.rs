@@ -64,14 +64,13 @@ pub(super) fn restore(record: &StateRecord, connector: &Connector) -> Option<Sav
 
 /// Makes a record. The offer must be the one that the cache's state speaks of: it is rendered only if the store lacks it.
 pub(super) fn record(header: &SavedHeader, offer: Option<&Offer>) -> Option<StateRecord> {
-    let body = match (&header.cache.state.value, offer) {
-        (Some(value), Some(offer)) => {
-            let length = ListKind::ALL.iter().map(|kind| offer.list(*kind).bytes().len()).sum();
-            let offer = offer.clone();
-            Body::deferred(value.digest.parse().ok()?, length, move || Bytes::from(offer.to_bytes()))
-        }
-        _ => Body::default(),
-    };
+    // The policy gives the digest. One that does not parse costs the offer, and the header is kept.
+    let digest = header.cache.state.value.as_ref().and_then(|value| value.digest.parse().ok());
+    let body = digest.zip(offer).map_or_else(Body::default, |(digest, offer)| {
+        let length = ListKind::ALL.iter().map(|kind| offer.list(*kind).bytes().len()).sum();
+        let offer = offer.clone();
+        Body::deferred(digest, length, move || Bytes::from(offer.to_bytes()))
+    });
     StateRecord::new(header, body).ok()
 }
 
