@@ -98,6 +98,9 @@ fn play(disk: &impl Fn() -> CrashDirectory, history: &mut History) {
     }
     let Some(mut store) = open(disk) else { return };
     commit(&mut store, history, &[("a", Some((20, 1))), ("d", Some((20, 3)))]);
+    // Written, acknowledged or not, and removed by the same process.
+    commit(&mut store, history, &[("g", Some((20, 1)))]);
+    commit(&mut store, history, &[("g", None)]);
     if let Some(compaction) = store.begin_compaction() {
         commit(&mut store, history, &[("b", Some((21, 1))), ("c", None), ("e", Some((21, 1)))]);
         let compacted = compaction.run();

@@ -64,15 +64,51 @@ pub(super) fn restore(record: &StateRecord, connector: &Connector) -> Option<Sav
 
 /// Makes a record. The offer must be the one that the cache's state speaks of: it is rendered only if the store lacks it.
 pub(super) fn record(header: &SavedHeader, offer: Option<&Offer>) -> Option<StateRecord> {
-    let body = match (&header.cache.state.value, offer) {
-        (Some(value), Some(offer)) => {
-            let length = ListKind::ALL.iter().map(|kind| offer.list(*kind).bytes().len()).sum();
-            let offer = offer.clone();
-            Body::deferred(value.digest.parse().ok()?, length, move || Bytes::from(offer.to_bytes()))
-        }
-        _ => Body::default(),
-    };
+    // The policy gives the digest. One that does not parse costs the offer, and the header is kept.
+    let digest = header.cache.state.value.as_ref().and_then(|value| value.digest.parse().ok());
+    let body = digest.zip(offer).map_or_else(Body::default, |(digest, offer)| {
+        let length = ListKind::ALL.iter().map(|kind| offer.list(*kind).bytes().len()).sum();
+        let offer = offer.clone();
+        Body::deferred(digest, length, move || Bytes::from(offer.to_bytes()))
+    });
     StateRecord::new(header, body).ok()
 }
 
 const PREFIX: &str = "connector-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{About, ItemList};
+    use crate::policy::contract::{CacheScope, ExpiryStanding, Instant, ValueFacts};
+
+    fn header(digest: String) -> SavedHeader {
+        let value = ValueFacts {
+            digest,
+            etag: None,
+            key_id: None,
+            version: None,
+            signed_expiry_wall_ms: None,
+            requested: Instant { wall_ms: 1, boot_ms: 1, boot_id: 1 },
+            stale_since: None,
+            fresh_ms: 1,
+            soft_ms: 1,
+            invalidated: false,
+            standing: ExpiryStanding::Within,
+            scope: CacheScope::Private,
+            credential: String::new(),
+        };
+        let cache = Held::new(CacheState { value: Some(value), ..CacheState::initial() });
+        SavedHeader { origin: Digest::of(b"origin"), cache, era: None, fetched_at: None, last_duration_ms: None }
+    }
+
+    #[test]
+    fn a_digest_that_does_not_parse_costs_the_offer_and_no_header() {
+        let offer = Offer::new(std::array::from_fn(|_| ItemList::empty()), About::default());
+        for (digest, body) in [(offer.digest().to_string(), Some(offer.digest())), ("none".to_owned(), None)] {
+            let record = record(&header(digest), Some(&offer)).unwrap();
+            assert_eq!(record.body.digest(), body);
+            assert!(record.header::<SavedHeader>().is_ok());
+        }
+    }
+}

@@ -2,9 +2,10 @@
 //! process of a directory at a time.
 //!
 //! The process that holds the lock leads: it writes. The others follow: they serve from their own memory, write nothing,
-//! and take over when the lock is free. The changes of a batch are stamped when the writer takes them. A process that takes
-//! over keeps what was written later than its own change was stamped, and drops that change; the service map goes to its
-//! refresh task, which decides which one is newer.
+//! and take over when the lock is free. A leader stamps the changes of a batch as it writes them: a
+//! change that waits for a disk that hangs is stamped late. A follower stamps a change when it takes it. A process that
+//! takes over keeps what was written later than its own change was stamped, and drops that change; the service map goes to
+//! its refresh task, which decides which one is newer.
 
 mod inbox;
 mod stamped;
@@ -73,7 +74,7 @@ pub(super) fn start(
     directory: Arc<dyn Directory>,
     writer: String,
 ) -> io::Result<Started> {
-    // The lock comes first: what is read under it can not change any more.
+    // The lock comes first: what is read under it cannot change any more.
     let lock = directory.try_lock(LOCK)?;
     let loaded = load(&directory, lock.is_some())?;
     let leader = lock.zip(loaded.store).map(|(lock, store)| Leader::new(lock, store));

@@ -1,7 +1,7 @@
 //! Compaction: what records still need goes to one new log, and the older logs go.
 //!
 //! A crash at any point leaves every record readable. The new log holds copies of frames that are older than whatever is
-//! written meanwhile, and its generation says so; the older logs go once it is durable, the oldest first, so that a removal
+//! written meanwhile, and its generation is lower; the older logs go once it is durable, the oldest first, so that a removal
 //! never goes before what it removed.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,7 +31,7 @@ pub struct Compacted {
     /// The length of the new log, if there is one.
     pub(super) length: Option<u64>,
     pub(super) moved: BTreeMap<Location, Location>,
-    /// Frames that were damaged since they were read or written.
+    /// Frames that were damaged, cut off or removed since they were read or written.
     pub(super) lost: BTreeSet<Location>,
     pub(super) removed: Vec<u64>,
     /// Whether all older logs are gone.
@@ -79,7 +79,14 @@ impl Compaction {
         let mut chunk = Vec::new();
         let mut offset = 0;
         for at in &self.live {
-            let frame = self.directory.read_range(&log_name(at.generation), at.offset, at.length)?;
+            let frame = match self.directory.read_range(&log_name(at.generation), at.offset, at.length) {
+                Ok(frame) => frame,
+                // It is gone for good. Other errors may pass, and end this compaction: nothing readable is given up.
+                Err(error) if matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound) => {
+                    Vec::new()
+                }
+                Err(error) => return Err(error),
+            };
             if !frame::is_whole(&frame) {
                 let log = log_name(at.generation);
                 tracing::warn!(log, "saved state was damaged on disk; it is written again as it changes");
@@ -118,7 +125,7 @@ pub(super) fn set_aside(directory: &dyn Directory, file: &str) -> io::Result<()>
         tracing::warn!(
             file,
             kept,
-            "a damaged file is removed: enough of them are kept; delete those that nobody needs"
+            "a damaged file is removed: enough of them are kept; delete those that are not needed"
         );
         return missing_is_fine(directory.remove(file));
     }

@@ -18,7 +18,7 @@ use crate::model::Digest;
 /// What every frame begins with.
 pub(super) const MAGIC: &[u8] = b"cortex-state 2 ";
 
-/// What a frame says about the record of its name.
+/// What a frame holds of the record of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     /// The payload is a body, which later headers refer to by its digest.
@@ -101,12 +101,15 @@ pub(super) fn write(
 pub(super) struct Scan {
     /// The frames whose lines verify, in their order. Their payloads are not verified.
     pub(super) frames: Vec<Frame>,
-    /// What is neither a frame nor the rest of an append that did not end.
+    /// What is neither a frame nor the rest of an append that was cut off.
     pub(super) damaged: Vec<Range<usize>>,
 }
 
 /// Finds the frames of a file.
 pub(super) fn scan(bytes: &[u8]) -> Scan {
+    // Every frame ends in a line feed. Zeros at the end of a file are a length that became durable without its content.
+    let written = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let bytes = &bytes[..written];
     let mut scan = Scan::default();
     let mut at = 0;
     while at < bytes.len() {
@@ -185,9 +188,8 @@ fn next_line(bytes: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Whether the end of a file is what an append leaves that was cut off: a part of a line, or a length without content.
+/// Whether the end of a file is what an append leaves that was cut off: a part of a line.
 fn is_torn(tail: &[u8]) -> bool {
-    let is_part = tail.len() < LINE_BYTES_MAX && !tail.contains(&b'\n');
     let compared = tail.len().min(MAGIC.len());
-    (is_part && tail[..compared] == MAGIC[..compared]) || tail.iter().all(|byte| *byte == 0)
+    tail.len() < LINE_BYTES_MAX && !tail.contains(&b'\n') && tail[..compared] == MAGIC[..compared]
 }

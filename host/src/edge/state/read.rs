@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::num::NonZero;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
@@ -137,20 +138,36 @@ fn decode(name: &str, file: Bytes) -> Option<StateRecord> {
 }
 
 /// Reads the logs. If one vanishes meanwhile, the leader has moved what it held to another one.
+///
+/// A listing is not atomic: one during a compaction may lack both an older log and the one that its records moved to. The
+/// next listing has the latter, so what was read counts only if the same logs are listed afterwards.
 pub(super) fn read_logs(directory: &dyn Directory) -> io::Result<Logs> {
     let mut attempts = 0;
+    let mut generations = list(directory)?;
     loop {
         attempts += 1;
-        let mut generations: Vec<_> = directory.names()?.iter().filter_map(|name| generation(name)).collect();
-        generations.sort_unstable();
         let mut files = Vec::new();
         for generation in &generations {
             files.extend(directory.read(&log_name(*generation))?.map(|bytes| (*generation, Bytes::from(bytes))));
         }
-        if files.len() == generations.len() || attempts == READ_ATTEMPTS_MAX {
-            return Ok(assemble(&files));
+        let listed = list(directory)?;
+        let is_complete = files.len() == generations.len() && listed == generations;
+        if !is_complete && attempts < READ_ATTEMPTS_MAX {
+            generations = listed;
+            continue;
         }
+        if !is_complete {
+            tracing::warn!(attempts, "the logs of saved state changed during every read; some records may be missing");
+        }
+        return Ok(assemble(&files));
     }
+}
+
+/// The generations of the logs, in their order.
+fn list(directory: &dyn Directory) -> io::Result<Vec<u64>> {
+    let mut generations: Vec<_> = directory.names()?.iter().filter_map(|name| generation(name)).collect();
+    generations.sort_unstable();
+    Ok(generations)
 }
 
 /// A frame, and where it was found.
@@ -158,18 +175,35 @@ struct Found {
     location: Location,
     payload: Bytes,
     digest: Digest,
+    /// Whether the payload has the digest. Many headers may refer to one body, which is hashed once.
+    verified: OnceLock<bool>,
 }
 
 impl Found {
     fn new(generation: u64, file: &Bytes, frame: &Frame) -> Self {
         let length = frame.end() - frame.start;
         let location = Location { generation, offset: frame.start as u64, length };
-        Self { location, payload: file.slice(frame.payload.clone()), digest: frame.line.digest }
+        Self {
+            location,
+            payload: file.slice(frame.payload.clone()),
+            digest: frame.line.digest,
+            verified: OnceLock::new(),
+        }
     }
 
     fn verifies(&self) -> bool {
-        Digest::of(&self.payload) == self.digest
+        *self.verified.get_or_init(|| {
+            #[cfg(test)]
+            HASHED.set(HASHED.get() + 1);
+            Digest::of(&self.payload) == self.digest
+        })
     }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Payloads that this thread has hashed.
+    pub(super) static HASHED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
 /// What the logs hold of one name, in the order in which it was written.
@@ -263,9 +297,9 @@ fn resolve(history: &History) -> Resolved {
             resolved.record = header_is(Body::default(), None);
             break;
         };
-        let candidates = history.bodies.iter().rev().filter(|body| body.digest == *digest);
+        let mut candidates = history.bodies.iter().rev().filter(|body| body.digest == *digest);
         let mut lost = Vec::new();
-        let body = candidates.into_iter().find(|body| {
+        let body = candidates.find(|body| {
             let verifies = body.verifies();
             if !verifies {
                 lost.push(body.location.generation);

@@ -1,6 +1,6 @@
 //! The writing side: appends batches, knows where every record is, and says when to compact.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -21,6 +21,11 @@ pub struct StateStore {
     index: BTreeMap<String, Entry>,
     /// Bytes of the frames that the index names.
     live_bytes: u64,
+    /// Names with frames that were appended and never acknowledged. A log may still hold them after a failed sync or
+    /// truncation, so that a removal must be written although the index lacks the name. The caller tries these changes
+    /// again, so there are about as many as changes that wait.
+    unacknowledged: BTreeSet<String>,
+    /// The logs that may be there, also those of which nothing was acknowledged.
     logs: BTreeMap<u64, LogFacts>,
     next_generation: u64,
     /// The log that is appended to. A store never appends to a log that it did not create: what an earlier process left at
@@ -38,6 +43,11 @@ struct LogFacts {
     is_damaged: bool,
     /// Whether what was read of it is known to be durable: an earlier process may have ended before its sync.
     is_durable: bool,
+}
+
+impl LogFacts {
+    /// Of a log that this store created: it syncs what it appends.
+    const OWN: Self = Self { length: 0, is_damaged: false, is_durable: true };
 }
 
 struct CurrentLog {
@@ -108,6 +118,7 @@ impl StateStore {
             replaced,
             live_bytes: logs.index.values().map(size).sum(),
             index: logs.index,
+            unacknowledged: BTreeSet::new(),
             logs: logs
                 .lengths
                 .iter()
@@ -208,6 +219,7 @@ impl StateStore {
                     continue;
                 }
             };
+            self.unacknowledged.insert(name.clone());
             match log.file.append(&frames) {
                 Ok(()) => {
                     staged.push((name, change, log.length));
@@ -222,7 +234,7 @@ impl StateStore {
             }
         }
         if !staged.is_empty() {
-            is_usable &= self.settle(&mut log, begin, staged, committed);
+            is_usable &= self.sync_staged(&mut log, begin, staged, committed);
         }
         if is_usable {
             self.current = Some(log);
@@ -234,13 +246,14 @@ impl StateStore {
     /// Removes a log of which nothing counts. If that fails, the next compaction does it: what is in it may be read after a
     /// restart until then, and must not outlive what is written later.
     fn discard(&mut self, generation: u64) {
-        if compaction::missing_is_fine(self.directory.remove(&log_name(generation))).is_err() {
-            self.logs.insert(generation, LogFacts { is_durable: true, ..LogFacts::default() });
+        match compaction::missing_is_fine(self.directory.remove(&log_name(generation))) {
+            Ok(()) => drop(self.logs.remove(&generation)),
+            Err(_) => drop(self.logs.insert(generation, LogFacts::OWN)),
         }
     }
 
     /// Makes durable what was appended. Returns whether the log can be appended to.
-    fn settle(
+    fn sync_staged(
         &mut self,
         log: &mut CurrentLog,
         begin: u64,
@@ -260,14 +273,14 @@ impl StateStore {
             return false;
         }
         log.is_new = false;
-        let facts = self.logs.entry(log.generation).or_default();
-        (facts.length, facts.is_durable) = (log.length, true);
+        self.logs.insert(log.generation, LogFacts { length: log.length, ..LogFacts::OWN });
         committed.written.files += 1;
         committed.written.bytes += log.length - begin;
         for (name, change, offset) in staged {
             committed.written.records += 1;
             committed.written.frames += 1 + u64::from(change.body.is_some_and(|(_, length)| length > 0));
             self.place(&name, &change, Location { generation: log.generation, offset, length: change.length });
+            self.unacknowledged.remove(&name);
             committed.results.push((name, Ok(())));
         }
         true
@@ -308,7 +321,7 @@ impl StateStore {
         let mut frames = Vec::new();
         let known = self.index.get(name);
         let Change::Record(StateRecord { header, body }) = change else {
-            if known.is_none() {
+            if known.is_none() && !self.unacknowledged.contains(name) {
                 return Ok(None);
             }
             frame::write(&mut frames, name, Kind::Removal, &[], Digest::of(&[]))?;
@@ -341,6 +354,8 @@ impl StateStore {
         // Used up even if this fails: a file of that name may be there that is none of this store's.
         self.next_generation = generation.checked_add(1).ok_or(io::ErrorKind::FileTooLarge)?;
         let file = self.directory.create(&log_name(generation))?;
+        // From now on compactions remove it, also if nothing of it is ever acknowledged.
+        self.logs.insert(generation, LogFacts::OWN);
         Ok(CurrentLog { generation, file, is_new: true, length: 0 })
     }
 
@@ -424,7 +439,7 @@ impl StateStore {
             self.logs.remove(generation);
         }
         if let Some(length) = compacted.length {
-            self.logs.insert(compacted.target, LogFacts { length, is_damaged: false, is_durable: true });
+            self.logs.insert(compacted.target, LogFacts { length, ..LogFacts::OWN });
         }
         // Logs that could not be removed are no reason to write the same again at once.
         let rest: u64 = self.logs.values().map(|log| log.length).sum();

@@ -139,7 +139,7 @@ impl Inbox {
 
 impl Drop for Inbox {
     fn drop(&mut self) {
-        // What is dropped with it tells those that wait. Outside of the lock.
+        // What is dropped with it wakes those that wait. Outside of the lock.
         let ended = State { closing: Closing::Ended, ..State::default() };
         let left = std::mem::replace(&mut *self.0.lock(), ended);
         drop(left);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -41,8 +42,9 @@ impl Leader {
     /// Compacts, if that is due. Returns the bytes that were copied.
     fn compact(&self) -> u64 {
         let Some(compaction) = self.store().begin_compaction() else { return 0 };
-        // Without the lock: batches are written meanwhile.
-        let compacted = compaction.run();
+        // Without the lock: batches are written meanwhile. A panic is a failure, and the store is always informed of the end.
+        let compacted = catch_unwind(AssertUnwindSafe(|| compaction.run()))
+            .unwrap_or_else(|_| Err(io::Error::other("the compaction panicked")));
         let bytes = compacted.as_ref().map_or(0, |compacted| compacted.bytes());
         self.store().end_compaction(compacted);
         bytes
@@ -101,6 +103,7 @@ pub(super) struct Task {
     subject: Subject,
     pending: BTreeMap<String, Waiting>,
     pending_bytes: usize,
+    /// When the oldest change came that was not tried yet.
     oldest: Option<BootMs>,
     asked: Option<Asked>,
     flush_at: Option<BootMs>,
@@ -199,7 +202,7 @@ impl Task {
             tracing::warn!(name, "too many removals of state wait for the disk; this record stays there");
             return;
         }
-        if self.pending.is_empty() {
+        if self.pending.is_empty() || self.oldest.is_none() {
             (self.oldest, self.asked) = (Some(self.policy.edge().clock.boot()), None);
         }
         let bytes = self.bytes(&name, &change);
@@ -231,7 +234,9 @@ impl Task {
             return;
         }
         self.asked = Some(Asked { changes, bytes });
-        self.flush_at = Some(self.policy.edge().clock.boot().plus(self.wait(false)));
+        let at = self.policy.edge().clock.boot().plus(self.wait(false));
+        // What failed before is due at its own time.
+        self.flush_at = Some(self.flush_at.map_or(at, |before| before.min(at)));
     }
 
     fn wait(&self, closing: bool) -> Duration {
@@ -297,7 +302,7 @@ impl Task {
                 Ok(()) => self.written(name),
                 Err(Failed { error, is_final }) => {
                     if is_final {
-                        tracing::error!(name, %error, "a record of state can not be written and is dropped");
+                        tracing::error!(name, %error, "a record of state cannot be written and is dropped");
                         self.drop_pending(&name);
                     }
                     failed.insert(name, error);
@@ -312,6 +317,8 @@ impl Task {
             tracing::error!(name, %error, records, "last known good state could not be written; it is tried again");
             self.flush_at = Some(self.policy.edge().clock.boot().plus(RETRY_INTERVAL));
         }
+        // What failed was tried. The policy is asked again for the next change, as for the first one of a batch.
+        (self.oldest, self.asked) = (None, None);
         if flushed.is_compaction_due {
             self.compact();
         }
@@ -321,10 +328,11 @@ impl Task {
     /// A change is on disk.
     fn written(&mut self, name: String) {
         let Some(Waiting { change, stamp, .. }) = self.drop_pending(&name) else { return };
-        let body = match &change {
-            Change::Record(record) => list_digest(&name, record),
-            Change::Removal => None,
+        let Change::Record(record) = &change else {
+            self.on_disk.remove(&name);
+            return;
         };
+        let body = list_digest(&name, record);
         self.on_disk.insert(name, OnDisk { stamp: stamp.unwrap_or(self.clock.state.last), body });
     }
 
@@ -341,9 +349,7 @@ impl Task {
         match bytes {
             Ok(bytes) => self.metrics.compacted(bytes),
             Err(error) => {
-                if let Some(leader) = &self.leader {
-                    leader.store().end_compaction(Err(error));
-                }
+                tracing::error!(%error, "compaction was cut off; saved state is not compacted until a restart")
             }
         }
     }
@@ -381,7 +387,7 @@ impl Task {
                 self.report(false).await;
                 self.compact();
             }
-            Err(error) => tracing::warn!(%error, "the state lock can not be taken"),
+            Err(error) => tracing::warn!(%error, "the state lock cannot be taken"),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::model::WallMs;
 use crate::policy::{KeepRecords, PolicyComponent, PolicyMetrics};
 use crate::service_map::RECORD_NAME;
 
-/// A directory where some records can not be written, one write panics, and writes wait while it is held.
+/// A directory where some records cannot be written, one write panics, and writes wait while it is held.
 #[derive(Default)]
 struct Faulty {
     inner: MemoryDirectory,
@@ -181,7 +181,7 @@ async fn what_the_former_writer_wrote_later_than_ours_was_handed_in_stands() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_record_that_can_not_be_written_is_no_failure_of_another() {
+async fn a_record_that_cannot_be_written_is_no_failure_of_another() {
     let directory = Arc::new(Faulty::default());
     let faults = directory.faults.clone();
     faults.refused.lock().unwrap().insert("bad".to_owned());
@@ -193,6 +193,43 @@ async fn a_record_that_can_not_be_written_is_no_failure_of_another() {
     faults.refused.lock().unwrap().clear();
     seconds(3).await;
     assert_eq!((writer.role(), kept(&directory).len()), (StateRole::Writer, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_after_a_failure_waits_for_the_policys_time_and_delays_no_retry() {
+    let directory = Arc::new(Faulty::default());
+    let faults = directory.faults.clone();
+    faults.refused.lock().unwrap().insert("bad".to_owned());
+    let directory: Arc<dyn Directory> = directory;
+    let writer = started(&policy(), directory.clone(), "a").writer;
+    assert!(writer.keep_now("bad", record("x")).await.is_err());
+    writer.keep("good", record("x"));
+    tokio::time::sleep(2 * BATCH).await;
+    assert_eq!(kept(&directory).into_keys().collect::<Vec<_>>(), ["good"]);
+    faults.refused.lock().unwrap().clear();
+    seconds(2).await;
+    assert_eq!((writer.role(), kept(&directory).len()), (StateRole::Writer, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_compaction_that_panics_stops_no_write_and_leaves_no_copy() {
+    let directory = Arc::new(Faulty::default());
+    let faults = directory.faults.clone();
+    let directory: Arc<dyn Directory> = directory;
+    for _ in 0..9 {
+        let writer = started(&policy(), directory.clone(), "a").writer;
+        writer.keep_now("one", record("x")).await.unwrap();
+        writer.close().await;
+    }
+    *faults.panics.lock().unwrap() = Some(" one\n".to_owned());
+    let before = directory.names().unwrap();
+    let writer = started(&policy(), directory.clone(), "a").writer;
+    while faults.panics.lock().unwrap().is_some() {
+        tokio::task::yield_now().await;
+    }
+    writer.keep_now("two", record("x")).await.unwrap();
+    writer.close().await;
+    assert_eq!((directory.names().unwrap().len(), kept(&directory).len()), (before.len() + 1, 2));
 }
 
 #[tokio::test(start_paused = true)]
@@ -325,7 +362,7 @@ mod slow_directory {
 }
 
 #[tokio::test(start_paused = true)]
-async fn after_its_end_nothing_is_taken_and_nobody_waits() {
+async fn after_its_end_nothing_is_taken_and_no_caller_waits() {
     let directory = MemoryDirectory::new();
     let Started { writer, task, .. } = started(&policy(), Arc::new(directory.clone()), "a");
     writer.keep("last", record("x"));

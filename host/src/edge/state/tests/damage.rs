@@ -63,12 +63,11 @@ fn each_cut_leaves_what_was_written_before_it_and_is_no_damage() {
             directory.replace("lists-1.log", &cut).unwrap();
             let saved = read(&directory, &[]).unwrap();
             let model = modelled(&saved);
-            assert_genuine(&model, &format!("cut to {length}"));
-            if zeros == 0 {
-                assert_eq!(saved.damaged, [], "cut to {length}");
-                assert!(model.len() >= records, "cut to {length}");
-                records = model.len();
-            }
+            let what = format!("cut to {length}, {zeros} zeros");
+            assert_genuine(&model, &what);
+            assert_eq!(saved.damaged, [], "{what}");
+            assert!(model.len() >= records, "{what}");
+            records = model.len();
         }
     }
     directory.replace("lists-1.log", &log).unwrap();
@@ -94,6 +93,45 @@ fn a_damaged_log_is_kept_aside_once_its_records_are_elsewhere() {
     assert!(!store.is_compaction_due());
     commit(&mut store, vec![keep("a", "1", b"[1]")]);
     assert_eq!(stored(&directory), whole);
+}
+
+#[test]
+fn a_damaged_body_is_hashed_once_for_all_headers_that_refer_to_it() {
+    let directory = MemoryDirectory::new();
+    let (mut store, _) = open(&directory);
+    for header in 0..20 {
+        commit(&mut store, vec![keep("a", &header.to_string(), b"[1]")]);
+    }
+    let mut log = directory.read("lists-1.log").unwrap().unwrap();
+    let at = log.windows(3).position(|bytes| bytes == b"[1]").unwrap();
+    log[at] ^= 1;
+    directory.replace("lists-1.log", &log).unwrap();
+    let before = read::HASHED.get();
+    assert_eq!(read(&directory, &[]).unwrap().records, []);
+    assert_eq!(read::HASHED.get() - before, 20 + 1);
+}
+
+#[test]
+fn a_log_that_is_cut_or_removed_while_it_runs_costs_its_records_only() {
+    for remains in [Some(400), None] {
+        let (directory, whole) = sample();
+        let (mut store, _) = open(&directory);
+        for _ in 0..8 {
+            drop(std::mem::replace(&mut store, open(&directory).0));
+            commit(&mut store, vec![keep("d", "2", b"[5]")]);
+        }
+        let log = directory.read("lists-1.log").unwrap().unwrap();
+        directory.remove("lists-1.log").unwrap();
+        if let Some(length) = remains {
+            directory.replace("lists-1.log", &log[..length]).unwrap();
+        }
+        assert!(compact(&mut store) > 0);
+        assert!(!directory.names().unwrap().contains(&"lists-1.log".to_owned()));
+        assert_eq!(stored(&directory)["d"], ("2".to_owned(), b"[5]".to_vec()));
+        let missing = vec![keep("a", "1", b"[1]"), keep("b", "2", b"[2]"), keep("c", "2", b"[4]"), keep("d", "1", b"")];
+        commit(&mut store, missing);
+        assert_eq!(stored(&directory), whole);
+    }
 }
 
 #[test]

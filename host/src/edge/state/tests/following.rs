@@ -4,9 +4,10 @@ use super::*;
 use crate::edge::files::{AppendFile, LockGuard};
 use std::sync::Mutex;
 
-/// A directory on which something happens before each read of a file.
+/// A directory on which something happens before each read of a file, and whose first listing may lack names.
 struct Interrupted {
     inner: MemoryDirectory,
+    first_listing: Mutex<Option<Vec<String>>>,
     before_read: Mutex<Box<dyn FnMut() + Send>>,
 }
 
@@ -33,7 +34,7 @@ impl Directory for Interrupted {
     }
 
     fn names(&self) -> io::Result<Vec<String>> {
-        self.inner.names()
+        self.first_listing.lock().unwrap().take().map_or_else(|| self.inner.names(), Ok)
     }
 
     fn create(&self, name: &str) -> io::Result<Box<dyn AppendFile>> {
@@ -67,10 +68,32 @@ fn a_follower_misses_nothing_that_a_compaction_moves_meanwhile() {
             }
             reads += 1;
         };
-        let interrupted = Interrupted { inner: directory.clone(), before_read: Mutex::new(Box::new(compacting)) };
+        let interrupted = Interrupted {
+            inner: directory.clone(),
+            first_listing: Mutex::default(),
+            before_read: Mutex::new(Box::new(compacting)),
+        };
         let mut seen = modelled(&read(&interrupted, &[]).unwrap());
         seen.remove("later");
         assert_eq!(seen, expected, "compacted before read {moment}");
+    }
+}
+
+#[test]
+fn a_follower_reads_again_when_a_listing_lacks_older_or_newer_logs() {
+    let directory = MemoryDirectory::new();
+    for restart in 0..6 {
+        let (mut store, _) = open(&directory);
+        commit(&mut store, vec![keep(&format!("r{restart}"), "1", b"[1]")]);
+    }
+    let names = directory.names().unwrap();
+    for listed in [&names[..3], &names[3..]] {
+        let interrupted = Interrupted {
+            inner: directory.clone(),
+            first_listing: Mutex::new(Some(listed.to_vec())),
+            before_read: Mutex::new(Box::new(|| ())),
+        };
+        assert_eq!(modelled(&read(&interrupted, &[]).unwrap()), stored(&directory), "{listed:?}");
     }
 }
 

@@ -90,7 +90,7 @@ fn records_are_read_back_and_the_latest_of_a_name_counts() {
 }
 
 #[test]
-fn what_can_not_be_stored_is_refused_alone() {
+fn what_cannot_be_stored_is_refused_alone() {
     let directory = MemoryDirectory::new();
     let (mut store, _) = open(&directory);
     let lies = Body::deferred(Digest::of(b"x"), 1, || Bytes::from_static(b"y"));
