@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use bytes::Bytes;
 
@@ -32,6 +32,8 @@ struct Faults {
     refused: Mutex<BTreeSet<String>>,
     /// The next write that holds this text panics.
     panics: Mutex<Option<String>>,
+    /// Whether syncs and truncations of growing files fail.
+    is_unsynced: AtomicBool,
     held: Mutex<()>,
     writes: AtomicUsize,
 }
@@ -48,6 +50,10 @@ impl Faults {
         }
         Ok(())
     }
+
+    fn check_sync(&self) -> io::Result<()> {
+        if self.is_unsynced.load(Ordering::SeqCst) { Err(io::Error::other("planned")) } else { Ok(()) }
+    }
 }
 
 /// A growing file of it.
@@ -63,10 +69,12 @@ impl AppendFile for FaultyFile {
     }
 
     fn truncate(&mut self, length: u64) -> io::Result<()> {
+        self.faults.check_sync()?;
         self.inner.truncate(length)
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        self.faults.check_sync()?;
         self.inner.sync()
     }
 }
@@ -209,6 +217,22 @@ async fn a_change_after_a_failure_waits_for_the_policys_time_and_delays_no_retry
     faults.refused.lock().unwrap().clear();
     seconds(2).await;
     assert_eq!((writer.role(), kept(&directory).len()), (StateRole::Writer, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_removal_outlasts_a_record_whose_sync_and_truncation_failed() {
+    let directory = Arc::new(Faulty::default());
+    let faults = directory.faults.clone();
+    let directory: Arc<dyn Directory> = directory;
+    let writer = started(&policy(), directory.clone(), "a").writer;
+    writer.keep_now("first", record("x")).await.unwrap();
+    faults.is_unsynced.store(true, Ordering::SeqCst);
+    assert!(writer.keep_now("gone", record("x")).await.is_err());
+    assert!(kept(&directory).contains_key("gone"), "it is in the log, and not acknowledged");
+    faults.is_unsynced.store(false, Ordering::SeqCst);
+    writer.forget("gone");
+    seconds(3).await;
+    assert_eq!(kept(&directory).into_keys().collect::<Vec<_>>(), ["first"]);
 }
 
 #[tokio::test(start_paused = true)]
