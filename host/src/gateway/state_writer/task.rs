@@ -311,10 +311,15 @@ impl Task {
         }
         self.metrics.flushed(started.elapsed(), flushed.written);
         let role = if self.pending.is_empty() { StateRole::Writer } else { StateRole::Failing };
-        self.role.send_if_modified(|current| std::mem::replace(current, role) != role);
+        let is_other_role = self.role.send_if_modified(|current| std::mem::replace(current, role) != role);
         if let Some((name, error)) = failed.iter().find(|(name, _)| self.pending.contains_key(*name)) {
             let records = self.pending.len();
-            tracing::error!(name, %error, records, "last known good state could not be written; it is tried again");
+            // Once: a disk that takes nothing is tried many times a second while lists change. `status` shows the role.
+            if is_other_role {
+                tracing::error!(name, %error, records, "last known good state could not be written; it is tried again");
+            } else {
+                tracing::debug!(name, %error, records, "last known good state could not be written; it is tried again");
+            }
             self.flush_at = Some(self.policy.edge().clock.boot().plus(RETRY_INTERVAL));
         }
         // What failed was tried. The policy is asked again for the next change, as for the first one of a batch.
