@@ -44,7 +44,7 @@ impl Drift {
 }
 
 fn digests(list: &ItemList) -> BTreeMap<&str, Digest> {
-    list.items().iter().map(|tool| (tool.key.as_str(), tool.digest)).collect()
+    list.items().iter().map(|tool| (tool.key.as_str(), Digest::of(tool.definition.get().as_bytes()))).collect()
 }
 
 #[cfg(test)]

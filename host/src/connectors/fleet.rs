@@ -61,6 +61,8 @@ pub struct Fleet {
     events: Events,
     logs: Arc<LogWishes>,
     saved: Mutex<BTreeMap<ConnectorId, StateRecord>>,
+    /// Whether an earlier process saved anything.
+    is_warm: bool,
     /// Connectors that are processes and have not left yet: no other process takes their place before.
     leaving: Mutex<BTreeMap<ConnectorId, CancellationToken>>,
     /// Who belongs to it, and who is on the way out. Changes of `members` are made while it is locked.
@@ -73,7 +75,7 @@ pub struct Fleet {
     /// How many of them do so at once.
     restores: Arc<Semaphore>,
     /// Cancelled once the first connectors that were described serve what was saved of them: packets may leave.
-    restored: CancellationToken,
+    opened: CancellationToken,
     /// Everything that goes on after its connector left, and the admission.
     draining: TaskTracker,
     stop: CancellationToken,
@@ -100,7 +102,7 @@ impl Fleet {
         records: Vec<(String, StateRecord)>,
     ) -> Self {
         let draining = TaskTracker::new();
-        let (restored, stop) = (CancellationToken::new(), CancellationToken::new());
+        let (opened, stop) = (CancellationToken::new(), CancellationToken::new());
         let restoring = TaskTracker::new();
         restoring.close();
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -112,7 +114,7 @@ impl Fleet {
             settings.concurrency,
             options,
             &draining,
-            (restored.clone(), stop.clone()),
+            (opened.clone(), stop.clone()),
         );
         let clock = policy.edge().clock.clone();
         let failures = LogLimit::new(telemetry_limits::CONNECTOR_LINES);
@@ -130,6 +132,7 @@ impl Fleet {
             starts,
             events: Events::default(),
             logs: Arc::default(),
+            is_warm: !records.is_empty(),
             saved: Mutex::new(saved::of_records(records)),
             leaving: Mutex::default(),
             roster: Mutex::default(),
@@ -137,7 +140,7 @@ impl Fleet {
             members: ArcSwap::default(),
             restoring,
             restores: Arc::new(Semaphore::new(cores * limits::RESTORES_PER_CORE)),
-            restored,
+            opened,
             draining,
             stop,
         }

@@ -34,6 +34,10 @@ pub const ADMISSION_WINDOW: Duration = Duration::from_millis(5);
 /// Connectors that are started before other tasks have their turn: each takes some tens of microseconds.
 pub const STARTS_BETWEEN_YIELDS: usize = 32;
 
+/// After a warm start, how long nothing is contacted: clients that waited for the start read what is saved, and the work of many
+/// contacts would be in their way.
+pub const WARM_REST: Duration = Duration::from_millis(250);
+
 /// Connectors that restore what was saved of them at once, for each core: each computes for some hundred microseconds, and
 /// requests that come meanwhile wait for no more than these.
 pub const RESTORES_PER_CORE: usize = 2;

@@ -173,16 +173,9 @@ impl GatewayBuilder {
     pub async fn begin(self) -> Result<Gateway, StartError> {
         let Self { settings, edge, state, registry, trace, processes, mut sinks, policy: policy_given, shadow } = self;
         settings.validate()?;
-        let Components { default, deployed, shadow } =
-            load_components(settings.clone(), policy_given.clone(), shadow).await?;
-        let edge = match edge {
-            Some(edge) => edge,
-            None => Edge {
-                clock: Arc::new(SystemClock::new()),
-                entropy: Arc::new(SystemEntropy),
-                http: Arc::new(ReqwestHttp::new(&HttpOptions { roots: settings.private_roots()? })?),
-            },
-        };
+        let loading = load_components(settings.clone(), policy_given.clone(), shadow);
+        let (components, edge) = tokio::join!(loading, system_edge(edge, &settings));
+        let (Components { default, deployed, shadow }, edge) = (components?, edge?);
         let processes = processes.unwrap_or_else(|| Arc::new(SystemProcesses::new()));
         let map = service_map_of(&settings)?;
         let state = directory(state, &settings.paths.state())?;
@@ -302,6 +295,18 @@ async fn open_registry(parts: StoreParts) -> Result<Arc<Store>, StartError> {
     let opened = tokio::task::spawn_blocking(move || Store::open(parts));
     // It ends without a result only with the runtime.
     Ok(opened.await.map_err(|ended| StartError::Thread(ended.into()))??)
+}
+
+/// What was given, else this machine. Off the async workers: the platform's certificates are some hundred files.
+async fn system_edge(given: Option<Edge>, settings: &Settings) -> Result<Edge, StartError> {
+    if let Some(edge) = given {
+        return Ok(edge);
+    }
+    let options = HttpOptions { roots: settings.private_roots()? };
+    let http = tokio::task::spawn_blocking(move || ReqwestHttp::new(&options));
+    // It ends without a result only with the runtime.
+    let http = http.await.map_err(|ended| StartError::Thread(ended.into()))??;
+    Ok(Edge { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy), http: Arc::new(http) })
 }
 
 /// The policies of a gateway.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::raw::RawObject;
-use super::{BootMs, Digest, WallMs};
+use super::{BootMs, WallMs};
 
 /// What a list is of. Each is listed by a method of its own (specification 2026-07-28, `server`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -87,8 +87,6 @@ pub struct ItemList {
 pub struct ListedItem {
     /// What its server calls it: a name, a URI or a URI template.
     pub key: String,
-    /// SHA-256 of its definition.
-    pub digest: Digest,
     /// Its definition.
     pub definition: Box<RawValue>,
 }
@@ -103,7 +101,7 @@ impl ItemList {
         let items = definitions.into_iter().enumerate().map(|(position, definition)| {
             let key = RawObject::parse(&definition).ok().and_then(|object| object.get_str(kind.key()));
             let key = key.ok_or(ItemListError::Nameless { kind, position })?;
-            Ok(ListedItem { key, digest: Digest::of(definition.get().as_bytes()), definition })
+            Ok(ListedItem { key, definition })
         });
         Ok(Self { items: items.collect::<Result<_, ItemListError>>()?, bytes })
     }

@@ -5,7 +5,6 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::raw::{self, RawObject};
@@ -94,21 +93,20 @@ impl Offer {
     /// # Errors
     /// [`OfferError`] if that is not what the bytes are.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, OfferError> {
-        #[derive(Deserialize)]
-        struct Kept {
-            capabilities: Box<RawValue>,
-            instructions: Option<String>,
-        }
         let text = std::str::from_utf8(bytes).map_err(|_| OfferError::Shape)?;
-        let kept: Kept = serde_json::from_str(text).map_err(|_| OfferError::Shape)?;
         let object = RawObject::from_str(text).map_err(|_| OfferError::Shape)?;
+        let capabilities = object.get("capabilities").ok_or(OfferError::Shape)?.to_owned();
+        let instructions = match object.get("instructions").filter(|instructions| !raw::is_null(instructions)) {
+            Some(instructions) => Some(raw::as_text(instructions).ok_or(OfferError::Shape)?),
+            None => None,
+        };
         let list = |kind: ListKind| -> Result<ItemList, OfferError> {
             let list = object.get(kind.member()).ok_or(OfferError::Shape)?;
             Ok(ItemList::from_bytes(kind, list.get().as_bytes())?)
         };
         let [tools, prompts, resources, templates] = ListKind::ALL;
         let lists = [list(tools)?, list(prompts)?, list(resources)?, list(templates)?];
-        Ok(Self::new(lists, About { capabilities: kept.capabilities, instructions: kept.instructions }))
+        Ok(Self::new(lists, About { capabilities, instructions }))
     }
 
     /// Whether this is the very offer that `other` is, not merely an equal one.

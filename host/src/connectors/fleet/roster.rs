@@ -38,11 +38,25 @@ impl Fleet {
             tokio::task::yield_now().await;
         }
         self.restoring.wait().await;
-        if !self.restored.is_cancelled() {
+        if !self.opened.is_cancelled() {
             // What is left may be described later; it holds on to no more than its own bytes until then.
             self.lock_saved().values_mut().for_each(|record| record.body.detach());
-            self.restored.cancel();
+            self.open();
         }
+    }
+
+    /// Lets packets leave: after a warm start a little later, so that the requests that waited for it are answered first.
+    fn open(&self) {
+        let (opened, stop) = (self.opened.clone(), self.stop.clone());
+        if !self.is_warm {
+            return opened.cancel();
+        }
+        self.draining.spawn(async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(limits::WARM_REST) => opened.cancel(),
+            }
+        });
     }
 
     /// Lets go of connectors that are not described any more, and of those whose sessions must be rebuilt. Returns those
