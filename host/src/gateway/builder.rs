@@ -28,7 +28,8 @@ use crate::edge::virtual_network::VirtualNetwork;
 use crate::model::milliseconds;
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
 use crate::policy::{
-    DecisionSink, DiscardRecords, InstanceUse, Policy, PolicyComponent, PolicyError, PolicyMetrics, UpkeepConfig,
+    CacheAccess, DecisionSink, DiscardRecords, InstanceUse, Policy, PolicyComponent, PolicyError, PolicyMetrics,
+    UpkeepConfig,
 };
 use crate::registry::{self, RegistryMetrics, RegistryPlace, Store, StoreError, StoreOptions, StoreParts};
 use crate::service_map::{self, EndpointError, KeyRing, KeyRingError, Maintenance, MapEndpoint, MapHandle, MapMetrics};
@@ -324,7 +325,7 @@ async fn load_components(
 ) -> Result<Components, StartError> {
     let loaded = tokio::task::spawn_blocking(move || -> Result<Components, PolicyError> {
         // First: another component's contract is compared with its, which would make it without the cache.
-        let default = embedded(settings.policy.compiled_cache.as_deref())?;
+        let default = embedded(&settings, CacheAccess::ReadWrite)?;
         let deployed = match policy {
             Some(policy) => policy,
             None => configured_policy(&settings)?,
@@ -356,7 +357,7 @@ pub(super) fn warn_of_recorded_options(settings: &Settings) {
 
 /// The policy that the settings name: a file's, or the embedded default.
 pub(super) fn configured_policy(settings: &Settings) -> Result<Arc<PolicyComponent>, PolicyError> {
-    let Some(path) = &settings.policy.file else { return embedded(settings.policy.compiled_cache.as_deref()) };
+    let Some(path) = &settings.policy.file else { return embedded(settings, CacheAccess::Read) };
     let instance_use = if settings.policy.reuse { InstanceUse::Reused } else { InstanceUse::Fresh };
     Ok(Arc::new(PolicyComponent::read(path, settings.policy.family.as_deref(), instance_use)?))
 }
@@ -369,7 +370,7 @@ pub fn policy_for_commands(settings: &Settings) -> Result<Arc<Policy>, PolicyErr
     // No command that uses it asks the network.
     let http = Arc::new(VirtualNetwork::new());
     let edge = Edge { clock: Arc::new(SystemClock::new()), entropy: Arc::new(SystemEntropy), http };
-    let default = embedded(settings.policy.compiled_cache.as_deref())?;
+    let default = embedded(settings, CacheAccess::Read)?;
     let deployed = configured_policy(settings)?;
     Ok(Arc::new(Policy::new(deployed, default, edge, Arc::new(DiscardRecords), PolicyMetrics::default())))
 }
@@ -399,13 +400,13 @@ fn start_trace(
 }
 
 /// The embedded default, compiled once in a process, or taken from a folder for compiled code.
-pub(super) fn embedded(cache: Option<&Path>) -> Result<Arc<PolicyComponent>, PolicyError> {
+pub(super) fn embedded(settings: &Settings, access: CacheAccess) -> Result<Arc<PolicyComponent>, PolicyError> {
     static EMBEDDED: OnceLock<Arc<PolicyComponent>> = OnceLock::new();
     if let Some(component) = EMBEDDED.get() {
         return Ok(component.clone());
     }
-    let component = match cache {
-        Some(folder) => PolicyComponent::embedded_cached(folder)?,
+    let component = match &settings.policy.compiled_cache {
+        Some(folder) => PolicyComponent::embedded_cached(folder, access)?,
         None => PolicyComponent::embedded()?,
     };
     let component = Arc::new(component);

@@ -12,7 +12,7 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use super::compiled_cache::{CacheError, CompiledCache};
+use super::compiled_cache::{CacheAccess, CacheError, CompiledCache};
 use super::embedded::EMBEDDED_COMPONENT;
 use super::engine::engine;
 use super::fault::PolicyError;
@@ -26,11 +26,11 @@ use crate::model::Digest;
 ///
 /// # Errors
 /// [`PolicyError`] if it is no component, or the engine does not run here.
-pub(super) fn embedded(folder: Option<&Path>) -> Result<&'static Component, PolicyError> {
+pub(super) fn embedded(folder: Option<(&Path, CacheAccess)>) -> Result<&'static Component, PolicyError> {
     static EMBEDDED: OnceLock<Result<Component, String>> = OnceLock::new();
     let engine = engine()?;
     let compiled = EMBEDDED.get_or_init(|| match folder {
-        Some(folder) => cached(engine, folder),
+        Some((folder, access)) => cached(engine, folder, access),
         None => fresh(engine),
     });
     compiled.as_ref().map_err(|reason| PolicyError::Compile { reason: reason.clone() })
@@ -42,11 +42,12 @@ fn fresh(engine: &Engine) -> Result<Component, String> {
 
 /// The embedded default from the folder, if that holds it, else into the folder. A folder that cannot be used costs the time
 /// of a compilation, and nothing else.
-fn cached(engine: &Engine, folder: &Path) -> Result<Component, String> {
+fn cached(engine: &Engine, folder: &Path, access: CacheAccess) -> Result<Component, String> {
     let component = Digest::of(EMBEDDED_COMPONENT);
     let unused = |error: &CacheError| tracing::warn!(%error, "compiled policy code is not cached");
-    let cache = match CompiledCache::open(folder) {
-        Ok(cache) => cache,
+    let cache = match CompiledCache::open(folder, access) {
+        Ok(Some(cache)) => cache,
+        Ok(None) => return fresh(engine),
         Err(error) => {
             unused(&error);
             return fresh(engine);
@@ -64,6 +65,9 @@ fn cached(engine: &Engine, folder: &Path) -> Result<Component, String> {
         }
     }
     let compiled = fresh(engine)?;
+    if access == CacheAccess::Read {
+        return Ok(compiled);
+    }
     let written = compiled.serialize().map(|code| cache.write(component, &code));
     match written {
         Ok(Ok(())) => {}

@@ -18,6 +18,15 @@ use sha2::Sha256;
 use super::limits::COMPILED_BYTES_MAX;
 use crate::model::Digest;
 
+/// What may be done with a folder for compiled code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CacheAccess {
+    /// What is there is used, and nothing is written: for commands that only read.
+    Read,
+    /// The folder is made if it is missing, and code that is missing is left there.
+    ReadWrite,
+}
+
 /// A folder for compiled code.
 #[derive(Debug)]
 pub(super) struct CompiledCache {
@@ -52,9 +61,13 @@ const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 32;
 
 impl CompiledCache {
-    /// Opens a folder, and makes it and its key if they are missing: only below folders that others cannot change.
-    pub(super) fn open(folder: &Path) -> Result<Self, CacheError> {
+    /// Opens a folder, and makes it and its key if they are missing: only below folders that others cannot change. None if
+    /// they are missing, and may not be made.
+    pub(super) fn open(folder: &Path, access: CacheAccess) -> Result<Option<Self>, CacheError> {
         let failed = |source| CacheError::Io { path: folder.display().to_string(), source };
+        if access == CacheAccess::Read && !folder.join(KEY).exists() {
+            return Ok(None);
+        }
         let existing = folder.ancestors().find(|above| above.exists()).unwrap_or(folder);
         check_ancestors(existing)?;
         DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
@@ -64,6 +77,7 @@ impl CompiledCache {
         }
         let key = match read_private(&folder.join(KEY), KEY_BYTES)? {
             Some(key) if key.len() == KEY_BYTES => key,
+            _ if access == CacheAccess::Read => return Ok(None),
             _ => {
                 let mut key = vec![0; KEY_BYTES];
                 rustix::rand::getrandom(&mut key[..], rustix::rand::GetRandomFlags::empty())
@@ -74,7 +88,7 @@ impl CompiledCache {
         };
         let mut held = [0; KEY_BYTES];
         held.copy_from_slice(&key);
-        Ok(Self { folder, key: held })
+        Ok(Some(Self { folder, key: held }))
     }
 
     /// The code that was compiled from a component; none if there is none, or if it is not what was written.
@@ -173,7 +187,7 @@ mod tests {
     use super::*;
 
     fn cache(folder: &Path) -> CompiledCache {
-        CompiledCache::open(&folder.join("cache")).unwrap()
+        CompiledCache::open(&folder.join("cache"), CacheAccess::ReadWrite).unwrap().unwrap()
     }
 
     fn set_mode(path: &Path, mode: u32) {
@@ -210,6 +224,17 @@ mod tests {
     }
 
     #[test]
+    fn a_reader_makes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("cache");
+        assert!(CompiledCache::open(&path, CacheAccess::Read).unwrap().is_none() && !path.exists());
+        let component = Digest::of(b"one");
+        cache(folder.path()).write(component, b"code").unwrap();
+        let reader = CompiledCache::open(&path, CacheAccess::Read).unwrap().unwrap();
+        assert_eq!(reader.read(component).unwrap().unwrap(), b"code");
+    }
+
+    #[test]
     fn code_that_was_written_under_another_key_is_not_used() {
         let folder = tempfile::tempdir().unwrap();
         let component = Digest::of(b"one");
@@ -230,7 +255,7 @@ mod tests {
         assert!(matches!(cache(folder.path()).read(component), Err(CacheError::Shared { .. })));
         set_mode(&file, 0o600);
         set_mode(&path.join(KEY), 0o602);
-        assert!(matches!(CompiledCache::open(&path), Err(CacheError::Shared { .. })));
+        assert!(matches!(CompiledCache::open(&path, CacheAccess::ReadWrite), Err(CacheError::Shared { .. })));
         set_mode(&path.join(KEY), 0o600);
         // In the folder itself others may put nothing, sticky or not; above it they may replace nothing.
         for (folder, mode, is_refused) in
@@ -238,7 +263,12 @@ mod tests {
         {
             let before = folder.metadata().unwrap().mode();
             set_mode(folder, mode);
-            assert_eq!(CompiledCache::open(&path).is_err(), is_refused, "{} {mode:o}", folder.display());
+            assert_eq!(
+                CompiledCache::open(&path, CacheAccess::ReadWrite).is_err(),
+                is_refused,
+                "{} {mode:o}",
+                folder.display()
+            );
             set_mode(folder, before & 0o7777);
         }
         // A link may lead to a file that others write.

@@ -13,6 +13,7 @@ use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::compile;
+use super::compiled_cache::CacheAccess;
 use super::contract::{PolicyPre, clock, random, types};
 use super::contract_types;
 use super::embedded::{EMBEDDED_COMPONENT, EMBEDDED_FAMILY};
@@ -70,11 +71,11 @@ impl PolicyComponent {
     ///
     /// # Errors
     /// As [`Self::embedded`]. A folder that cannot be used is logged, and costs the time of a compilation.
-    pub fn embedded_cached(folder: &Path) -> Result<Self, PolicyError> {
-        Self::embedded_from(Some(folder))
+    pub fn embedded_cached(folder: &Path, access: CacheAccess) -> Result<Self, PolicyError> {
+        Self::embedded_from(Some((folder, access)))
     }
 
-    fn embedded_from(folder: Option<&Path>) -> Result<Self, PolicyError> {
+    fn embedded_from(folder: Option<(&Path, CacheAccess)>) -> Result<Self, PolicyError> {
         check_form(EMBEDDED_COMPONENT)?;
         Self::assemble(EMBEDDED_COMPONENT, compile::embedded(folder)?, EMBEDDED_FAMILY, InstanceUse::Reused)
     }

@@ -65,6 +65,7 @@ mod upkeep;
 
 pub use wasmtime_environ::VERSION as WASMTIME_VERSION;
 
+pub use compiled_cache::CacheAccess;
 pub use component::{Inspection, InstanceUse, PolicyComponent};
 pub use decide::{Policy, PolicyStatus, Subject};
 pub use embedded::{EMBEDDED_COMPONENT, EMBEDDED_FAMILY};
