@@ -74,8 +74,7 @@ async fn six_gateways_that_restart_list_no_server_before_the_policys_spread() {
     }
     // When the policy has each of them listed: it spreads that over the interval.
     let status = |served: &Served| served.gateway.status().connectors;
-    let due: BTreeSet<String> =
-        gateways.iter().flat_map(|served| status(served)).map(|one| one.next_attempt.clone().unwrap()).collect();
+    let due: BTreeSet<String> = gateways.iter().flat_map(status).map(|one| one.next_attempt.clone().unwrap()).collect();
     assert_eq!(due.len(), 30, "each at another time: {due:?}");
     let first = due.first().unwrap();
     while rig.clock.wall().plus(20).to_string() < *first {
@@ -83,7 +82,7 @@ async fn six_gateways_that_restart_list_no_server_before_the_policys_spread() {
         assert_eq!(lists(), 30, "before {first}");
     }
     // Sessions and streams are open all the same.
-    assert!(gateways.iter().flat_map(|served| status(served)).all(|one| one.contact == Contact::Up));
+    assert!(gateways.iter().flat_map(status).all(|one| one.contact == Contact::Up));
     tokio::time::sleep(seconds(360)).await;
     assert!(lists() >= 60, "and then they are listed");
 }

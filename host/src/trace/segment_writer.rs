@@ -66,6 +66,8 @@ pub(super) struct SegmentWriter {
     buffered: Buffered,
     /// The decision at hand, without references.
     text: Vec<u8>,
+    /// Whether something was written since the writer rested last.
+    is_busy: bool,
     /// Up to which number of dropped decisions the lines on the disk tell.
     dropped_noted: u64,
     latest: Moment,
@@ -103,6 +105,7 @@ impl SegmentWriter {
             buffer: Vec::with_capacity(2 * limits::WRITE_BYTES),
             buffered: Buffered::default(),
             text: Vec::new(),
+            is_busy: false,
             dropped_noted: 0,
             latest,
             failed_at: None,
@@ -458,6 +461,7 @@ impl Work for SegmentWriter {
     }
 
     fn take(&mut self, message: Message) {
+        self.is_busy = true;
         match message {
             Message::Decision(record) => self.take_decision(&record),
             Message::Swap(swap) => self.take_swap(*swap),
@@ -489,11 +493,14 @@ impl Work for SegmentWriter {
         }
         self.note_dropped();
         self.write_out();
-        // One at a time: meanwhile the queue fills.
-        self.left.compress_one(self.facts.directory.as_ref());
+        // One at a time, and not while decisions come: a start has better use for the processors.
+        if !std::mem::take(&mut self.is_busy) {
+            self.left.compress_one(self.facts.directory.as_ref());
+        }
     }
 
     fn end(&mut self) {
+        self.is_busy = false;
         self.rest();
         self.end_segment(false);
     }
