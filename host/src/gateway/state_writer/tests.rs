@@ -236,29 +236,6 @@ async fn a_removal_outlasts_a_record_whose_sync_and_truncation_failed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compaction_that_panics_stops_no_write_and_leaves_no_copy() {
-    let directory = Arc::new(Faulty::default());
-    let faults = directory.faults.clone();
-    let directory: Arc<dyn Directory> = directory;
-    for _ in 0..9 {
-        let writer = started(&policy(), directory.clone(), "a").writer;
-        writer.keep_now("one", record("x")).await.unwrap();
-        writer.close().await;
-    }
-    *faults.panics.lock().unwrap() = Some(" one\n".to_owned());
-    let before = directory.names().unwrap();
-    let writer = started(&policy(), directory.clone(), "a").writer;
-    // In virtual time, which goes on: a writer that found the lock taken tries it again.
-    for _ in 0..1_000 {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(faults.panics.lock().unwrap().is_none(), "it compacts");
-    writer.keep_now("two", record("x")).await.unwrap();
-    writer.close().await;
-    assert_eq!((directory.names().unwrap().len(), kept(&directory).len()), (before.len() + 1, 2));
-}
-
-#[tokio::test(start_paused = true)]
 async fn a_record_whose_header_is_no_json_is_dropped_and_the_others_are_written() {
     let directory = MemoryDirectory::new();
     let writer = started(&policy(), Arc::new(directory.clone()), "a").writer;
