@@ -108,6 +108,8 @@ pub(super) struct Task {
     asked: Option<Asked>,
     flush_at: Option<BootMs>,
     compacting: Option<JoinHandle<u64>>,
+    /// Whether a compaction became due while another one had not been seen to end.
+    is_compaction_due: bool,
 }
 
 impl Task {
@@ -138,6 +140,7 @@ impl Task {
             asked: None,
             flush_at: None,
             compacting: None,
+            is_compaction_due: false,
         }
     }
 
@@ -325,6 +328,7 @@ impl Task {
         // What failed was tried. The policy is asked again for the next change, as for the first one of a batch.
         (self.oldest, self.asked) = (None, None);
         if flushed.is_compaction_due {
+            self.is_compaction_due = true;
             self.compact();
         }
         failed
@@ -345,6 +349,7 @@ impl Task {
     fn compact(&mut self) {
         if let (Some(leader), None) = (&self.leader, &self.compacting) {
             let leader = leader.clone();
+            self.is_compaction_due = false;
             self.compacting = Some(tokio::task::spawn_blocking(move || leader.compact()));
         }
     }
@@ -356,6 +361,9 @@ impl Task {
             Err(error) => {
                 tracing::error!(%error, "compaction was cut off; saved state is not compacted until a restart")
             }
+        }
+        if self.is_compaction_due {
+            self.compact();
         }
     }
 

@@ -236,6 +236,33 @@ async fn a_removal_outlasts_a_record_whose_sync_and_truncation_failed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_compaction_that_panics_stops_no_write_and_leaves_no_copy() {
+    let directory = Arc::new(Faulty::default());
+    let faults = directory.faults.clone();
+    let directory: Arc<dyn Directory> = directory;
+    // As many logs as there may be: the next one makes a compaction due.
+    for _ in 0..8 {
+        let writer = started(&policy(), directory.clone(), "a").writer;
+        writer.keep_now("one", record("x")).await.unwrap();
+        writer.close().await;
+    }
+    let before = directory.names().unwrap();
+    *faults.panics.lock().unwrap() = Some(" one\n".to_owned());
+    let writer = started(&policy(), directory.clone(), "a").writer;
+    writer.keep_now("two", record("x")).await.unwrap();
+    // Virtual time stands still while the compaction runs.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(faults.panics.lock().unwrap().is_none(), "it copies the first record");
+    writer.keep_now("three", record("x")).await.unwrap();
+    writer.close().await;
+    // The log that there was when it began, the next one, and nothing of the copy, whose generation lies between the two.
+    let mut names = directory.names().unwrap();
+    names.retain(|name| !before.contains(name));
+    assert_eq!(names, ["lists-11.log", "lists-9.log"]);
+    assert_eq!(kept(&directory).len(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_record_whose_header_is_no_json_is_dropped_and_the_others_are_written() {
     let directory = MemoryDirectory::new();
     let writer = started(&policy(), Arc::new(directory.clone()), "a").writer;
