@@ -167,8 +167,8 @@ async fn a_damaged_record_is_moved_aside_and_fetched_anew() {
     assert_eq!(rig.server(2).counts().lists, lists + 1);
     tokio::time::sleep(seconds(1)).await;
     let names = rig.state.names().unwrap();
-    let aside = names.iter().find(|name| name.ends_with(".damaged")).unwrap();
-    assert_eq!(rig.state.read(aside).unwrap().as_deref(), Some(&log[..]), "{names:?}");
+    let quarantined = names.iter().find(|name| name.ends_with(".damaged")).unwrap();
+    assert_eq!(rig.state.read(quarantined).unwrap().as_deref(), Some(&log[..]), "{names:?}");
     assert!(saved_names(&rig.state).contains(&"connector-s2".to_owned()));
 }
 

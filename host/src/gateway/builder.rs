@@ -172,7 +172,7 @@ impl GatewayBuilder {
     /// # Errors
     /// [`StartError`].
     pub async fn begin(self) -> Result<Gateway, StartError> {
-        let Self { settings, edge, state, registry, trace, processes, mut sinks, policy: policy_given, shadow } = self;
+        let Self { settings, edge, state, registry, trace, processes, sinks, policy: policy_given, shadow } = self;
         settings.validate()?;
         let loading = load_components(settings.clone(), policy_given.clone(), shadow);
         let (components, edge) = tokio::join!(loading, system_edge(edge, &settings));
@@ -180,7 +180,7 @@ impl GatewayBuilder {
         let processes = processes.unwrap_or_else(|| Arc::new(SystemProcesses::new()));
         let map = service_map_of(&settings)?;
         let state = directory(state, &settings.paths.state())?;
-        let (registry_disk, registry_file) = registry_disk(registry, &settings)?;
+        let registry = registry_disk(registry, &settings)?;
         let mut registered = MetricRegistry::default();
         telemetry::register_process(&mut registered);
         let metrics = ServerMetrics::new(&mut registered);
@@ -190,42 +190,22 @@ impl GatewayBuilder {
         let trace = start_trace(&settings, trace, &edge, &run, &components)?;
         let shadow = shadow.map(|shadow| Shadow::start(shadow, &components, trace.clone()));
         let shadow = shadow.transpose().map_err(StartError::Thread)?;
-        sinks.extend(trace.clone().map(|trace| -> Arc<dyn DecisionSink> { Arc::new(trace) }));
-        sinks.extend(shadow.clone().map(|shadow| -> Arc<dyn DecisionSink> { Arc::new(shadow) }));
-        let decisions = Arc::new(FanOut::new(sinks));
+        let decisions = decision_sinks(sinks, trace.as_ref(), shadow.as_ref());
         let policy =
             Arc::new(Policy::new(deployed, default, edge.clone(), decisions, PolicyMetrics::new(&mut registered)));
         let writer = format!("gateway-{run}");
         // Before anything runs: what it decides and draws is the same every time.
-        let parts = StoreParts {
-            disk: registry_disk,
-            file: registry_file,
-            policy: policy.clone(),
-            writer: writer.clone(),
-            metrics: RegistryMetrics::new(&mut registered),
-            options: store_options(&settings),
-        };
-        let store = open_registry(parts).await?;
-        let folder = |source| StartError::Folder { path: settings.paths.state().display().to_string(), source };
-        let state_writer::Started { writer: state_writer, saved, old_files, task: state_task } =
-            state_writer::start(policy.clone(), StateMetrics::new(&mut registered), state, writer).map_err(folder)?;
-        if old_files > 0 {
-            let folder = settings.paths.state().display().to_string();
-            tracing::info!(
-                folder,
-                files = old_files,
-                "saved state of an older form is not read: lists are fetched again; the *.state files can be deleted"
-            );
-        }
+        let registry_metrics = RegistryMetrics::new(&mut registered);
+        // Before anything runs: what it decides and draws is the same every time.
+        let store = open_registry(registry, &policy, &writer, registry_metrics, &settings).await?;
+        let started = state_writer::start(policy.clone(), StateMetrics::new(&mut registered), state, writer);
+        let state_writer::Started { writer: state_writer, saved, task: state_task, .. } =
+            report_state(started, &settings)?;
         let sink: Arc<dyn StateSink> = Arc::new(state_writer.clone());
         let former = state_writer.former_map();
         let (map_record, records): (Vec<_>, Vec<_>) =
             saved.into_iter().partition(|(name, _)| name == service_map::RECORD_NAME);
-        let names = NameRule { style: settings.names, longest: settings.name_length };
-        let catalog = Arc::new(Catalog::new(names));
-        // Nothing is in it yet whose names could be recorded.
-        let _ = obey(&catalog, &settings);
-        catalog.serve_first(registry_tools::served(&settings.registry));
+        let catalog = empty_catalog(&settings);
         let fleet_settings = FleetSettings::new(&settings);
         let publishing = Publishing { catalog: catalog.clone(), trace: trace.clone(), clock: edge.clock.clone() };
         let fleet = Arc::new(Fleet::new(
@@ -292,10 +272,55 @@ fn store_options(settings: &Settings) -> StoreOptions {
 }
 
 /// Opens the registry, off the async workers.
-async fn open_registry(parts: StoreParts) -> Result<Arc<Store>, StartError> {
+async fn open_registry(
+    (disk, file): (Arc<dyn Disk>, String),
+    policy: &Arc<Policy>,
+    writer: &str,
+    metrics: RegistryMetrics,
+    settings: &Settings,
+) -> Result<Arc<Store>, StartError> {
+    let (policy, writer) = (policy.clone(), writer.to_owned());
+    let parts = StoreParts { disk, file, policy, writer, metrics, options: store_options(settings) };
     let opened = tokio::task::spawn_blocking(move || Store::open(parts));
     // It ends without a result only with the runtime.
     Ok(opened.await.map_err(|ended| StartError::Thread(ended.into()))??)
+}
+
+/// Where decisions are recorded: in the places that were given, the trace, and the shadow policy.
+fn decision_sinks(
+    mut given: Vec<Arc<dyn DecisionSink>>,
+    trace: Option<&TraceWriter>,
+    shadow: Option<&Shadow>,
+) -> Arc<FanOut> {
+    given.extend(trace.cloned().map(|trace| -> Arc<dyn DecisionSink> { Arc::new(trace) }));
+    given.extend(shadow.cloned().map(|shadow| -> Arc<dyn DecisionSink> { Arc::new(shadow) }));
+    Arc::new(FanOut::new(given))
+}
+
+/// Reports saved state of a form that is not read any more.
+fn report_state(
+    started: std::io::Result<state_writer::Started>,
+    settings: &Settings,
+) -> Result<state_writer::Started, StartError> {
+    let folder = settings.paths.state().display().to_string();
+    let started = started.map_err(|source| StartError::Folder { path: folder.clone(), source })?;
+    if started.old_files > 0 {
+        tracing::info!(
+            folder,
+            files = started.old_files,
+            "saved state of an older form is not read: lists are fetched again; the *.state files can be deleted"
+        );
+    }
+    Ok(started)
+}
+
+/// A catalog that follows the settings, with the gateway's own tools.
+fn empty_catalog(settings: &Settings) -> Arc<Catalog> {
+    let catalog = Catalog::new(NameRule { style: settings.names, longest: settings.name_length });
+    // Nothing is in it yet whose names could be recorded.
+    let _ = obey(&catalog, settings);
+    catalog.serve_first(registry_tools::served(&settings.registry));
+    Arc::new(catalog)
 }
 
 /// What was given, else this machine. Off the async workers: the platform's certificates are some hundred files.

@@ -109,19 +109,19 @@ impl Compaction {
     fn drop_log(&self, generation: u64, is_damaged: bool) -> io::Result<()> {
         let name = log_name(generation);
         if is_damaged {
-            return set_aside(&*self.directory, &name);
+            return quarantine(&*self.directory, &name);
         }
         missing_is_fine(self.directory.remove(&name))
     }
 }
 
 /// Keeps a damaged file under another name, which its content determines. If many are kept already, it is removed.
-pub(super) fn set_aside(directory: &dyn Directory, file: &str) -> io::Result<()> {
+pub(super) fn quarantine(directory: &dyn Directory, file: &str) -> io::Result<()> {
     let Some(bytes) = directory.read(file)? else { return Ok(()) };
-    let aside = format!("{file}.{}{DAMAGED_SUFFIX}", Digest::of(&bytes).short(8));
+    let quarantined = format!("{file}.{}{DAMAGED_SUFFIX}", Digest::of(&bytes).short(8));
     let names = directory.names()?;
     let kept = names.iter().filter(|name| name.ends_with(DAMAGED_SUFFIX)).count();
-    if kept >= DAMAGED_FILES_MAX && !names.contains(&aside) {
+    if kept >= DAMAGED_FILES_MAX && !names.contains(&quarantined) {
         tracing::warn!(
             file,
             kept,
@@ -129,8 +129,8 @@ pub(super) fn set_aside(directory: &dyn Directory, file: &str) -> io::Result<()>
         );
         return missing_is_fine(directory.remove(file));
     }
-    tracing::warn!(file, aside, "a damaged file of saved state is kept aside");
-    directory.rename(file, &aside)
+    tracing::warn!(file, quarantined, "a damaged file of saved state is quarantined");
+    directory.rename(file, &quarantined)
 }
 
 const DAMAGED_SUFFIX: &str = ".damaged";

@@ -18,7 +18,7 @@ pub(super) const COPY_CHUNK_BYTES: usize = 1 << 20;
 /// keeps the others from nothing, and a disk that takes nothing is not asked a thousand times.
 pub(super) const APPEND_FAILURES_MAX: usize = 3;
 
-/// Damaged files that are kept aside. They serve a person who looks for the cause, and each may be as large as the state.
+/// Damaged files that are quarantined. They serve a person who looks for the cause, and each may be as large as the state.
 pub(super) const DAMAGED_FILES_MAX: usize = 16;
 
 /// How often a follower lists the logs again because one vanished while it read: each time the leader has compacted them.

@@ -5,7 +5,7 @@
 //! never fall back to an older version has a file of its own, which is replaced atomically.
 //!
 //! One process of a directory writes, through a [`StateStore`]; any others [`read`]. Only the frames that are damaged are
-//! lost (see `frame`), and a damaged file is kept aside before it goes.
+//! lost (see `frame`), and a damaged file is quarantined before it goes.
 
 mod compaction;
 mod frame;

@@ -105,7 +105,7 @@ struct Staged {
 }
 
 impl StateStore {
-    /// Reads a directory and takes over its writing. Damaged files of single records are kept aside at once, damaged logs
+    /// Reads a directory and takes over its writing. Damaged files of single records are quarantined at once, damaged logs
     /// when they are compacted, which is due then.
     ///
     /// # Errors
@@ -134,7 +134,7 @@ impl StateStore {
         }
         for damaged in &saved.damaged {
             if replaced.iter().any(|name| own_file(name) == damaged.file) {
-                compaction::set_aside(&*store.directory, &damaged.file)?;
+                compaction::quarantine(&*store.directory, &damaged.file)?;
             }
         }
         Ok((store, saved))
@@ -146,7 +146,7 @@ impl StateStore {
     /// Whatever the file system reports.
     pub fn reject(&mut self, name: &str) -> io::Result<()> {
         if self.replaced.contains(&name) {
-            return compaction::set_aside(&*self.directory, &own_file(name));
+            return compaction::quarantine(&*self.directory, &own_file(name));
         }
         if let Some(entry) = self.take_entry(name) {
             self.mark_damaged(entry.header.generation);

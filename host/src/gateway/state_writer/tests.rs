@@ -294,7 +294,7 @@ fn write_unstamped(directory: &Arc<dyn Directory>, name: &str, text: &'static st
 }
 
 #[tokio::test(start_paused = true)]
-async fn unstamped_records_are_kept_aside_by_the_leader_only() {
+async fn unstamped_records_are_quarantined_by_the_leader_only() {
     for (name, file) in [("odd", "lists-1.log".to_owned()), (RECORD_NAME, own_file(RECORD_NAME))] {
         let directory = MemoryDirectory::new();
         let shared = shared(&directory);
@@ -309,8 +309,8 @@ async fn unstamped_records_are_kept_aside_by_the_leader_only() {
         drop(held);
         seconds(3).await;
         let names = directory.names().unwrap();
-        let aside = names.iter().find(|name| name.starts_with(&file) && name.ends_with(".damaged"));
-        assert_eq!(directory.read(aside.unwrap()).unwrap(), Some(content), "{names:?}");
+        let quarantined = names.iter().find(|name| name.starts_with(&file) && name.ends_with(".damaged"));
+        assert_eq!(directory.read(quarantined.unwrap()).unwrap(), Some(content), "{names:?}");
         assert_eq!(&kept(&shared)[name][..], b"new");
         follower.close().await;
         let saved = started(&policy, shared, "c").saved;

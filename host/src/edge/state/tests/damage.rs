@@ -75,7 +75,7 @@ fn each_cut_leaves_what_was_written_before_it_and_is_no_damage() {
 }
 
 #[test]
-fn a_damaged_log_is_kept_aside_once_its_records_are_elsewhere() {
+fn a_damaged_log_is_quarantined_once_its_records_are_elsewhere() {
     let (directory, whole) = sample();
     let mut log = directory.read("lists-1.log").unwrap().unwrap();
     let at = log.windows(3).position(|bytes| bytes == b"[1]").unwrap();
@@ -88,8 +88,8 @@ fn a_damaged_log_is_kept_aside_once_its_records_are_elsewhere() {
     assert_eq!(saved, follower);
     assert!(store.is_compaction_due());
     compact(&mut store);
-    let aside = format!("lists-1.log.{}.damaged", Digest::of(&log).short(8));
-    assert_eq!(directory.read(&aside).unwrap(), Some(log));
+    let quarantined = format!("lists-1.log.{}.damaged", Digest::of(&log).short(8));
+    assert_eq!(directory.read(&quarantined).unwrap(), Some(log));
     assert!(!store.is_compaction_due());
     commit(&mut store, vec![keep("a", "1", b"[1]")]);
     assert_eq!(stored(&directory), whole);
@@ -154,7 +154,7 @@ fn damage_that_happens_while_it_runs_is_not_copied() {
 }
 
 #[test]
-fn a_file_of_its_own_is_whole_or_kept_aside_and_never_an_older_version() {
+fn a_file_of_its_own_is_whole_or_quarantined_and_never_an_older_version() {
     let directory = MemoryDirectory::new();
     let (mut store, _) = open(&directory);
     commit(&mut store, vec![keep(OWN, "1", b"[1]")]);
