@@ -230,7 +230,6 @@ impl GatewayBuilder {
             assembly::start(fleet.clone(), map_view, registry_view.clone(), trace.clone(), stop.clone());
         let mut tasks = vec![registry_task, assembly_task];
         tasks.extend(map_task);
-        let first_pass = watch::Sender::new(None);
         let parts = Parts {
             settings: arc_swap::ArcSwap::from_pointee(settings),
             edge,
@@ -248,7 +247,7 @@ impl GatewayBuilder {
             trace,
             shadow,
             stop,
-            first_pass,
+            first_pass: watch::Sender::new(None),
         };
         Ok(Gateway::assemble(parts, tasks, state_task))
     }
