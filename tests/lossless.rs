@@ -9,6 +9,8 @@
 
 mod support;
 
+#[path = "lossless/ambiguous_members.rs"]
+mod ambiguous_members;
 #[path = "lossless/between_eras.rs"]
 mod between_eras;
 #[path = "lossless/corpus.rs"]

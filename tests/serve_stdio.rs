@@ -99,6 +99,32 @@ async fn each_request_is_answered_in_the_era_that_it_is_written_in() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn ambiguous_members_are_refused_in_both_eras_and_counted() {
+    let (_rig, server, served) = scripted(Era::Legacy).await;
+    let mut pipes = Pipes::of(&served);
+    pipes.shake_hands("{}").await;
+    for more in [r#""Name":"other""#, r#""name":"other""#, r#""name\u0000":"other""#, r#""_META":{}"#] {
+        for meta in ["", &format!(",{META}")] {
+            let answer = pipes.ask("1", "tools/call", &format!("{CALL},{more}{meta}")).await;
+            assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(-32602)), "{more}: {answer}");
+        }
+    }
+    for line in [
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","Method":"tools/call"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"ping","PARAMS":{}}"#,
+    ] {
+        pipes.say(line).await;
+        let answer = pipes.hear().await.unwrap();
+        assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(1), &json!(-32600)), "{line}: {answer}");
+    }
+    pipes.say(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1,"requestID":2}}"#).await;
+    assert_eq!(pipes.ask("2", "ping", "").await["result"], json!({}), "a notification is not answered");
+    let metrics = served.gateway.metrics();
+    assert!(metrics.contains("mcp_requests_refused_total{reason=\"ambiguous-members\"} 11"), "{metrics}");
+    assert_eq!(server.times_asked("tools/call"), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_no_message_or_breaks_a_rule_is_told_so_and_the_next_line_is_read() {
     let rig = Rig::new(1);
     let served = rig.ready().await;

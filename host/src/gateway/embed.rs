@@ -28,8 +28,9 @@ use crate::connectors::{CallError, Caller, Fleet, PassKind, SyncReport, Synced};
 use crate::edge::Edge;
 use crate::mcp::Outcome;
 use crate::mcp::protocol::TOOLS_CALL;
+use crate::mcp::request_members::{Members as _, ParamsMember};
 use crate::model::ConnectorId;
-use crate::model::raw::{self, RawObject};
+use crate::model::raw::RawObject;
 use crate::policy::{Policy, PolicyComponent};
 use crate::registry::{RegistryView, Store};
 use crate::service_map::MapHandle;
@@ -260,11 +261,10 @@ impl Gateway {
         let snapshot = self.snapshot();
         let route = snapshot.route(name).ok_or_else(|| CallError::NoTool(name.to_owned()))?;
         let mut params = RawObject::new();
-        params.set("name", raw::string(name));
         if let Some(arguments) = arguments {
-            params.set("arguments", arguments);
+            params.set(ParamsMember::Arguments.key(), arguments);
         }
-        self.forward(route, Caller::default(), TOOLS_CALL, "name", params).await
+        self.forward(route, Caller::default(), TOOLS_CALL, ParamsMember::Name, params).await
     }
 
     /// Sends a request on under the connector's own name for what it is about, which stands in `member`; everything else in
@@ -274,12 +274,10 @@ impl Gateway {
         route: &Route,
         caller: Caller<'_>,
         method: &str,
-        member: &str,
+        member: ParamsMember,
         mut params: RawObject,
     ) -> Result<Outcome, CallError> {
-        if params.get_str(member).as_deref() != Some(route.original.as_str()) {
-            params.set(member, raw::string(&route.original));
-        }
+        params.set_str(member.key(), &route.original);
         self.inner.parts.fleet.call(&route.connector, caller, method, params).await
     }
 

@@ -36,10 +36,10 @@ use crate::mcp::protocol::{
     PROTOCOL_VERSION_HEADER, ROOTS_CHANGED, SESSION_HEADER, SESSION_NOT_FOUND, TOOLS_CALL, VERSION_2025_03_26,
     VERSION_2026_07_28,
 };
-use crate::mcp::server::{Refusal, era_of, judge_legacy, judge_modern, judge_parameters};
+use crate::mcp::request_members::{ParamsMember, RequestParams};
+use crate::mcp::server::{Refusal, era_of, judge_legacy, judge_modern, judge_parameters, params_of};
 use crate::mcp::{EnvelopeError, RequestId};
 use crate::model::ListKind;
-use crate::model::raw::RawObject;
 
 /// What a client can read (RFC 9110, section 12.5.1). Weights matter only where they are 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +70,7 @@ pub(super) async fn post(
     }
     let lease = lease.map(|Extension(lease)| lease);
     let client = Client { visitor, accepts, ending: ending_of(&gateway, ending), lease };
-    match Message::parse(&body) {
+    match Message::parse_strict(&body) {
         Err(EnvelopeError::Batch) => batch(&gateway, client, &headers, &body).await,
         message => {
             // The message has a copy of what it needs: the body of a call is not held while its server works.
@@ -98,7 +98,7 @@ async fn batch(gateway: &Gateway, client: Client, headers: &HeaderMap, body: &[u
     let answering = messages.into_iter().map(|message| {
         let client = Client { accepts: Accepts { json: true, stream: false }, ..client.clone() };
         async move {
-            match Message::parse(message.get().as_bytes()) {
+            match Message::parse_strict(message.get().as_bytes()) {
                 // A session begins with one answer (2025-03-26, `basic/lifecycle`).
                 Ok(Message::Request { id, method, .. }) if method == INITIALIZE => {
                     refused(Some(&id), StatusCode::BAD_REQUEST, INVALID_REQUEST, "initialize must come alone", None)
@@ -122,17 +122,19 @@ async fn one(
             if let Some(refused) = rate::too_often(gateway, &client.visitor, client.lease.as_ref(), &id) {
                 return refused;
             }
-            let params = params.map(|params| RawObject::parse(&params)).transpose();
-            match params {
+            match params_of(params.as_deref()) {
                 Ok(params) => request(gateway, client, headers, (id, method, params)).await,
-                // The envelope has checked that they are an object.
-                Err(_) => refused(Some(&id), StatusCode::BAD_REQUEST, INVALID_REQUEST, "unreadable params", None),
+                Err(ambiguous) => refused_params(gateway, Some(&id), ambiguous),
             }
         }
         Ok(Message::Notification { method, params }) => match session(gateway, &client.visitor, headers) {
             Ok(session) => {
+                let checked = match params_of(params.as_deref()) {
+                    Ok(checked) => checked,
+                    Err(ambiguous) => return refused_params(gateway, None, ambiguous),
+                };
                 if let Some(session) = session {
-                    told(gateway, &session, &method, params);
+                    told(gateway, &session, &method, checked, params);
                 }
                 StatusCode::ACCEPTED.into_response()
             }
@@ -147,15 +149,30 @@ async fn one(
             }
             Err(refused) => *refused,
         },
-        Err(error) => refused(error.id(), StatusCode::BAD_REQUEST, error.code(), &error.to_string(), None),
+        Err(error) => {
+            gateway.inner.parts.metrics.envelope_refused(&error);
+            refused(error.id(), StatusCode::BAD_REQUEST, error.code(), &error.to_string(), None)
+        }
     }
 }
 
+/// Answers parameters that two servers could read differently.
+fn refused_params(gateway: &Gateway, id: Option<&RequestId>, refusal: Refusal) -> Response {
+    gateway.inner.parts.metrics.ambiguous_members(&refusal.message);
+    refused(id, refusal.status, refusal.code, &refusal.message, None)
+}
+
 /// Takes a notification of a session's client.
-fn told(gateway: &Gateway, session: &Arc<Session>, method: &str, params: Option<Box<RawValue>>) {
+fn told(
+    gateway: &Gateway,
+    session: &Arc<Session>,
+    method: &str,
+    checked: Option<RequestParams>,
+    params: Option<Box<RawValue>>,
+) {
     match method {
         CANCELLED => {
-            if let Some(id) = params.and_then(|params| cancelled_id(&params)) {
+            if let Some(id) = checked.and_then(|params| cancelled_id(&params)) {
                 session.in_flight.cancel(&id);
             }
         }
@@ -234,7 +251,7 @@ async fn request(
     gateway: &Gateway,
     Client { visitor, accepts, ending, lease }: Client,
     headers: &HeaderMap,
-    (id, method, params): (RequestId, String, Option<RawObject>),
+    (id, method, params): (RequestId, String, Option<RequestParams>),
 ) -> Response {
     // What is saved has a part in what follows: the headers of a call are compared with its tool's definition.
     gateway.restored().await;
@@ -247,7 +264,7 @@ async fn request(
         Era::Legacy => judge_legacy(headers),
     };
     if let Err(Refusal { status, code, message, data }) = judged {
-        return refused(Some(&id), status, code, message, data.as_deref());
+        return refused(Some(&id), status, code, &message, data.as_deref());
     }
     let session = match era {
         Era::Legacy if method != INITIALIZE => match session(gateway, &visitor, headers) {
@@ -417,9 +434,9 @@ fn parameters(
     visitor: &Visitor,
     headers: &HeaderMap,
     method: &str,
-    params: &RawObject,
+    params: &RequestParams,
 ) -> Result<(), Refusal> {
-    let Some(name) = params.get_str("name").filter(|_| method == TOOLS_CALL) else { return Ok(()) };
+    let Some(name) = params.get_str(ParamsMember::Name).filter(|_| method == TOOLS_CALL) else { return Ok(()) };
     let snapshot = gateway.snapshot();
     let served = snapshot.served(&visitor.view);
     let Some(route) = served.tool(&name) else { return Ok(()) };

@@ -9,6 +9,7 @@ use prometheus_client::registry::Unit;
 
 use crate::edge::state::Written;
 use crate::mcp::ErrorType;
+use crate::mcp::envelope::{EnvelopeError, InvalidReason};
 use crate::mcp::protocol::{
     COMPLETION_COMPLETE, INITIALIZE, LOGGING_SET_LEVEL, PING, PROMPTS_GET, RESOURCES_READ, RESOURCES_SUBSCRIBE,
     RESOURCES_UNSUBSCRIBE, SERVER_DISCOVER, SUBSCRIPTIONS_LISTEN, TOOLS_CALL,
@@ -40,6 +41,7 @@ labels! {
         IdleConnections = "idle-connections",
         UnreadAnswers = "unread-answers",
         Sessions = "sessions",
+        AmbiguousMembers = "ambiguous-members",
         SlowClient = "slow-client",
     }
 }
@@ -100,6 +102,20 @@ impl ServerMetrics {
     pub(super) fn request_refused(&self, reason: RequestRefusal) -> Option<LogLine> {
         self.refused.get(reason).inc();
         self.lines.admit(reason)
+    }
+
+    /// Counts and logs a message that two servers could read differently. The reason names the gateway's own words only.
+    pub(super) fn ambiguous_members(&self, reason: &str) {
+        if let Some(line) = self.request_refused(RequestRefusal::AmbiguousMembers) {
+            tracing::warn!(reason, left_out = line.left_out, "request refused: ambiguous members");
+        }
+    }
+
+    /// The same for a message that could not be read, if that is why.
+    pub(super) fn envelope_refused(&self, error: &EnvelopeError) {
+        if let EnvelopeError::Invalid { reason: InvalidReason::Misspelled(_), .. } = error {
+            self.ambiguous_members(&error.to_string());
+        }
     }
 
     /// Records a request that was answered.

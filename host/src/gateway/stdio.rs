@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
+use serde_json::value::RawValue;
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -20,12 +21,11 @@ use super::visitor::Visitor;
 use crate::catalog::View;
 use crate::mcp::envelope::{self, Message};
 use crate::mcp::protocol::{
-    CANCELLED, Era, INITIALIZE, INITIALIZED, INTERNAL_ERROR, INVALID_REQUEST, ROOTS_CHANGED, SERVER_DISCOVER,
-    SUBSCRIPTIONS_LISTEN,
+    CANCELLED, Era, INITIALIZE, INITIALIZED, INTERNAL_ERROR, ROOTS_CHANGED, SERVER_DISCOVER, SUBSCRIPTIONS_LISTEN,
 };
-use crate::mcp::server::{Refusal, judge_modern_body, names_version};
+use crate::mcp::request_members::RequestParams;
+use crate::mcp::server::{Refusal, judge_modern_body, names_version, params_of};
 use crate::mcp::{EnvelopeError, RequestId};
-use crate::model::raw::RawObject;
 
 impl Gateway {
     /// Serves one client on a pair of pipes, until its input ends, its output breaks, or `stop`. Requests in flight then
@@ -127,47 +127,61 @@ impl Conversation {
         if message.trim_ascii().is_empty() {
             return;
         }
-        match Message::parse(message) {
-            Ok(Message::Request { id, method, params }) => match params.map(|raw| RawObject::parse(&raw)).transpose() {
+        match Message::parse_strict(message) {
+            Ok(Message::Request { id, method, params }) => match params_of(params.as_deref()) {
                 Ok(params) => self.request(id, method, params).await,
-                // The envelope has checked that they are an object.
-                Err(_) => self.refuse(&id, INVALID_REQUEST, "unreadable params").await,
+                Err(Refusal { code, message, .. }) => {
+                    self.gateway.inner.parts.metrics.ambiguous_members(&message);
+                    self.refuse(&id, code, &message).await;
+                }
             },
-            Ok(Message::Notification { method, params }) => match method.as_str() {
-                CANCELLED => {
-                    if let Some(id) = params.and_then(|params| cancelled_id(&params)) {
-                        self.in_flight.cancel(&id);
-                    }
-                }
-                // Nothing that it did not ask for is said to a client before it says that it is ready.
-                INITIALIZED if self.news.is_none() => {
-                    let session = self.session.as_ref();
-                    self.news = session.and_then(|session| session.open_stream(&self.gateway, self.outlet.clone()));
-                }
-                ROOTS_CHANGED => {
-                    if let Some(session) = &self.session {
-                        session.roots_changed(&self.gateway, params);
-                    }
-                }
-                _ => {}
-            },
+            Ok(Message::Notification { method, params }) => self.notification(&method, params),
             Ok(Message::Response { id, outcome }) => {
                 if let (Some(session), Some(id)) = (&self.session, id) {
                     session.answered(&id, outcome);
                 }
             }
-            Err(error) => self.say(envelope::error_bytes(error.id(), error.code(), &error.to_string(), None)).await,
+            Err(error) => {
+                self.gateway.inner.parts.metrics.envelope_refused(&error);
+                self.say(envelope::error_bytes(error.id(), error.code(), &error.to_string(), None)).await;
+            }
         }
     }
 
-    async fn request(&mut self, id: RequestId, method: String, params: Option<RawObject>) {
+    /// Takes a notification. One whose parameters are ambiguous is counted and ignored: notifications are not answered.
+    fn notification(&mut self, method: &str, params: Option<Box<RawValue>>) {
+        let checked = match params_of(params.as_deref()) {
+            Ok(checked) => checked,
+            Err(refusal) => return self.gateway.inner.parts.metrics.ambiguous_members(&refusal.message),
+        };
+        match method {
+            CANCELLED => {
+                if let Some(id) = checked.and_then(|params| cancelled_id(&params)) {
+                    self.in_flight.cancel(&id);
+                }
+            }
+            // Nothing that it did not ask for is said to a client before it says that it is ready.
+            INITIALIZED if self.news.is_none() => {
+                let session = self.session.as_ref();
+                self.news = session.and_then(|session| session.open_stream(&self.gateway, self.outlet.clone()));
+            }
+            ROOTS_CHANGED => {
+                if let Some(session) = &self.session {
+                    session.roots_changed(&self.gateway, params);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    async fn request(&mut self, id: RequestId, method: String, params: Option<RequestParams>) {
         let only_modern = matches!(method.as_str(), SERVER_DISCOVER | SUBSCRIPTIONS_LISTEN);
         let era = if only_modern || names_version(params.as_ref()) { Era::Modern } else { Era::Legacy };
         let params = params.unwrap_or_default();
         if era == Era::Modern
             && let Err(Refusal { code, message, data, .. }) = judge_modern_body(&params, &VERSIONS)
         {
-            self.say(envelope::error_bytes(Some(&id), code, message, data.as_deref())).await;
+            self.say(envelope::error_bytes(Some(&id), code, &message, data.as_deref())).await;
             return;
         }
         let Ok(place) = self.places.clone().try_acquire_owned() else {

@@ -1,11 +1,14 @@
 //! JSON-RPC 2.0 messages over raw JSON: reading which kind of message a text is, and writing messages.
 //!
 //! Parameters, results and errors stay raw. Batches are refused: only MCP 2025-03-26 ever had them. Members that occur
-//! twice are refused as well, so that two readers can not see two different messages in one text.
+//! twice are refused as well, so that two readers cannot see two different messages in one text; of clients' messages also
+//! members that some readers take for another one ([`request_members`](super::request_members)).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use bytes::Bytes;
+use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
@@ -13,6 +16,7 @@ use serde_json::value::RawValue;
 use super::limits::MAX_ERROR_MESSAGE_CHARACTERS;
 use super::protocol::{INVALID_REQUEST, PARSE_ERROR};
 use super::raw;
+use super::request_members::misspelled;
 
 /// One message.
 #[derive(Clone, Debug)]
@@ -123,6 +127,9 @@ pub enum InvalidReason {
     /// It is no object, or a member of the envelope occurs twice.
     #[error("it is no object, or one of its members occurs twice")]
     Shape,
+    /// A member's name can be read as this one of the envelope.
+    #[error("one of its members can be read as \"{0}\"; spell it exactly so, or leave it out")]
+    Misspelled(&'static str),
     /// `jsonrpc` is not `"2.0"`.
     #[error("jsonrpc is not \"2.0\"")]
     Version,
@@ -174,19 +181,37 @@ impl Message {
     /// # Errors
     /// [`EnvelopeError`] if the bytes are not exactly one message.
     pub fn parse(bytes: &[u8]) -> Result<Self, EnvelopeError> {
+        let wire = Wire::parse(bytes)?;
+        let id = wire.id.and_then(RequestId::read);
+        wire.read(id.clone()).map_err(|reason| EnvelopeError::Invalid { reason, id })
+    }
+
+    /// Reads a message of a client, of which no reader sees another one.
+    ///
+    /// # Errors
+    /// [`EnvelopeError`], also if a member's name can be read as another one of the envelope.
+    pub fn parse_strict(bytes: &[u8]) -> Result<Self, EnvelopeError> {
+        let wire = Wire::parse(bytes)?;
+        let id = wire.id.and_then(RequestId::read);
+        let misspelled = wire.misspelled.map(InvalidReason::Misspelled);
+        let read = misspelled.map_or_else(|| wire.read(id.clone()), Err);
+        read.map_err(|reason| EnvelopeError::Invalid { reason, id })
+    }
+}
+
+impl<'a> Wire<'a> {
+    fn parse(bytes: &'a [u8]) -> Result<Self, EnvelopeError> {
         let text = std::str::from_utf8(bytes).map_err(|_| EnvelopeError::NotJson)?;
         if text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('[') {
             let is_json = serde_json::from_str::<&RawValue>(text).is_ok();
             return Err(if is_json { EnvelopeError::Batch } else { EnvelopeError::NotJson });
         }
-        let wire: Wire<'_> = serde_json::from_str(text).map_err(|error| match error.classify() {
+        serde_json::from_str(text).map_err(|error| match error.classify() {
             Category::Data if serde_json::from_str::<&RawValue>(text).is_ok() => {
                 EnvelopeError::Invalid { reason: InvalidReason::Shape, id: None }
             }
             _ => EnvelopeError::NotJson,
-        })?;
-        let id = wire.id.and_then(RequestId::read);
-        wire.read(id.clone()).map_err(|reason| EnvelopeError::Invalid { reason, id })
+        })
     }
 }
 
@@ -257,20 +282,58 @@ fn write(members: &[(&str, &str)]) -> Bytes {
 const START: &str = "{\"jsonrpc\":\"2.0\"";
 
 /// Each member as it stands: present with `null` is not the same as absent.
-#[derive(Deserialize)]
+#[derive(Default)]
 struct Wire<'a> {
-    #[serde(borrow, default, deserialize_with = "present")]
     jsonrpc: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
     id: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
     method: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
     params: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
     result: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
     error: Option<&'a RawValue>,
+    /// The member that another one's name can be read as.
+    misspelled: Option<&'static str>,
+}
+
+const MEMBERS: [&str; 6] = ["jsonrpc", "id", "method", "params", "result", "error"];
+
+impl<'de> Deserialize<'de> for Wire<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(WireVisitor)
+    }
+}
+
+struct WireVisitor;
+
+impl<'de> Visitor<'de> for WireVisitor {
+    type Value = Wire<'de>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a JSON-RPC message")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Wire<'de>, A::Error> {
+        let mut wire = Wire::default();
+        while let Some((key, value)) = map.next_entry::<&'de RawValue, &'de RawValue>()? {
+            let written = key.get().trim_matches('"');
+            let key = if written.contains('\\') { raw::as_text(key).map(Cow::Owned) } else { None };
+            let member = match &*key.unwrap_or(Cow::Borrowed(written)) {
+                "jsonrpc" => &mut wire.jsonrpc,
+                "id" => &mut wire.id,
+                "method" => &mut wire.method,
+                "params" => &mut wire.params,
+                "result" => &mut wire.result,
+                "error" => &mut wire.error,
+                other => {
+                    wire.misspelled = wire.misspelled.or_else(|| misspelled(other, &MEMBERS));
+                    continue;
+                }
+            };
+            if member.replace(value).is_some() {
+                return Err(A::Error::custom("a member occurs twice"));
+            }
+        }
+        Ok(wire)
+    }
 }
 
 #[derive(Deserialize)]
@@ -372,6 +435,27 @@ mod tests {
             let error = parse(text).unwrap_err();
             assert_eq!((error.code(), error), (INVALID_REQUEST, EnvelopeError::Batch));
         }
+    }
+
+    #[test]
+    fn a_clients_message_has_no_member_that_can_be_read_as_another() {
+        for member in MEMBERS {
+            for key in [member.to_uppercase(), format!("{member}\\u0000"), member.replace('d', "-d").replace('s', "ſ")]
+            {
+                let text = format!(r#"{{"jsonrpc":"2.0","id":7,"method":"m","{key}":1}}"#);
+                assert!(key == member || parse(&text).is_ok(), "a server's is read: {text}");
+                let strict = Message::parse_strict(text.as_bytes());
+                match strict {
+                    Err(EnvelopeError::Invalid { reason: InvalidReason::Misspelled(found), id: Some(id) }) => {
+                        assert_eq!((found, id.as_json()), (member, "7"));
+                    }
+                    Err(EnvelopeError::Invalid { .. }) => assert_eq!(key, member),
+                    other => assert!(key == member, "{text}: {other:?}"),
+                }
+            }
+        }
+        let text = r#"{"jsonrpc":"2.0","id":7,"method":"m","x":1,"x":2,"meta":3}"#;
+        assert!(Message::parse_strict(text.as_bytes()).is_ok(), "other members are left alone");
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod error_type;
 pub mod interim;
 pub mod limits;
 pub mod protocol;
+pub mod request_members;
 pub mod server;
 pub mod sse;
 

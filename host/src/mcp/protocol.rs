@@ -8,6 +8,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
 
+use super::request_members::ParamsMember;
 pub use crate::model::Era;
 
 /// The modern version that this crate speaks.
@@ -157,11 +158,11 @@ pub fn is_modern_error(code: i64) -> bool {
 ///
 /// `tools/call`, `prompts/get`, `resources/read` by `basic/transports/streamable-http`; the rest by the tasks
 /// extension (SEP-2663).
-pub fn name_member(method: &str) -> Option<&'static str> {
+pub fn name_member(method: &str) -> Option<ParamsMember> {
     match method {
-        TOOLS_CALL | PROMPTS_GET => Some("name"),
-        RESOURCES_READ => Some("uri"),
-        "tasks/get" | "tasks/update" | "tasks/cancel" => Some("taskId"),
+        TOOLS_CALL | PROMPTS_GET => Some(ParamsMember::Name),
+        RESOURCES_READ => Some(ParamsMember::Uri),
+        "tasks/get" | "tasks/update" | "tasks/cancel" => Some(ParamsMember::TaskId),
         _ => None,
     }
 }

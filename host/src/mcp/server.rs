@@ -3,15 +3,17 @@
 //!
 //! Pure functions of headers and body. Nothing here answers a method.
 
+use std::borrow::Cow;
+
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
 
 use super::client::{mirrors_of, mismatched};
 use super::protocol::{
-    Era, HEADER_MISMATCH, INITIALIZE, INVALID_PARAMS, LEGACY_VERSIONS, META_CLIENT_CAPABILITIES, META_PROTOCOL_VERSION,
-    METHOD_HEADER, NAME_HEADER, PROTOCOL_VERSION_HEADER, UNSUPPORTED_PROTOCOL_VERSION, VERSION_2026_07_28,
-    decode_header_value, name_member,
+    Era, HEADER_MISMATCH, INITIALIZE, INVALID_PARAMS, INVALID_REQUEST, LEGACY_VERSIONS, METHOD_HEADER, NAME_HEADER,
+    PROTOCOL_VERSION_HEADER, UNSUPPORTED_PROTOCOL_VERSION, VERSION_2026_07_28, decode_header_value, name_member,
 };
+use super::request_members::{AmbiguousMember, MetaMember, ParamsMember, RequestParams};
 use crate::model::raw::{self, RawObject};
 
 /// A request that is not answered.
@@ -22,27 +24,34 @@ pub struct Refusal {
     /// The JSON-RPC error code.
     pub code: i64,
     /// What is wrong.
-    pub message: &'static str,
+    pub message: Cow<'static, str>,
     /// What would be right, for errors that say so.
     pub data: Option<Box<RawValue>>,
 }
 
 impl Refusal {
     fn bad_request(code: i64, message: &'static str) -> Self {
-        Self { status: StatusCode::BAD_REQUEST, code, message, data: None }
+        Self { status: StatusCode::BAD_REQUEST, code, message: message.into(), data: None }
+    }
+}
+
+impl From<AmbiguousMember> for Refusal {
+    fn from(error: AmbiguousMember) -> Self {
+        let message = error.to_string().into();
+        Self { status: StatusCode::BAD_REQUEST, code: INVALID_PARAMS, message, data: None }
     }
 }
 
 /// Which era a request is of: the modern one if its `_meta` names a protocol version, or its header the modern version. A
 /// handshake is legacy unless its `_meta` says otherwise: whoever can not negotiate sends the version that it hopes for.
-pub fn era_of(headers: &HeaderMap, method: &str, params: Option<&RawObject>) -> Era {
+pub fn era_of(headers: &HeaderMap, method: &str, params: Option<&RequestParams>) -> Era {
     let by_header = method != INITIALIZE && version_header(headers) == Some(VERSION_2026_07_28);
     if by_header || names_version(params) { Era::Modern } else { Era::Legacy }
 }
 
 /// Whether the `_meta` of a request names a protocol version, which only modern requests do.
-pub fn names_version(params: Option<&RawObject>) -> bool {
-    params.is_some_and(|params| meta_of(params).get(META_PROTOCOL_VERSION).is_some())
+pub fn names_version(params: Option<&RequestParams>) -> bool {
+    params.is_some_and(|params| params.meta().get(MetaMember::ProtocolVersion).is_some())
 }
 
 /// Whether a legacy request names a version that is spoken; naming none is fine.
@@ -62,7 +71,7 @@ pub fn judge_legacy(headers: &HeaderMap) -> Result<(), Refusal> {
 ///
 /// # Errors
 /// [`Refusal`], for the first rule that it breaks. `spoken` is what the error for an unknown version offers.
-pub fn judge_modern(headers: &HeaderMap, method: &str, params: &RawObject, spoken: &[&str]) -> Result<(), Refusal> {
+pub fn judge_modern(headers: &HeaderMap, method: &str, params: &RequestParams, spoken: &[&str]) -> Result<(), Refusal> {
     if method == INITIALIZE && !names_version(Some(params)) {
         return Err(unsupported(spoken, ""));
     }
@@ -88,7 +97,7 @@ pub fn judge_modern(headers: &HeaderMap, method: &str, params: &RawObject, spoke
 ///
 /// # Errors
 /// [`Refusal`], for the first rule that it breaks.
-pub fn judge_modern_body(params: &RawObject, spoken: &[&str]) -> Result<(), Refusal> {
+pub fn judge_modern_body(params: &RequestParams, spoken: &[&str]) -> Result<(), Refusal> {
     judge_version(&described(params)?, spoken)
 }
 
@@ -97,20 +106,20 @@ pub fn judge_modern_body(params: &RawObject, spoken: &[&str]) -> Result<(), Refu
 ///
 /// # Errors
 /// [`Refusal`], if one of them is missing, broken or different.
-pub fn judge_parameters(headers: &HeaderMap, definition: &RawValue, params: &RawObject) -> Result<(), Refusal> {
+pub fn judge_parameters(headers: &HeaderMap, definition: &RawValue, params: &RequestParams) -> Result<(), Refusal> {
     let mirrors = mirrors_of(definition).unwrap_or_default();
-    match mismatched(&mirrors, params.get("arguments"), headers) {
+    match mismatched(&mirrors, params.get(ParamsMember::Arguments), headers) {
         false => Ok(()),
         true => Err(Refusal::bad_request(HEADER_MISMATCH, "an Mcp-Param header does not match the arguments")),
     }
 }
 
 /// The version in a modern request's `_meta`, which must hold capabilities too.
-fn described(params: &RawObject) -> Result<String, Refusal> {
+fn described(params: &RequestParams) -> Result<String, Refusal> {
     let invalid = |message| Refusal::bad_request(INVALID_PARAMS, message);
-    let meta = meta_of(params);
-    let version = meta.get_str(META_PROTOCOL_VERSION).ok_or_else(|| invalid("_meta has no protocol version"))?;
-    if !meta.get(META_CLIENT_CAPABILITIES).is_some_and(raw::is_object) {
+    let meta = params.meta();
+    let version = meta.get_str(MetaMember::ProtocolVersion).ok_or_else(|| invalid("_meta has no protocol version"))?;
+    if !meta.get(MetaMember::ClientCapabilities).is_some_and(raw::is_object) {
         return Err(invalid("_meta has no client capabilities"));
     }
     Ok(version)
@@ -125,9 +134,20 @@ fn trimmed(value: &HeaderValue) -> Option<HeaderValue> {
     HeaderValue::from_bytes(value.as_bytes().trim_ascii()).ok()
 }
 
-/// A request's `_meta`; empty if it has none.
-pub fn meta_of(params: &RawObject) -> RawObject {
-    params.get("_meta").and_then(|meta| RawObject::parse(meta).ok()).unwrap_or_default()
+/// The `_meta` of parameters or of a result, to be changed; empty if it has none.
+pub fn meta_of(object: &RawObject) -> RawObject {
+    object.get("_meta").and_then(|meta| RawObject::parse(meta).ok()).unwrap_or_default()
+}
+
+/// Reads the parameters of a client's message.
+///
+/// # Errors
+/// [`Refusal`], if two servers could read different parameters in them.
+pub fn params_of(params: Option<&RawValue>) -> Result<Option<RequestParams>, Refusal> {
+    let Some(params) = params else { return Ok(None) };
+    // The envelope has checked that they are an object.
+    let params = RawObject::parse(params).map_err(|_| Refusal::bad_request(INVALID_REQUEST, "unreadable params"))?;
+    Ok(Some(RequestParams::new(params)?))
 }
 
 fn version_header(headers: &HeaderMap) -> Option<&str> {

@@ -86,6 +86,12 @@ impl RawObject {
         }
     }
 
+    /// Sets `key` to a string. Its duplicates go; one that is this string already stays as it is written.
+    pub fn set_str(&mut self, key: &str, text: &str) {
+        let written = self.get(key).filter(|written| as_text(written).as_deref() == Some(text)).map(ToOwned::to_owned);
+        self.set(key, written.unwrap_or_else(|| string(text)));
+    }
+
     /// Removes every member with this key and returns the value that [`Self::get`] would have found.
     pub fn remove(&mut self, key: &str) -> Option<Arc<RawValue>> {
         let mut removed = None;
@@ -304,6 +310,15 @@ mod tests {
         assert_eq!(object.remove("twice").unwrap().get(), "\"last\"");
         assert!(object.is_empty());
         assert!(object.remove("twice").is_none());
+    }
+
+    #[test]
+    fn a_string_that_is_set_already_stays_as_it_is_written() {
+        let mut object = RawObject::from_str(r#"{"a":"x","b":1,"a":"\/y"}"#).unwrap();
+        object.set_str("a", "/y");
+        assert_eq!(object.to_raw().get(), r#"{"b":1,"a":"\/y"}"#);
+        object.set_str("a", "z");
+        assert_eq!(object.to_raw().get(), r#"{"b":1,"a":"z"}"#);
     }
 
     #[test]

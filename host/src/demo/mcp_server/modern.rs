@@ -12,7 +12,7 @@ use crate::mcp::protocol::{
     HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, META_PROTOCOL_VERSION, META_SERVER_INFO, METHOD_NOT_FOUND,
     SERVER_DISCOVER, TOOLS_CALL, TOOLS_LIST, VERSION_2026_07_28, decode_header_value,
 };
-use crate::mcp::server::{judge_modern, meta_of};
+use crate::mcp::server::{judge_modern, meta_of, params_of};
 use crate::mcp::{ListScope, Message, RequestId};
 use crate::model::raw::{self, RawObject};
 
@@ -37,10 +37,13 @@ pub(super) fn answer(server: &McpServer, headers: &HeaderMap, message: Message) 
             );
         }
     };
-    let params = params.and_then(|params| RawObject::parse(&params).ok()).unwrap_or_default();
-    match judge_modern(headers, &method, &params, &versions(server)) {
-        Ok(()) => carry_out(server, headers, &id, &method, &params),
-        Err(refused) => reply::error(refused.status, Some(&id), refused.code, refused.message, refused.data.as_deref()),
+    let params = params_of(params.as_deref()).map(Option::unwrap_or_default);
+    let checked = params.and_then(|params| judge_modern(headers, &method, &params, &versions(server)).map(|()| params));
+    match checked {
+        Ok(params) => carry_out(server, headers, &id, &method, &params.to_object()),
+        Err(refused) => {
+            reply::error(refused.status, Some(&id), refused.code, &refused.message, refused.data.as_deref())
+        }
     }
 }
 

@@ -15,6 +15,7 @@ use crate::gateway::request_body::BodyLease;
 use crate::gateway::visitor::Visitor;
 use crate::mcp::RequestId;
 use crate::mcp::protocol::{Era, META_LOG_LEVEL};
+use crate::mcp::request_members::{MetaMember, RequestParams};
 use crate::mcp::server::meta_of;
 use crate::model::Severity;
 use crate::model::raw::{self, RawObject};
@@ -25,7 +26,7 @@ pub(in crate::gateway) struct Asked {
     pub(in crate::gateway) era: Era,
     pub(in crate::gateway) visitor: Visitor,
     pub(in crate::gateway) method: String,
-    pub(in crate::gateway) params: RawObject,
+    pub(in crate::gateway) params: RequestParams,
     /// The session that it is made in; legacy.
     pub(in crate::gateway) session: Option<Arc<Session>>,
     /// Where messages go that come before the answer; none if the client takes none.
@@ -58,13 +59,13 @@ impl Asked {
 
     /// The level of log messages that a modern request names.
     pub(super) fn own_level(&self) -> Option<Severity> {
-        Severity::named(&meta_of(&self.params).get_str(META_LOG_LEVEL)?)
+        Severity::named(&self.params.meta().get_str(MetaMember::LogLevel)?)
     }
 
     /// The parameters for a server: those of the client, and the level that its session wants, for servers that are told
     /// with each request. Legacy servers are not shown it.
     pub(super) fn params(&self) -> RawObject {
-        let mut params = self.params.clone();
+        let mut params = self.params.to_object();
         let logs = self.session.as_ref().map(|session| session.logs());
         if let (Era::Legacy, Some(WantedLogs::AtLeast(level))) = (self.era, logs) {
             let mut meta = meta_of(&params);

@@ -16,39 +16,41 @@ use crate::gateway::{limits, registry_tools};
 use crate::mcp::envelope::error_object;
 use crate::mcp::protocol::RESOURCE_NOT_FOUND;
 use crate::mcp::protocol::{COMPLETION_COMPLETE, Era, INVALID_PARAMS, PROMPTS_GET, RESOURCES_READ, TOOLS_CALL};
+use crate::mcp::request_members::{Members as _, ParamsMember, ReferenceMember};
 use crate::mcp::{Outcome, RpcError};
 use crate::model::raw::{self, RawObject};
 
 /// `tools/call`.
 pub(super) async fn tool(gateway: &Gateway, asked: &Asked) -> Answer {
-    let Some(name) = asked.params.get_str("name") else {
+    let Some(name) = asked.params.get_str(ParamsMember::Name) else {
         return Answer::error(INVALID_PARAMS, "params.name must be the name of a tool", None);
     };
     let served = gateway.snapshot().served(&asked.visitor.view);
     if served.is_own(&name) {
-        let result = registry_tools::call(gateway, asked.visitor.right, &name, asked.params.get("arguments")).await;
+        let result =
+            registry_tools::call(gateway, asked.visitor.right, &name, asked.params.get(ParamsMember::Arguments)).await;
         return Answer::passed(asked.era, TOOLS_CALL, Outcome::Result(result));
     }
     match served.tool(&name) {
-        Some(route) => pass(gateway, asked, route, TOOLS_CALL, "name").await,
+        Some(route) => pass(gateway, asked, route, TOOLS_CALL, ParamsMember::Name).await,
         None => Answer::error(INVALID_PARAMS, &format!("Unknown tool: {name}"), None),
     }
 }
 
 /// `prompts/get`.
 pub(super) async fn prompt(gateway: &Gateway, asked: &Asked) -> Answer {
-    let Some(name) = asked.params.get_str("name") else {
+    let Some(name) = asked.params.get_str(ParamsMember::Name) else {
         return Answer::error(INVALID_PARAMS, "params.name must be the name of a prompt", None);
     };
     match gateway.snapshot().served(&asked.visitor.view).prompt(&name) {
-        Some(route) => pass(gateway, asked, route, PROMPTS_GET, "name").await,
+        Some(route) => pass(gateway, asked, route, PROMPTS_GET, ParamsMember::Name).await,
         None => Answer::error(INVALID_PARAMS, &format!("Unknown prompt: {name}"), None),
     }
 }
 
 /// `resources/read`: wherever the resource is.
 pub(super) async fn resource(gateway: &Gateway, asked: &Asked) -> Answer {
-    let Some(uri) = asked.params.get_str("uri") else {
+    let Some(uri) = asked.params.get_str(ParamsMember::Uri) else {
         return Answer::error(INVALID_PARAMS, "params.uri must be the URI of a resource", None);
     };
     let routes = gateway.snapshot().served(&asked.visitor.view).resource(&uri);
@@ -56,7 +58,7 @@ pub(super) async fn resource(gateway: &Gateway, asked: &Asked) -> Answer {
         Ok(Outcome::Error(error)) => denies_the_resource(error, &uri),
         Ok(Outcome::Result(_)) | Err(_) => false,
     };
-    match any_of(&routes, denies, |route| send(gateway, asked, route, RESOURCES_READ, "uri")).await {
+    match any_of(&routes, denies, |route| send(gateway, asked, route, RESOURCES_READ, ParamsMember::Uri)).await {
         Some(Ok(Outcome::Error(error))) if denies_the_resource(&error, &uri) => {
             Answer::of(Outcome::Error(not_found(asked.era, error, &uri)))
         }
@@ -69,22 +71,21 @@ pub(super) async fn resource(gateway: &Gateway, asked: &Asked) -> Answer {
 /// `completion/complete`: asked of whoever has the prompt or the template that it refers to.
 pub(super) async fn completion(gateway: &Gateway, asked: &Asked) -> Answer {
     let invalid = |message: &str| Answer::error(INVALID_PARAMS, message, None);
-    let reference = asked.params.get("ref").and_then(|reference| RawObject::parse(reference).ok());
+    let reference = asked.params.object(ParamsMember::Reference);
     let Some(reference) = reference else { return invalid("params.ref must name a prompt or a resource template") };
     let served = gateway.snapshot().served(&asked.visitor.view);
-    let member = if reference.get_str("type").as_deref() == Some("ref/prompt") { "name" } else { "uri" };
+    let is_prompt = reference.get_str(ReferenceMember::Type).as_deref() == Some("ref/prompt");
+    let member = if is_prompt { ReferenceMember::Name } else { ReferenceMember::Uri };
     let Some(name) = reference.get_str(member) else { return invalid("params.ref must name what is completed") };
     let routes: Vec<Route> = match member {
-        "name" => served.prompt(&name).cloned().into_iter().collect(),
+        ReferenceMember::Name => served.prompt(&name).cloned().into_iter().collect(),
         _ => served.template(&name).map_or_else(|| served.resource(&name), |route| vec![route.clone()]),
     };
     let complete = async |route: &Route| {
         let mut params = asked.params();
-        if name != route.original {
-            let mut reference = reference.clone();
-            reference.set(member, raw::string(&route.original));
-            params.set("ref", reference.to_raw());
-        }
+        let mut reference = reference.to_object();
+        reference.set_str(member.key(), &route.original);
+        params.set(ParamsMember::Reference.key(), reference.to_raw());
         let relay = asked.relay();
         let fleet = &gateway.inner.parts.fleet;
         fleet.call(&route.connector, asked.caller(&relay), COMPLETION_COMPLETE, params).await
@@ -138,7 +139,7 @@ where
     replies.remove(&place)
 }
 
-async fn pass(gateway: &Gateway, asked: &Asked, route: &Route, method: &str, member: &str) -> Answer {
+async fn pass(gateway: &Gateway, asked: &Asked, route: &Route, method: &str, member: ParamsMember) -> Answer {
     match send(gateway, asked, route, method, member).await {
         Ok(outcome) => Answer::passed(asked.era, method, outcome),
         Err(error) => Answer::failed(&error),
@@ -150,7 +151,7 @@ async fn send(
     asked: &Asked,
     route: &Route,
     method: &str,
-    member: &str,
+    member: ParamsMember,
 ) -> Result<Outcome, CallError> {
     let relay = asked.relay();
     // A legacy server is told of the level once for everybody, and keeps to it while somebody wishes that.

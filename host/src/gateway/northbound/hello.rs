@@ -14,6 +14,7 @@ use crate::config::NameStyle;
 use crate::gateway::embed::Gateway;
 use crate::gateway::limits;
 use crate::mcp::protocol::{INVALID_PARAMS, LEGACY_VERSIONS, META_SERVER_INFO};
+use crate::mcp::request_members::ParamsMember;
 use crate::model::About;
 use crate::model::raw::{self, RawObject};
 
@@ -28,12 +29,13 @@ const CAPABILITIES: &str = concat!(
 
 /// Opens a session, and says what it can be used for. Whoever asked decides what becomes of the session.
 pub(super) async fn initialize(gateway: &Gateway, asked: &Asked) -> Answer {
-    let said = ["capabilities", "clientInfo"].map(|member| asked.params.get(member).map_or(0, |said| said.get().len()));
+    let said = [ParamsMember::Capabilities, ParamsMember::ClientInfo]
+        .map(|member| asked.params.get(member).map_or(0, |said| said.get().len()));
     if said.iter().sum::<usize>() > limits::CLIENT_FACTS_BYTES_MAX {
         return Answer::error(INVALID_PARAMS, "params.capabilities and params.clientInfo are too large", None);
     }
     gateway.wait_for_first_lists().await;
-    let wanted = asked.params.get_str("protocolVersion");
+    let wanted = asked.params.get_str(ParamsMember::ProtocolVersion);
     let version =
         LEGACY_VERSIONS.into_iter().find(|version| wanted.as_deref() == Some(version)).unwrap_or(LEGACY_VERSIONS[0]);
     let (snapshot, view) = (gateway.snapshot(), &asked.visitor.view);

@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::mcp::RequestId;
-use crate::model::raw::RawObject;
+use crate::mcp::request_members::{ParamsMember, RequestParams};
 
 /// The request that a client takes back with `notifications/cancelled`.
-pub(in crate::gateway) fn cancelled_id(params: &RawValue) -> Option<RequestId> {
-    RequestId::read(RawObject::parse(params).ok()?.get("requestId")?)
+pub(in crate::gateway) fn cancelled_id(params: &RequestParams) -> Option<RequestId> {
+    RequestId::read(params.get(ParamsMember::RequestId)?)
 }
 
 /// The requests of one client.

@@ -23,19 +23,17 @@ use crate::mcp::Notice;
 use crate::mcp::envelope::notification_bytes;
 use crate::mcp::protocol::CONNECTOR_ERROR;
 use crate::mcp::protocol::{INVALID_PARAMS, INVALID_REQUEST, META_SUBSCRIPTION_ID, SUBSCRIPTIONS_ACKNOWLEDGED};
+use crate::mcp::request_members::{CheckedObject, Members as _, NotificationsMember, ParamsMember};
 use crate::mcp::server::meta_of;
 use crate::model::raw::{self, RawObject};
 use crate::model::{Digest, ListKind};
 
 /// The members of a wish for changes of lists. Templates are resources there.
-const CHANGES: [(&str, &[ListKind]); 3] = [
-    ("toolsListChanged", &[ListKind::Tools]),
-    ("promptsListChanged", &[ListKind::Prompts]),
-    ("resourcesListChanged", &[ListKind::Resources, ListKind::Templates]),
+const CHANGES: [(NotificationsMember, &[ListKind]); 3] = [
+    (NotificationsMember::Tools, &[ListKind::Tools]),
+    (NotificationsMember::Prompts, &[ListKind::Prompts]),
+    (NotificationsMember::Resources, &[ListKind::Resources, ListKind::Templates]),
 ];
-
-/// The member of a wish for updates of resources.
-const RESOURCES: &str = "resourceSubscriptions";
 
 /// What a client listens to.
 struct Listener {
@@ -50,7 +48,7 @@ pub(super) async fn listen(gateway: &Gateway, asked: &Asked) -> Answer {
     let Some(outlet) = &asked.outlet else {
         return Answer::error(INVALID_REQUEST, "listening needs a client that accepts text/event-stream", None);
     };
-    let wish = asked.params.get("notifications").and_then(|wish| RawObject::parse(wish).ok());
+    let wish = asked.params.object(ParamsMember::Notifications);
     let Some(wish) = wish else {
         return Answer::error(INVALID_PARAMS, "params.notifications must say what to listen to", None);
     };
@@ -79,7 +77,7 @@ pub(super) async fn listen(gateway: &Gateway, asked: &Asked) -> Answer {
     for (member, of) in CHANGES {
         if wish.get(member).is_some_and(|wish| wish.get() == "true") {
             kinds.extend_from_slice(of);
-            granted.set(member, raw::trusted("true".to_owned()));
+            granted.set(member.key(), raw::trusted("true".to_owned()));
         }
     }
     let (subscriptions, uris) = tokio::select! {
@@ -88,7 +86,7 @@ pub(super) async fn listen(gateway: &Gateway, asked: &Asked) -> Answer {
         granted = subscribe(gateway, asked, wished) => granted,
     };
     if !subscriptions.is_empty() {
-        granted.set(RESOURCES, raw::trusted(format!("[{}]", uris.join(","))));
+        granted.set(NotificationsMember::Subscriptions.key(), raw::trusted(format!("[{}]", uris.join(","))));
     }
     let mut acknowledged = RawObject::new();
     acknowledged.set("notifications", granted.to_raw());
@@ -115,8 +113,10 @@ pub(super) async fn listen(gateway: &Gateway, asked: &Asked) -> Answer {
 struct TooLong;
 
 /// The URIs that are wished for, each once and as it is written, as far as they fit.
-fn wished(wish: &RawObject) -> Result<Vec<(String, Box<RawValue>)>, TooLong> {
-    let written = wish.get(RESOURCES).and_then(|uris| serde_json::from_str::<Vec<Box<RawValue>>>(uris.get()).ok());
+fn wished(wish: &CheckedObject<NotificationsMember>) -> Result<Vec<(String, Box<RawValue>)>, TooLong> {
+    let written = wish
+        .get(NotificationsMember::Subscriptions)
+        .and_then(|uris| serde_json::from_str::<Vec<Box<RawValue>>>(uris.get()).ok());
     let mut wished: Vec<(String, Box<RawValue>)> = Vec::new();
     let mut known = BTreeSet::new();
     for written in written.unwrap_or_default() {

@@ -16,6 +16,7 @@ use crate::catalog::{CatalogSnapshot, Part, View, ViewList, ViewSnapshot};
 use crate::gateway::embed::Gateway;
 use crate::gateway::limits;
 use crate::mcp::protocol::{Era, INVALID_PARAMS, META_SERVER_INFO};
+use crate::mcp::request_members::ParamsMember;
 use crate::model::raw::{self, RawObject};
 use crate::model::{ConnectorId, ListKind};
 
@@ -32,7 +33,7 @@ pub(super) async fn list(gateway: &Gateway, asked: &Asked, kind: ListKind) -> An
     gateway.was_read();
     let served = snapshot.served(view);
     let list = served.list(kind);
-    let from = match asked.params.get("cursor").filter(|cursor| !raw::is_null(cursor)) {
+    let from = match asked.params.get(ParamsMember::Cursor).filter(|cursor| !raw::is_null(cursor)) {
         None => Some(0),
         Some(cursor) => raw::as_text(cursor).and_then(|cursor| place(list, &cursor)),
     };

@@ -29,13 +29,17 @@ use crate::mcp::envelope::notification_bytes;
 use crate::mcp::protocol::{
     ELICITATION_CREATE, LOG_MESSAGE, ROOTS_CHANGED, ROOTS_LIST, SAMPLING_CREATE, VERSION_2025_03_26, VERSION_2025_11_25,
 };
+use crate::mcp::request_members::{CapabilitiesMember, Members as _, ParamsMember, RequestParams};
 use crate::mcp::{Declared, Notice, Outcome, Question, RequestId, interim};
 use crate::model::raw::{self, RawObject};
 use crate::model::{BootMs, Digest, ListKind, Severity};
 
 /// What a client may be asked, and the capability that it declares for that.
-const QUESTIONS: [(&str, &str); 3] =
-    [(SAMPLING_CREATE, "sampling"), (ELICITATION_CREATE, "elicitation"), (ROOTS_LIST, "roots")];
+const QUESTIONS: [(&str, CapabilitiesMember); 3] = [
+    (SAMPLING_CREATE, CapabilitiesMember::Sampling),
+    (ELICITATION_CREATE, CapabilitiesMember::Elicitation),
+    (ROOTS_LIST, CapabilitiesMember::Roots),
+];
 
 /// A session.
 pub(in crate::gateway) struct Session {
@@ -96,16 +100,16 @@ pub(in crate::gateway) struct OpenStream {
 
 impl Session {
     /// A session for a client that says this of itself in `initialize`.
-    pub(super) fn open(gateway: &Gateway, visitor: &Visitor, version: &str, params: &RawObject) -> Arc<Self> {
-        let said = params.get("capabilities").and_then(|said| RawObject::parse(said).ok()).unwrap_or_default();
+    pub(super) fn open(gateway: &Gateway, visitor: &Visitor, version: &str, params: &RequestParams) -> Arc<Self> {
+        let said = params.object(ParamsMember::Capabilities).unwrap_or_default();
         let mut capabilities = RawObject::new();
         for (_, capability) in QUESTIONS {
             if let Some(declared) = said.get(capability).filter(|declared| raw::is_object(declared)) {
-                capabilities.set(capability, declared.to_owned());
+                capabilities.set(capability.key(), declared.to_owned());
             }
         }
-        let answers = QUESTIONS.map(|(_, capability)| capabilities.get(capability).is_some());
-        let info = params.get("clientInfo").filter(|info| raw::is_object(info)).map(ToOwned::to_owned);
+        let answers = QUESTIONS.map(|(_, capability)| capabilities.get(capability.key()).is_some());
+        let info = params.get(ParamsMember::ClientInfo).filter(|info| raw::is_object(info)).map(ToOwned::to_owned);
         let declared = Declared { capabilities: capabilities.to_raw(), info };
         let info = declared.info.as_ref().map_or(0, |info| info.get().len());
         let held = &gateway.inner.northbound.held;

@@ -7,6 +7,7 @@ use crate::gateway::embed::Gateway;
 use crate::gateway::limits;
 use crate::mcp::Outcome;
 use crate::mcp::protocol::{INVALID_PARAMS, INVALID_REQUEST};
+use crate::mcp::request_members::{Members as _, ParamsMember};
 use crate::model::{Severity, raw};
 
 /// What is told who has no session.
@@ -18,7 +19,7 @@ fn needs_a_session() -> Answer {
 /// `resources/subscribe`.
 pub(super) async fn subscribe(gateway: &Gateway, asked: &Asked) -> Answer {
     let Some(session) = &asked.session else { return needs_a_session() };
-    let Some(uri) = asked.params.get_str("uri") else {
+    let Some(uri) = asked.params.get_str(ParamsMember::Uri) else {
         return Answer::error(INVALID_PARAMS, "params.uri must be the URI of a resource", None);
     };
     if uri.len() > limits::SUBSCRIPTION_URI_BYTES_MAX {
@@ -33,10 +34,8 @@ pub(super) async fn subscribe(gateway: &Gateway, asked: &Asked) -> Answer {
     };
     let mut refused = None;
     for route in gateway.snapshot().served(&asked.visitor.view).resource(&uri) {
-        let mut params = asked.params.clone();
-        if route.original != uri {
-            params.set("uri", raw::string(&route.original));
-        }
+        let mut params = asked.params.to_object();
+        params.set_str(ParamsMember::Uri.key(), &route.original);
         match gateway.inner.parts.fleet.wish_for_resource(&route.connector, params).await {
             Ok(Ok(wish)) => {
                 session.subscribe(uri, route, wish, held);
@@ -52,7 +51,7 @@ pub(super) async fn subscribe(gateway: &Gateway, asked: &Asked) -> Answer {
 /// `resources/unsubscribe`.
 pub(super) fn unsubscribe(asked: &Asked) -> Answer {
     let Some(session) = &asked.session else { return needs_a_session() };
-    let Some(uri) = asked.params.get_str("uri") else {
+    let Some(uri) = asked.params.get_str(ParamsMember::Uri) else {
         return Answer::error(INVALID_PARAMS, "params.uri must be the URI of a resource", None);
     };
     session.unsubscribe(&uri);
@@ -62,7 +61,7 @@ pub(super) fn unsubscribe(asked: &Asked) -> Answer {
 /// `logging/setLevel`.
 pub(super) async fn set_level(gateway: &Gateway, asked: &Asked) -> Answer {
     let Some(session) = &asked.session else { return needs_a_session() };
-    let level = asked.params.get_str("level");
+    let level = asked.params.get_str(ParamsMember::Level);
     let Some(level) = level.as_deref().and_then(Severity::named) else {
         return Answer::error(INVALID_PARAMS, "params.level must be a level of RFC 5424, in small letters", None);
     };

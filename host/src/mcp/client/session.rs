@@ -28,6 +28,7 @@ use crate::mcp::protocol::{
     Era, HEADER_MISMATCH, NAME_HEADER, SUBSCRIPTIONS_LISTEN, TOOLS_CALL, VERSION_2026_07_28, encode_header_value,
     name_member,
 };
+use crate::mcp::request_members::Members as _;
 use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
 
@@ -313,7 +314,7 @@ impl Session {
         let mut headers = modern_headers(method);
         let Some(member) = name_member(method) else { return headers };
         let Ok(params) = RawObject::parse(params) else { return headers };
-        let Some(name) = params.get_str(member) else { return headers };
+        let Some(name) = params.get_str(member.key()) else { return headers };
         headers.insert(NAME_HEADER, encode_header_value(&name));
         if method == TOOLS_CALL
             && let Some(mirrors) = self.mirrors.of(&name)
