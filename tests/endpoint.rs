@@ -48,6 +48,54 @@ async fn foreign_hosts_and_origins_are_refused_on_every_guarded_route() {
     assert_eq!(served.metric(r#"mcp_requests_refused_total{reason="origin"}"#), Some(3.0));
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_page_forces_no_refresh() {
+    let mut rig = Rig::new(1);
+    let served = rig.ready().await;
+    let sync = async |served: &support::Served, headers: &[(&str, &str)]| {
+        served.modern().send(Method::POST, "/sync", headers, "").await.status
+    };
+    for origin in ["http://localhost:3000", "http://127.0.0.1:8420", "http://[::1]"] {
+        assert_eq!(sync(&served, &[("origin", origin), ("content-type", "text/plain")]).await, 403, "{origin}");
+    }
+    assert_eq!(served.metric(r#"mcp_requests_refused_total{reason="page"}"#), Some(3.0));
+    assert_eq!(sync(&served, &[]).await, 200);
+    served.gateway.shut_down().await;
+    // A page that the operator listed may; where everybody needs a token, the browser asks before it sends one.
+    rig.toml = "allowed-origins = [\"http://localhost:3000\"]".to_owned();
+    let served = rig.ready().await;
+    assert_eq!(sync(&served, &[("origin", "http://localhost:3000")]).await, 200);
+    assert_eq!(sync(&served, &[("origin", "http://localhost:3001")]).await, 403);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_mcp_is_neither_guessed_at_nor_cached_nor_embedded() {
+    let rig = Rig::new(1);
+    let served = rig.ready().await;
+    let client = served.modern();
+    for (method, path) in [
+        (Method::GET, "/healthz"),
+        (Method::GET, "/readyz"),
+        (Method::GET, "/status"),
+        (Method::GET, "/metrics"),
+        (Method::POST, "/sync"),
+        (Method::POST, "/policy"),
+        (Method::POST, "/policy/back"),
+        (Method::GET, "/no/such"),
+        (Method::PUT, "/status"),
+    ] {
+        for host in ["localhost", "evil.example"] {
+            let answer = client.with_header("host", host).send(method.clone(), path, &[], "").await;
+            let header = |name: &str| answer.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+            let found =
+                [header("x-content-type-options"), header("cache-control"), header("cross-origin-resource-policy")];
+            let expected = ["nosniff", "no-store", "same-origin"].map(|value| Some(value.to_owned()));
+            assert_eq!(found, expected, "{method} {path} {}", answer.status);
+        }
+    }
+    assert!(!client.list().await.headers.contains_key("cross-origin-resource-policy"));
+}
+
 /// What a browser asks before a page may post a call.
 const PREFLIGHT: [(&str, &str); 2] = [
     ("access-control-request-method", "POST"),

@@ -15,6 +15,50 @@ use processes::map::signed_map;
 use processes::{Answer, Installation, KEY, MapOrigin, PATIENCE, Service, World, until, wait_for_tools};
 use serde_json::{Value, json};
 
+/// What others can write is done with the rights of the gateway.
+#[test]
+fn files_that_others_can_write_are_refused_unless_that_is_allowed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let world = World::new(1);
+    let mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (name, content) in [("gateway.toml", "concurrency = 4\n"), ("servers.json", r#"{"servers":[]}"#)] {
+        let installation = world.installation();
+        let folder = installation.state().parent().unwrap().to_owned();
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join(name);
+        std::fs::write(&file, content).unwrap();
+        for (path, open, private) in [(&file, 0o666, 0o600), (&folder, 0o777, 0o700)] {
+            mode(path, open);
+            for command in ["serve", "sync"] {
+                let refused = installation.run(&[command, "--json"]);
+                assert_eq!(
+                    (refused.code, &refused.json()["error"]["class"]),
+                    (Some(2), &json!("config")),
+                    "{refused:?}"
+                );
+                let message = refused.json()["error"]["message"].as_str().unwrap().to_owned();
+                let path = path.display().to_string();
+                for part in [&*path, "others can write it", "chmod go-w", "--allow-shared-files"] {
+                    assert!(message.contains(part), "{message}");
+                }
+            }
+            let allowed = installation.run(&["sync", "--allow-shared-files"]);
+            assert_eq!(allowed.code, Some(0), "{allowed:?}");
+            assert!(allowed.stderr.contains("other users can write a file of the gateway"), "{allowed:?}");
+            mode(path, private);
+        }
+        mode(&file, 0o660);
+        let warned = installation.run(&["sync"]);
+        assert_eq!(warned.code, Some(0), "{warned:?}");
+        assert!(warned.stderr.contains("other users can write a file of the gateway"), "{warned:?}");
+        mode(&file, 0o644);
+        let fine = installation.run(&["sync"]);
+        assert!(fine.code == Some(0) && !fine.stderr.contains("other users"), "others may read it: {fine:?}");
+    }
+}
+
 /// One kind of bad input at the start.
 struct Case {
     name: &'static str,

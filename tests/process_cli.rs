@@ -261,6 +261,26 @@ fn a_map_is_signed_verified_judged_at_a_time_and_shown() {
     let connector = &shown["connectors"][0];
     assert_eq!((&shown["expires"], &connector["id"]), (&json!("2026-01-01T00:01:00Z"), &json!("wikidata")));
     assert!(readable(&installation.run(&["map", "show", &file]), 0).contains("wikidata.test"));
+    // What no gateway takes is not signed: addresses, headers, times, names.
+    for (member, value) in [
+        ("endpoint", json!("http://169.254.169.254/latest/meta-data")),
+        ("endpoint", json!("http://10.0.0.1/mcp")),
+        ("endpoint", json!("ftp://wikidata.test/mcp")),
+        ("endpoint", json!("https://user:password@wikidata.test/mcp")),
+        ("headers", json!({"Host": "evil.example"})),
+        ("headers", json!({"X-Plan": "a\r\nX-Other: b"})),
+        ("headers", json!({"Mcp-Session-Id": "a"})),
+        ("id", json!("no such id!")),
+        ("ttlSeconds", json!(-1)),
+        ("enabled", json!("yes")),
+    ] {
+        let mut refused = unsigned.clone();
+        refused["connectors"][0][member] = value.clone();
+        let file = installation.file("refused.json", refused.to_string());
+        let signed = installation.run(&["map", "sign", &file]);
+        assert_eq!((signed.code, signed.stdout.as_str()), (Some(1), ""), "{member}: {value}: {signed:?}");
+        assert!(signed.stderr.contains(member), "{member}: {value}: {}", signed.stderr);
+    }
     let other = installation.with("CONNECTORS_SIGNATURE_KEY", "another");
     assert_eq!(parsed(&other.run(&["map", "verify", &file, "--json"]), 1)["error"], "signature");
     let none = other.without("CONNECTORS_SIGNATURE_KEY");

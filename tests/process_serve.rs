@@ -162,6 +162,57 @@ fn a_second_gateway_on_a_taken_port_says_so_and_ends() {
 }
 
 #[test]
+fn a_home_that_is_mounted_read_only_is_served() {
+    let mut world = World::new(2);
+    let saved = world.installation();
+    let gateway = saved.serve();
+    wait_for_tools(&gateway, 6);
+    gateway.stop();
+    let fresh = world.installation();
+    let servers: Vec<_> = world
+        .entries()
+        .into_iter()
+        .map(|(id, url)| json!({"name": id.to_string(), "transport": "http", "endpoint": url.as_str()}))
+        .collect();
+    std::fs::create_dir_all(fresh.state().parent().unwrap()).unwrap();
+    std::fs::write(fresh.state().with_file_name("servers.json"), json!({ "servers": servers }).to_string()).unwrap();
+    // Lists that were saved are served without their servers; without any, the configuration is.
+    for (installation, is_saved) in [(saved, true), (fresh.without("CONNECTORS_SERVICE_MAP_URL"), false)] {
+        if is_saved {
+            world.stop()
+        } else {
+            world.start()
+        }
+        let Some(installation) = read_only(installation) else { return };
+        let gateway = installation.serve();
+        wait_for_tools(&gateway, 6);
+        let status = gateway.client().status();
+        assert_eq!((&status["state"], &status["tools"]), (&json!("read-only"), &json!(6)));
+        assert_eq!(gateway.stop().code, Some(0));
+    }
+}
+
+/// Runs the commands of an installation where its home is mounted read-only; none where mounts need rights that this process
+/// has not.
+fn read_only(installation: processes::Installation) -> Option<processes::Installation> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let may_mount = std::process::Command::new("unshare").args(["--mount", "true"]).output();
+    if !may_mount.is_ok_and(|mounted| mounted.status.success()) {
+        processes::interop::skipped("mounting a home read-only needs root and unshare");
+        return None;
+    }
+    let home = installation.state().parent().unwrap().parent().unwrap().display().to_string();
+    let script = format!(
+        "#!/bin/sh\nif [ \"$MOUNTED\" ]; then exec '{program}' \"$@\"; fi\nexport MOUNTED=1\nexec unshare --mount sh -c \
+         'mount --bind \"$0\" \"$0\" && mount -o remount,ro,bind \"$0\" && exec \"$@\"' '{home}' '{program}' \"$@\"\n",
+        program = env!("CARGO_BIN_EXE_cortex-mcp"),
+    );
+    let program = installation.file("read-only", script);
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    Some(installation.run_by(std::path::Path::new(&program), 0))
+}
+
+#[test]
 fn two_gateways_share_a_folder_and_the_second_writes_when_the_first_is_killed() {
     let world = World::new(2);
     let installation = world.installation();

@@ -37,6 +37,46 @@ fn registry(installation: &Installation, arguments: &[&str]) -> Finished {
     installation.run(&[&["registry"], arguments].concat())
 }
 
+/// A client's configuration that knows the gateway already, as most do.
+#[test]
+fn the_gateway_itself_is_neither_imported_nor_added() {
+    let installation = Installation::new();
+    let gateway = installation.serve();
+    let (url, address) = (gateway.url(), gateway.address());
+    let port = address.rsplit_once(':').unwrap().1.to_owned();
+    let client = json!({ "mcpServers": {
+        "cortex": { "type": "http", "url": url },
+        "spelled": { "type": "http", "url": format!("http://localhost:{port}/mcp") },
+        "started": { "command": "cortex-mcp", "args": ["serve", "--stdio"] },
+        "through": { "command": "npx", "args": ["-y", "mcp-remote", url] },
+        "metadata": { "type": "http", "url": "http://169.254.169.254/latest" },
+        "other": { "type": "http", "url": "http://127.0.0.1:9/mcp" },
+    }});
+    let file = installation.file("client.json", client.to_string());
+    let imported = parsed(&installation, &["import", &file], 3);
+    let of = |name: &str| {
+        let servers = imported["servers"].as_array().unwrap();
+        servers.iter().find(|server| server["name"] == name).cloned().unwrap()
+    };
+    for name in ["cortex", "spelled", "started", "through"] {
+        let server = of(name);
+        assert_eq!((&server["action"], &server["code"]), (&json!("skipped"), &json!("own_address")), "{server}");
+        assert!(server["reason"].as_str().unwrap().contains("this gateway itself"), "{server}");
+    }
+    assert_eq!(of("metadata")["code"], "link_local");
+    assert_eq!(of("other")["action"], "created");
+    let refused = registry(&installation, &["add", "self", "--endpoint", &url]);
+    assert_eq!(refused.code, Some(2), "{refused:?}");
+    assert!(refused.stderr.contains("--force") && refused.stderr.contains(&address), "{refused:?}");
+    assert_eq!(registry(&installation, &["add", "self", "--endpoint", &url, "--force"]).code, Some(0));
+    let metadata = ["add", "metadata", "--endpoint", "http://2852039166/", "--force"];
+    assert_eq!(registry(&installation, &metadata).code, Some(2), "a setting allows these, and no flag");
+    gateway.stop();
+    // What listens no longer is any other address.
+    let other = registry(&installation, &["add", "later", "--endpoint", &url]);
+    assert_eq!(other.code, Some(0), "{other:?}");
+}
+
 /// One JSON value on stdout, and this exit code.
 #[track_caller]
 fn parsed(installation: &Installation, arguments: &[&str], code: i32) -> Value {

@@ -24,25 +24,14 @@ fn refusal(bytes: &[u8]) -> PolicyError {
     PolicyComponent::load(bytes, "x", InstanceUse::Fresh).unwrap_err()
 }
 
-/// A component that imports an interface with these functions, none of which takes or gives anything.
+/// A component that imports an interface with these functions, none of which takes or gives anything, and exports what every
+/// policy exports, by name only.
 fn importing(interface: &str, functions: &[&str]) -> Vec<u8> {
-    let length = |text: &str| u8::try_from(text.len()).unwrap();
-    // An instance type: for each function its type, and its export.
-    let mut kind = vec![1, 0x42, u8::try_from(2 * functions.len()).unwrap()];
-    for (number, function) in (0u8..).zip(functions) {
-        kind.extend([1, 0x40, 0, 1, 0, 4, 0, length(function)]);
-        kind.extend(function.bytes());
-        kind.extend([1, number]);
-    }
-    let mut import = vec![1, 0, length(interface)];
-    import.extend(interface.bytes());
-    import.extend([5, 0]);
-    let mut component = HEADER.to_vec();
-    for (section, content) in [(7, kind), (10, import)] {
-        component.extend([section, u8::try_from(content.len()).unwrap()]);
-        component.extend(content);
-    }
-    component
+    let functions: String = functions.iter().map(|name| format!("(export \"{name}\" (func))")).collect();
+    let exports = ["scheduling", "caching", "registry"];
+    let exports = exports.map(|name| format!("(export \"cortex:policy/{name}@0.1.0\" (instance $none))")).concat();
+    let text = format!("(component (import \"{interface}\" (instance {functions})) (instance $none) {exports})");
+    wat::parse_str(text).unwrap()
 }
 
 #[test]

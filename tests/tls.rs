@@ -118,7 +118,7 @@ impl Served {
 
     fn upstream(&self, roots: &[&Authority]) -> Upstream {
         let roots = roots.iter().map(|authority| authority.pem.clone().into_bytes()).collect();
-        let http = ReqwestHttp::new(&HttpOptions { roots }).unwrap();
+        let http = ReqwestHttp::new(&HttpOptions { roots, ..HttpOptions::default() }).unwrap();
         Upstream::new(Arc::new(http), self.url.clone(), HeaderMap::new())
     }
 }

@@ -6,6 +6,12 @@ use cortex_mcp::policy::{Fault, InstanceUse, PolicyComponent, PolicyError, limit
 use crate::support::Rig;
 use crate::support::hostile::{TextPolicy, tangled_function};
 
+/// What every policy exports, by name only.
+const EXPORTS: &str = r#"(instance $none)
+    (export "cortex:policy/scheduling@0.1.0" (instance $none))
+    (export "cortex:policy/caching@0.1.0" (instance $none))
+    (export "cortex:policy/registry@0.1.0" (instance $none))"#;
+
 fn refusal(bytes: &[u8]) -> PolicyError {
     PolicyComponent::load(bytes, "x", InstanceUse::Fresh).unwrap_err()
 }
@@ -62,6 +68,23 @@ fn a_guest_that_begins_with_more_than_it_may_ever_have_is_refused() {
     assert!(error.to_string().contains("memory count too high"), "{error}");
 }
 
+/// Compiling it would take many seconds and a gigabyte; nothing is compiled within no time.
+#[test]
+fn imports_and_exports_are_checked_before_anything_is_compiled() {
+    let refusal = |component: &str| {
+        let bytes = wat::parse_str(component).unwrap();
+        PolicyComponent::load_within(&bytes, "x", InstanceUse::Fresh, std::time::Duration::ZERO).unwrap_err()
+    };
+    let functions = "(core module (func) (func) (func))".repeat(1_000);
+    let none = refusal(&format!("(component {functions})"));
+    assert!(matches!(&none, PolicyError::MissingExport { name } if name == "cortex:policy/scheduling"), "{none}");
+    let import = r#"(import "wasi:cli/environment@0.2.0" (instance))"#;
+    let forbidden = refusal(&format!("(component {import} {functions})"));
+    assert!(matches!(&forbidden, PolicyError::ForbiddenImport { name } if name.starts_with("wasi:")), "{forbidden}");
+    let other = refusal(&format!(r#"(component (import "cortex:policy/clock@0.9.0" (instance)) {functions})"#));
+    assert!(matches!(&other, PolicyError::OtherVersion { .. }), "{other}");
+}
+
 #[test]
 fn functions_of_other_types_are_refused_and_named() {
     const FLUSH_AFTER: &str = "flush-after: func(pending: pending) -> u64";
@@ -108,15 +131,18 @@ fn an_import_of_any_other_kind_is_refused_and_named() {
             "cortex:policy/types@0.1.0#r",
         ),
     ] {
-        let bytes = wat::parse_str(format!("(component (import {import}))")).unwrap();
+        let bytes = wat::parse_str(format!("(component (import {import}) {EXPORTS})")).unwrap();
         let error = refusal(&bytes);
         assert!(matches!(&error, PolicyError::ForbiddenImport { name } if name == named), "{import}: {error:?}");
         assert!(error.to_string().contains(&format!("imports {named};")), "{error}");
     }
-    // The engine takes neither components nor values from outside.
+    // Neither does the engine take components and values from outside.
     for import in ["\"escape\" (component)", "\"escape\" (value string)"] {
         let error = refusal(&wat::parse_str(format!("(component (import {import}))")).unwrap());
-        assert!(matches!(error, PolicyError::Compile { .. }), "{import}: {error:?}");
+        assert!(
+            matches!(error, PolicyError::ForbiddenImport { .. } | PolicyError::Compile { .. }),
+            "{import}: {error:?}"
+        );
     }
     // A whole policy with one import more; its own are in order.
     let whole = TextPolicy::new()

@@ -67,7 +67,7 @@ impl GatewayAddress {
             Some(url) => {
                 // Whoever terminates TLS before a gateway may have its certificate from a private authority.
                 let settings = Settings::resolve(&Flags::default(), &environment)?;
-                (url.clone(), HttpOptions { roots: settings.private_roots()? })
+                (url.clone(), HttpOptions { roots: settings.private_roots()?, ..HttpOptions::default() })
             }
             None => {
                 let settings = Settings::resolve(&Flags::default(), &environment)?;

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use cortex_mcp::config::{ConfigError, Environment, Flags, Settings, TraceFlag};
+use cortex_mcp::config::{ConfigError, Environment, Flags, Paths, Settings, TraceFlag};
 use cortex_mcp::connectors::{SyncReport, Synced};
 use cortex_mcp::edge::descriptors::raise_descriptor_limit;
+use cortex_mcp::edge::file_access::{FileAccess, file_access};
 use cortex_mcp::edge::process::SystemProcesses;
 use cortex_mcp::telemetry::init_logs;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -37,6 +38,10 @@ pub(crate) struct GatewayFlags {
     /// A policy component that decides beside the deployed one and is never obeyed; its differences are counted.
     #[arg(long, value_name = "FILE")]
     pub(crate) shadow_policy: Option<PathBuf>,
+
+    /// Use gateway.toml and servers.json even if other users can write them, or replace them in a folder above.
+    #[arg(long)]
+    pub(crate) allow_shared_files: bool,
 
     #[command(flatten)]
     pub(crate) trace: TraceFlags,
@@ -70,6 +75,14 @@ impl GatewayFlags {
     pub(crate) fn settings(&self, listen: Option<SocketAddr>) -> Result<Settings, CommandError> {
         let settings = self.resolve(listen)?;
         init_logs(settings.log_level, settings.log_format);
+        for (path, access) in self.shared_files(&settings.paths)? {
+            match access {
+                FileAccess::Private => {}
+                FileAccess::Group(finding) | FileAccess::Others(finding) => {
+                    tracing::warn!(file = %path.display(), %finding, "other users can write a file of the gateway");
+                }
+            }
+        }
         tracing::info!(configuration = %settings.redacted(), "effective configuration");
         Ok(settings)
     }
@@ -87,7 +100,27 @@ impl GatewayFlags {
             trace: self.trace.flag(),
             configuration: self.config.clone(),
         };
-        Ok(Settings::resolve(&flags, &Environment::of_process())?)
+        let environment = Environment::of_process();
+        // Before anything in them is used.
+        self.shared_files(&Paths::of(&environment))?;
+        Ok(Settings::resolve(&flags, &environment)?)
+    }
+
+    /// Who can write the configuration and the registry.
+    fn shared_files(&self, paths: &Paths) -> Result<[(PathBuf, FileAccess); 2], CommandError> {
+        let configuration = self.config.clone().unwrap_or_else(|| paths.configuration());
+        let accessed = [configuration, paths.registry()].map(|path| {
+            let access =
+                file_access(&path).map_err(|source| CommandError::File { path: path.display().to_string(), source })?;
+            match access {
+                FileAccess::Others(finding) if !self.allow_shared_files => {
+                    Err(ConfigError::Shared { path, finding }.into())
+                }
+                access => Ok::<_, CommandError>((path, access)),
+            }
+        });
+        let [configuration, registry] = accessed;
+        Ok([configuration?, registry?])
     }
 }
 

@@ -9,7 +9,7 @@ use cortex_mcp::edge::http::HttpSetupError;
 use cortex_mcp::gateway::{StartError, SwapError};
 use cortex_mcp::policy::PolicyError;
 use cortex_mcp::registry::formats::ImportError;
-use cortex_mcp::registry::{EntryRule, StoreError};
+use cortex_mcp::registry::{EntryRule, StoreError, TargetFault};
 use cortex_mcp::service_map::{EndpointError, KeyRingError, MapError};
 use cortex_mcp::trace::TraceError;
 use cortex_mcp::trace::why::WhyError;
@@ -86,6 +86,10 @@ pub(crate) enum CommandError {
     NoJournal { file: String },
     #[error("{path} is there already; replace it with --force, or choose another name")]
     FileTaken { path: String },
+    #[error("{name} {fault}; use --force to add it all the same")]
+    OwnTarget { name: String, fault: TargetFault },
+    #[error("{name} {fault}")]
+    Target { name: String, fault: TargetFault },
     #[error("{0}")]
     Usage(String),
     #[error("this machine gives no random bytes: {0}; try again once it has started up")]
@@ -100,7 +104,7 @@ impl CommandError {
             Self::Config(_) | Self::Usage(_) | Self::NoKey | Self::Keys(_) | Self::Endpoint(_) => Exit::Usage,
             Self::Start(StartError::Config(_) | StartError::Keys(_) | StartError::Endpoint(_)) => Exit::Usage,
             Self::Stage(StageError::Numbers { .. }) => Exit::Usage,
-            Self::Registry(StoreError::Entry(_)) => Exit::Usage,
+            Self::Registry(StoreError::Entry(_)) | Self::OwnTarget { .. } | Self::Target { .. } => Exit::Usage,
             _ => Exit::Failed,
         }
     }
@@ -125,6 +129,7 @@ impl CommandError {
             Self::Import(_) => "import",
             Self::NoJournal { .. } => "not-found",
             Self::FileTaken { .. } => "exists",
+            Self::OwnTarget { fault, .. } | Self::Target { fault, .. } => fault.code(),
             Self::Usage(_) | Self::Stage(_) => "usage",
             Self::Start(_) | Self::Http(_) | Self::Random(_) | Self::Runtime(_) => "start",
         }

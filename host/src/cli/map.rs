@@ -29,7 +29,7 @@ pub(crate) struct Map {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Prints the map with its signature; a former one is replaced.
+    /// Print the map with its signature; an earlier one is replaced. A map that `verify` refuses is not signed.
     #[command(after_help = "Examples:
   CONNECTORS_SIGNATURE_KEY=... cortex-mcp map sign map.json > signed.json")]
     Sign {
@@ -75,6 +75,8 @@ fn sign(output: Output, file: &Path) -> Result<Exit, CommandError> {
     let document = read(file)?;
     let text = String::from_utf8_lossy(&document);
     let signed = signed_document(&text, keys.first().1)?;
+    // What `verify` refuses, no gateway takes.
+    verify(signed.as_bytes(), &keys)?;
     output.raw(signed);
     Ok(Exit::Good)
 }

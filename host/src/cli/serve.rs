@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 
 use clap::Args;
-use cortex_mcp::gateway::{Gateway, limits};
+use cortex_mcp::gateway::{Gateway, ListeningRecord, limits};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -58,6 +58,7 @@ impl Serve {
         let address = listener.as_ref().map(TcpListener::local_addr).transpose();
         let address = address.map_err(|source| listen_error(settings.listen, source))?;
         let configured = settings.listen;
+        let _listening = address.and_then(|address| ListeningRecord::hold(&settings, address));
         // From the first moment on: a hangup that nobody listens to would end the process.
         let hangups = signal(SignalKind::hangup()).ok();
         let gateway = Gateway::builder(settings).processes(processes()).begin().await?;

@@ -18,6 +18,7 @@ pub struct FileSettings {
     pub listen: Option<SocketAddr>,
     pub service_map_url: Option<Url>,
     pub ca_file: Option<PathBuf>,
+    pub allow_link_local: Option<bool>,
     pub names: Option<NameStyle>,
     pub name_length: Option<u64>,
     pub tools_warn_above: Option<u64>,

@@ -24,6 +24,8 @@ pub struct Settings {
     /// `ca-file`: certificates of private authorities in PEM form, trusted besides the platform's: for the map's server and
     /// for connectors.
     pub ca_file: Option<PathBuf>,
+    /// `allow-link-local`: whether link-local addresses and metadata services of clouds may be connected to.
+    pub allow_link_local: bool,
     /// `names`: how tools are named.
     pub names: NameStyle,
     /// `name-length`: the longest exposed tool name.
@@ -338,6 +340,7 @@ impl Settings {
             listen,
             service_map_url,
             ca_file: file.ca_file,
+            allow_link_local: file.allow_link_local.unwrap_or(false),
             names: file.names.unwrap_or_default(),
             name_length: name_length.and_then(|n| usize::try_from(n).ok()).unwrap_or(limits::NAME_LENGTH_DEFAULT),
             tools_warn_above: tools_warn_above.unwrap_or(limits::TOOLS_WARN_ABOVE_DEFAULT),
@@ -419,6 +422,7 @@ impl Settings {
             "listen": self.listen.to_string(),
             "serviceMapUrl": url,
             "caFile": self.ca_file,
+            "allowLinkLocal": self.allow_link_local,
             "names": self.names,
             "nameLength": self.name_length,
             "toolsWarnAbove": self.tools_warn_above,

@@ -297,6 +297,44 @@ impl Directory for SystemDirectory {
     }
 }
 
+/// A directory that is missing where none can be made: it holds nothing, and takes nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct MissingDirectory;
+
+impl Directory for MissingDirectory {
+    fn read(&self, _name: &str) -> io::Result<Option<Vec<u8>>> {
+        Ok(None)
+    }
+
+    fn replace(&self, _name: &str, _bytes: &[u8]) -> io::Result<()> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn persist(&self, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn rename(&self, _from: &str, _to: &str) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn remove(&self, _name: &str) -> io::Result<()> {
+        Err(io::ErrorKind::NotFound.into())
+    }
+
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn create(&self, _name: &str) -> io::Result<Box<dyn AppendFile>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+
+    fn try_lock(&self, _name: &str) -> io::Result<Option<LockGuard>> {
+        Err(io::ErrorKind::ReadOnlyFilesystem.into())
+    }
+}
+
 /// A directory in memory. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct MemoryDirectory {

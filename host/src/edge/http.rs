@@ -4,6 +4,7 @@
 //! [`send_within_origin`] follows them within one origin only, so no header ever reaches another origin. Error texts
 //! name the kind of failure and never quote a URL's query, a header or a body.
 
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::{Stream, StreamExt};
 use http::{HeaderMap, Method, StatusCode, header};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
 
+use crate::model::link_local::{is_link_local, names_link_local};
 use crate::model::{Failure, FailureClass};
 
 /// How many redirects within one origin are followed.
@@ -168,6 +171,12 @@ pub enum HttpError {
         /// The cap.
         cap: usize,
     },
+    /// The address is link-local, or a cloud's metadata service; nothing was sent.
+    #[error(
+        "the address is link-local or a cloud's metadata service, which serves credentials; if it is meant, set \
+         allow-link-local = true in gateway.toml"
+    )]
+    LinkLocal,
     /// A redirect that may not be followed.
     #[error("the answer is a redirect to another origin, or one redirect too many")]
     Redirect,
@@ -176,14 +185,16 @@ pub enum HttpError {
 impl HttpError {
     /// Whether it is certain that the origin saw nothing of the request.
     pub fn was_not_sent(self) -> bool {
-        matches!(self, Self::Connect | Self::Dns | Self::Certificate)
+        matches!(self, Self::Connect | Self::Dns | Self::Certificate | Self::LinkLocal)
     }
 }
 
 impl From<HttpError> for Failure {
     fn from(error: HttpError) -> Self {
         let class = match error {
-            HttpError::Connect | HttpError::Certificate | HttpError::Broken => FailureClass::Refused,
+            HttpError::Connect | HttpError::Certificate | HttpError::Broken | HttpError::LinkLocal => {
+                FailureClass::Refused
+            }
             HttpError::Dns => FailureClass::Dns,
             HttpError::Timeout => FailureClass::Timeout,
             HttpError::Oversize { .. } => FailureClass::Oversize,
@@ -236,6 +247,18 @@ pub async fn within<T, E: From<HttpError>>(limit: Duration, work: impl Future<Ou
 pub struct HttpOptions {
     /// Certificates of private authorities, trusted besides the platform's: PEM, each with one or more of them.
     pub roots: Vec<Vec<u8>>,
+    /// Whether link-local addresses and metadata services may be connected to.
+    pub link_local: LinkLocal,
+}
+
+/// Whether link-local addresses and metadata services may be connected to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LinkLocal {
+    /// Never, whether an address or a name leads there.
+    #[default]
+    Refused,
+    /// As any other address.
+    Allowed,
 }
 
 /// The real network: a pooled client for each lane with rustls, the platform's roots and private ones, and the system's proxies. HTTP/2
@@ -245,6 +268,7 @@ pub struct HttpOptions {
 pub struct ReqwestHttp {
     calls: reqwest::Client,
     streams: reqwest::Client,
+    link_local: LinkLocal,
 }
 
 impl ReqwestHttp {
@@ -261,10 +285,11 @@ impl ReqwestHttp {
             }
             roots.extend(found);
         }
-        Ok(Self { calls: Self::client(&roots)?, streams: Self::client(&roots)? })
+        let link_local = options.link_local;
+        Ok(Self { calls: Self::client(&roots, link_local)?, streams: Self::client(&roots, link_local)?, link_local })
     }
 
-    fn client(roots: &[reqwest::Certificate]) -> Result<reqwest::Client, HttpSetupError> {
+    fn client(roots: &[reqwest::Certificate], link_local: LinkLocal) -> Result<reqwest::Client, HttpSetupError> {
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .pool_idle_timeout(POOL_IDLE)
@@ -274,6 +299,9 @@ impl ReqwestHttp {
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .user_agent(concat!("cortex-mcp/", env!("CARGO_PKG_VERSION")));
+        if link_local == LinkLocal::Refused {
+            builder = builder.dns_resolver(GuardedResolver);
+        }
         if !roots.is_empty() {
             builder = builder.tls_certs_merge(roots.iter().cloned());
         }
@@ -296,6 +324,9 @@ pub enum HttpSetupError {
 impl Http for ReqwestHttp {
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, HttpError>> {
         Box::pin(async move {
+            if self.link_local == LinkLocal::Refused && names_link_local(&request.url) {
+                return Err(HttpError::LinkLocal);
+            }
             let client = match request.lane {
                 Lane::Call => &self.calls,
                 Lane::Stream => &self.streams,
@@ -312,6 +343,29 @@ impl Http for ReqwestHttp {
     }
 }
 
+/// The system's resolver, without what it resolves to link-local addresses: whoever answers for a name must not choose them.
+struct GuardedResolver;
+
+/// A name resolves to link-local addresses only.
+#[derive(Debug, thiserror::Error)]
+#[error("the name resolves to link-local addresses only")]
+struct OnlyLinkLocal;
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move {
+            // The port is that of the URL.
+            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let (refused, allowed): (Vec<_>, Vec<_>) =
+                found.into_iter().partition(|address| is_link_local(address.ip()));
+            if allowed.is_empty() && !refused.is_empty() {
+                return Err(OnlyLinkLocal.into());
+            }
+            Ok(Box::new(allowed.into_iter()) as Addrs)
+        })
+    }
+}
+
 fn classify(error: &reqwest::Error) -> HttpError {
     if error.is_timeout() {
         // The system's own patience with a connection may end too.
@@ -319,18 +373,21 @@ fn classify(error: &reqwest::Error) -> HttpError {
     }
     if error.is_connect() {
         // What failed is only recognisable by the text of a source.
-        let mut source = std::error::Error::source(error);
+        let (mut source, mut found) = (std::error::Error::source(error), HttpError::Connect);
         while let Some(cause) = source {
+            if cause.is::<OnlyLinkLocal>() {
+                return HttpError::LinkLocal;
+            }
             let text = cause.to_string();
             if text.contains("dns error") {
-                return HttpError::Dns;
+                found = HttpError::Dns;
             }
             if text.contains("invalid peer certificate") {
                 return HttpError::Certificate;
             }
             source = cause.source();
         }
-        return HttpError::Connect;
+        return found;
     }
     HttpError::Broken
 }
@@ -375,7 +432,7 @@ mod tests {
     #[test]
     fn what_is_no_certificate_is_no_private_authority() {
         for bundle in [b"".as_slice(), b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            let made = ReqwestHttp::new(&HttpOptions { roots: vec![bundle.to_vec()] });
+            let made = ReqwestHttp::new(&HttpOptions { roots: vec![bundle.to_vec()], ..HttpOptions::default() });
             assert!(made.is_err(), "{bundle:?}");
         }
     }
@@ -385,6 +442,50 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("https://{}/", listener.local_addr().unwrap()).parse().unwrap();
         (listener, url)
+    }
+
+    #[tokio::test]
+    async fn neither_an_address_nor_a_name_leads_to_a_metadata_service() {
+        for url in ["http://169.254.169.254/", "http://[::ffff:169.254.169.254]/", "http://metadata.google.internal/"] {
+            let http = ReqwestHttp::new(&HttpOptions::default()).unwrap();
+            let url = Url::parse(url).unwrap();
+            let request = Request {
+                method: Method::GET,
+                url,
+                headers: HeaderMap::new(),
+                body: Bytes::new(),
+                lane: Lane::default(),
+            };
+            let error = http.send(request).await.err();
+            assert_eq!(error, Some(HttpError::LinkLocal));
+            assert!(error.is_some_and(HttpError::was_not_sent));
+        }
+    }
+
+    /// Numbers are resolved like names here: no network is needed to see what a resolver's answer leads to.
+    #[tokio::test]
+    async fn what_resolves_to_link_local_addresses_is_refused_with_that_reason() {
+        let resolved = |name: &'static str| async move {
+            GuardedResolver
+                .resolve(name.parse().unwrap())
+                .await
+                .map(|found| found.map(|at| at.ip()).collect::<Vec<_>>())
+        };
+        assert!(resolved("169.254.169.254").await.is_err_and(|error| error.is::<OnlyLinkLocal>()));
+        assert!(
+            resolved("localhost").await.is_ok_and(|found| !found.is_empty() && found.iter().all(|ip| ip.is_loopback()))
+        );
+        let refused = reqwest::Client::builder().no_proxy().dns_resolver(OnlyMetadata).build().unwrap();
+        assert_eq!(classify(&refused.get("http://name.test/").send().await.unwrap_err()), HttpError::LinkLocal);
+    }
+
+    /// A resolver as an attacker who answers for a name would have it.
+    struct OnlyMetadata;
+
+    impl Resolve for OnlyMetadata {
+        fn resolve(&self, _name: Name) -> Resolving {
+            GuardedResolver.resolve("169.254.169.254".parse().unwrap())
+        }
     }
 
     // The clock is virtual and the socket is real: only timers can end this wait, so nothing races.

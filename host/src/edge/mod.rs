@@ -7,6 +7,7 @@ pub mod clock;
 pub mod descriptors;
 pub mod disk;
 pub mod entropy;
+pub mod file_access;
 pub mod files;
 pub mod http;
 pub mod process;

@@ -1,5 +1,6 @@
 //! Building a gateway: every part made, in order, before anything is served.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -20,8 +21,8 @@ use crate::edge::Edge;
 use crate::edge::clock::SystemClock;
 use crate::edge::disk::Disk;
 use crate::edge::entropy::SystemEntropy;
-use crate::edge::files::{Directory, SystemDirectory};
-use crate::edge::http::{HttpOptions, HttpSetupError, ReqwestHttp};
+use crate::edge::files::{Directory, MissingDirectory, SystemDirectory};
+use crate::edge::http::{HttpOptions, HttpSetupError, LinkLocal, ReqwestHttp};
 use crate::edge::process::{Processes, SystemProcesses};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::edge::virtual_network::VirtualNetwork;
@@ -179,7 +180,7 @@ impl GatewayBuilder {
         let (Components { default, deployed, shadow }, edge) = (components?, edge?);
         let processes = processes.unwrap_or_else(|| Arc::new(SystemProcesses::new()));
         let map = service_map_of(&settings)?;
-        let state = directory(state, &settings.paths.state())?;
+        let state = state_directory(state, &settings.paths.state())?;
         let registry = registry_disk(registry, &settings)?;
         let mut registered = MetricRegistry::default();
         telemetry::register_process(&mut registered);
@@ -327,7 +328,8 @@ async fn system_edge(given: Option<Edge>, settings: &Settings) -> Result<Edge, S
     if let Some(edge) = given {
         return Ok(edge);
     }
-    let options = HttpOptions { roots: settings.private_roots()? };
+    let link_local = if settings.allow_link_local { LinkLocal::Allowed } else { LinkLocal::Refused };
+    let options = HttpOptions { roots: settings.private_roots()?, link_local };
     let http = tokio::task::spawn_blocking(move || ReqwestHttp::new(&options));
     // It ends without a result only with the runtime.
     let http = http.await.map_err(|ended| StartError::Thread(ended.into()))??;
@@ -409,8 +411,15 @@ fn start_trace(
 ) -> Result<Option<TraceWriter>, StartError> {
     let Some(trace) = &settings.trace else { return Ok(None) };
     warn_of_recorded_options(settings);
+    let directory = match directory(directory_given, &trace.directory) {
+        Err(StartError::Folder { path, source }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+            tracing::warn!(path, "the folder of the trace cannot be written: decisions are not recorded");
+            return Ok(None);
+        }
+        directory => directory?,
+    };
     let facts = TraceFacts {
-        directory: directory(directory_given, &trace.directory)?,
+        directory,
         // Whoever is told it may work in another folder.
         path: std::path::absolute(&trace.directory).unwrap_or_else(|_| trace.directory.clone()),
         bytes_max: trace.mebibytes << 20,
@@ -435,6 +444,16 @@ pub(super) fn embedded(settings: &Settings, access: CacheAccess) -> Result<Arc<P
     };
     let component = Arc::new(component);
     Ok(EMBEDDED.get_or_init(|| component).clone())
+}
+
+/// The folder of the state. A home that is read-only and has none is served from its configuration.
+fn state_directory(given: Option<Arc<dyn Directory>>, path: &Path) -> Result<Arc<dyn Directory>, StartError> {
+    match directory(given, path) {
+        Err(StartError::Folder { source, .. }) if source.kind() == ErrorKind::ReadOnlyFilesystem => {
+            Ok(Arc::new(MissingDirectory))
+        }
+        directory => directory,
+    }
 }
 
 fn directory(given: Option<Arc<dyn Directory>>, path: &Path) -> Result<Arc<dyn Directory>, StartError> {

@@ -10,7 +10,7 @@
 //! very machine, which no proxy passed on and no web page made. A reverse proxy on this machine connects from it for
 //! everybody: whoever runs one needs tokens, because not every proxy says that it is one.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -59,6 +59,7 @@ struct Known {
 /// Why somebody may not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Refused {
+    RepeatedHeader,
     Host,
     Origin,
     Token,
@@ -73,6 +74,11 @@ impl Refused {
     /// What is answered: a status, the class of the reason, and what to do.
     fn told(self) -> (StatusCode, RequestRefusal, &'static str) {
         match self {
+            Self::RepeatedHeader => (
+                StatusCode::BAD_REQUEST,
+                RequestRefusal::RepeatedHeader,
+                "Host and Origin may be sent once only (RFC 9112, section 3.2)",
+            ),
             Self::Host => (
                 StatusCode::FORBIDDEN,
                 RequestRefusal::Host,
@@ -138,12 +144,44 @@ impl MayChange {
     }
 }
 
-/// What proxies add to a request, besides everything that begins with [`FORWARDED`].
-const PROXY_HEADERS: [&str; 7] =
-    ["forwarded", "via", "x-real-ip", "x-client-ip", "x-cluster-client-ip", "true-client-ip", "cf-connecting-ip"];
+/// What proxies add to a request: RFC 7239, RFC 9110 (7.6.3), RFC 8586, and what nginx, Envoy, HAProxy and their like add.
+const PROXY_HEADERS: [&str; 12] = [
+    "forwarded",
+    "via",
+    "cdn-loop",
+    "true-client-ip",
+    "incap-client-ip",
+    "x-client-ip",
+    "x-cluster-client-ip",
+    "x-real-ip",
+    "x-request-id",
+    "x-sucuri-clientip",
+    "x-cloud-trace-context",
+    "x-scheme",
+];
 
-/// How the names of further such headers begin.
-const FORWARDED: &str = "x-forwarded";
+/// How the names of further ones begin: several proxies, Envoy, AWS, Google, Azure, Cloudflare, Fly, Fastly, Akamai, Vercel,
+/// Netlify, Tailscale, ngrok.
+const PROXY_PREFIXES: [&str; 18] = [
+    "x-forwarded",
+    "x-original-",
+    "x-envoy-",
+    "x-amzn-",
+    "x-amz-cf-",
+    "x-appengine-",
+    "x-goog-",
+    "x-azure-",
+    "x-arr-",
+    "cf-",
+    "fly-",
+    "fastly-",
+    "akamai-",
+    "x-akamai-",
+    "x-vercel-",
+    "x-nf-",
+    "tailscale-",
+    "ngrok-",
+];
 
 impl Door {
     /// The door of a gateway that listens on `listen`.
@@ -206,6 +244,9 @@ impl Rules {
 
     /// Whether a request may be listened to at all, whoever makes it: what a page may know before it shows a token.
     fn judge_way(&self, headers: &HeaderMap) -> Result<(), Refused> {
+        if [HOST, ORIGIN].iter().any(|name| headers.get_all(name).iter().nth(1).is_some()) {
+            return Err(Refused::RepeatedHeader);
+        }
         if !self.knows_host(text(headers.get(HOST)).unwrap_or_default()) {
             return Err(Refused::Host);
         }
@@ -323,6 +364,16 @@ pub(super) async fn guard(State(door): State<Arc<Door>>, request: Request, next:
 pub(super) async fn guard_whole(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
     let rules = door.rules();
     match rules.1.visitor(&request, &door.gateway.inner.grants) {
+        // A simple POST reaches a server without asking first (Fetch standard, "CORS-safelisted method"), so that a page
+        // that could not read the answer could force a refresh.
+        Ok(visitor)
+            if visitor.token.is_none()
+                && !request.method().is_safe()
+                && request.headers().contains_key(ORIGIN)
+                && rules.1.judge_page(request.headers()).is_err() =>
+        {
+            door.refuse(Refused::Page, None, &request)
+        }
         Ok(visitor) if visitor.view.sees_everything() || visitor.right.0.is_ok() => enter(visitor, request, next).await,
         Ok(visitor) => door.refuse(Refused::Part, visitor.token.as_deref(), &request),
         Err(refused) => door.refuse(refused, None, &request),
@@ -353,7 +404,9 @@ async fn enter(visitor: Visitor, mut request: Request, next: Next) -> Response {
 }
 
 fn is_proxied(headers: &HeaderMap) -> bool {
-    headers.keys().any(|name| PROXY_HEADERS.contains(&name.as_str()) || name.as_str().starts_with(FORWARDED))
+    let is_proxys =
+        |name: &str| PROXY_HEADERS.contains(&name) || PROXY_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    headers.keys().any(|name| is_proxys(name.as_str()))
 }
 
 fn text(value: Option<&HeaderValue>) -> Option<&str> {
@@ -362,14 +415,16 @@ fn text(value: Option<&HeaderValue>) -> Option<&str> {
 
 fn without_port(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok() => name,
         _ => host,
     }
 }
 
 fn is_loopback(host: &str) -> bool {
+    let literal = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     host == "localhost"
-        || host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+        || literal.is_some_and(|literal| literal.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback()))
+        || host.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 #[cfg(test)]

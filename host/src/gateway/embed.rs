@@ -1,5 +1,6 @@
 //! [`Gateway`]: a running gateway, for the command line and for programs that embed one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -91,6 +92,8 @@ pub(super) struct Inner {
     warm: AtomicBool,
     /// Calls of legacy clients: they go on when the client's connection does not.
     pub(super) calls: tokio_util::task::TaskTracker,
+    /// The addresses that it was served on.
+    pub(super) listening: ArcSwap<Vec<SocketAddr>>,
     /// What clients hold open: sessions, streams, subscriptions.
     pub(super) northbound: Northbound,
     /// Who works with the registry's disk for a client: so many at once.
@@ -144,6 +147,7 @@ impl Gateway {
             restored: CancellationToken::new(),
             warm: AtomicBool::new(false),
             calls: tokio_util::task::TaskTracker::new(),
+            listening: ArcSwap::default(),
             northbound: Northbound::new(),
             registry_turns: Arc::new(tokio::sync::Semaphore::new(limits::REGISTRY_TURNS)),
             rates: TokenRates::default(),

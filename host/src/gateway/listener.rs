@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn_with_state, map_response};
+use axum::response::Response;
 use axum::routing::{get, post};
+use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
+use http::{HeaderName, HeaderValue, Uri};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +19,21 @@ use super::door::{Door, guard, guard_admin, guard_whole};
 use super::embed::Gateway;
 use super::request_body::{self, BodyRule};
 use super::{admin, endpoint, limits, rate};
+
+/// Marks everything that is not MCP as what it is: no browser guesses its type, no cache keeps it, and no page of another
+/// origin embeds it.
+async fn harden(uri: Uri, mut response: Response) -> Response {
+    if uri.path() != "/mcp" {
+        let headers = response.headers_mut();
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(CORP, HeaderValue::from_static("same-origin"));
+    }
+    response
+}
+
+/// Fetch standard, "Cross-Origin-Resource-Policy header".
+const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 impl Gateway {
     /// The routes, for whoever serves them: `/mcp`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`, `/sync`,
@@ -51,7 +69,7 @@ impl Gateway {
             .layer(from_fn_with_state(door.clone(), guard_admin));
         let open = Router::new().route("/healthz", get(admin::healthz)).route("/readyz", get(admin::readyz));
         let guarded = guarded.merge(whole).merge(changing).layer(from_fn_with_state(door, share));
-        guarded.merge(open).with_state(self.clone())
+        guarded.merge(open).layer(map_response(harden)).with_state(self.clone())
     }
 
     /// Serves the routes until `stop`; requests in flight then have [`limits::DRAIN_TIMEOUT`] to end.
@@ -59,8 +77,10 @@ impl Gateway {
     /// # Errors
     /// If the listener has no address.
     pub async fn serve(&self, listener: TcpListener, stop: CancellationToken) -> std::io::Result<()> {
+        let address = listener.local_addr()?;
+        self.inner.listening.rcu(|known| [&known[..], &[address]].concat());
         let connections = Connections {
-            router: self.router(listener.local_addr()?),
+            router: self.router(address),
             metrics: self.inner.parts.metrics.clone(),
             ending: self.inner.northbound.closing.child_token(),
         };

@@ -22,6 +22,7 @@ use crate::telemetry::{
 labels! {
     /// Why a client was refused: a request, a session, a connection, or the rest of its messages. A new reason is a line here.
     pub(super) enum RequestRefusal as "reason" {
+        RepeatedHeader = "repeated-header",
         Host = "host",
         Origin = "origin",
         Token = "token",

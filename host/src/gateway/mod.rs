@@ -72,6 +72,7 @@ mod grants;
 mod json;
 pub mod limits;
 mod listener;
+mod listening;
 mod metrics;
 mod northbound;
 mod observed;
@@ -90,6 +91,7 @@ mod visitor;
 
 pub use builder::{GatewayBuilder, StartError, policy_for_commands};
 pub use embed::{Gateway, SyncKind};
+pub use listening::{ListeningRecord, listening, target_rules};
 pub use reload::ReloadReport;
 pub use state_writer::StateRole;
 pub use status::{BoundsStatus, Conflict, GatewayStatus};

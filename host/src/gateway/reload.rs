@@ -27,10 +27,11 @@ pub struct ReloadReport {
 }
 
 /// Settings that can not change while a gateway runs.
-const FIXED: [&str; 12] = [
+const FIXED: [&str; 13] = [
     "listen",
     "serviceMapUrl",
     "caFile",
+    "allowLinkLocal",
     "names",
     "nameLength",
     "sharedCredential",
@@ -120,6 +121,7 @@ fn with_what_is_fixed(before: &Settings, mut settings: Settings) -> Settings {
     settings.listen = before.listen;
     settings.service_map_url.clone_from(&before.service_map_url);
     settings.ca_file.clone_from(&before.ca_file);
+    settings.allow_link_local = before.allow_link_local;
     settings.names = before.names;
     settings.name_length = before.name_length;
     settings.shared_credential = before.shared_credential;

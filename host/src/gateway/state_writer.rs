@@ -47,6 +47,13 @@ pub enum StateRole {
     Follower,
     /// It writes, and the last write failed.
     Failing,
+    /// The folder cannot be written: what it holds is served, and nothing is kept.
+    ReadOnly,
+}
+
+/// Whether a folder cannot be written, rather than a write having failed.
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
 /// Accepts records to write.
@@ -75,11 +82,17 @@ pub(super) fn start(
     writer: String,
 ) -> io::Result<Started> {
     // The lock comes first: what is read under it cannot change any more.
-    let lock = directory.try_lock(LOCK)?;
+    let (lock, without_lock) = match directory.try_lock(LOCK) {
+        Err(error) if is_read_only(&error) => {
+            tracing::warn!(%error, "the state folder cannot be written: saved lists are served, and none are saved");
+            (None, StateRole::ReadOnly)
+        }
+        lock => (lock?, StateRole::Follower),
+    };
     let loaded = load(&directory, lock.is_some())?;
     let leader = lock.zip(loaded.store).map(|(lock, store)| Leader::new(lock, store));
     let (inbox, orders) = inbox::inbox();
-    let role = watch::Sender::new(if leader.is_some() { StateRole::Writer } else { StateRole::Follower });
+    let role = watch::Sender::new(if leader.is_some() { StateRole::Writer } else { without_lock });
     let former_map = watch::Sender::new(None);
     let sink = StateWriter { inbox: Arc::new(inbox), role: role.subscribe(), former_map: former_map.subscribe() };
     let mut task = Task::new(policy, metrics, directory, writer, (role, former_map), leader);

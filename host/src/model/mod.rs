@@ -14,6 +14,7 @@ pub mod glob;
 pub mod headers;
 mod ids;
 mod item_list;
+pub(crate) mod link_local;
 mod log;
 pub mod mask;
 mod offer;

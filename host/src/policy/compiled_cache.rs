@@ -6,7 +6,7 @@
 //! is used. Programs of the same user, MCP servers on stdio among them, can replace both files, as they can replace the
 //! registry and the configuration: the README says so, and `compiled-cache = false` does without.
 
-use std::fs::{DirBuilder, DirEntry, File, Metadata, OpenOptions};
+use std::fs::{DirBuilder, DirEntry, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -16,6 +16,7 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 use super::limits::COMPILED_BYTES_MAX;
+use crate::edge::file_access::Writers;
 use crate::model::Digest;
 
 /// What may be done with a folder for compiled code.
@@ -131,17 +132,11 @@ fn check_ancestors(folder: &Path) -> Result<PathBuf, CacheError> {
     let folder = folder.canonicalize().map_err(failed)?;
     for above in folder.ancestors() {
         let metadata = above.metadata().map_err(failed)?;
-        // In a folder with the sticky bit others cannot replace what is ours.
-        let is_replaceable = metadata.mode() & 0o022 != 0 && metadata.mode() & 0o1000 == 0;
-        if !is_ours(&metadata) || is_replaceable {
+        if Writers::of(&metadata) != Writers::Owner {
             return Err(CacheError::Shared { path: above.display().to_string() });
         }
     }
     Ok(folder)
-}
-
-fn is_ours(metadata: &Metadata) -> bool {
-    metadata.uid() == 0 || metadata.uid() == rustix::process::geteuid().as_raw()
 }
 
 /// Reads a file that only its owner can write, at most so much of it; none if there is none, or if it is longer.
@@ -155,7 +150,7 @@ fn read_private(path: &Path, bytes_max: usize) -> Result<Option<Vec<u8>>, CacheE
         Err(error) => return Err(failed(error)),
     };
     let metadata = file.metadata().map_err(failed)?;
-    if !metadata.is_file() || !is_ours(&metadata) || metadata.mode() & 0o022 != 0 {
+    if !metadata.is_file() || Writers::of(&metadata) != Writers::Owner {
         return Err(CacheError::Shared { path: path.display().to_string() });
     }
     let mut bytes = Vec::new();

@@ -7,6 +7,7 @@
 
 use wasmparser::{BinaryReaderError, BlockType, CompositeInnerType, FunctionBody, Operator, Parser, Payload, RecGroup};
 
+use super::component::{EXPORTED_INTERFACES, IMPORTS, PACKAGE, bare, same_version};
 use super::fault::PolicyError;
 use super::limits;
 
@@ -15,7 +16,7 @@ use super::limits;
 /// # Errors
 /// [`PolicyError`], whose message names the bound.
 pub(super) fn check(bytes: &[u8]) -> Result<(), PolicyError> {
-    let mut functions = 0;
+    let (mut functions, mut exports) = (0, Vec::new());
     // The function types of each component and module that is open.
     let mut open = vec![Vec::new()];
     for payload in Parser::new(0).parse_all(bytes) {
@@ -28,6 +29,17 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), PolicyError> {
             }
             Payload::End(_) => {
                 open.pop();
+            }
+            // Of the outermost component: those of others are its own affair.
+            Payload::ComponentImportSection(imports) if open.len() == 1 => {
+                for import in imports {
+                    check_import(import.map_err(malformed)?.name.name)?;
+                }
+            }
+            Payload::ComponentExportSection(section) if open.len() == 1 => {
+                for export in section {
+                    exports.push(export.map_err(malformed)?.name.name);
+                }
             }
             Payload::TypeSection(groups) => {
                 for group in groups {
@@ -44,6 +56,29 @@ pub(super) fn check(bytes: &[u8]) -> Result<(), PolicyError> {
                 check_function(&body, open.last().map_or(&[], Vec::as_slice))?;
             }
             _ => {}
+        }
+    }
+    check_exports(&exports)
+}
+
+/// Refuses an import that no policy has. Its functions are checked with their types, once it is compiled.
+fn check_import(name: &str) -> Result<(), PolicyError> {
+    if !IMPORTS.iter().any(|(interface, _)| bare(name) == format!("{PACKAGE}{interface}")) {
+        return Err(PolicyError::ForbiddenImport { name: name.to_owned() });
+    }
+    if same_version(name) { Ok(()) } else { Err(PolicyError::OtherVersion { name: name.to_owned() }) }
+}
+
+/// Refuses a component that does not export what every policy exports.
+fn check_exports(exports: &[&str]) -> Result<(), PolicyError> {
+    for interface in EXPORTED_INTERFACES {
+        let name = format!("{PACKAGE}{interface}");
+        match exports.iter().find(|export| bare(export) == name) {
+            None => return Err(PolicyError::MissingExport { name }),
+            Some(export) if !same_version(export) => {
+                return Err(PolicyError::OtherVersion { name: (*export).to_owned() });
+            }
+            Some(_) => {}
         }
     }
     Ok(())
@@ -212,6 +247,17 @@ mod tests {
         let mut types = Vec::new();
         for payload in Parser::new(0).parse_all(&module) {
             match payload.unwrap() {
+                // Of the outermost component: those of others are its own affair.
+                Payload::ComponentImportSection(imports) if open.len() == 1 => {
+                    for import in imports {
+                        check_import(import.map_err(malformed)?.name.name)?;
+                    }
+                }
+                Payload::ComponentExportSection(section) if open.len() == 1 => {
+                    for export in section {
+                        exports.push(export.map_err(malformed)?.name.name);
+                    }
+                }
                 Payload::TypeSection(groups) => {
                     groups.into_iter().for_each(|group| add_types(&mut types, &group.unwrap()).unwrap())
                 }

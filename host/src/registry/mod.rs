@@ -38,6 +38,7 @@ mod state;
 mod store;
 mod superseded;
 mod tails;
+mod targets;
 mod tend;
 #[cfg(test)]
 mod tests;
@@ -59,3 +60,4 @@ pub use snapshot::RegistrySnapshot;
 pub use standing::{ReadOnlyReason, Standing, StoreError};
 pub use store::{Acknowledge, Store, StoreCounts, StoreOptions, StoreParts};
 pub use superseded::{FormerValue, former_values};
+pub use targets::{OwnAddresses, TargetFault, TargetRules};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use cortex_mcp::config::Environment;
-use cortex_mcp::registry::{Change, RegistryEntry, is_name};
+use cortex_mcp::registry::{Change, RegistryEntry, TargetFault, is_name};
 use serde_json::{Map, Value, json};
 
 use super::open::{Opening, read_input};
@@ -63,6 +63,10 @@ pub(super) struct Add {
     /// Put it in the place of a server of that name.
     #[arg(long)]
     overwrite: bool,
+
+    /// Add it even if it is this gateway itself.
+    #[arg(long)]
+    force: bool,
 
     /// Read the entry, a JSON object, from a file, or from stdin for `-`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["address", "transport", "endpoint", "headers", "header_variables",
@@ -127,6 +131,13 @@ impl Add {
             None => (Value::Object(self.described(&Environment::of_process())?).to_string(), "arguments".to_owned()),
         };
         let entry = RegistryEntry::parse(&text).map_err(cortex_mcp::registry::StoreError::from)?;
+        match opening.target_rules().check(&entry) {
+            Err(fault @ (TargetFault::Own { .. } | TargetFault::OwnCommand)) if !self.force => {
+                return Err(CommandError::OwnTarget { name: entry.name, fault });
+            }
+            Err(fault @ TargetFault::LinkLocal) => return Err(CommandError::Target { name: entry.name, fault }),
+            Err(_) | Ok(()) => {}
+        }
         let store = opening.to_write()?;
         let name = entry.name.clone();
         let added = store.change(if self.overwrite { Change::put(entry) } else { Change::put_new(entry) });
@@ -296,6 +307,7 @@ mod tests {
             variables: Vec::new(),
             timeouts: Vec::new(),
             overwrite: false,
+            force: false,
             from_json: None,
             command: Vec::new(),
         };

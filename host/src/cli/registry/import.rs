@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use cortex_mcp::config::Environment;
 use cortex_mcp::registry::formats::{ImportFormat, MAX_IMPORT_BYTES, Note, Preview, Proposed, import};
-use cortex_mcp::registry::{Acknowledged, Change, RegistryEntry, Store, StoreError};
+use cortex_mcp::registry::{Acknowledged, Change, RegistryEntry, Store, StoreError, TargetRules};
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -82,7 +82,7 @@ impl Import {
         let bytes = read_input(&self.file, MAX_IMPORT_BYTES)?;
         let preview = import(&bytes, self.format, &|name| environment.get(name).map(str::to_owned))?;
         let store = if self.dry_run { opening.to_read()? } else { opening.to_write()? };
-        let (mut rows, changes) = self.rows(&store, &preview);
+        let (mut rows, changes) = self.rows(&store, &preview, &opening.target_rules());
         if !output.is_json() {
             tell(output, &preview, &rows, self.dry_run);
         }
@@ -111,11 +111,11 @@ impl Import {
     }
 
     /// What becomes of each server, and the changes for those that become something.
-    fn rows(&self, store: &Store, preview: &Preview) -> (Vec<Row>, Vec<(usize, Change)>) {
+    fn rows(&self, store: &Store, preview: &Preview, rules: &TargetRules) -> (Vec<Row>, Vec<(usize, Change)>) {
         let is_wanted = |name: &str| self.only.is_empty() || self.only.iter().any(|only| only == name);
         let (mut rows, mut changes) = (Vec::new(), Vec::new());
         for proposed in preview.servers.iter().filter(|proposed| is_wanted(&proposed.name)) {
-            let (row, change) = self.row(store, proposed);
+            let (row, change) = self.row(store, proposed, rules);
             changes.extend(change.map(|change| (rows.len(), change)));
             rows.push(row);
         }
@@ -131,11 +131,14 @@ impl Import {
         (rows, changes)
     }
 
-    fn row(&self, store: &Store, proposed: &Proposed) -> (Row, Option<Change>) {
+    fn row(&self, store: &Store, proposed: &Proposed, rules: &TargetRules) -> (Row, Option<Change>) {
         let entry = match parsed(&proposed.entry) {
             Ok(entry) => entry,
             Err(rule) => return (skip(Some(proposed.name.clone()), "entry_rule", rule.to_string()), None),
         };
+        if let Err(fault) = rules.check(&entry) {
+            return (skip(Some(entry.name), fault.code(), fault.to_string()), None);
+        }
         let there: Option<Arc<RegistryEntry>> = store.get(&entry.name);
         let shown = masked(entry.json());
         let mut row = Row {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use cortex_mcp::config::{Environment, Flags, Settings};
 use cortex_mcp::edge::disk::{Disk, MemoryDisk, SystemDisk};
 use cortex_mcp::edge::entropy::{Entropy, SystemEntropy};
-use cortex_mcp::gateway::policy_for_commands;
+use cortex_mcp::gateway::{listening, policy_for_commands, target_rules};
 use cortex_mcp::model::text::shown;
 use cortex_mcp::registry::{
-    Acknowledge, RegistryMetrics, RegistryPlace, RegistrySnapshot, Store, StoreOptions, StoreParts,
+    Acknowledge, RegistryMetrics, RegistryPlace, RegistrySnapshot, Store, StoreOptions, StoreParts, TargetRules,
 };
 use cortex_mcp::telemetry::init_logs;
 
@@ -34,6 +34,11 @@ impl Opening {
         init_logs(settings.log_level, settings.log_format);
         let path = settings.paths.registry();
         Ok(Self { settings, path })
+    }
+
+    /// What an entry may not point at.
+    pub(super) fn target_rules(&self) -> TargetRules {
+        target_rules(&self.settings, &listening(&self.settings.paths.state()))
     }
 
     /// Where the file is, links followed.

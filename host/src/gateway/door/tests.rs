@@ -43,7 +43,19 @@ fn only_known_hosts_are_served() {
     ] {
         assert_eq!(judge(&door, &headers(&[("host", host)])), Ok(None), "{host}");
     }
-    for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "", "[::2]"] {
+    for host in [
+        "evil.example",
+        "localhost.evil.example",
+        "127.0.0.1.evil.example",
+        "",
+        "[::2]",
+        "[[[::1]]]",
+        "::1",
+        "[127.0.0.1]",
+        "localhost:99999",
+        "localhost:",
+        "localhost:80:80",
+    ] {
         assert_eq!(judge(&door, &headers(&[("host", host)])), Err(Refused::Host), "{host}");
     }
     assert_eq!(judge(&door, &HeaderMap::new()), Err(Refused::Host));
@@ -59,6 +71,19 @@ fn a_listen_address_is_known_with_every_port_in_both_families() {
         let rules = Rules::new(&settings, listen.parse().unwrap());
         for host in hosts {
             assert_eq!(judge(&rules, &headers(&[("host", host)])), Ok(None), "{host} on {listen}");
+        }
+    }
+}
+
+#[test]
+fn host_and_origin_may_occur_once() {
+    let door = door(|_| {});
+    for repeated in [HOST, ORIGIN] {
+        for second in ["localhost", "http://localhost", "evil.example"] {
+            let mut headers = headers(&[("host", "localhost"), ("origin", "http://localhost")]);
+            headers.append(&repeated, second.parse().unwrap());
+            assert_eq!(judge(&door, &headers), Err(Refused::RepeatedHeader), "{repeated} {second}");
+            assert_eq!(Refused::RepeatedHeader.told().0, StatusCode::BAD_REQUEST);
         }
     }
 }
@@ -127,6 +152,16 @@ fn without_tokens_neither_a_proxy_nor_a_page_of_this_machine_changes_the_gateway
         ("x-real-ip", "127.0.0.1", Refused::Proxied),
         ("via", "1.1 proxy", Refused::Proxied),
         ("cf-connecting-ip", "192.0.2.60", Refused::Proxied),
+        ("cf-ray", "230b030023ae2822-SJC", Refused::Proxied),
+        ("cdn-loop", "cloudflare", Refused::Proxied),
+        ("x-original-forwarded-for", "192.0.2.60", Refused::Proxied),
+        ("x-envoy-external-address", "192.0.2.60", Refused::Proxied),
+        ("x-request-id", "7b5a", Refused::Proxied),
+        ("x-amzn-trace-id", "Root=1-67891233", Refused::Proxied),
+        ("fly-client-ip", "192.0.2.60", Refused::Proxied),
+        ("fastly-client-ip", "192.0.2.60", Refused::Proxied),
+        ("tailscale-user-login", "a@example.com", Refused::Proxied),
+        ("ngrok-trace-id", "1", Refused::Proxied),
         ("origin", "http://localhost:3000", Refused::Page),
         ("origin", "http://127.0.0.1:8420", Refused::Page),
     ] {

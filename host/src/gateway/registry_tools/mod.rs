@@ -25,6 +25,7 @@ use self::register::Registration;
 use super::door::MayChange;
 use super::embed::Gateway;
 use super::limits;
+use super::listening::target_rules;
 use crate::catalog::OwnTool;
 use crate::config::RegistrySettings;
 use crate::model::Source;
@@ -84,6 +85,9 @@ async fn answer(
         REGISTER => {
             may_change(gateway, right)?;
             let registration = Registration::parse(&arguments)?;
+            let listening = gateway.inner.listening.load_full();
+            let checked = target_rules(&gateway.settings(), &listening).check(&registration.entry);
+            checked.map_err(|fault| Failure::argument(fault.field(), fault.to_string()))?;
             let acknowledged = change(gateway, registration.change()).await?;
             let connector = hidden_by_the_map(gateway, &acknowledged.name);
             Ok(register::registered(&registration.entry, acknowledged.outcome, connector.as_deref()))

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::inbox::{self, Handed, Inbox, Order};
 use super::stamped::{self, load};
-use super::{BATCH, LOCK, RETRY_INTERVAL, StateRole};
+use super::{BATCH, LOCK, RETRY_INTERVAL, StateRole, is_read_only};
 use crate::edge::files::{Directory, LockGuard};
 use crate::edge::state::{Change, StateRecord, StateStore, WriteError, Written};
 use crate::gateway::metrics::StateMetrics;
@@ -400,6 +400,7 @@ impl Task {
                 self.report(false).await;
                 self.compact();
             }
+            Err(error) if is_read_only(&error) && *self.role.borrow() == StateRole::ReadOnly => {}
             Err(error) => tracing::warn!(%error, "the state lock cannot be taken"),
         }
     }
