@@ -78,8 +78,8 @@ impl GatewayFlags {
         for (path, access) in self.shared_files(&settings.paths)? {
             match access {
                 FileAccess::Private => {}
-                FileAccess::Group(finding) | FileAccess::Others(finding) => {
-                    tracing::warn!(file = %path.display(), %finding, "other users can write a file of the gateway");
+                FileAccess::Group(exposure) | FileAccess::Others(exposure) => {
+                    tracing::warn!(file = %path.display(), %exposure, "other users can write a file of the gateway");
                 }
             }
         }
@@ -113,10 +113,10 @@ impl GatewayFlags {
             let access =
                 file_access(&path).map_err(|source| CommandError::File { path: path.display().to_string(), source })?;
             match access {
-                FileAccess::Others(finding) if !self.allow_shared_files => {
-                    Err(ConfigError::Shared { path, finding }.into())
+                FileAccess::Others(exposure) if !self.allow_shared_files => {
+                    Err(CommandError::Shared { path: path.display().to_string(), exposure })
                 }
-                access => Ok::<_, CommandError>((path, access)),
+                access => Ok((path, access)),
             }
         });
         let [configuration, registry] = accessed;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use cortex_mcp::config::ConfigError;
 use cortex_mcp::demo::StageError;
+use cortex_mcp::edge::file_access::Exposure;
 use cortex_mcp::edge::http::HttpSetupError;
 use cortex_mcp::gateway::{StartError, SwapError};
 use cortex_mcp::policy::PolicyError;
@@ -86,6 +87,8 @@ pub(crate) enum CommandError {
     NoJournal { file: String },
     #[error("{path} is there already; replace it with --force, or choose another name")]
     FileTaken { path: String },
+    #[error("{path} is not used, because others can write it: {exposure}; or allow it with --allow-shared-files")]
+    Shared { path: String, exposure: Exposure },
     #[error("{name} {fault}; use --force to add it all the same")]
     OwnTarget { name: String, fault: TargetFault },
     #[error("{name} {fault}")]
@@ -102,6 +105,7 @@ impl CommandError {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Config(_) | Self::Usage(_) | Self::NoKey | Self::Keys(_) | Self::Endpoint(_) => Exit::Usage,
+            Self::Shared { .. } => Exit::Usage,
             Self::Start(StartError::Config(_) | StartError::Keys(_) | StartError::Endpoint(_)) => Exit::Usage,
             Self::Stage(StageError::Numbers { .. }) => Exit::Usage,
             Self::Registry(StoreError::Entry(_)) | Self::OwnTarget { .. } | Self::Target { .. } => Exit::Usage,
@@ -112,7 +116,7 @@ impl CommandError {
     /// A word for machines.
     pub(crate) fn class(&self) -> &'static str {
         match self {
-            Self::Config(_) | Self::NoKey | Self::Keys(_) | Self::Endpoint(_) => "config",
+            Self::Config(_) | Self::NoKey | Self::Keys(_) | Self::Endpoint(_) | Self::Shared { .. } => "config",
             Self::Start(StartError::Config(_) | StartError::Keys(_) | StartError::Endpoint(_)) => "config",
             Self::Start(StartError::Policy(_)) | Self::Policy(_) | Self::Swap(_) => "policy",
             #[cfg(feature = "compose")]

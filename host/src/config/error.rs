@@ -4,7 +4,6 @@
 use std::path::PathBuf;
 
 use super::SecretFileFault;
-use crate::edge::file_access::Exposure;
 use crate::model::ConnectorId;
 
 /// A configuration that can not be used.
@@ -21,18 +20,6 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
-    },
-    /// Other users can write a file whose content is done with the gateway's rights.
-    #[error(
-        "{path} is not used, because others can write it: {finding}; or allow it with --allow-shared-files",
-        path = .path.display()
-    )]
-    Shared {
-        /// The file.
-        path: PathBuf,
-        /// How.
-        #[source]
-        finding: Exposure,
     },
     /// The file is not what it should be: syntax, an unknown key, or a value of another type.
     #[error("{path}: {reason}", path = .path.display())]

@@ -146,14 +146,14 @@ mod tests {
         let private = |path: &Path| if path == file { 0o600 } else { 0o700 };
         for (path, mode) in [(&file, 0o602), (&file, 0o666), (&folder, 0o703), (&folder, 0o777), (&above, 0o702)] {
             set_mode(path, mode);
-            let finding = Exposure::Writable { path: path.clone(), mode };
-            assert_eq!(file_access(&file).unwrap(), FileAccess::Others(finding), "{mode:o}");
+            let exposure = Exposure::Writable { path: path.clone(), mode };
+            assert_eq!(file_access(&file).unwrap(), FileAccess::Others(exposure), "{mode:o}");
             set_mode(path, private(path));
         }
         for (path, mode) in [(&file, 0o660), (&folder, 0o770), (&above, 0o730)] {
             set_mode(path, mode);
-            let finding = Exposure::Writable { path: path.clone(), mode };
-            assert_eq!(file_access(&file).unwrap(), FileAccess::Group(finding), "{mode:o}");
+            let exposure = Exposure::Writable { path: path.clone(), mode };
+            assert_eq!(file_access(&file).unwrap(), FileAccess::Group(exposure), "{mode:o}");
             set_mode(path, private(path));
         }
         for mode in [0o1777, 0o1770, 0o755] {
@@ -196,8 +196,8 @@ mod tests {
         }
         for path in [file.clone(), file.parent().unwrap().to_owned(), home.path().join("above")] {
             chown(&path, Some(4_242), None).unwrap();
-            let finding = Exposure::OtherOwner { path: path.clone(), uid: 4_242 };
-            assert_eq!(file_access(&file).unwrap(), FileAccess::Others(finding));
+            let exposure = Exposure::OtherOwner { path: path.clone(), uid: 4_242 };
+            assert_eq!(file_access(&file).unwrap(), FileAccess::Others(exposure));
             chown(&path, Some(0), None).unwrap();
         }
     }

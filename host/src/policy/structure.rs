@@ -247,17 +247,6 @@ mod tests {
         let mut types = Vec::new();
         for payload in Parser::new(0).parse_all(&module) {
             match payload.unwrap() {
-                // Of the outermost component: those of others are its own affair.
-                Payload::ComponentImportSection(imports) if open.len() == 1 => {
-                    for import in imports {
-                        check_import(import.map_err(malformed)?.name.name)?;
-                    }
-                }
-                Payload::ComponentExportSection(section) if open.len() == 1 => {
-                    for export in section {
-                        exports.push(export.map_err(malformed)?.name.name);
-                    }
-                }
                 Payload::TypeSection(groups) => {
                     groups.into_iter().for_each(|group| add_types(&mut types, &group.unwrap()).unwrap())
                 }
