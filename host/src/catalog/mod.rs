@@ -15,6 +15,7 @@ mod names;
 mod publish;
 mod qualified;
 mod route;
+mod saved_claims;
 mod snapshot;
 mod template;
 mod view;
@@ -25,9 +26,10 @@ pub use crowd::ToolBounds;
 pub use names::NameRule;
 pub use publish::Catalog;
 pub use route::{Collision, OwnTool, Route};
+pub use saved_claims::ClaimsRecord;
 pub use snapshot::CatalogSnapshot;
 pub use view::{View, ViewRules};
-pub use view_snapshot::{Cut, ViewList, ViewSnapshot};
+pub use view_snapshot::{Collisions, Cut, ViewList, ViewSnapshot};
 
 #[cfg(test)]
 mod tests;

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::assembly;
+use super::claims_keeper;
 use super::embed::{Gateway, Parts};
 use super::limits;
 use super::metrics::{ServerMetrics, StateMetrics};
@@ -206,6 +207,8 @@ impl GatewayBuilder {
         let (map_record, records): (Vec<_>, Vec<_>) =
             saved.into_iter().partition(|(name, _)| name == service_map::RECORD_NAME);
         let catalog = empty_catalog(&settings);
+        let claims_record = records.iter().find(|(name, _)| name == claims_keeper::RECORD_NAME);
+        let claims = claims_keeper::restore(&catalog, claims_record.map(|(_, record)| record));
         let fleet_settings = FleetSettings::new(&settings);
         let publishing = Publishing { catalog: catalog.clone(), trace: trace.clone(), clock: edge.clock.clone() };
         let fleet = Arc::new(Fleet::new(
@@ -228,7 +231,8 @@ impl GatewayBuilder {
         let map_view = map.as_ref().map(MapHandle::view);
         let (applied, assembly_task) =
             assembly::start(fleet.clone(), map_view, registry_view.clone(), trace.clone(), stop.clone());
-        let mut tasks = vec![registry_task, assembly_task];
+        let keeping = claims_keeper::keep(catalog.clone(), state_writer.clone(), stop.clone(), claims);
+        let mut tasks = vec![registry_task, assembly_task, tokio::spawn(keeping)];
         tasks.extend(map_task);
         let parts = Parts {
             settings: arc_swap::ArcSwap::from_pointee(settings),
