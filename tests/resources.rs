@@ -259,6 +259,33 @@ async fn a_named_resource_is_subscribed_to_and_completed_where_it_was_named() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_named_resource_is_listened_to_where_it_was_named() {
+    let (_rig, evil, bank, served) = bank(&token("one")).await;
+    let client = served.modern().with_header("authorization", "Bearer one");
+    let router = served.gateway.router("127.0.0.1:8420".parse().unwrap());
+    let headers = [
+        ("mcp-protocol-version", "2026-07-28"),
+        ("mcp-method", "subscriptions/listen"),
+        ("authorization", "Bearer one"),
+    ];
+    let mut streams = Vec::new();
+    for (named_by, of_evil, of_bank) in [(None, 0, 1), (Some("s1__work"), 1, 1), (Some("s2__work"), 1, 1)] {
+        if let Some(tool) = named_by {
+            client.call(tool, "{}").await.result();
+        }
+        let wish = format!(r#""notifications":{{"resourceSubscriptions":["{DOCUMENT}","other:1"]}}"#);
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{{wish},{META}}}}}"#);
+        let mut stream = Stream::of(send(&router, Method::POST, &headers, &body).await);
+        let acknowledged = stream.within(seconds(5)).await;
+        assert_eq!(acknowledged[0]["params"]["notifications"]["resourceSubscriptions"], json!([DOCUMENT]));
+        // A second wish for the same resource of one server needs no second request.
+        let subscribed = [&evil, &bank].map(|server| server.times_asked("resources/subscribe"));
+        assert_eq!(subscribed, [of_evil, of_bank], "{named_by:?}");
+        streams.push(stream);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn uri_schemes_say_which_resources_a_connector_is_requested_for() {
     let (mut rig, evil, bank, served) = bank("[connector.s1]\nuri-schemes = [\"EVIL\"]").await;
     let read = async |uri: &str| served.modern().ask("resources/read", &format!(r#""uri":"{uri}""#)).await;

@@ -105,7 +105,7 @@ pub(super) fn record(snapshot: &CatalogSnapshot, reserved: &Reserved) -> ClaimsR
                 continue;
             }
             for (key, since) in entry.exposed.claimed[kind as usize].iter() {
-                // What nobody else claims meanwhile needs no record.
+                // What no other connector claims meanwhile needs no record.
                 let is_claimed = || snapshot.everything.claims[kind as usize].first(key).is_some();
                 if all || is_claimed() {
                     saved.insert((*since, kind, key.clone(), id.clone()));

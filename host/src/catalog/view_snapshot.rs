@@ -1,6 +1,6 @@
 //! The lists of one view, and the routes of requests about their items.
 //!
-//! The bytes depend on offers, descriptions, rules and the view alone, never on time. Items that a view does not show are
+//! The bytes depend on offers, descriptions, rules, the view and the order of claims alone, never on time. Items that a view does not show are
 //! not in it, so that no request reaches them. Everything is shared with the snapshots before and after, but for what
 //! changed.
 

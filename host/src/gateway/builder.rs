@@ -1,5 +1,6 @@
 //! Building a gateway: every part made, in order, before anything is served.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
@@ -204,11 +205,10 @@ impl GatewayBuilder {
             report_state(started, &settings)?;
         let sink: Arc<dyn StateSink> = Arc::new(state_writer.clone());
         let former = state_writer.former_map();
-        let (map_record, records): (Vec<_>, Vec<_>) =
-            saved.into_iter().partition(|(name, _)| name == service_map::RECORD_NAME);
+        let mut records: BTreeMap<String, StateRecord> = saved.into_iter().collect();
+        let map_record = records.remove(service_map::RECORD_NAME);
         let catalog = empty_catalog(&settings);
-        let claims_record = records.iter().find(|(name, _)| name == claims_keeper::RECORD_NAME);
-        let claims = claims_keeper::restore(&catalog, claims_record.map(|(_, record)| record));
+        let claims = claims_keeper::restore(&catalog, records.remove(claims_keeper::RECORD_NAME).as_ref());
         let fleet_settings = FleetSettings::new(&settings);
         let publishing = Publishing { catalog: catalog.clone(), trace: trace.clone(), clock: edge.clock.clone() };
         let fleet = Arc::new(Fleet::new(
@@ -218,10 +218,9 @@ impl GatewayBuilder {
             sink.clone(),
             ConnectorsMetrics::new(&mut registered, refreshes.clone()),
             processes,
-            records,
+            records.into_iter().collect(),
         ));
         let stop = CancellationToken::new();
-        let map_record = map_record.into_iter().next().map(|(_, record)| record);
         let started = map.map(|source| {
             let metrics = MapMetrics::new(&mut registered, refreshes);
             start_map(source, &settings, &policy, (sink, former), metrics, stop.clone(), map_record)

@@ -63,7 +63,8 @@ impl Links {
         let uris = named_resources(result);
         let mut state = self.lock();
         state.expire(self.lifetime, now);
-        for uri in uris.iter().filter(|uri| uri.len() <= limits::LINK_URI_BYTES_MAX) {
+        // A result may name a million; the last ones would be left of them.
+        for uri in uris.iter().skip(uris.len().saturating_sub(limits::LINKS_MAX)) {
             state.insert(uri, connector, now, &self.held);
         }
     }
@@ -83,6 +84,9 @@ impl Links {
 
 impl State {
     fn insert(&mut self, uri: &str, connector: &ConnectorId, now: BootMs, pool: &HeldBytes) {
+        if uri.len() > limits::LINK_URI_BYTES_MAX {
+            return;
+        }
         self.remove(uri);
         let bytes = uri.len() + limits::LINK_OVERHEAD_BYTES;
         while self.by_uri.len() >= limits::LINKS_MAX || self.bytes + bytes > limits::LINKS_BYTES_MAX {
@@ -155,8 +159,8 @@ impl TokenLinks {
         links.get(visitor.token.as_ref()?).filter(|one| !one.grant.is_cancelled()).map(|one| one.links.clone())
     }
 
-    /// Returns the links of a token, to note others; none without a token, because nobody knows then whose calls are one
-    /// client's.
+    /// Returns the links of a token, to note others; none without a token: the calls of one client cannot
+    /// be told from those of another one then.
     pub(super) fn open(&self, visitor: &Visitor, now: BootMs) -> Option<Arc<Links>> {
         let token = visitor.token.clone().filter(|_| !visitor.grant.is_cancelled())?;
         let mut all = self.lock();
@@ -184,11 +188,12 @@ impl TokenLinks {
     }
 }
 
-/// Whether a result may name resources: two searches of its bytes, before anything is parsed. A letter of `"resource"` may be
-/// written as an escape, which begins with `\u00`.
+/// Whether a result may name resources: searches of its bytes, before anything is parsed. A letter of `"resource"` may be
+/// written as an escape; lower-case letters are U+0061 to U+007A.
 pub(super) fn may_name_resources(result: &RawValue) -> bool {
     let text = result.get();
-    text.contains("\"resource") || text.contains("\\u00")
+    text.contains("\"resource")
+        || (text.contains("\\u00") && ["\\u006", "\\u007"].iter().any(|escape| text.contains(escape)))
 }
 
 /// What is read of a result. Members that occur twice make it unreadable: the client may read the other one.

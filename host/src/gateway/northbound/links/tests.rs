@@ -36,6 +36,8 @@ fn visitor(token: Option<&str>) -> Visitor {
 #[test]
 fn results_name_resources_as_links_and_embedded() {
     let escaped = r#"{"content":[{"type":"\u0072esource_link","uri":"x:\u0031"}]}"#;
+    let inner = r#"{"content":[{"type":"r\u0065source","resource":{"uri":"x:1"}}]}"#;
+    let last = r#"{"content":[{"type":"resource\u005flink","uri":"x:1"}]}"#;
     let twice = r#"{"content":[{"type":"resource_link","uri":"x:1","uri":"x:2"}]}"#;
     for (text, named) in [
         (r#"{"content":[{"type":"resource_link","uri":"x:1","name":"n"},{"type":"text","text":"t"}]}"#, &["x:1"][..]),
@@ -47,6 +49,8 @@ fn results_name_resources_as_links_and_embedded() {
             &["x:1"],
         ),
         (escaped, &["x:1"]),
+        (inner, &["x:1"]),
+        (last, &["x:1"]),
         (r#"{ "content" : [ { "uri" : "x:1" , "type" : "resource_link" } ] , "isError" : true }"#, &["x:1"]),
         (r#"{"content":[{"type":"resource_link","uri":"x:1"},{"type":"resource_link","uri":"x:2"}]}"#, &["x:1", "x:2"]),
         // No blocks of these types.
@@ -62,7 +66,8 @@ fn results_name_resources_as_links_and_embedded() {
         assert_eq!(named_resources(&result), named, "{text}");
         assert!(named.is_empty() || may_name_resources(&result), "{text}");
     }
-    for text in [r#"{"content":[{"type":"text","text":"some resources are elsewhere: ü \n"}]}"#, "{}"] {
+    let accented = r#"{"content":[{"type":"text","text":"caf\u00e9"}]}"#;
+    for text in [accented, r#"{"content":[{"type":"text","text":"some resources are elsewhere: ü \n"}]}"#, "{}"] {
         assert!(!may_name_resources(&result(text)), "{text}");
     }
 }
