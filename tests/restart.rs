@@ -127,6 +127,12 @@ async fn contested_names_keep_their_owners_across_restarts_and_lose_them_with_an
         snapshot.route("add").unwrap().connector.to_string()
     };
     assert_eq!(owner(&served), "s3");
+    let before = files(&rig.state);
+    let follower = rig.ready().await;
+    follower.gateway.sync(SyncKind::Force, |_| {}).await;
+    assert_eq!((owner(&follower), follower.gateway.status().state), ("s3".to_owned(), StateRole::Follower));
+    follower.gateway.shut_down().await;
+    assert!(files(&rig.state) == before, "a follower writes nothing");
     served.gateway.shut_down().await;
     for crashes in [true, false, true] {
         rig.stop_everything();

@@ -13,7 +13,7 @@ use super::claims::ClaimTime;
 use super::connector_entry::{ConnectorEntry, Part};
 use super::crowd::{Crowd, ToolBounds};
 use super::route::OwnTool;
-use super::saved_claims::{self, ClaimsRecord, Reserved};
+use super::saved_claims::{self, ClaimsRecord, ReservedClaims};
 use super::snapshot::CatalogSnapshot;
 use crate::config::ToolFilter;
 use crate::model::ConnectorId;
@@ -34,7 +34,7 @@ struct Publishing {
     filters: BTreeMap<ConnectorId, Arc<ToolFilter>>,
     /// When keys were claimed last.
     claimed: ClaimTime,
-    reserved: Reserved,
+    reserved: ReservedClaims,
     bounds: ToolBounds,
     crowd: Crowd,
 }
@@ -50,7 +50,7 @@ impl Catalog {
     /// Applies the claims that an earlier process saved to the lists that its connectors publish first.
     pub fn restore_claims(&self, record: ClaimsRecord) {
         let mut publishing = self.lock();
-        (publishing.reserved, publishing.claimed) = Reserved::new(record);
+        (publishing.reserved, publishing.claimed) = ReservedClaims::new(record);
     }
 
     /// Forgets the saved claims of connectors that are not there: one that comes later starts without.

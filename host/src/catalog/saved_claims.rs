@@ -46,9 +46,9 @@ impl SavedClaims {
 
 /// The saved claims of connectors that have published no list in this process.
 #[derive(Debug, Default)]
-pub(super) struct Reserved(HashMap<ConnectorId, SavedClaims>);
+pub(super) struct ReservedClaims(HashMap<ConnectorId, SavedClaims>);
 
-impl Reserved {
+impl ReservedClaims {
     /// Reads a record. Returns the time after all of its claims as well.
     pub(super) fn new(record: ClaimsRecord) -> (Self, ClaimTime) {
         let ClaimsRecord { connectors, claims } = record;
@@ -74,12 +74,13 @@ impl Reserved {
     }
 }
 
-type Saved = BTreeSet<(ClaimTime, ListKind, Arc<str>, ConnectorId)>;
+/// What is saved, the oldest first.
+type ClaimSet = BTreeSet<(ClaimTime, ListKind, Arc<str>, ConnectorId)>;
 
 /// Returns what is to be saved of the claims of a snapshot and of those that are still reserved. The cost is that of the
 /// contested claims and of all templates.
-pub(super) fn record(snapshot: &CatalogSnapshot, reserved: &Reserved) -> ClaimsRecord {
-    let mut saved = Saved::new();
+pub(super) fn record(snapshot: &CatalogSnapshot, reserved: &ReservedClaims) -> ClaimsRecord {
+    let mut saved = ClaimSet::new();
     let mut absent: Vec<(ListKind, Arc<str>)> = Vec::new();
     for kind in ListKind::ALL {
         for (key, claims) in snapshot.everything.claims[kind as usize].contested() {
@@ -126,7 +127,7 @@ pub(super) fn record(snapshot: &CatalogSnapshot, reserved: &Reserved) -> ClaimsR
     })
 }
 
-fn bounded(saved: Saved, origin: impl Fn(&ConnectorId) -> Option<Digest>) -> ClaimsRecord {
+fn bounded(saved: ClaimSet, origin: impl Fn(&ConnectorId) -> Option<Digest>) -> ClaimsRecord {
     let mut record = ClaimsRecord::default();
     let mut known: BTreeMap<ConnectorId, (usize, usize)> = BTreeMap::new();
     let mut bytes = 0;

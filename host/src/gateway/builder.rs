@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::assembly;
-use super::claims_keeper;
+use super::claims_writer;
 use super::embed::{Gateway, Parts};
 use super::limits;
 use super::metrics::{ServerMetrics, StateMetrics};
@@ -208,7 +208,7 @@ impl GatewayBuilder {
         let mut records: BTreeMap<String, StateRecord> = saved.into_iter().collect();
         let map_record = records.remove(service_map::RECORD_NAME);
         let catalog = empty_catalog(&settings);
-        let claims = claims_keeper::restore(&catalog, records.remove(claims_keeper::RECORD_NAME).as_ref());
+        let claims = claims_writer::restore(&catalog, records.remove(claims_writer::RECORD_NAME).as_ref());
         let fleet_settings = FleetSettings::new(&settings);
         let publishing = Publishing { catalog: catalog.clone(), trace: trace.clone(), clock: edge.clock.clone() };
         let fleet = Arc::new(Fleet::new(
@@ -230,8 +230,8 @@ impl GatewayBuilder {
         let map_view = map.as_ref().map(MapHandle::view);
         let (applied, assembly_task) =
             assembly::start(fleet.clone(), map_view, registry_view.clone(), trace.clone(), stop.clone());
-        let keeping = claims_keeper::keep(catalog.clone(), state_writer.clone(), stop.clone(), claims);
-        let mut tasks = vec![registry_task, assembly_task, tokio::spawn(keeping)];
+        let claims_task = claims_writer::run(catalog.clone(), state_writer.clone(), stop.clone(), claims);
+        let mut tasks = vec![registry_task, assembly_task, tokio::spawn(claims_task)];
         tasks.extend(map_task);
         let parts = Parts {
             settings: arc_swap::ArcSwap::from_pointee(settings),

@@ -26,12 +26,12 @@ pub(in crate::gateway) struct Links {
     held: HeldBytes,
     /// How long each is remembered; none: as long as the client's session lasts.
     lifetime: Option<Duration>,
-    state: Mutex<State>,
+    table: Mutex<LinkTable>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    by_uri: HashMap<Arc<str>, Link>,
+struct LinkTable {
+    by_uri: HashMap<Arc<str>, NamedResource>,
     /// The oldest first.
     order: BTreeMap<u64, Arc<str>>,
     /// How many were ever named.
@@ -40,7 +40,7 @@ struct State {
 }
 
 #[derive(Debug)]
-struct Link {
+struct NamedResource {
     connector: ConnectorId,
     number: u64,
     at: BootMs,
@@ -50,7 +50,7 @@ struct Link {
 impl Links {
     /// The links of a session.
     pub(super) fn of_session(held: HeldBytes) -> Self {
-        Self { held, lifetime: None, state: Mutex::default() }
+        Self { held, lifetime: None, table: Mutex::default() }
     }
 
     /// The links of a token's calls.
@@ -61,28 +61,28 @@ impl Links {
     /// Notes the resources that a result of a connector names.
     pub(super) fn note(&self, connector: &ConnectorId, result: &RawValue, now: BootMs) {
         let uris = named_resources(result);
-        let mut state = self.lock();
-        state.expire(self.lifetime, now);
+        let mut table = self.lock();
+        table.expire(self.lifetime, now);
         // A result may name a million; the last ones would be left of them.
         for uri in uris.iter().skip(uris.len().saturating_sub(limits::LINKS_MAX)) {
-            state.insert(uri, connector, now, &self.held);
+            table.insert(uri, connector, now, &self.held);
         }
     }
 
     /// Returns the connector whose result named a resource last.
     pub(super) fn named_by(&self, uri: &str, now: BootMs) -> Option<ConnectorId> {
-        let state = self.lock();
-        let link = state.by_uri.get(uri)?;
+        let table = self.lock();
+        let link = table.by_uri.get(uri)?;
         let is_over = self.lifetime.is_some_and(|lifetime| now.since(link.at) >= lifetime);
         (!is_over).then(|| link.connector.clone())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, LinkTable> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl LinkTable {
     fn insert(&mut self, uri: &str, connector: &ConnectorId, now: BootMs, pool: &HeldBytes) {
         if uri.len() > limits::LINK_URI_BYTES_MAX {
             return;
@@ -104,7 +104,7 @@ impl State {
         self.named += 1;
         self.bytes += bytes;
         self.order.insert(number, uri.clone());
-        self.by_uri.insert(uri, Link { connector: connector.clone(), number, at: now, held });
+        self.by_uri.insert(uri, NamedResource { connector: connector.clone(), number, at: now, held });
     }
 
     fn remove(&mut self, uri: &str) {
@@ -122,9 +122,9 @@ impl State {
 
     fn expire(&mut self, lifetime: Option<Duration>, now: BootMs) {
         let Some(lifetime) = lifetime else { return };
-        let oldest = |state: &Self| {
-            let uri = state.order.first_key_value()?.1.clone();
-            let is_over = now.since(state.by_uri.get(&uri)?.at) >= lifetime;
+        let oldest = |table: &Self| {
+            let uri = table.order.first_key_value()?.1.clone();
+            let is_over = now.since(table.by_uri.get(&uri)?.at) >= lifetime;
             is_over.then_some(uri)
         };
         while let Some(uri) = oldest(self) {
@@ -137,11 +137,11 @@ impl State {
 #[derive(Debug)]
 pub(super) struct TokenLinks {
     held: HeldBytes,
-    by_token: Mutex<HashMap<Arc<str>, OfToken>>,
+    by_token: Mutex<HashMap<Arc<str>, LinksOfToken>>,
 }
 
 #[derive(Debug)]
-struct OfToken {
+struct LinksOfToken {
     /// Cancelled when the token is taken away or replaced: another one of its name knows nothing of its links.
     grant: CancellationToken,
     links: Arc<Links>,
@@ -169,7 +169,7 @@ impl TokenLinks {
             let oldest = all.iter().min_by_key(|(_, one)| one.used).map(|(token, _)| token.clone());
             oldest.and_then(|token| all.remove(&token));
         }
-        let one = all.entry(token).or_insert_with(|| OfToken {
+        let one = all.entry(token).or_insert_with(|| LinksOfToken {
             grant: visitor.grant.clone(),
             links: Arc::new(Links::of_token(self.held.clone())),
             used: now,
@@ -183,7 +183,7 @@ impl TokenLinks {
         self.lock().retain(|_, one| !one.grant.is_cancelled() && now.since(one.used) < limits::LINK_LIFETIME);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, OfToken>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, LinksOfToken>> {
         self.by_token.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -201,30 +201,30 @@ pub(super) fn may_name_resources(result: &RawValue) -> bool {
 struct NamingResult<'a> {
     /// Of `tools/call`.
     #[serde(borrow, default)]
-    content: Vec<Content<'a>>,
+    content: Vec<ContentBlock<'a>>,
     /// Of `prompts/get`.
     #[serde(borrow, default)]
-    messages: Vec<Message<'a>>,
+    messages: Vec<PromptMessage<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Message<'a> {
+struct PromptMessage<'a> {
     #[serde(borrow)]
-    content: OneOrMany<'a>,
+    content: ContentBlocks<'a>,
 }
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum OneOrMany<'a> {
+enum ContentBlocks<'a> {
     #[serde(borrow)]
-    One(Content<'a>),
+    One(ContentBlock<'a>),
     #[serde(borrow)]
-    Many(Vec<Content<'a>>),
+    Many(Vec<ContentBlock<'a>>),
     Other(IgnoredAny),
 }
 
 #[derive(Deserialize)]
-struct Content<'a> {
+struct ContentBlock<'a> {
     #[serde(borrow, rename = "type")]
     kind: Cow<'a, str>,
     /// Of a `resource_link`.
@@ -232,11 +232,11 @@ struct Content<'a> {
     uri: Option<Cow<'a, str>>,
     /// Of a `resource`.
     #[serde(borrow, default)]
-    resource: Option<Embedded<'a>>,
+    resource: Option<EmbeddedResource<'a>>,
 }
 
 #[derive(Deserialize)]
-struct Embedded<'a> {
+struct EmbeddedResource<'a> {
     #[serde(borrow)]
     uri: Cow<'a, str>,
 }
@@ -245,9 +245,9 @@ struct Embedded<'a> {
 fn named_resources(result: &RawValue) -> Vec<Cow<'_, str>> {
     let Ok(NamingResult { content, messages }) = serde_json::from_str(result.get()) else { return Vec::new() };
     let in_messages = messages.into_iter().flat_map(|message| match message.content {
-        OneOrMany::One(content) => vec![content],
-        OneOrMany::Many(contents) => contents,
-        OneOrMany::Other(_) => Vec::new(),
+        ContentBlocks::One(content) => vec![content],
+        ContentBlocks::Many(contents) => contents,
+        ContentBlocks::Other(_) => Vec::new(),
     });
     let named = content.into_iter().chain(in_messages).filter_map(|content| match &*content.kind {
         "resource_link" => content.uri,

@@ -92,13 +92,13 @@ fn the_last_result_that_named_a_resource_counts_and_the_oldest_is_forgotten() {
     let long: Vec<String> = (0..200).map(|number| format!("z:{number}{}", "z".repeat(8_000))).collect();
     let long: Vec<&str> = long.iter().map(String::as_str).collect();
     links.note(&id("cc"), &linking(&long), BootMs(0));
-    let state = links.lock();
+    let table = links.lock();
     assert!(
-        state.bytes <= limits::LINKS_BYTES_MAX && state.by_uri.len() == limits::LINKS_BYTES_MAX / 8_261,
+        table.bytes <= limits::LINKS_BYTES_MAX && table.by_uri.len() == limits::LINKS_BYTES_MAX / 8_261,
         "{}",
-        state.by_uri.len()
+        table.by_uri.len()
     );
-    drop(state);
+    drop(table);
     let too_long = format!("z:{}", "z".repeat(limits::LINK_URI_BYTES_MAX));
     links.note(&id("cc"), &linking(&[&too_long]), BootMs(0));
     assert_eq!(links.named_by(&too_long, BootMs(0)), None);
@@ -162,9 +162,9 @@ proptest! {
             let known = (now - at < 600_000).then(|| id(&format!("s{connector}")));
             prop_assert_eq!(links.named_by(&uri, BootMs(now)), known);
         }
-        let state = links.lock();
-        prop_assert_eq!(state.bytes, state.by_uri.values().map(|link| link.held.bytes()).sum::<usize>());
-        prop_assert_eq!(state.order.len(), state.by_uri.len());
+        let table = links.lock();
+        prop_assert_eq!(table.bytes, table.by_uri.values().map(|link| link.held.bytes()).sum::<usize>());
+        prop_assert_eq!(table.order.len(), table.by_uri.len());
     }
 
     #[test]

@@ -33,7 +33,7 @@ pub(super) fn restore(catalog: &Catalog, saved: Option<&StateRecord>) -> ClaimsR
 }
 
 /// Writes the claims whenever they changed, until `stop`.
-pub(super) async fn keep(catalog: Arc<Catalog>, state: StateWriter, stop: CancellationToken, saved: ClaimsRecord) {
+pub(super) async fn run(catalog: Arc<Catalog>, state: StateWriter, stop: CancellationToken, saved: ClaimsRecord) {
     let mut changes = catalog.changes();
     let mut roles = state.roles();
     let mut writer = ClaimsWriter { catalog, state, roles: roles.clone(), saved };
