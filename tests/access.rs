@@ -5,11 +5,13 @@
 mod support;
 
 use cortex_mcp::demo::mcp_server::{ServerEra, ServerOptions};
-use cortex_mcp::mcp::ListScope;
-use cortex_mcp::model::Digest;
+use cortex_mcp::edge::virtual_network::Host;
+use cortex_mcp::mcp::{Era, ListScope};
+use cortex_mcp::model::{Digest, ListKind};
 use http::Method;
 use serde_json::json;
 use support::log::Log;
+use support::scripted::{Scripted, Style};
 use support::{Client, Rig, Served, seconds};
 use tracing::Level;
 
@@ -66,6 +68,49 @@ async fn a_token_lists_and_calls_what_it_sees_and_the_rest_is_unknown_to_it() {
     }
     let whole: u64 = (1..=3).map(|number| rig.server(number).counts().calls).sum();
     assert_eq!(whole, 2 * (3 + 1), "what is not seen is not passed on");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_denied_tool_is_neither_listed_nor_callable_however_its_name_was_altered() {
+    let own = ["run", "a_quite_long_tool_name_that_goes_well_beyond_the_limit_admin", "do.it_admin"];
+    let mut rig = Rig::new(1);
+    let server = Scripted::new(Era::Legacy, Style::Json);
+    server.list(ListKind::Tools, own.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect());
+    rig.network.set(&rig.servers[0].url, Host::Serve(server.router()));
+    let tokens = token("whole", "") + &token("agent", "deny-tools = [\"*_admin\"]");
+    let served = served(&mut rig, tokens).await;
+    for client in [served.modern(), served.legacy()] {
+        let all = with_token(&client, "whole").list().await.tool_names();
+        assert_eq!(all.len(), own.len());
+        let agent = with_token(&client, "agent");
+        assert_eq!(agent.list().await.tool_names(), ["s1__run"]);
+        for denied in all.iter().filter(|name| *name != "s1__run").map(String::as_str).chain(own) {
+            assert_eq!(agent.call(denied, "{}").await.code(), Some(-32602), "{denied}");
+        }
+    }
+    assert_eq!(server.times_asked("tools/call"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn patterns_of_tokens_that_match_nothing_are_warned_of_once_every_list_came() {
+    let mut rig = Rig::new(3);
+    rig.document.connectors[2].more = json!({ "enabled": false });
+    rig.map.serve(&rig.document);
+    rig.hang(2);
+    let tokens = [
+        token("good", "connectors = [\"s1\", \"s3\"]\ntools = [\"s1__*\"]\ndeny-tools = [\"add\", \"s2__add\"]"),
+        token("bad", "connectors = [\"s*\", \"t*\"]\ntools = [\"s1__ad\", \"add\"]\ndeny-tools = [\"*_admin\"]"),
+    ];
+    let served = served(&mut rig, tokens.concat()).await;
+    assert_eq!(served.gateway.status().warnings, ["[[token]] bad connectors matches no connector: t*"]);
+    rig.revive(2);
+    served.until("every list", seconds(600), |served| served.tools() == 6).await;
+    let warnings = [
+        "[[token]] bad connectors matches no connector: t*",
+        "[[token]] bad tools matches no tool: s1__ad, add",
+        "[[token]] bad deny-tools matches no tool: *_admin",
+    ];
+    assert_eq!(served.gateway.status().warnings, warnings);
 }
 
 #[tokio::test(start_paused = true)]

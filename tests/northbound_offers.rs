@@ -329,43 +329,23 @@ async fn what_a_client_accepts_decides_the_form() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_reader_that_is_down_hung_or_wrong_hides_nobody_elses_resources() {
+async fn a_resource_that_no_server_lists_or_has_a_template_for_reaches_no_server() {
+    let (_rig, servers, served) = served(&[Era::Legacy, Era::Modern]).await;
+    let router = router(&served);
+    for server in &servers {
+        server.tell(Vec::new(), Ending::Result(r#"{"contents":[],"completion":{}}"#.to_owned()));
+    }
+    let before: usize = servers.iter().map(|server| server.requests()).sum();
     for era in [Era::Legacy, Era::Modern] {
-        for broken in ["down", "hung", "wrong"] {
-            let (rig, servers, served) = served(&[Era::Legacy, Era::Legacy]).await;
-            let router = router(&served);
-            let wrong = Ending::Error(200, r#"{"code":0,"message":"something is wrong"}"#.to_owned());
-            match broken {
-                "down" => rig.network.set(&rig.servers[0].url, Host::Refuse),
-                "hung" => rig.network.set(&rig.servers[0].url, Host::Hang),
-                _ => servers[0].tell(Vec::new(), wrong),
-            }
-            servers[1].tell(Vec::new(), Ending::Result(r#"{"contents":[{"x":2}],"completion":{}}"#.to_owned()));
-            let (_, _, read) = ask(&router, era, "resources/read", "no:where", r#""uri":"no:where""#).await;
-            assert_eq!(read["result"]["contents"][0]["x"], 2, "{broken}: {read}");
-            let reference = r#""ref":{"type":"ref/resource","uri":"no:where"},"argument":{"name":"a","value":"b"}"#;
-            let (_, _, completed) = ask(&router, era, "completion/complete", "", reference).await;
-            assert!(completed["result"]["completion"].is_object(), "{broken}: {completed}");
+        for uri in ["no:where?sig=canary", "nowhere", "t3://x", "FILES:///1"] {
+            let code = if era == Era::Modern { -32602 } else { -32002 };
+            let (_, _, read) = ask(&router, era, "resources/read", uri, &format!(r#""uri":"{uri}""#)).await;
+            assert_eq!(read["error"]["code"], code, "{uri}: {read}");
+            let reference =
+                format!(r#""ref":{{"type":"ref/resource","uri":"{uri}"}},"argument":{{"name":"a","value":"b"}}"#);
+            let (_, _, completed) = ask(&router, era, "completion/complete", "", &reference).await;
+            assert_eq!(completed["error"]["code"], -32602, "{uri}: {completed}");
         }
     }
-}
-
-#[tokio::test(start_paused = true)]
-async fn of_two_that_have_it_the_likelier_one_answers_and_of_two_that_do_not_whoever_says_why() {
-    let (_rig, servers, served) = served(&[Era::Legacy, Era::Legacy]).await;
-    let router = router(&served);
-    let uri = r#""uri":"no:where""#;
-    let has = |number: u8| Ending::Result(format!(r#"{{"contents":[{{"x":{number}}}]}}"#));
-    let denies = || Ending::Error(200, r#"{"code":-32002,"message":"Resource not found"}"#.to_owned());
-    let fails = || Ending::Error(200, r#"{"code":-32603,"message":"broken"}"#.to_owned());
-    servers[0].tell(Vec::new(), has(1));
-    servers[1].tell(Vec::new(), has(2));
-    assert_eq!(ask(&router, Era::Legacy, "resources/read", "", uri).await.2["result"]["contents"][0]["x"], 1);
-    for (first, second, code) in
-        [(denies(), fails(), -32603), (fails(), denies(), -32603), (denies(), denies(), -32002)]
-    {
-        servers[0].tell(Vec::new(), first);
-        servers[1].tell(Vec::new(), second);
-        assert_eq!(ask(&router, Era::Legacy, "resources/read", "", uri).await.2["error"]["code"], code);
-    }
+    assert_eq!(servers.iter().map(|server| server.requests()).sum::<usize>(), before);
 }

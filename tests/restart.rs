@@ -10,6 +10,7 @@ use cortex_mcp::edge::state::{self, own_file};
 use cortex_mcp::edge::virtual_network::{Host, VirtualNetwork};
 use cortex_mcp::gateway::{StateRole, SyncKind};
 use cortex_mcp::model::{Contact, ListState};
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use support::full_disk::FullDisk;
@@ -103,6 +104,60 @@ async fn a_crash_loses_nothing_that_was_served_a_moment_ago() {
     rig.revive_everything();
     again.until("the new lists", seconds(400), |served| served.tools() == 50).await;
     assert_eq!(again.legacy().call("s1__add", r#"{"a":1,"b":1}"#).await.result()["structuredContent"]["sum"], 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn contested_names_keep_their_owners_across_restarts_and_lose_them_with_another_endpoint() {
+    let mut rig = Rig::new(3);
+    rig.toml = "names = \"plain\"".to_owned();
+    rig.hang(1);
+    rig.hang(2);
+    let served = rig.ready().await;
+    // `s3` has the names of all tools, then comes `s2`, at last `s1`.
+    for number in [2, 1] {
+        rig.revive(number);
+        let id = format!("s{number}");
+        served.until("its list", seconds(600), |served| served.connector(&id).is_some_and(|one| one.runs > 0)).await;
+        tokio::time::sleep(seconds(60)).await;
+    }
+    let owner = |served: &Served| {
+        let snapshot = served.gateway.snapshot();
+        let collisions = served.gateway.status().collisions;
+        assert!(collisions.is_empty() || collisions.len() == 6, "{collisions:?}");
+        snapshot.route("add").unwrap().connector.to_string()
+    };
+    assert_eq!(owner(&served), "s3");
+    let before = files(&rig.state);
+    let follower = rig.ready().await;
+    follower.gateway.sync(SyncKind::Force, |_| {}).await;
+    assert_eq!((owner(&follower), follower.gateway.status().state), ("s3".to_owned(), StateRole::Follower));
+    follower.gateway.shut_down().await;
+    assert!(files(&rig.state) == before, "a follower writes nothing");
+    served.gateway.shut_down().await;
+    for crashes in [true, false, true] {
+        rig.stop_everything();
+        let again = rig.start().await;
+        assert_eq!((owner(&again), again.wire.count()), ("s3".to_owned(), 0));
+        rig.revive_everything();
+        again.gateway.sync(SyncKind::Force, |_| {}).await;
+        assert_eq!(owner(&again), "s3");
+        tokio::time::sleep(seconds(5)).await;
+        match crashes {
+            true => rig.crash(&again),
+            false => again.gateway.shut_down().await,
+        }
+    }
+    // Another server of that identifier starts without, and so does one that comes back.
+    rig.document.connectors[2].more = json!({ "headers": { "x-other": "1" } });
+    rig.document.generated_at = rig.document.generated_at.plus(1_000);
+    rig.map.serve(&rig.document);
+    let moved = rig.start().await;
+    moved.gateway.sync(SyncKind::Force, |_| {}).await;
+    assert_eq!(owner(&moved), "s2");
+    moved.gateway.shut_down().await;
+    let last = rig.start().await;
+    last.gateway.sync(SyncKind::Force, |_| {}).await;
+    assert_eq!(owner(&last), "s2");
 }
 
 #[tokio::test(start_paused = true)]

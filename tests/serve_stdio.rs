@@ -286,3 +286,34 @@ async fn a_request_that_is_taken_back_in_the_same_breath_is_never_answered() {
     assert_eq!(pipes.hear().await.unwrap()["id"], 2);
     assert!(pipes.is_quiet().await);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_client_on_stdio_is_one_session_for_the_resources_that_results_named() {
+    let rig = Rig::new(2);
+    let servers =
+        [r#"{"uriTemplate":"{+any}","name":"n"}"#, r#"{"uriTemplate":"bank:list/{n}","name":"n"}"#].map(|template| {
+            let server = Scripted::new(Era::Legacy, Style::Json);
+            server.list(ListKind::Templates, vec![template.to_owned()]);
+            server.list(ListKind::Tools, vec![r#"{"name":"work","inputSchema":{"type":"object"}}"#.to_owned()]);
+            let link = r#"{"type":"resource_link","name":"n","uri":"bank:2?sig=canary"}"#;
+            server.tell(Vec::new(), Ending::Result(format!(r#"{{"content":[{link}],"contents":[]}}"#)));
+            server
+        });
+    for (upstream, server) in rig.servers.iter().zip(&servers) {
+        rig.network.set(&upstream.url, Host::Serve(server.router()));
+    }
+    let served = rig.ready().await;
+    let read = async |pipes: &mut Pipes, modern: bool| {
+        let meta = if modern { format!(",{META}") } else { String::new() };
+        pipes.ask("1", "resources/read", &format!(r#""uri":"bank:2?sig=canary"{meta}"#)).await;
+        servers.each_ref().map(|server| server.times_asked("resources/read"))
+    };
+    let (mut legacy, mut modern) = (Pipes::of(&served), Pipes::of(&served));
+    legacy.shake_hands("{}").await;
+    legacy.ask("1", "tools/call", r#""name":"s2__work","arguments":{}"#).await;
+    assert_eq!(read(&mut legacy, false).await, [0, 1]);
+    // Another client knows nothing of it.
+    assert_eq!(read(&mut modern, true).await, [1, 1]);
+    modern.ask("1", "tools/call", &format!(r#""name":"s2__work","arguments":{{}},{META}"#)).await;
+    assert_eq!(read(&mut modern, true).await, [1, 2]);
+}

@@ -99,6 +99,12 @@ impl Scripted {
         self.asked.lock().unwrap().iter().filter(|asked| asked.method == method).count()
     }
 
+    /// How many messages there were so far.
+    #[allow(dead_code, reason = "each test binary uses a part of this")]
+    pub(crate) fn requests(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
     /// The last message of a method.
     pub(crate) fn last(&self, method: &str) -> Asked {
         self.asked(method).pop().unwrap_or_else(|| panic!("{method} was never asked"))

@@ -1,8 +1,8 @@
 //! Aggregates what connectors expose into the lists of one view: the gateway's own tools first, then the items of connectors,
 //! in the order of their IDs and then of their servers.
 //!
-//! Of two tools or prompts of one name, the first is served and the other is not. Of two resources or templates of one URI,
-//! the first is served and the other is served by its qualified form. Both are reported. A change of one connector costs
+//! Of two tools or prompts of one name, the one that was claimed first is served and the other is not. Of two resources or
+//! templates of one URI, the one that was claimed first is served and the other is served by its qualified form. Both are reported. A change of one connector costs
 //! the length of its list, and of the lists of those connectors whose items take the place of its own.
 
 use std::borrow::Cow;
@@ -11,12 +11,14 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, ChunkItem};
 use super::claims::Claim;
-use super::connector_entry::ConnectorEntry;
+use super::connector_entry::{ConnectorEntry, Exposed};
 use super::qualified::qualify;
 use super::template::UriTemplate;
+use super::view::View;
 use super::view_snapshot::{Listed, TemplateRank, ViewSnapshot};
+use crate::config::NameStyle;
 use crate::model::raw::{self, RawObject};
 use crate::model::{ConnectorId, ListKind};
 
@@ -27,55 +29,51 @@ impl ViewSnapshot {
         let Listed { exposed: before, mut listed } = self.connectors.get(id).cloned().unwrap_or_default();
         let exposed = entry.map(|entry| entry.exposed.clone()).unwrap_or_default();
         for kind in ListKind::ALL {
-            let (old, new) = (&before[kind as usize], &exposed[kind as usize]);
-            if Arc::ptr_eq(old, new) || (old.len() == 0 && new.len() == 0) {
+            let (old, new) = (before.chunk(kind), exposed.chunk(kind));
+            let is_same = Arc::ptr_eq(old, new) && before.schemes == exposed.schemes;
+            if is_same || (old.len() == 0 && new.len() == 0) {
                 continue;
             }
-            let disturbed = self.move_claims(kind, id, old, new);
-            let list = self.listing(kind, id, new);
+            let disturbed = self.move_claims(kind, id, &before, &exposed);
+            let list = self.listing(kind, id, &exposed);
             self.count(kind, &listed[kind as usize], &list);
             listed[kind as usize] = list;
             for other in disturbed.iter().filter(|other| *other != id) {
                 self.list_again(kind, other);
             }
             if kind == ListKind::Templates {
-                self.move_templates(id, old, new);
+                self.move_templates(id, &before, &exposed);
             }
         }
         match entry {
-            Some(entry) => {
-                self.connectors.insert_mut(id.clone(), Listed { exposed, listed });
-                if entry.part.has_resources() {
-                    self.readers.insert_mut(id.clone());
-                } else {
-                    self.readers.remove_mut(id);
-                }
-            }
-            None => {
-                self.connectors.remove_mut(id);
-                self.readers.remove_mut(id);
-            }
+            Some(_) => self.connectors.insert_mut(id.clone(), Listed { exposed, listed }),
+            None => drop(self.connectors.remove_mut(id)),
         }
         self.forget_joined();
     }
 
     /// Takes the claims of one list away and adds those of another. Returns the connectors whose items are served now, or
     /// are not served any more.
-    fn move_claims(&mut self, kind: ListKind, id: &ConnectorId, old: &Chunk, new: &Chunk) -> BTreeSet<ConnectorId> {
+    fn move_claims(&mut self, kind: ListKind, id: &ConnectorId, old: &Exposed, new: &Exposed) -> BTreeSet<ConnectorId> {
+        let (view, style) = (&self.view, self.style);
         let claims = &mut self.claims[kind as usize];
-        let claim = |position| Claim { connector: id.clone(), position };
+        let claim = |exposed: &Exposed, item: &ChunkItem, position| {
+            let since = exposed.since(kind, &item.key);
+            Claim { since, connector: id.clone(), position }
+        };
         let mut disturbed = BTreeSet::new();
-        for (position, item) in old.items().iter().enumerate().filter(|(_, item)| self.view.sees(kind, &item.key)) {
-            disturbed.extend(claims.remove(&item.key, &claim(position)));
+        for (position, item) in shown(view, style, kind, old) {
+            disturbed.extend(claims.remove(&item.key, &claim(old, item, position)));
         }
-        for (position, item) in new.items().iter().enumerate().filter(|(_, item)| self.view.sees(kind, &item.key)) {
-            disturbed.extend(claims.add(&item.key, claim(position)));
+        for (position, item) in shown(view, style, kind, new) {
+            disturbed.extend(claims.add(&item.key, claim(new, item, position)));
         }
         disturbed
     }
 
     /// What is listed of what a connector exposes: all of it as a rule.
-    fn listing(&self, kind: ListKind, id: &ConnectorId, exposed: &Arc<Chunk>) -> Arc<Chunk> {
+    fn listing(&self, kind: ListKind, id: &ConnectorId, of: &Exposed) -> Arc<Chunk> {
+        let exposed = of.chunk(kind);
         let claims = &self.claims[kind as usize];
         let is_served = |position: usize, key: &str| claims.is_first(key, id, position) && !self.is_own_name(kind, key);
         if exposed.items().iter().enumerate().all(|(position, item)| is_served(position, &item.key)) {
@@ -87,9 +85,10 @@ impl ViewSnapshot {
             if is_served(position, &item.key) {
                 return Some((item.key.clone(), item.route.clone(), Cow::Borrowed(definition)));
             }
-            let key = qualify(id, &item.route.as_ref()?.original);
+            let original = &item.route.as_ref()?.original;
+            let key = qualify(id, original);
             let is_of_another = claims.first(&item.key).is_some_and(|first| first.connector != *id);
-            (is_address(kind) && is_of_another && qualified.insert(key.clone()))
+            (is_address(kind) && is_of_another && of.schemes.expose(kind, original) && qualified.insert(key.clone()))
                 .then(|| (Arc::from(key.as_str()), item.route.clone(), Cow::Owned(with_key(definition, kind, &key))))
         });
         Arc::new(Chunk::new(listed))
@@ -97,7 +96,7 @@ impl ViewSnapshot {
 
     fn list_again(&mut self, kind: ListKind, id: &ConnectorId) {
         let Some(mut connector) = self.connectors.get(id).cloned() else { return };
-        let list = self.listing(kind, id, &connector.exposed[kind as usize]);
+        let list = self.listing(kind, id, &connector.exposed);
         self.count(kind, &connector.listed[kind as usize], &list);
         connector.listed[kind as usize] = list;
         self.connectors.insert_mut(id.clone(), connector);
@@ -110,23 +109,37 @@ impl ViewSnapshot {
         total.digest.add(new.digest());
     }
 
-    fn move_templates(&mut self, id: &ConnectorId, old: &Chunk, new: &Chunk) {
-        let parsed = |chunk: &Chunk| -> Vec<(TemplateRank, UriTemplate)> {
-            let routes =
-                chunk.items().iter().enumerate().filter_map(|(position, item)| Some((position, item.route.as_ref()?)));
-            let parsed = routes.map(|(position, route)| {
-                let template = UriTemplate::parse(&route.original);
-                (TemplateRank::new(&template, id, position), template)
+    fn move_templates(&mut self, id: &ConnectorId, old: &Exposed, new: &Exposed) {
+        let kind = ListKind::Templates;
+        let parsed = |exposed: &Exposed| -> Vec<(TemplateRank, UriTemplate)> {
+            let parsed = shown(&self.view, self.style, kind, exposed).filter_map(|(position, item)| {
+                let template = UriTemplate::parse(&item.route.as_ref()?.original);
+                let since = exposed.since(kind, &item.key);
+                Some((TemplateRank::new(&template, Claim { since, connector: id.clone(), position }), template))
             });
             parsed.collect()
         };
-        for (rank, _) in parsed(old) {
+        let (old, new) = (parsed(old), parsed(new));
+        for (rank, _) in old {
             self.templates.remove_mut(&rank);
         }
-        for (rank, template) in parsed(new) {
+        for (rank, template) in new {
             self.templates.insert_mut(rank, template);
         }
     }
+}
+
+/// The items that a view shows of what a connector exposes, with their positions.
+fn shown<'a>(
+    view: &'a View,
+    style: NameStyle,
+    kind: ListKind,
+    exposed: &'a Exposed,
+) -> impl Iterator<Item = (usize, &'a ChunkItem)> {
+    exposed.chunk(kind).items().iter().enumerate().filter(move |(_, item)| match kind {
+        ListKind::Tools => view.sees_tool(&item.key, style, item.route.as_ref()),
+        _ => item.route.as_ref().is_none_or(|route| exposed.schemes.expose(kind, &route.original)),
+    })
 }
 
 /// Whether items of a kind are addressed rather than named.

@@ -1,15 +1,25 @@
-//! Claims of the names, URIs or URI templates of one kind: of several claims of one key, the first by connector and then by the
-//! server's order is served.
+//! Claims of the names, URIs or URI templates of one kind: of several claims of one key, the oldest is served. A connector that
+//! lists what another one has had for longer takes nothing from it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
 use crate::model::ConnectorId;
 
-/// One item of one connector.
+/// When a key was first claimed by a connector that has listed it ever since: the number of the publication. Numbers of an
+/// earlier process come before those of this one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ClaimTime(pub(super) u64);
+
+/// When a connector claimed each of its keys of one kind.
+pub(super) type ClaimTimes = HashMap<Arc<str>, ClaimTime>;
+
+/// One item of one connector. The order is that in which claims of one key are served.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Claim {
+    pub(super) since: ClaimTime,
     pub(super) connector: ConnectorId,
     /// Its position in what the connector exposes.
     pub(super) position: usize,

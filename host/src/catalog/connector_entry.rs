@@ -1,14 +1,17 @@
 //! What the catalog holds of each connector: its part, and the items of that as they are exposed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::NameRule;
 use super::chunk::Chunk;
+use super::claims::{ClaimTime, ClaimTimes};
 use super::definition::expose;
+use super::saved_claims::SavedClaims;
 use crate::config::ToolFilter;
-use crate::model::{Connector, ListFacts, ListKind, Offer};
+use crate::model::{Connector, ListFacts, ListKind, Offer, UriScheme};
 
 /// What the catalog holds of one connector.
 #[derive(Clone, Debug)]
@@ -31,14 +34,6 @@ impl Part {
         };
         same_offer && self.connector == other.connector
     }
-
-    /// Whether it has resources, listed or not.
-    pub(super) fn has_resources(&self) -> bool {
-        self.offer.as_ref().is_some_and(|offer| {
-            let listed = [ListKind::Resources, ListKind::Templates].map(|kind| !offer.list(kind).items().is_empty());
-            offer.about().has(ListKind::Resources.capability()) || listed.contains(&true)
-        })
-    }
 }
 
 /// What the filter of a connector does to its tools.
@@ -53,12 +48,87 @@ pub struct FilterEffect {
     pub unknown: Vec<String>,
 }
 
+/// The schemes of the resources that may be requested from a connector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Schemes {
+    /// Those of the resources that it lists and of the templates that it has.
+    Listed(BTreeSet<UriScheme>),
+    /// `uri-schemes`: exactly these, listed or not.
+    Configured(BTreeSet<UriScheme>),
+}
+
+impl Default for Schemes {
+    fn default() -> Self {
+        Self::Listed(BTreeSet::new())
+    }
+}
+
+impl Schemes {
+    fn new(chunks: &[Arc<Chunk>; 4], filter: Option<&ToolFilter>) -> Self {
+        if let Some(configured) = filter.and_then(|filter| filter.uri_schemes.clone()) {
+            return Self::Configured(configured);
+        }
+        let items = [ListKind::Resources, ListKind::Templates].map(|kind| chunks[kind as usize].items());
+        let routes = items.into_iter().flatten().filter_map(|item| item.route.as_ref());
+        Self::Listed(routes.filter_map(|route| UriScheme::of_uri(&route.original)).collect())
+    }
+
+    /// Whether resources of a scheme may be requested, whether they are listed or not.
+    pub(super) fn has(&self, scheme: &UriScheme) -> bool {
+        let (Self::Listed(schemes) | Self::Configured(schemes)) = self;
+        schemes.contains(scheme)
+    }
+
+    /// Whether an operator chose a scheme for the connector.
+    pub(super) fn is_configured(&self, scheme: &UriScheme) -> bool {
+        matches!(self, Self::Configured(schemes) if schemes.contains(scheme))
+    }
+
+    /// Whether a resource that is listed or matches a template may be requested.
+    pub(super) fn admits(&self, uri: &str) -> bool {
+        match self {
+            Self::Listed(_) => true,
+            Self::Configured(schemes) => UriScheme::of_uri(uri).is_some_and(|scheme| schemes.contains(&scheme)),
+        }
+    }
+
+    /// Whether an item is exposed. The expressions of a template may stand for any scheme.
+    pub(super) fn expose(&self, kind: ListKind, original: &str) -> bool {
+        match kind {
+            ListKind::Tools | ListKind::Prompts => true,
+            ListKind::Resources => self.admits(original),
+            ListKind::Templates => UriScheme::of_uri(original).is_none() || self.admits(original),
+        }
+    }
+}
+
+/// What a connector exposes. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Exposed {
+    /// In the order of [`ListKind::ALL`].
+    pub(super) chunks: [Arc<Chunk>; 4],
+    /// When it claimed each key, in the same order. Without a list that may be served, those of the last one: a server that
+    /// is down gives nothing up.
+    pub(super) claimed: [Arc<ClaimTimes>; 4],
+    pub(super) schemes: Arc<Schemes>,
+}
+
+impl Exposed {
+    pub(super) fn chunk(&self, kind: ListKind) -> &Arc<Chunk> {
+        &self.chunks[kind as usize]
+    }
+
+    /// When a key of a chunk was claimed.
+    pub(super) fn since(&self, kind: ListKind, key: &str) -> ClaimTime {
+        self.claimed[kind as usize].get(key).copied().unwrap_or_default()
+    }
+}
+
 /// A part and its items as they are exposed, rendered once for each offer and filter. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectorEntry {
     pub(super) part: Arc<Part>,
-    /// In the order of [`ListKind::ALL`].
-    pub(super) exposed: [Arc<Chunk>; 4],
+    pub(super) exposed: Exposed,
     /// What its filter does; none if it has none.
     pub(super) effect: Option<Arc<FilterEffect>>,
     /// The version of the catalog in which what is exposed changed last.
@@ -76,22 +146,52 @@ impl ConnectorEntry {
     ) -> Self {
         let unfiltered = ToolFilter::default();
         let before = before.filter(|before| before.part.connector == part.connector);
-        let exposed = ListKind::ALL.map(|kind| {
+        let chunks = ListKind::ALL.map(|kind| {
             let Some(offer) = &part.offer else { return Arc::default() };
             let before = before.filter(|_| is_same_filter || kind != ListKind::Tools);
-            let rendered =
-                before.and_then(|before| Some((before.part.offer.as_ref()?, &before.exposed[kind as usize])));
+            let rendered = before.and_then(|before| Some((before.part.offer.as_ref()?, before.exposed.chunk(kind))));
             match rendered {
                 Some((offered, chunk)) if offered.list(kind).is_same(offer.list(kind)) => chunk.clone(),
                 _ => Arc::new(expose(&part.connector, rule, filter.unwrap_or(&unfiltered), offer, kind)),
             }
         });
-        let effect = filter.map(|filter| Arc::new(effect(&part, filter, &exposed[ListKind::Tools as usize])));
+        let about_tools = filter.filter(|filter| filter.is_about_tools());
+        let effect = about_tools.map(|filter| Arc::new(effect(&part, filter, &chunks[ListKind::Tools as usize])));
+        let schemes = Arc::new(Schemes::new(&chunks, filter));
+        let exposed = Exposed { chunks, claimed: Default::default(), schemes };
         Self { part: Arc::new(part), exposed, effect, version: 0 }
     }
 
+    /// Claims what it exposes. What was exposed `before` and what an earlier process `saved` keeps its time; the rest is
+    /// claimed `now`. The cost is that of the lists that changed.
+    pub(super) fn claim(&mut self, before: Option<&Self>, saved: Option<&SavedClaims>, now: ClaimTime) {
+        // Another server of the same identifier starts without.
+        let is_same_server = |before: &&Self| {
+            let (old, new) = (&before.part.connector, &self.part.connector);
+            Arc::ptr_eq(old, new) || old.origin_digest() == new.origin_digest()
+        };
+        let before = before.filter(is_same_server).map(|before| &before.exposed);
+        let saved = saved.filter(|saved| saved.origin == self.part.connector.origin_digest());
+        let has_lists = self.part.offer.is_some();
+        self.exposed.claimed = ListKind::ALL.map(|kind| {
+            let chunk = self.exposed.chunk(kind);
+            let known = before.map(|before| (before.chunk(kind), &before.claimed[kind as usize]));
+            if let Some((old, times)) = known
+                && (Arc::ptr_eq(old, chunk) || !has_lists)
+            {
+                return times.clone();
+            }
+            let claims = chunk.items().iter().map(|item| {
+                let kept = known.and_then(|(_, times)| times.get(&item.key).copied());
+                let since = kept.or_else(|| saved?.since(kind, &item.key)).unwrap_or(now);
+                (item.key.clone(), since)
+            });
+            Arc::new(claims.collect())
+        });
+    }
+
     pub(super) fn tool_names(&self) -> Vec<String> {
-        self.exposed[ListKind::Tools as usize].items().iter().map(|tool| tool.key.to_string()).collect()
+        self.exposed.chunk(ListKind::Tools).items().iter().map(|tool| tool.key.to_string()).collect()
     }
 }
 

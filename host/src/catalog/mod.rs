@@ -1,7 +1,8 @@
 //! The catalog: what every connector offers under names that never clash, published as one immutable snapshot.
 //!
 //! Definitions pass through losslessly: raw JSON in, raw JSON out, with the name patched and one `_meta` key of stable
-//! facts added. The bytes of a list depend on offers, descriptions and the view alone, never on time. What moves (state,
+//! facts added. The bytes of a list depend on offers, descriptions, the view, and, where two connectors claim one name or address,
+//! on which of them claimed it first. What moves (state,
 //! age, reason) stands beside it, once per connector. Nothing here fetches, waits or decides.
 
 mod aggregate;
@@ -15,6 +16,7 @@ mod names;
 mod publish;
 mod qualified;
 mod route;
+mod saved_claims;
 mod snapshot;
 mod template;
 mod view;
@@ -25,9 +27,10 @@ pub use crowd::ToolBounds;
 pub use names::NameRule;
 pub use publish::Catalog;
 pub use route::{Collision, OwnTool, Route};
+pub use saved_claims::ClaimsRecord;
 pub use snapshot::CatalogSnapshot;
 pub use view::{View, ViewRules};
-pub use view_snapshot::{Cut, ViewList, ViewSnapshot};
+pub use view_snapshot::{Collisions, Cut, ViewList, ViewSnapshot};
 
 #[cfg(test)]
 mod tests;

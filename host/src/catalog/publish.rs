@@ -9,9 +9,11 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::NameRule;
+use super::claims::ClaimTime;
 use super::connector_entry::{ConnectorEntry, Part};
 use super::crowd::{Crowd, ToolBounds};
 use super::route::OwnTool;
+use super::saved_claims::{self, ClaimsRecord, ReservedClaims};
 use super::snapshot::CatalogSnapshot;
 use crate::config::ToolFilter;
 use crate::model::ConnectorId;
@@ -30,6 +32,9 @@ pub struct Catalog {
 #[derive(Debug, Default)]
 struct Publishing {
     filters: BTreeMap<ConnectorId, Arc<ToolFilter>>,
+    /// When keys were claimed last.
+    claimed: ClaimTime,
+    reserved: ReservedClaims,
     bounds: ToolBounds,
     crowd: Crowd,
 }
@@ -37,7 +42,28 @@ struct Publishing {
 impl Catalog {
     /// An empty one, in which every tool is served.
     pub fn new(rule: NameRule) -> Self {
-        Self { rule, publishing: Mutex::default(), current: ArcSwap::default(), changes: watch::Sender::new(0) }
+        let empty = CatalogSnapshot::new(rule.style);
+        let current = ArcSwap::from_pointee(empty);
+        Self { rule, publishing: Mutex::default(), current, changes: watch::Sender::new(0) }
+    }
+
+    /// Applies the claims that an earlier process saved to the lists that its connectors publish first.
+    pub fn restore_claims(&self, record: ClaimsRecord) {
+        let mut publishing = self.lock();
+        (publishing.reserved, publishing.claimed) = ReservedClaims::new(record);
+    }
+
+    /// Forgets the saved claims of connectors that are not there: one that comes later starts without.
+    pub fn forget_claims_of_absent(&self) {
+        let mut publishing = self.lock();
+        let current = self.snapshot();
+        publishing.reserved.retain(|id| current.entries.contains_key(id));
+    }
+
+    /// Returns the claims that the next process needs.
+    pub fn claims(&self) -> ClaimsRecord {
+        let publishing = self.lock();
+        saved_claims::record(&self.snapshot(), &publishing.reserved)
     }
 
     /// The current snapshot.
@@ -68,15 +94,19 @@ impl Catalog {
         let before = std::mem::replace(&mut publishing.filters, filters);
         let mut names = Vec::new();
         let mut changed = Vec::new();
+        let mut claimed = publishing.claimed;
         let concerned: BTreeSet<&ConnectorId> = before.keys().chain(publishing.filters.keys()).collect();
         for id in concerned {
             let filter = publishing.filters.get(id);
             let Some(entry) = current.entries.get(id).filter(|_| before.get(id) != filter) else { continue };
             let filter = filter.map(|filter| &**filter);
-            let entry = ConnectorEntry::new((*entry.part).clone(), self.rule, filter, (Some(entry), false));
-            names.push((id.clone(), entry.tool_names()));
-            changed.push((id.clone(), Some(entry)));
+            let mut exposed = ConnectorEntry::new((*entry.part).clone(), self.rule, filter, (Some(entry), false));
+            claimed.0 += 1;
+            exposed.claim(Some(entry), None, claimed);
+            names.push((id.clone(), exposed.tool_names()));
+            changed.push((id.clone(), Some(exposed)));
         }
+        publishing.claimed = claimed;
         if !changed.is_empty() {
             self.publish(&mut publishing, current.with_entries(changed));
         }
@@ -109,12 +139,16 @@ impl Catalog {
             }
             let filter = publishing.filters.get(&id).cloned();
             drop(publishing);
-            let entry = ConnectorEntry::new(part.clone(), self.rule, filter.as_deref(), (before, true));
+            let mut entry = ConnectorEntry::new(part.clone(), self.rule, filter.as_deref(), (before, true));
             publishing = self.lock();
             if publishing.filters.get(&id) == filter.as_ref() {
+                let current = self.snapshot();
+                publishing.claimed.0 += 1;
+                let saved = part.offer.as_ref().and_then(|_| publishing.reserved.take(&id));
+                entry.claim(current.entries.get(&id), saved.as_ref(), publishing.claimed);
                 let names = entry.tool_names();
                 let changed = vec![(id, Some(entry))];
-                self.publish(&mut publishing, self.snapshot().with_entries(changed));
+                self.publish(&mut publishing, current.with_entries(changed));
                 return Some(names);
             }
             // Another filter came into force meanwhile.
@@ -124,6 +158,7 @@ impl Catalog {
     /// Takes a connector out and publishes.
     pub fn remove(&self, id: &ConnectorId) {
         let mut publishing = self.lock();
+        let _ = publishing.reserved.take(id);
         let current = self.snapshot();
         if current.entries.contains_key(id) {
             self.publish(&mut publishing, current.with_entries(vec![(id.clone(), None)]));

@@ -23,8 +23,8 @@ pub struct OwnTool {
     pub definition: Box<RawValue>,
 }
 
-/// Two items of one name, or two connectors' of one address. The gateway's own is served, else the first by connector id and
-/// upstream order.
+/// Two items of one name, or two connectors' of one address. The gateway's own is served, else the one
+/// that was claimed first.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Collision {

@@ -11,15 +11,17 @@ use rpds::RedBlackTreeMapSync;
 use super::connector_entry::{ConnectorEntry, FilterEffect, Part};
 use super::limits;
 use super::route::{Collision, OwnTool, Route};
-use super::view::{View, ViewRules};
+use super::view::{ToolNames, View, ViewRules};
 use super::view_snapshot::ViewSnapshot;
-use crate::model::{BootMs, ConnectorId, ListKind, Scope, milliseconds};
+use crate::config::NameStyle;
+use crate::model::{BootMs, ConnectorId, Glob, ListKind, Scope, milliseconds};
 
 /// The catalog at one moment.
 #[derive(Debug)]
 pub struct CatalogSnapshot {
     /// How often what is served had changed.
     pub(super) version: u64,
+    style: NameStyle,
     pub(super) own: Arc<[OwnTool]>,
     /// More tools than this are not served.
     pub(super) tools_max: Option<usize>,
@@ -45,23 +47,23 @@ struct HeldView {
     earlier: Option<Arc<ViewSnapshot>>,
 }
 
-impl Default for CatalogSnapshot {
-    fn default() -> Self {
+impl CatalogSnapshot {
+    /// A snapshot without connectors.
+    pub(super) fn new(style: NameStyle) -> Self {
         Self {
             version: 0,
+            style,
             own: Arc::default(),
             tools_max: None,
             entries: RedBlackTreeMapSync::default(),
             offers: 0,
             changed: RedBlackTreeMapSync::default(),
             complete_since: 0,
-            everything: Arc::new(ViewSnapshot::new(View::everything(), &[])),
+            everything: Arc::new(ViewSnapshot::new(View::everything(), style, &[])),
             views: Mutex::default(),
         }
     }
-}
 
-impl CatalogSnapshot {
     /// What a view is served.
     pub fn served(&self, view: &View) -> Arc<ViewSnapshot> {
         match view.rules() {
@@ -99,7 +101,7 @@ impl CatalogSnapshot {
                 shown
             }
             None => {
-                let mut shown = ViewSnapshot::new(view.clone(), &self.own);
+                let mut shown = ViewSnapshot::new(view.clone(), self.style, &self.own);
                 for (id, entry) in &self.entries {
                     shown.replace(id, Some(entry));
                 }
@@ -172,6 +174,7 @@ impl CatalogSnapshot {
     fn share(&self) -> Self {
         Self {
             version: self.version,
+            style: self.style,
             own: self.own.clone(),
             tools_max: self.tools_max,
             entries: self.entries.clone(),
@@ -214,6 +217,12 @@ impl CatalogSnapshot {
         self.views.try_lock().ok().map(|views| views.len())
     }
 
+    /// What a view shows, from the beginning.
+    #[cfg(test)]
+    pub(super) fn made_again(&self, view: &View) -> ViewSnapshot {
+        self.shown(view, None)
+    }
+
     /// How many changes are remembered.
     #[cfg(test)]
     pub(super) fn changes_held(&self) -> usize {
@@ -245,6 +254,25 @@ impl CatalogSnapshot {
         let effects =
             self.entries.iter().filter_map(|(id, entry)| Some((id.clone(), (**entry.effect.as_ref()?).clone())));
         effects.collect()
+    }
+
+    /// Returns the patterns of these rules for tools that match no tool: those of `tools`, and those of `deny-tools`. None
+    /// while a connector has no list, whose tools they may match.
+    pub fn unmatched_tool_patterns(&self, rules: &ViewRules) -> [Vec<Glob>; 2] {
+        if self.entries.values().any(|entry| entry.part.offer.is_none()) {
+            return Default::default();
+        }
+        let mut allowed = rules.tools.clone().unwrap_or_default();
+        let mut denied = rules.deny_tools.clone();
+        let mut compare = |names: &ToolNames<'_>| {
+            allowed.retain(|pattern| !names.match_allowed(pattern));
+            denied.retain(|pattern| !names.match_denied(pattern));
+            allowed.is_empty() && denied.is_empty()
+        };
+        let is_done = self.own.iter().any(|own| compare(&ToolNames::of_own(own.name)));
+        let items = || self.entries.values().flat_map(|entry| entry.exposed.chunk(ListKind::Tools).items());
+        let _ = is_done || items().any(|item| compare(&ToolNames::new(&item.key, self.style, item.route.as_ref())));
+        [allowed, denied]
     }
 
     /// Every connector, by ID.

@@ -4,9 +4,12 @@
 //! exist. Of a connector that is hidden, prompts, resources and resource templates are not there either. The gateway's own
 //! tools tell of every connector: only who sees all of those sees them.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::model::{ConnectorId, Glob, ListKind};
+use super::route::Route;
+use crate::config::NameStyle;
+use crate::model::{ConnectorId, Glob};
 
 /// What somebody may see. Cheap to clone, and equal if it shows the same for the same reasons.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,9 +23,9 @@ pub struct View {
 pub struct ViewRules {
     /// Only connectors whose ids match one of these; unset: all.
     pub connectors: Option<Vec<Glob>>,
-    /// Only tools whose exposed names match one of these; unset: all.
+    /// Only tools whose exposed names match one of these, as they are or unshortened; unset: all.
     pub tools: Option<Vec<Glob>>,
-    /// None of the tools whose exposed names match one of these.
+    /// None of the tools whose exposed names match one of these, as they are or unshortened, or whose own names do.
     pub deny_tools: Vec<Glob>,
 }
 
@@ -40,6 +43,44 @@ impl ViewRules {
     /// Whether they hide nothing, whatever there is.
     pub fn hide_nothing(&self) -> bool {
         self.connectors.is_none() && self.tools.is_none() && self.deny_tools.is_empty()
+    }
+
+    fn admit(&self, names: &ToolNames<'_>) -> bool {
+        let allowed = self.tools.as_ref().is_none_or(|tools| tools.iter().any(|tool| names.match_allowed(tool)));
+        allowed && !self.deny_tools.iter().any(|tool| names.match_denied(tool))
+    }
+}
+
+/// The names of a tool that patterns are compared with. What is cut, replaced or renamed on the way to the exposed name must
+/// not take a tool out of a pattern's reach.
+pub(super) struct ToolNames<'a> {
+    exposed: &'a str,
+    /// The exposed name as it would be if every name could be exposed.
+    unshortened: Cow<'a, str>,
+    own: &'a str,
+}
+
+impl<'a> ToolNames<'a> {
+    pub(super) fn new(exposed: &'a str, style: NameStyle, route: Option<&'a Route>) -> Self {
+        let Some(route) = route else { return Self::of_own(exposed) };
+        let unshortened = style.prefix(&route.connector) + &route.original;
+        Self { exposed, unshortened: Cow::Owned(unshortened), own: &route.original }
+    }
+
+    /// Those of a tool of the gateway itself.
+    pub(super) fn of_own(name: &'a str) -> Self {
+        Self { exposed: name, unshortened: Cow::Borrowed(name), own: name }
+    }
+
+    /// Whether a pattern of `tools` matches. The own name counts for nothing: a server chooses it, and could begin it with the
+    /// prefix of another connector.
+    pub(super) fn match_allowed(&self, pattern: &Glob) -> bool {
+        pattern.matches(self.exposed) || pattern.matches(&self.unshortened)
+    }
+
+    /// Whether a pattern of `deny-tools` matches.
+    pub(super) fn match_denied(&self, pattern: &Glob) -> bool {
+        self.match_allowed(pattern) || pattern.matches(self.own)
     }
 }
 
@@ -78,17 +119,16 @@ impl View {
         patterns.is_none_or(|patterns| patterns.iter().any(|pattern| pattern.matches(id.as_str())))
     }
 
-    /// Whether it sees an item of a connector that it sees, by the name under which that is exposed.
-    pub fn sees(&self, kind: ListKind, key: &str) -> bool {
-        let (Some(rules), ListKind::Tools) = (&self.rules, kind) else { return true };
-        let allowed = rules.tools.as_ref().is_none_or(|tools| tools.iter().any(|tool| tool.matches(key)));
-        allowed && !rules.deny_tools.iter().any(|tool| tool.matches(key))
+    /// Whether it sees a tool of a connector that it sees.
+    pub(super) fn sees_tool(&self, exposed: &str, style: NameStyle, route: Option<&Route>) -> bool {
+        let rules = self.rules.as_ref().filter(|rules| rules.tools.is_some() || !rules.deny_tools.is_empty());
+        rules.is_none_or(|rules| rules.admit(&ToolNames::new(exposed, style, route)))
     }
 
     /// Whether it sees a tool of the gateway itself.
     pub fn sees_own(&self, name: &str) -> bool {
         let every_connector = self.rules.as_ref().is_none_or(|rules| rules.connectors.is_none());
-        every_connector && self.sees(ListKind::Tools, name)
+        every_connector && self.rules.as_ref().is_none_or(|rules| rules.admit(&ToolNames::of_own(name)))
     }
 
     /// The rules by which lists are remembered.
@@ -115,11 +155,25 @@ mod tests {
         let view = View::of(rules);
         let sees = |id: &str| view.sees_connector(&id.parse().unwrap());
         assert!(sees("wiki") && sees("docs-1") && !sees("docs") && !sees("wiki2"));
-        assert!(view.sees(ListKind::Tools, "wiki__get_page"));
-        assert!(!view.sees(ListKind::Tools, "wiki__put_page") && !view.sees(ListKind::Tools, "wiki__get_admin"));
-        for kind in [ListKind::Prompts, ListKind::Resources, ListKind::Templates] {
-            assert!(view.sees(kind, "wiki__put_page"));
+        let route = |tool: &str| Route { connector: "wiki".parse().unwrap(), original: tool.to_owned() };
+        for (exposed, own, seen) in [
+            ("wiki__get_page", "get_page", true),
+            ("wiki__put_page", "put_page", false),
+            ("wiki__get_admin", "get_admin", false),
+            // Shortened, cleaned or renamed.
+            ("wiki__get_some_82b2b27e", "get_something_admin", false),
+            ("wiki__get_it_admin_30616523", "get.it_admin", false),
+            ("wiki__get_safe", "root_admin", false),
+            ("wiki__read_82b2b27e", "x__get_something", true),
+            ("wiki__read", "get_page", true),
+            // A server's own name allows nothing by itself.
+            ("wiki__zzz", "xget_it", false),
+        ] {
+            assert_eq!(view.sees_tool(exposed, NameStyle::Prefixed, Some(&route(own))), seen, "{exposed} {own}");
         }
+        // The prefix of an own name is not that of a connector.
+        let only_docs = View::of(ViewRules { tools: Some(globs(&["docs__*"])), ..ViewRules::default() });
+        assert!(!only_docs.sees_tool("wiki__docs__get", NameStyle::Prefixed, Some(&route("docs__get"))));
         assert!(!view.sees_everything() && !view.is_everybodys());
     }
 
@@ -129,7 +183,7 @@ mod tests {
         assert!(View::everything().is_everybodys());
         let holders = View::everything().of_a_token();
         assert!(holders.sees_everything() && !holders.is_everybodys());
-        assert!(!View::of(ViewRules { tools: Some(Vec::new()), ..ViewRules::default() }).sees(ListKind::Tools, "a"));
+        assert!(!View::of(ViewRules { tools: Some(Vec::new()), ..ViewRules::default() }).sees_own("a"));
     }
 
     #[test]

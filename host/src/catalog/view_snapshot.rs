@@ -1,6 +1,6 @@
 //! The lists of one view, and the routes of requests about their items.
 //!
-//! The bytes depend on offers, descriptions, rules and the view alone, never on time. Items that a view does not show are
+//! The bytes depend on offers, descriptions, rules, the view and the order of claims alone, never on time. Items that a view does not show are
 //! not in it, so that no request reaches them. Everything is shared with the snapshots before and after, but for what
 //! changed.
 
@@ -9,22 +9,26 @@ use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
 use bytes::{BufMut, Bytes, BytesMut};
-use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+use rpds::RedBlackTreeMapSync;
+use serde::Serialize;
 
 use super::aggregate::is_address;
 use super::chunk::{Chunk, ListDigest};
-use super::claims::Claims;
+use super::claims::{Claim, Claims};
+use super::connector_entry::Exposed;
 use super::limits;
 use super::qualified::{self, qualify};
 use super::route::{Collision, OwnTool, Route};
 use super::template::UriTemplate;
 use super::view::View;
-use crate::model::{ConnectorId, Digest, ListKind};
+use crate::config::NameStyle;
+use crate::model::{ConnectorId, Digest, ListKind, UriScheme};
 
 /// What one view is served.
 #[derive(Debug)]
 pub struct ViewSnapshot {
     pub(super) view: View,
+    pub(super) style: NameStyle,
     /// The version of the catalog that it shows.
     pub(super) version: u64,
     /// The gateway's own tools.
@@ -36,8 +40,6 @@ pub struct ViewSnapshot {
     pub(super) claims: [Claims; 4],
     /// The servers' own templates, those with the longest literals first.
     pub(super) templates: RedBlackTreeMapSync<TemplateRank, UriTemplate>,
-    /// The connectors that have resources.
-    pub(super) readers: RedBlackTreeSetSync<ConnectorId>,
     pub(super) totals: [Total; 4],
     /// Each list as one text, once it was read.
     joined: [OnceLock<Bytes>; 4],
@@ -45,12 +47,14 @@ pub struct ViewSnapshot {
     boundary: OnceLock<Option<Boundary>>,
     /// The digest of the tools, where they are cut.
     cut_digest: OnceLock<Digest>,
+    /// The collisions of each list, once it was read.
+    collisions: [OnceLock<Collisions>; 4],
 }
 
-/// What is exposed and what is listed of one connector, in the order of [`ListKind::ALL`].
+/// What is exposed and what is listed of one connector, the latter in the order of [`ListKind::ALL`].
 #[derive(Clone, Debug, Default)]
 pub(super) struct Listed {
-    pub(super) exposed: [Arc<Chunk>; 4],
+    pub(super) exposed: Exposed,
     pub(super) listed: [Arc<Chunk>; 4],
 }
 
@@ -61,17 +65,16 @@ pub(super) struct Total {
     pub(super) digest: ListDigest,
 }
 
-/// The rank of a template: the most literal first, otherwise in the order of the list.
+/// The rank of a template: the most literal first, otherwise the one that was claimed first.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct TemplateRank {
     literal_bytes: Reverse<usize>,
-    connector: ConnectorId,
-    position: usize,
+    claim: Claim,
 }
 
 impl TemplateRank {
-    pub(super) fn new(template: &UriTemplate, connector: &ConnectorId, position: usize) -> Self {
-        Self { literal_bytes: Reverse(template.literal_bytes()), connector: connector.clone(), position }
+    pub(super) fn new(template: &UriTemplate, claim: Claim) -> Self {
+        Self { literal_bytes: Reverse(template.literal_bytes()), claim }
     }
 }
 
@@ -83,6 +86,15 @@ struct Boundary {
     exposed: usize,
     /// Its position in what is listed of the connector.
     listed: usize,
+}
+
+/// The collisions of one list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Collisions {
+    /// How many there are.
+    total: usize,
+    /// The first of them, at most [`limits::COLLISIONS_NAMED`].
+    first: Vec<Collision>,
 }
 
 /// Tools that are not served because there are too many.
@@ -99,39 +111,41 @@ impl Clone for ViewSnapshot {
     fn clone(&self) -> Self {
         Self {
             view: self.view.clone(),
+            style: self.style,
             version: self.version,
             own: self.own.clone(),
             tools_max: self.tools_max,
             connectors: self.connectors.clone(),
             claims: self.claims.clone(),
             templates: self.templates.clone(),
-            readers: self.readers.clone(),
             totals: self.totals,
             joined: Default::default(),
             boundary: OnceLock::new(),
             cut_digest: OnceLock::new(),
+            collisions: Default::default(),
         }
     }
 }
 
 impl ViewSnapshot {
     /// A view of no connectors.
-    pub(super) fn new(view: View, own: &[OwnTool]) -> Self {
+    pub(super) fn new(view: View, style: NameStyle, own: &[OwnTool]) -> Self {
         let own = own.iter().filter(|tool| view.sees_own(tool.name));
         let own = Chunk::new(own.map(|tool| (Arc::from(tool.name), None, tool.definition.get())));
         Self {
             view,
+            style,
             version: 0,
             own: Arc::new(own),
             tools_max: None,
             connectors: RedBlackTreeMapSync::default(),
             claims: Default::default(),
             templates: RedBlackTreeMapSync::default(),
-            readers: RedBlackTreeSetSync::default(),
             totals: [Total::default(); 4],
             joined: Default::default(),
             boundary: OnceLock::new(),
             cut_digest: OnceLock::new(),
+            collisions: Default::default(),
         }
     }
 
@@ -140,6 +154,7 @@ impl ViewSnapshot {
         self.joined = Default::default();
         self.boundary = OnceLock::new();
         self.cut_digest = OnceLock::new();
+        self.collisions = Default::default();
     }
 
     /// One of the lists.
@@ -189,21 +204,24 @@ impl ViewSnapshot {
     pub fn template(&self, template: &str) -> Option<&Route> {
         self.routed(ListKind::Templates, template).or_else(|| {
             let (connector, own) = qualified::split(template)?;
-            let exposed = &self.connectors.get(&connector)?.exposed[ListKind::Templates as usize];
+            let exposed = &self.connectors.get(&connector)?.exposed.chunk(ListKind::Templates);
             exposed.items().iter().filter_map(|item| item.route.as_ref()).find(|route| route.original == own)
         })
     }
 
     fn routed(&self, kind: ListKind, key: &str) -> Option<&Route> {
         let claim = self.claims[kind as usize].first(key)?;
-        self.connectors.get(&claim.connector)?.exposed[kind as usize].items().get(claim.position)?.route.as_ref()
+        self.connectors.get(&claim.connector)?.exposed.chunk(kind).items().get(claim.position)?.route.as_ref()
     }
 
-    /// Where a resource may be read, the likeliest connector first. A qualified URI goes to the connector that it names; any
-    /// other one to the connector that lists it, else to those with a template for it, else, because results may name
-    /// resources that no connector lists, to every connector that has resources, as far as
-    /// [`limits::RESOURCE_ROUTES_MAX`].
-    pub fn resource(&self, uri: &str) -> Vec<Route> {
+    /// Where a resource may be read: the connectors that are requested one after another, each only if the one before denies
+    /// having it.
+    ///
+    /// A qualified URI goes to the connector that it names, and a listed one to the connector that lists it. Results may name
+    /// resources that no connector lists: such a one goes to `named_by`, the connector whose result named it to this client,
+    /// if that serves the scheme; else to the connectors with a template for it, and then to those whose `uri-schemes` name
+    /// its scheme. No other connector learns of it: URIs may hold secrets.
+    pub fn resource(&self, uri: &str, named_by: Option<&ConnectorId>) -> Vec<Route> {
         if let Some((connector, own)) = qualified::split(uri)
             && self.connectors.contains_key(&connector)
         {
@@ -213,51 +231,68 @@ impl ViewSnapshot {
             return vec![route.clone()];
         }
         let route = |connector: &ConnectorId| Route { connector: connector.clone(), original: uri.to_owned() };
-        let mut with_templates: Vec<Route> = Vec::new();
-        if uri.len() <= limits::TEMPLATE_URI_BYTES_MAX {
-            for (rank, template) in &self.templates {
-                let known = with_templates.iter().any(|route| route.connector == rank.connector);
-                if !known && with_templates.len() < limits::RESOURCE_ROUTES_MAX && template.matches(uri) {
-                    with_templates.push(route(&rank.connector));
-                }
+        let scheme = UriScheme::of_uri(uri);
+        let serves = |id: &&ConnectorId| {
+            let schemes = self.connectors.get(*id).map(|connector| &connector.exposed.schemes);
+            schemes.zip(scheme.as_ref()).is_some_and(|(schemes, scheme)| schemes.has(scheme))
+        };
+        if let Some(id) = named_by.filter(|id| serves(id) || self.with_templates(uri).any(|other| other == *id)) {
+            return vec![route(id)];
+        }
+        let chosen = self.connectors.iter().filter(|(_, connector)| {
+            scheme.as_ref().is_some_and(|scheme| connector.exposed.schemes.is_configured(scheme))
+        });
+        let mut candidates: Vec<Route> = Vec::new();
+        for id in self.with_templates(uri).chain(chosen.map(|(id, _)| id)) {
+            if candidates.len() == limits::RESOURCE_CANDIDATES_MAX {
+                break;
+            }
+            if candidates.iter().all(|candidate| candidate.connector != *id) {
+                candidates.push(route(id));
             }
         }
-        if !with_templates.is_empty() {
-            return with_templates;
-        }
-        self.readers.iter().take(limits::RESOURCE_ROUTES_MAX).map(route).collect()
+        candidates
+    }
+
+    /// The connectors with a template for a URI, once for each.
+    fn with_templates(&self, uri: &str) -> impl Iterator<Item = &ConnectorId> {
+        let compared = self.templates.iter().filter(|_| uri.len() <= limits::TEMPLATE_URI_BYTES_MAX);
+        compared.filter_map(move |(TemplateRank { claim, .. }, template)| {
+            let schemes = &self.connectors.get(&claim.connector)?.exposed.schemes;
+            (template.matches(uri) && schemes.admits(uri)).then_some(&claim.connector)
+        })
     }
 
     /// Names, URIs and templates that two items claim, by kind and then by the item that is not served.
     pub fn collisions(&self) -> Vec<Collision> {
-        let mut collisions = Vec::new();
-        for kind in ListKind::ALL {
-            let claims = &self.claims[kind as usize];
-            let mut hidden = Vec::new();
-            for (key, claims) in claims.contested() {
-                let own = self.is_own_name(kind, key);
-                let served = claims.first().filter(|_| !own).map(|first| first.connector.clone());
-                hidden.extend(claims.iter().skip(usize::from(!own)).map(|claim| (claim, key.clone(), served.clone())));
-            }
-            let own = self.own.items().iter().filter(|_| kind == ListKind::Tools);
-            let of_own = own.filter_map(|own| Some((claims.only(&own.key)?, own.key.clone(), None)));
-            hidden.extend(of_own);
-            hidden.sort_unstable_by(|one, other| one.0.cmp(other.0));
-            collisions.extend(hidden.into_iter().map(|(claim, key, served)| {
-                let of_another = served.as_ref().is_some_and(|served| *served != claim.connector);
-                let exposed = self.connectors.get(&claim.connector).map(|one| &one.exposed[kind as usize]);
-                let route = exposed.and_then(|exposed| exposed.items().get(claim.position)?.route.as_ref());
-                let instead = route.filter(|_| of_another && is_address(kind));
-                Collision {
-                    name: key.to_string(),
-                    kind,
-                    served,
-                    hidden: claim.connector.clone(),
-                    instead: instead.map(|route| qualify(&route.connector, &route.original)),
-                }
-            }));
+        ListKind::ALL.into_iter().flat_map(|kind| self.collisions_of(kind)).collect()
+    }
+
+    fn collisions_of(&self, kind: ListKind) -> Vec<Collision> {
+        let claims = &self.claims[kind as usize];
+        let mut hidden = Vec::new();
+        for (key, claims) in claims.contested() {
+            let own = self.is_own_name(kind, key);
+            let served = claims.first().filter(|_| !own).map(|first| first.connector.clone());
+            hidden.extend(claims.iter().skip(usize::from(!own)).map(|claim| (claim, key.clone(), served.clone())));
         }
-        collisions
+        let own = self.own.items().iter().filter(|_| kind == ListKind::Tools);
+        hidden.extend(own.filter_map(|own| Some((claims.only(&own.key)?, own.key.clone(), None))));
+        hidden.sort_unstable_by_key(|(claim, ..)| (claim.connector.clone(), claim.position));
+        let collisions = hidden.into_iter().map(|(claim, key, served)| {
+            let of_another = served.as_ref().is_some_and(|served| *served != claim.connector);
+            let exposed = self.connectors.get(&claim.connector).map(|one| one.exposed.chunk(kind));
+            let route = exposed.and_then(|exposed| exposed.items().get(claim.position)?.route.as_ref());
+            let instead = route.filter(|_| of_another && is_address(kind));
+            Collision {
+                name: key.to_string(),
+                kind,
+                served,
+                hidden: claim.connector.clone(),
+                instead: instead.map(|route| qualify(&route.connector, &route.original)),
+            }
+        });
+        collisions.collect()
     }
 
     /// Whether a tool of the gateway itself has this name.
@@ -312,6 +347,18 @@ impl<'a> ViewList<'a> {
     /// The whole list: a JSON array.
     pub fn bytes(self) -> &'a Bytes {
         self.view.joined[self.kind as usize].get_or_init(|| self.join(0, self.len()))
+    }
+
+    /// The collisions among its items; none if there are none. They are looked for once in a snapshot.
+    pub fn collisions(self) -> Option<&'a Collisions> {
+        let find = || {
+            let mut first = self.view.collisions_of(self.kind);
+            let total = first.len();
+            first.truncate(limits::COLLISIONS_NAMED);
+            Collisions { total, first }
+        };
+        let collisions = self.view.collisions[self.kind as usize].get_or_init(find);
+        (collisions.total > 0).then_some(collisions)
     }
 
     /// How many items there are.

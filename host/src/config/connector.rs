@@ -4,14 +4,14 @@
 //! Patterns and names are the server's own: the prefix of the exposed names is not part of them. Nothing here knows whether
 //! there is such a connector.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, NameStyle, limits};
 use crate::model::{
-    ChildRules, ConnectorId, Era, Glob, Privileges, Timeouts, VariableName, VariableNameFault, milliseconds,
+    ChildRules, ConnectorId, Era, Glob, Privileges, Timeouts, UriScheme, VariableName, VariableNameFault, milliseconds,
 };
 
 /// The table as the file has it.
@@ -24,6 +24,7 @@ pub struct FileConnector {
     pub deny_tools: Vec<Glob>,
     #[serde(default)]
     pub rename: BTreeMap<String, String>,
+    pub uri_schemes: Option<BTreeSet<UriScheme>>,
     pub calls: Option<u64>,
     pub queue: Option<u64>,
     pub queue_timeout_ms: Option<u64>,
@@ -40,7 +41,7 @@ pub struct FileConnector {
 /// What is configured for one connector.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectorSettings {
-    /// Which of its tools are served, and under which names.
+    /// Which of its tools and resources are served, and under which names.
     pub filter: ToolFilter,
     /// How many calls it is given.
     pub limits: CallLimits,
@@ -54,7 +55,7 @@ pub struct ConnectorSettings {
     pub child: ChildRules,
 }
 
-/// Which tools of a connector are served, and under which names.
+/// Which tools and resources of a connector are served, and under which names.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ToolFilter {
@@ -66,6 +67,9 @@ pub struct ToolFilter {
     pub deny: Vec<Glob>,
     /// `rename`: the server's own name, and what stands in its place. The prefix still comes before it.
     pub rename: BTreeMap<String, String>,
+    /// `uri-schemes`: resources of exactly these schemes are requested from the connector, listed or not; unset: of those
+    /// that it lists or has templates for.
+    pub uri_schemes: Option<BTreeSet<UriScheme>>,
 }
 
 /// How many calls a connector is given. What is unset has the default of the room that enforces it.
@@ -84,6 +88,11 @@ impl ToolFilter {
     pub fn admits(&self, tool: &str) -> bool {
         let allowed = self.allow.as_ref().is_none_or(|allow| allow.iter().any(|glob| glob.matches(tool)));
         allowed && !self.deny.iter().any(|glob| glob.matches(tool))
+    }
+
+    /// Whether it is about tools, and not only about resources.
+    pub fn is_about_tools(&self) -> bool {
+        self.allow.is_some() || !self.deny.is_empty() || !self.rename.is_empty()
     }
 
     /// What stands in the place of a tool's own name; nothing, if that is left alone.
@@ -125,7 +134,12 @@ impl ConnectorSettings {
         let calls = ranged("calls", file.calls, limits::CONNECTOR_CALLS_RANGE)?;
         let queue = ranged("queue", file.queue, limits::CONNECTOR_QUEUE_RANGE)?;
         let queue_timeout = ranged("queue-timeout-ms", file.queue_timeout_ms, 0..=limits::CALL_TIMEOUT_MAX_MS)?;
-        let filter = ToolFilter { allow: file.allow_tools, deny: file.deny_tools, rename: file.rename };
+        let filter = ToolFilter {
+            allow: file.allow_tools,
+            deny: file.deny_tools,
+            rename: file.rename,
+            uri_schemes: file.uri_schemes,
+        };
         let queue_timeout = queue_timeout.map(Duration::from_millis);
         let call_limits = CallLimits { calls: count(calls), queue: count(queue), queue_timeout };
         let timeout = |key, value| {
@@ -152,6 +166,7 @@ impl ConnectorSettings {
             "allowTools": self.filter.allow,
             "denyTools": self.filter.deny,
             "rename": self.filter.rename,
+            "uriSchemes": self.filter.uri_schemes,
             "calls": self.limits.calls,
             "queue": self.limits.queue,
             "queueTimeoutMs": self.limits.queue_timeout.map(milliseconds),
@@ -177,7 +192,7 @@ mod tests {
 
     fn filter(allow: Option<&[&str]>, deny: &[&str]) -> ToolFilter {
         let globs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        ToolFilter { allow: allow.map(globs), deny: globs(deny), rename: BTreeMap::new() }
+        ToolFilter { allow: allow.map(globs), deny: globs(deny), ..ToolFilter::default() }
     }
 
     #[test]

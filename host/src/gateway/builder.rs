@@ -1,5 +1,6 @@
 //! Building a gateway: every part made, in order, before anything is served.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -8,6 +9,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::assembly;
+use super::claims_writer;
 use super::embed::{Gateway, Parts};
 use super::limits;
 use super::metrics::{ServerMetrics, StateMetrics};
@@ -204,9 +206,10 @@ impl GatewayBuilder {
             report_state(started, &settings)?;
         let sink: Arc<dyn StateSink> = Arc::new(state_writer.clone());
         let former = state_writer.former_map();
-        let (map_record, records): (Vec<_>, Vec<_>) =
-            saved.into_iter().partition(|(name, _)| name == service_map::RECORD_NAME);
+        let mut records: BTreeMap<String, StateRecord> = saved.into_iter().collect();
+        let map_record = records.remove(service_map::RECORD_NAME);
         let catalog = empty_catalog(&settings);
+        let claims = claims_writer::restore(&catalog, records.remove(claims_writer::RECORD_NAME).as_ref());
         let fleet_settings = FleetSettings::new(&settings);
         let publishing = Publishing { catalog: catalog.clone(), trace: trace.clone(), clock: edge.clock.clone() };
         let fleet = Arc::new(Fleet::new(
@@ -216,10 +219,9 @@ impl GatewayBuilder {
             sink.clone(),
             ConnectorsMetrics::new(&mut registered, refreshes.clone()),
             processes,
-            records,
+            records.into_iter().collect(),
         ));
         let stop = CancellationToken::new();
-        let map_record = map_record.into_iter().next().map(|(_, record)| record);
         let started = map.map(|source| {
             let metrics = MapMetrics::new(&mut registered, refreshes);
             start_map(source, &settings, &policy, (sink, former), metrics, stop.clone(), map_record)
@@ -229,7 +231,8 @@ impl GatewayBuilder {
         let map_view = map.as_ref().map(MapHandle::view);
         let (applied, assembly_task) =
             assembly::start(fleet.clone(), map_view, registry_view.clone(), trace.clone(), stop.clone());
-        let mut tasks = vec![registry_task, assembly_task];
+        let claims_task = claims_writer::run(catalog.clone(), state_writer.clone(), stop.clone(), claims);
+        let mut tasks = vec![registry_task, assembly_task, tokio::spawn(claims_task)];
         tasks.extend(map_task);
         let parts = Parts {
             settings: arc_swap::ArcSwap::from_pointee(settings),

@@ -321,17 +321,14 @@ fn known(tokens: &[Token]) -> Vec<Known> {
     let known = tokens.iter().map(|token| Known {
         token: token.clone(),
         name: token.name.as_str().into(),
-        view: view_of(token).of_a_token(),
+        view: View::of(view_rules(token)).of_a_token(),
     });
     known.collect()
 }
 
-fn view_of(token: &Token) -> View {
-    View::of(ViewRules {
-        connectors: token.connectors.clone(),
-        tools: token.tools.clone(),
-        deny_tools: token.deny_tools.clone(),
-    })
+/// What a token is limited to.
+pub(super) fn view_rules(token: &Token) -> ViewRules {
+    ViewRules { connectors: token.connectors.clone(), tools: token.tools.clone(), deny_tools: token.deny_tools.clone() }
 }
 
 /// Whether who came in may also change the gateway.

@@ -21,7 +21,7 @@ use super::northbound::Northbound;
 use super::rate::TokenRates;
 use super::request_body::BodyBudget;
 use super::state_writer::StateWriter;
-use super::status::{BoundsStatus, GatewayStatus, warnings};
+use super::status::{BoundsStatus, GatewayStatus, pattern_warnings, warnings};
 use super::swap::Former;
 use crate::catalog::{Catalog, CatalogSnapshot, Route};
 use crate::config::Settings;
@@ -297,7 +297,11 @@ impl Gateway {
         let is_known = |id: &ConnectorId| {
             !applied.settled || applied.disabled.contains(id) || connectors.iter().any(|status| status.id == *id)
         };
-        let warnings = warnings(&settings, &tool_bounds, &filters, is_known);
+        let mut warnings = warnings(&settings, &tool_bounds, &filters, is_known);
+        if applied.settled {
+            let ids = || connectors.iter().map(|status| &status.id).chain(&applied.disabled);
+            warnings.extend(pattern_warnings(&settings.tokens, &snapshot, ids));
+        }
         GatewayStatus {
             version: env!("CARGO_PKG_VERSION"),
             ready: self.is_ready(),
@@ -376,6 +380,8 @@ impl Gateway {
 
     async fn observe_first_pass(&self) {
         let report = self.sync(SyncKind::First, |_| {}).await;
+        // One that comes back later starts without.
+        self.inner.parts.catalog.forget_claims_of_absent();
         self.log(&report);
         self.inner.parts.first_pass.send_replace(Some(Arc::new(report)));
     }

@@ -280,6 +280,7 @@ async fn request(
     let resumes = session.clone().filter(|session| goes_on && session.resumes);
     let outlet = if resumes.is_some() { outlet.resumable() } else { outlet };
     let asked = Asked {
+        links: None,
         id: id.clone(),
         era,
         visitor,

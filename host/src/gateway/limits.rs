@@ -144,8 +144,24 @@ pub const RESUME_WITHIN: Duration = Duration::from_secs(60);
 /// How much of what was sent on a stream can be had again, in bytes.
 pub const REPLAY_BYTES_MAX: usize = 128 << 10;
 
-/// How long a reader that is likelier to have a resource which nobody lists is waited for, when another one has it.
-pub const READERS_PATIENCE: Duration = Duration::from_secs(2);
+/// Resources that results named to one client and that are remembered with their connectors; for one more, the oldest is
+/// forgotten.
+pub const LINKS_MAX: usize = 1_024;
+
+/// Bytes that the links of one client hold: [`LINKS_MAX`] of ordinary length.
+pub const LINKS_BYTES_MAX: usize = 512 << 10;
+
+/// What a link holds besides its URI, in bytes: its entries in two maps.
+pub const LINK_OVERHEAD_BYTES: usize = 256;
+
+/// Longest URI that is remembered: longer ones are not compared with templates either.
+pub const LINK_URI_BYTES_MAX: usize = 8 << 10;
+
+/// How long a link of a token is remembered: the modern era has no sessions that end.
+pub const LINK_LIFETIME: Duration = Duration::from_secs(600);
+
+/// Tokens whose links are remembered; for one more, those of the token that called longest ago are forgotten.
+pub const LINK_TOKENS_MAX: usize = 1_024;
 
 /// How large what a legacy client says of itself may be, its capabilities and its name together: it is kept, and told to
 /// servers.

@@ -62,6 +62,7 @@ mod admin;
 mod assembly;
 mod batch;
 mod builder;
+mod claims_writer;
 mod connection_table;
 mod connections;
 mod cross_origin;

@@ -110,6 +110,11 @@ impl StateWriter {
         *self.role.borrow()
     }
 
+    /// What this process does with the state, and when that changes.
+    pub(super) fn roles(&self) -> watch::Receiver<StateRole> {
+        self.role.clone()
+    }
+
     /// The service map's record as the previous leader left it, once this process has taken over from one that wrote it
     /// later than this process read it. Its rollback protection must not be lost.
     pub(super) fn former_map(&self) -> watch::Receiver<Option<StateRecord>> {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::door::view_rules;
 use super::state_writer::StateRole;
 use crate::catalog::{CatalogSnapshot, Collision, FilterEffect, View};
-use crate::config::Settings;
+use crate::config::{Settings, Token};
 use crate::connectors::ConnectorStatus;
-use crate::model::{ConnectorId, ListKind};
+use crate::model::{ConnectorId, Glob, ListKind};
 use crate::policy::PolicyStatus;
 use crate::registry::RegistryStatus;
 use crate::service_map::MapStatus;
@@ -113,6 +114,32 @@ pub(super) fn warnings(
         let names = bounds.cut_first.join(", ");
         let more = if bounds.cut > bounds.cut_first.len() { ", ..." } else { "" };
         warnings.push(format!("{} tools are not served because of tools-max: {names}{more}", bounds.cut));
+    }
+    warnings
+}
+
+/// The patterns of tokens that match nothing, in sentences: a misspelt one shows or hides other tools than it is meant to.
+/// `ids` are the connectors that exist.
+pub(super) fn pattern_warnings<'a, Ids: Iterator<Item = &'a ConnectorId>>(
+    tokens: &[Token],
+    snapshot: &CatalogSnapshot,
+    ids: impl Fn() -> Ids,
+) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for token in tokens {
+        let rules = view_rules(token);
+        let [allowed, denied] = snapshot.unmatched_tool_patterns(&rules);
+        let matches_none = |pattern: &Glob| !ids().any(|id| pattern.matches(id.as_str()));
+        let connectors = rules.connectors.into_iter().flatten().filter(matches_none).collect();
+        for (key, unmatched, what) in
+            [("connectors", connectors, "connector"), ("tools", allowed, "tool"), ("deny-tools", denied, "tool")]
+        {
+            let unmatched: Vec<&str> = unmatched.iter().map(Glob::as_str).collect();
+            if !unmatched.is_empty() {
+                let patterns = unmatched.join(", ");
+                warnings.push(format!("[[token]] {} {key} matches no {what}: {patterns}", token.name));
+            }
+        }
     }
     warnings
 }

@@ -16,7 +16,7 @@ use super::door::MayChange;
 use super::embed::Gateway;
 use super::limits;
 use super::northbound::outlet::{self, Inbox, Outlet};
-use super::northbound::{Asked, InFlight, OpenStream, Session, VERSIONS, answer, cancelled_id};
+use super::northbound::{Asked, InFlight, Links, OpenStream, Session, VERSIONS, answer, cancelled_id};
 use super::visitor::Visitor;
 use crate::catalog::View;
 use crate::mcp::envelope::{self, Message};
@@ -50,6 +50,7 @@ impl Gateway {
             outlet,
             session: None,
             news: None,
+            links: self.inner.northbound.session_links(),
             in_flight: Arc::default(),
             requests: TaskTracker::new(),
             places: Arc::new(Semaphore::new(limits::STDIO_REQUESTS_MAX)),
@@ -78,6 +79,8 @@ struct Conversation {
     session: Option<Arc<Session>>,
     /// The stream of news of that session.
     news: Option<OpenStream>,
+    /// The resources that results named to the client.
+    links: Arc<Links>,
     in_flight: Arc<InFlight>,
     requests: TaskTracker,
     places: Arc<Semaphore>,
@@ -196,6 +199,7 @@ impl Conversation {
             method,
             params,
             session: self.session.clone().filter(|_| era == Era::Legacy),
+            links: Some(self.links.clone()),
             outlet: Some(self.outlet.clone()),
             in_flight: Some(self.in_flight.clone()),
             ending: self.ending.clone(),

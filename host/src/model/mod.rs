@@ -23,6 +23,7 @@ mod reach;
 mod severity;
 pub mod text;
 mod time;
+mod uri_scheme;
 mod window;
 
 pub use child_rules::{ChildRules, Privileges, VariableName, VariableNameFault};
@@ -38,4 +39,5 @@ pub use offer::{About, Offer, OfferError};
 pub use reach::{CommandLine, Reach};
 pub use severity::Severity;
 pub use time::{BootId, BootMs, Moment, TimestampError, WallMs, milliseconds};
+pub use uri_scheme::{UriScheme, UriSchemeError};
 pub use window::SlidingWindow;

@@ -9,7 +9,7 @@ use crate::model::ConnectorId;
 fn filter(allow: Option<&[&str]>, deny: &[&str], rename: &[(&str, &str)]) -> ToolFilter {
     let globs = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
     let rename = rename.iter().map(|(old, new)| ((*old).to_owned(), (*new).to_owned())).collect();
-    ToolFilter { allow: allow.map(globs), deny: globs(deny), rename }
+    ToolFilter { allow: allow.map(globs), deny: globs(deny), rename, ..ToolFilter::default() }
 }
 
 fn filters(of: &str, filter: ToolFilter) -> BTreeMap<ConnectorId, ToolFilter> {
@@ -126,6 +126,85 @@ fn only_the_first_names_of_many_are_told() {
     let served = catalog.snapshot().served(&View::everything());
     assert_eq!((served.cut().count, served.cut().first.len()), (90, limits::CUT_NAMES_TOLD));
     assert_eq!(served.cut().first[0], "aa__t10");
+}
+
+/// The tools of the security review's case 23, of a connector `term`.
+const ADMIN: [&str; 3] = ["run", "a_quite_long_tool_name_that_goes_well_beyond_the_limit_admin", "do.it_admin"];
+
+#[test]
+fn a_token_pattern_reaches_tools_whose_names_were_cut_altered_or_renamed() {
+    let [run, long, dotted] = ["run", "a_quite_long_tool_name_that_goe_82b2b27e", "do_it_admin_30616523"];
+    let all = vec![run, long, dotted];
+    for (style, prefix) in [(NameStyle::Prefixed, "term__"), (NameStyle::Dotted, "term.")] {
+        let catalog = catalog(style);
+        catalog.put(offering("term", &ADMIN, &[], &[], &[]));
+        for (deny, allow, seen) in [
+            (&["*_admin"][..], None, vec![run]),
+            // By the own name.
+            (&["do.it_admin"], None, vec![run, long]),
+            (&["a_quite_*"], None, vec![run, dotted]),
+            // By the unshortened exposed name.
+            (&["term?do.it*", "term??do.it*"], None, vec![run, long]),
+            // By the exposed name.
+            (&["*_82b2b27e"], None, vec![run, dotted]),
+            (&["ADMIN"], None, all.clone()),
+            (&[], Some(&["*_admin"][..]), vec![long, dotted]),
+            (&[], Some(&["term*do.it_admin"]), vec![dotted]),
+            (&[], Some(&["do.it_admin", "run"]), vec![]),
+            (&["*_admin"], Some(&["*_admin", "*run"]), vec![run]),
+        ] {
+            let globs = |texts: &[&str]| -> Vec<_> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+            let rules = ViewRules { tools: allow.map(globs), deny_tools: globs(deny), ..ViewRules::default() };
+            let served = catalog.snapshot().served(&View::of(rules));
+            // The hash is that of connector and name, and where a name is cut depends on the prefix.
+            let of_kind = |name: &str| all.iter().position(|own| name.contains(&own[..3])).unwrap();
+            let listed: Vec<usize> = names(&served, ListKind::Tools).iter().map(|name| of_kind(name)).collect();
+            let expected: Vec<usize> = seen.iter().map(|name| of_kind(name)).collect();
+            if style == NameStyle::Prefixed || !deny.contains(&"*_82b2b27e") {
+                assert_eq!(listed, expected, "{prefix} {deny:?} {allow:?}");
+            }
+            let every = catalog.snapshot().served(&View::everything());
+            for name in names(&every, ListKind::Tools) {
+                assert_eq!(served.tool(&name).is_some(), listed.contains(&of_kind(&name)), "{name}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_rename_opens_nothing_and_plain_names_are_the_servers_own() {
+    let denied = View::of(ViewRules { deny_tools: vec!["*_admin".parse().unwrap()], ..ViewRules::default() });
+    let allowed = View::of(ViewRules { tools: Some(vec!["bank__*".parse().unwrap()]), ..ViewRules::default() });
+    for style in [NameStyle::Prefixed, NameStyle::Plain] {
+        let catalog = catalog(style);
+        catalog.set_filters(filters("term", filter(None, &[], &[("root_admin", "safe")])));
+        catalog.put(offering("term", &["root_admin", "bank__pay"], &[], &[], &[]));
+        let served = catalog.snapshot().served(&denied);
+        assert_eq!(served.list(ListKind::Tools).len(), 1, "{style:?}");
+        assert!(served.tool("term__safe").is_none() && served.tool("safe").is_none());
+        // With prefixes, no server can imitate the prefix of another connector.
+        let imitated = catalog.snapshot().served(&allowed).list(ListKind::Tools).len();
+        assert_eq!(imitated, usize::from(style == NameStyle::Plain));
+    }
+}
+
+#[test]
+fn patterns_that_match_no_tool_are_found_once_every_connector_has_a_list() {
+    let catalog = catalog(NameStyle::Prefixed);
+    let globs =
+        |texts: &[&str]| -> Vec<crate::model::Glob> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+    let rules = ViewRules {
+        connectors: None,
+        tools: Some(globs(&["term__*", "do.it_admin", "own", "x*"])),
+        deny_tools: globs(&["*_admin", "do.it_admin", "own", "term__rum"]),
+    };
+    catalog.put(offering("term", &ADMIN, &[], &[], &[]));
+    let own = OwnTool { name: "own", definition: raw::trusted(r#"{"name":"own"}"#.to_owned()) };
+    catalog.serve_first(vec![own]);
+    let unmatched = || catalog.snapshot().unmatched_tool_patterns(&rules);
+    assert_eq!(unmatched(), [globs(&["do.it_admin", "x*"]), globs(&["term__rum"])]);
+    catalog.put(Part { offer: None, ..offering("down", &[], &[], &[], &[]) });
+    assert_eq!(unmatched(), [Vec::new(), Vec::new()], "its tools may be those that are meant");
 }
 
 proptest! {

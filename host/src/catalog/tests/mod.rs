@@ -3,6 +3,7 @@
 mod addresses;
 mod cost;
 mod filters;
+mod incumbency;
 mod pages;
 mod reference;
 mod snapshot;

@@ -9,39 +9,68 @@ use super::*;
 use crate::config::ToolFilter;
 use crate::model::{ConnectorId, Glob};
 
-/// One list by the definition: item after item, the first of a key is served; and where each of them goes.
+/// When a connector claimed a key of a kind, counted in publications.
+type Times = BTreeMap<(ConnectorId, ListKind, String), usize>;
+
+/// The exposed keys of a part, as views see them.
+fn exposed(part: &Part, rule: NameRule, kind: ListKind) -> Vec<(String, String)> {
+    let is_address = matches!(kind, ListKind::Resources | ListKind::Templates);
+    let items = part.offer.iter().flat_map(|offer| offer.list(kind).items());
+    items
+        .map(|item| if is_address { item.key.clone() } else { rule.name(&part.connector.id, &item.key) })
+        .zip(part.offer.iter().flat_map(|offer| offer.list(kind).items()).map(|item| item.key.clone()))
+        .collect()
+}
+
+/// Notes what a connector claims from now on: what it claimed before keeps its time.
+fn claim(times: &mut Times, part: &Part, rule: NameRule, now: usize) {
+    let id = &part.connector.id;
+    let before = std::mem::take(times);
+    let (own, others): (Times, Times) = before.into_iter().partition(|((of, ..), _)| of == id);
+    *times = others;
+    for kind in ListKind::ALL {
+        for (key, _) in exposed(part, rule, kind) {
+            let claim = (id.clone(), kind, key);
+            let since = own.get(&claim).copied().unwrap_or(now);
+            times.insert(claim, since);
+        }
+    }
+}
+
+/// One list by the definition: item after item, the one of a key that was claimed first is served; and where each goes.
 fn by_definition(
     parts: &BTreeMap<ConnectorId, Part>,
+    times: &Times,
     rule: NameRule,
     view: &View,
     kind: ListKind,
 ) -> Vec<(String, String)> {
-    let mut listed = Vec::new();
-    let mut owner: BTreeMap<String, ConnectorId> = BTreeMap::new();
-    let mut qualified = HashSet::new();
-    for (id, part) in parts.iter().filter(|(id, _)| view.sees_connector(id)) {
-        for item in part.offer.iter().flat_map(|offer| offer.list(kind).items()) {
-            let is_address = matches!(kind, ListKind::Resources | ListKind::Templates);
-            let key = if is_address { item.key.clone() } else { rule.name(id, &item.key) };
-            if !view.sees(kind, &key) {
-                continue;
-            }
-            match owner.get(&key) {
-                None => {
-                    owner.insert(key.clone(), id.clone());
-                    listed.push((key, id.to_string()));
-                }
-                Some(first) if first != id && is_address => {
-                    let key = format!("cortex+{id}:{}", item.key);
-                    if qualified.insert(key.clone()) {
-                        listed.push((key, id.to_string()));
-                    }
-                }
-                Some(_) => {}
-            }
-        }
+    let is_address = matches!(kind, ListKind::Resources | ListKind::Templates);
+    let seen = parts.iter().filter(|(id, _)| view.sees_connector(id)).flat_map(|(id, part)| {
+        let items = exposed(part, rule, kind).into_iter().enumerate();
+        items.map(move |(position, (key, own))| (id, position, key, own))
+    });
+    let seen: Vec<_> = seen
+        .filter(|(id, _, key, own)| {
+            kind != ListKind::Tools || view.sees_tool(key, rule.style, Some(&route(id.as_str(), own)))
+        })
+        .collect();
+    let mut owner: BTreeMap<String, (usize, ConnectorId, usize)> = BTreeMap::new();
+    for (id, position, key, _) in &seen {
+        let since = times[&((*id).clone(), kind, key.clone())];
+        let claim = (since, (*id).clone(), *position);
+        let first = owner.entry(key.clone()).or_insert_with(|| claim.clone());
+        *first = claim.min(first.clone());
     }
-    listed
+    let mut qualified = HashSet::new();
+    let listed = seen.into_iter().filter_map(|(id, position, key, own)| {
+        let (_, first, at) = &owner[&key];
+        let is_served = (first, *at) == (id, position);
+        let key = if is_served { key } else { format!("cortex+{id}:{own}") };
+        let is_listed = is_served || (first != id && is_address && qualified.insert(key.clone()));
+        is_listed.then(|| (key, id.to_string()))
+    });
+    listed.collect()
 }
 
 #[derive(Clone, Debug)]
@@ -92,19 +121,35 @@ proptest! {
         let mut parts: BTreeMap<ConnectorId, Part> = BTreeMap::new();
         let mut filters: BTreeMap<ConnectorId, ToolFilter> = BTreeMap::new();
         let mut most = None;
-        for step in steps {
+        let mut times = Times::new();
+        let rule = NameRule { style, longest: 46 };
+        let admitted = |part: &Part, filter: Option<&ToolFilter>| {
+            let Some(filter) = filter else { return part.clone() };
+            let keys = |kind: ListKind| -> Vec<String> {
+                let items = part.offer.as_ref().unwrap().list(kind).items().iter().map(|item| item.key.clone());
+                items.filter(|key| kind != ListKind::Tools || filter.admits(key)).collect()
+            };
+            let [tools, prompts, resources, templates] = ListKind::ALL.map(keys);
+            let strs = |keys: &[String]| -> Vec<&'static str> {
+                keys.iter().map(|key| &*Box::leak(key.clone().into_boxed_str())).collect()
+            };
+            offering(part.connector.id.as_str(), &strs(&tools), &strs(&prompts), &strs(&resources), &strs(&templates))
+        };
+        for (now, step) in steps.into_iter().enumerate() {
             match step {
                 Step::Put(number, items) => {
                     let keys: Vec<String> = items.into_iter().map(item).collect();
                     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
                     let part = offering(&id(number), &keys, &keys, &keys, &keys);
                     catalog.put(part.clone());
+                    claim(&mut times, &admitted(&part, filters.get(&part.connector.id)), rule, now);
                     parts.insert(part.connector.id.clone(), part);
                 }
                 Step::Remove(number) => {
                     let id = id(number).parse().unwrap();
                     catalog.remove(&id);
                     parts.remove(&id);
+                    times.retain(|(of, ..), _| *of != id);
                 }
                 Step::Read(number) => drop(catalog.snapshot().served(&views()[usize::from(number)])),
                 Step::State(number) => {
@@ -118,9 +163,12 @@ proptest! {
                     filters.remove(&id);
                     if let Some(denied) = denied {
                         let filter = ToolFilter { deny: vec![item(denied).parse().unwrap()], ..ToolFilter::default() };
-                        filters.insert(id, filter);
+                        filters.insert(id.clone(), filter);
                     }
                     catalog.set_filters(filters.clone());
+                    if let Some(part) = parts.get(&id) {
+                        claim(&mut times, &admitted(part, filters.get(&id)), rule, now);
+                    }
                 }
                 Step::Most(tools) => {
                     most = tools;
@@ -128,24 +176,13 @@ proptest! {
                 }
             }
         }
-        let admitted: BTreeMap<ConnectorId, Part> = parts.iter().map(|(id, part)| {
-            let Some(filter) = filters.get(id) else { return (id.clone(), part.clone()) };
-            let keys = |kind: ListKind| -> Vec<String> {
-                let items = part.offer.as_ref().unwrap().list(kind).items().iter().map(|item| item.key.clone());
-                items.filter(|key| kind != ListKind::Tools || filter.admits(key)).collect()
-            };
-            let [tools, prompts, resources, templates] = ListKind::ALL.map(keys);
-            let strs = |keys: &[String]| -> Vec<&'static str> {
-                keys.iter().map(|key| &*Box::leak(key.clone().into_boxed_str())).collect()
-            };
-            (id.clone(), offering(id.as_str(), &strs(&tools), &strs(&prompts), &strs(&resources), &strs(&templates)))
-        }).collect();
-        let rule = NameRule { style, longest: 46 };
+        let admitted: BTreeMap<ConnectorId, Part> =
+            parts.iter().map(|(id, part)| (id.clone(), admitted(part, filters.get(id)))).collect();
         let snapshot = catalog.snapshot();
         for view in views() {
             let served = snapshot.served(&view);
             for kind in ListKind::ALL {
-                let mut expected = by_definition(&admitted, rule, &view, kind);
+                let mut expected = by_definition(&admitted, &times, rule, &view, kind);
                 let above = match most {
                     Some(most) if kind == ListKind::Tools => expected.split_off(most.min(expected.len())),
                     _ => Vec::new(),
@@ -155,7 +192,7 @@ proptest! {
                     let route = match kind {
                         ListKind::Tools => served.tool(key).cloned(),
                         ListKind::Prompts => served.prompt(key).cloned(),
-                        ListKind::Resources => served.resource(key).first().cloned(),
+                        ListKind::Resources => served.resource(key, None).first().cloned(),
                         ListKind::Templates => served.template(key).cloned(),
                     };
                     prop_assert_eq!(route.map(|route| route.connector.to_string()), Some(of.clone()), "{}", key);
@@ -169,13 +206,9 @@ proptest! {
                 }
             }
         }
-        // The same parts in one go are the same lists, by their digests too.
-        let fresh = super::catalog(style);
-        fresh.set_bounds(ToolBounds { most, ..ToolBounds::default() });
-        fresh.set_filters(filters);
-        parts.values().for_each(|part| drop(fresh.put(part.clone())));
+        // A view that is made from the beginning shows the same, by its digests too.
         for view in views() {
-            let (one, other) = (snapshot.served(&view), fresh.snapshot().served(&view));
+            let (one, other) = (snapshot.served(&view), snapshot.made_again(&view));
             for kind in ListKind::ALL {
                 prop_assert_eq!(one.list(kind).digest(), other.list(kind).digest());
                 prop_assert_eq!(one.list(kind).bytes(), other.list(kind).bytes());

@@ -22,15 +22,15 @@ fn the_bytes_do_not_depend_on_the_order_of_arrival() {
 }
 
 #[test]
-fn of_two_tools_of_one_name_the_first_by_connector_is_served_and_both_are_reported() {
+fn of_two_tools_of_one_name_the_one_that_was_claimed_first_is_served_and_both_are_reported() {
     let catalog = catalog(NameStyle::Plain);
     catalog.put(part("bb", &[ODD]));
     catalog.put(part("aa", &[ODD]));
     let snapshot = catalog.snapshot();
     assert_eq!(snapshot.tool_count(), 1);
-    assert_eq!(snapshot.route("a").unwrap().connector.as_str(), "aa");
+    assert_eq!(snapshot.route("a").unwrap().connector.as_str(), "bb");
     assert_eq!(snapshot.collisions().len(), 1);
-    assert_eq!(snapshot.collisions()[0].hidden.as_str(), "bb");
+    assert_eq!(snapshot.collisions()[0].hidden.as_str(), "aa");
 }
 
 #[test]
@@ -113,7 +113,7 @@ fn who_sees_a_part_is_told_of_that_alone_and_its_lists_are_private() {
     );
     assert_eq!(served.template("cortex+aa:x:{n}"), None);
     for uri in ["x:1", "x:2", "cortex+aa:x:1", "nobody:1"] {
-        assert!(served.resource(uri).iter().all(|route| route.connector.as_str() == "bb"), "{uri}");
+        assert!(served.resource(uri, None).iter().all(|route| route.connector.as_str() == "bb"), "{uri}");
     }
     assert_eq!((snapshot.scope(&view), snapshot.scope(&View::everything())), (Scope::Private, Scope::Public));
     assert_eq!(snapshot.scope(&View::everything().of_a_token()), Scope::Private);
@@ -181,7 +181,7 @@ mod rendering {
     }
 
     fn nothing() -> ViewSnapshot {
-        ViewSnapshot::new(View::everything(), &[])
+        ViewSnapshot::new(View::everything(), NameStyle::Prefixed, &[])
     }
 
     #[test]

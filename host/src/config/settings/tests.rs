@@ -62,6 +62,7 @@ fn every_key_of_the_file_changes_the_settings() {
          [trace]\ndirectory = \"/t\"\nmax-mib = 9\n\
          [registry]\ntools = true\nwrite-through = true\nbatch-ms = 70\n\
          [connector.wiki]\nallow-tools = [\"get_*\"]\ndeny-tools = [\"*_admin\"]\nrename = {{ old = \"new\" }}\n\
+         uri-schemes = [\"Wiki\"]\n\
          calls = 3\nqueue = 0\nqueue-timeout-ms = 9\nera = \"modern\"\n\
          connect-timeout-ms = 1\nlist-timeout-ms = 2\ncall-timeout-ms = 3\nstart-timeout-ms = 4\n\
          pass-environment = [\"OWN\"]\nprivileges = \"keep\"\n\
@@ -93,6 +94,7 @@ fn every_key_of_the_file_changes_the_settings() {
         allow: Some(globs("get_*")),
         deny: globs("*_admin"),
         rename: BTreeMap::from([("old".to_owned(), "new".to_owned())]),
+        uri_schemes: Some(["wiki".parse().unwrap()].into()),
     };
     let limits = CallLimits { calls: Some(3), queue: Some(0), queue_timeout: Some(Duration::from_millis(9)) };
     let ms = |milliseconds| Some(Duration::from_millis(milliseconds));
@@ -214,6 +216,8 @@ fn what_is_said_of_a_connector_must_be_usable() {
         ("rename = { old = \"two words\" }", "A-Z, a-z, 0-9, _ and -"),
         (&format!("rename = {{ old = \"{long}\" }}"), "name-length is 46, of which 6 are the prefix"),
         ("call = 1", "unknown field `call`"),
+        ("uri-schemes = [\"a:\"]", "write it without the colon"),
+        ("uri-schemes = [\"\"]", "a URI scheme is 1 to 80 characters"),
         ("allow-tools = [\"\"]", "a pattern is 1 to 256 bytes"),
         ("allow-tools = \"*\"", "expected a sequence"),
     ] {
@@ -256,7 +260,7 @@ fn filters_bounds_and_tokens_are_shown_without_hashes() {
     );
     let shown = resolve(&file, &[]).unwrap().redacted();
     let wiki = serde_json::json!({
-        "allowTools": ["get_*"], "denyTools": [], "rename": { "a": "b" }, "calls": null, "queue": null, "queueTimeoutMs": 9,
+        "allowTools": ["get_*"], "denyTools": [], "rename": { "a": "b" }, "uriSchemes": null, "calls": null, "queue": null, "queueTimeoutMs": 9,
         "era": null, "connectTimeoutMs": null, "listTimeoutMs": null, "callTimeoutMs": null, "startTimeoutMs": null,
         "passEnvironment": [], "privileges": "drop"
     });

@@ -6,19 +6,22 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use super::in_flight::InFlight;
+use super::links::{self, Links};
 use super::log_level::WantedLogs;
 use super::outlet::Outlet;
 use super::relay::Relay;
 use super::session::Session;
 use crate::connectors::Caller;
+use crate::gateway::embed::Gateway;
 use crate::gateway::request_body::BodyLease;
 use crate::gateway::visitor::Visitor;
 use crate::mcp::RequestId;
 use crate::mcp::protocol::{Era, META_LOG_LEVEL};
 use crate::mcp::request_members::{MetaMember, RequestParams};
 use crate::mcp::server::meta_of;
-use crate::model::Severity;
 use crate::model::raw::{self, RawObject};
+use crate::model::{ConnectorId, Severity};
+use serde_json::value::RawValue;
 
 /// A request that passed the rules of its era.
 pub(in crate::gateway) struct Asked {
@@ -29,6 +32,8 @@ pub(in crate::gateway) struct Asked {
     pub(in crate::gateway) params: RequestParams,
     /// The session that it is made in; legacy.
     pub(in crate::gateway) session: Option<Arc<Session>>,
+    /// The resources that results named to the client, if its connection is its session.
+    pub(in crate::gateway) links: Option<Arc<Links>>,
     /// Where messages go that come before the answer; none if the client takes none.
     pub(in crate::gateway) outlet: Option<Outlet>,
     /// Where the client takes requests back, if it can.
@@ -55,6 +60,29 @@ impl Asked {
     /// The client as connectors know it.
     pub(super) fn caller<'a>(&'a self, relay: &'a Relay) -> Caller<'a> {
         Caller { interim: relay, own: self.session.as_ref().and_then(|session| session.own()) }
+    }
+
+    /// Notes the resources that the result of a connector names to the client.
+    pub(super) fn note_links(&self, gateway: &Gateway, connector: &ConnectorId, result: &RawValue) {
+        if !links::may_name_resources(result) {
+            return;
+        }
+        let now = gateway.inner.parts.edge.clock.boot();
+        let of_token = || gateway.inner.northbound.token_links.open(&self.visitor, now);
+        if let Some(links) = self.session_links().or_else(|| of_token().filter(|_| self.era == Era::Modern)) {
+            links.note(connector, result, now);
+        }
+    }
+
+    /// Returns the connector whose result named a resource to the client last.
+    pub(super) fn named_by(&self, gateway: &Gateway, uri: &str) -> Option<ConnectorId> {
+        let of_token = || gateway.inner.northbound.token_links.find(&self.visitor);
+        let links = self.session_links().or_else(|| of_token().filter(|_| self.era == Era::Modern))?;
+        links.named_by(uri, gateway.inner.parts.edge.clock.boot())
+    }
+
+    fn session_links(&self) -> Option<Arc<Links>> {
+        self.links.clone().or_else(|| Some(self.session.as_ref()?.links().clone()))
     }
 
     /// The level of log messages that a modern request names.

@@ -1,10 +1,6 @@
 //! Requests that a connector answers. Parameters go out and results come back as they are: only the name under which
 //! something is known here gives way to the name that its server gave it.
 
-use std::collections::BTreeMap;
-
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
 use serde_json::value::RawValue;
 
 use super::answer::Answer;
@@ -12,7 +8,7 @@ use super::asked::Asked;
 use crate::catalog::Route;
 use crate::connectors::CallError;
 use crate::gateway::embed::Gateway;
-use crate::gateway::{limits, registry_tools};
+use crate::gateway::registry_tools;
 use crate::mcp::envelope::error_object;
 use crate::mcp::protocol::RESOURCE_NOT_FOUND;
 use crate::mcp::protocol::{COMPLETION_COMPLETE, Era, INVALID_PARAMS, PROMPTS_GET, RESOURCES_READ, TOOLS_CALL};
@@ -48,17 +44,13 @@ pub(super) async fn prompt(gateway: &Gateway, asked: &Asked) -> Answer {
     }
 }
 
-/// `resources/read`: wherever the resource is.
+/// `resources/read`.
 pub(super) async fn resource(gateway: &Gateway, asked: &Asked) -> Answer {
     let Some(uri) = asked.params.get_str(ParamsMember::Uri) else {
         return Answer::error(INVALID_PARAMS, "params.uri must be the URI of a resource", None);
     };
-    let routes = gateway.snapshot().served(&asked.visitor.view).resource(&uri);
-    let denies = |outcome: &Reply| match outcome {
-        Ok(Outcome::Error(error)) => denies_the_resource(error, &uri),
-        Ok(Outcome::Result(_)) | Err(_) => false,
-    };
-    match any_of(&routes, denies, |route| send(gateway, asked, route, RESOURCES_READ, ParamsMember::Uri)).await {
+    let routes = resource_routes(gateway, asked, &uri);
+    match in_turn(&routes, &uri, |route| send(gateway, asked, route, RESOURCES_READ, ParamsMember::Uri)).await {
         Some(Ok(Outcome::Error(error))) if denies_the_resource(&error, &uri) => {
             Answer::of(Outcome::Error(not_found(asked.era, error, &uri)))
         }
@@ -68,7 +60,7 @@ pub(super) async fn resource(gateway: &Gateway, asked: &Asked) -> Answer {
     }
 }
 
-/// `completion/complete`: asked of whoever has the prompt or the template that it refers to.
+/// `completion/complete`, of the connector that has the prompt or the template that it refers to.
 pub(super) async fn completion(gateway: &Gateway, asked: &Asked) -> Answer {
     let invalid = |message: &str| Answer::error(INVALID_PARAMS, message, None);
     let reference = asked.params.object(ParamsMember::Reference);
@@ -79,7 +71,10 @@ pub(super) async fn completion(gateway: &Gateway, asked: &Asked) -> Answer {
     let Some(name) = reference.get_str(member) else { return invalid("params.ref must name what is completed") };
     let routes: Vec<Route> = match member {
         ReferenceMember::Name => served.prompt(&name).cloned().into_iter().collect(),
-        _ => served.template(&name).map_or_else(|| served.resource(&name), |route| vec![route.clone()]),
+        _ => match served.template(&name) {
+            Some(route) => vec![route.clone()],
+            None => resource_routes(gateway, asked, &name),
+        },
     };
     let complete = async |route: &Route| {
         let mut params = asked.params();
@@ -90,7 +85,7 @@ pub(super) async fn completion(gateway: &Gateway, asked: &Asked) -> Answer {
         let fleet = &gateway.inner.parts.fleet;
         fleet.call(&route.connector, asked.caller(&relay), COMPLETION_COMPLETE, params).await
     };
-    match any_of(&routes, |_| false, complete).await {
+    match in_turn(&routes, &name, complete).await {
         Some(Ok(outcome)) => Answer::passed(asked.era, COMPLETION_COMPLETE, outcome),
         Some(Err(error)) => Answer::failed(&error),
         None => invalid(&format!("Unknown reference: {name}")),
@@ -100,48 +95,39 @@ pub(super) async fn completion(gateway: &Gateway, asked: &Asked) -> Answer {
 /// What a connector makes of a request.
 type Reply = Result<Outcome, CallError>;
 
-/// Asks everybody at once who may have what nobody lists. Of those who have it the likeliest answers: for
-/// [`limits::READERS_PATIENCE`] the likelier ones are waited for, afterwards whoever answers first. Whoever is down or says
-/// that something is wrong hides nobody else's. Where nobody has it, what the first said who did not just deny it. Each ends
-/// by its own deadline; none if there is nobody to ask.
-async fn any_of<'a, Asking>(
-    routes: &'a [Route],
-    denies: impl Fn(&Reply) -> bool,
-    ask: impl Fn(&'a Route) -> Asking,
-) -> Option<Reply>
+/// Where a resource may be read, the likeliest connector first.
+pub(super) fn resource_routes(gateway: &Gateway, asked: &Asked, uri: &str) -> Vec<Route> {
+    let named_by = asked.named_by(gateway, uri);
+    gateway.snapshot().served(&asked.visitor.view).resource(uri, named_by.as_ref())
+}
+
+/// Asks one connector after another, the next one only if the one before denies that it has the resource: a URI may hold a
+/// secret, and each connector that is asked learns it. If all deny it, the first denial is returned; none if there is no
+/// connector to ask.
+async fn in_turn<'a, Asking>(routes: &'a [Route], uri: &str, ask: impl Fn(&'a Route) -> Asking) -> Option<Reply>
 where
     Asking: Future<Output = Reply> + Send,
 {
-    let ask = &ask;
-    let mut asking: FuturesUnordered<_> =
-        (0..).zip(routes).map(|(place, route)| async move { (place, ask(route).await) }).collect();
-    let mut replies: BTreeMap<usize, Reply> = BTreeMap::new();
-    let mut patience = std::pin::pin!(tokio::time::sleep(limits::READERS_PATIENCE));
-    let mut is_patient = true;
-    loop {
-        let found = replies.iter().find(|(_, reply)| matches!(reply, Ok(Outcome::Result(_)))).map(|(place, _)| *place);
-        if let Some(place) = found
-            && (!is_patient || (0..place).all(|likelier| replies.contains_key(&likelier)))
-        {
-            return replies.remove(&place);
-        }
-        tokio::select! {
-            biased;
-            reply = asking.next() => match reply {
-                Some((place, reply)) => drop(replies.insert(place, reply)),
-                None => break,
-            },
-            () = &mut patience, if is_patient => is_patient = false,
+    let mut denied = None;
+    for route in routes {
+        match ask(route).await {
+            Ok(Outcome::Error(error)) if denies_the_resource(&error, uri) => {
+                denied.get_or_insert(Ok(Outcome::Error(error)));
+            }
+            reply => return Some(reply),
         }
     }
-    let told = replies.iter().find(|(_, reply)| !denies(reply)).or_else(|| replies.first_key_value());
-    let place = *told?.0;
-    replies.remove(&place)
+    denied
 }
 
 async fn pass(gateway: &Gateway, asked: &Asked, route: &Route, method: &str, member: ParamsMember) -> Answer {
     match send(gateway, asked, route, method, member).await {
-        Ok(outcome) => Answer::passed(asked.era, method, outcome),
+        Ok(outcome) => {
+            if let Outcome::Result(result) = &outcome {
+                asked.note_links(gateway, &route.connector, result);
+            }
+            Answer::passed(asked.era, method, outcome)
+        }
         Err(error) => Answer::failed(&error),
     }
 }
@@ -162,7 +148,7 @@ async fn send(
 
 /// Whether a server says that it has no such resource: by the code of the legacy era, or as the modern one does, by naming
 /// the URI (2026-07-28, `server/resources`, Error Handling).
-fn denies_the_resource(error: &RawValue, uri: &str) -> bool {
+pub(super) fn denies_the_resource(error: &RawValue, uri: &str) -> bool {
     match RpcError::parse(error).map(|error| error.code) {
         Some(RESOURCE_NOT_FOUND) => true,
         Some(INVALID_PARAMS) => data_of(error).is_some_and(|data| data.get_str("uri").as_deref() == Some(uri)),

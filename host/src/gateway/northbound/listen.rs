@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::answer::Answer;
 use super::asked::Asked;
+use super::calls::{denies_the_resource, resource_routes};
 use super::news::{Interest, News};
 use super::outlet::Outlet;
 use super::subscriptions::Subscriptions;
@@ -139,19 +140,18 @@ async fn subscribe(
     wished: Vec<(String, Box<RawValue>)>,
 ) -> (Subscriptions, Vec<String>) {
     let deadline = Instant::now() + limits::LISTEN_GRANT_TIMEOUT;
-    let served = gateway.snapshot().served(&asked.visitor.view);
     let granting = wished.into_iter().map(|(uri, written)| {
-        let routes = served.resource(&uri);
+        let routes = resource_routes(gateway, asked, &uri);
         async move {
             for route in routes {
                 let mut params = RawObject::new();
                 params.set("uri", raw::string(&route.original));
                 let wishing = gateway.inner.parts.fleet.wish_for_resource(&route.connector, params);
-                // Who does not take it, or does not answer, is left out of what is granted.
+                // What its server refuses, or does not answer, is left out of what is granted.
                 match tokio::time::timeout_at(deadline, wishing).await {
                     Ok(Ok(Ok(wish))) => return Some((uri, written, route, wish)),
-                    Ok(Ok(Err(_)) | Err(_)) => {}
-                    Err(_) => return None,
+                    Ok(Ok(Err(error))) if denies_the_resource(&error, &uri) => {}
+                    _ => return None,
                 }
             }
             None

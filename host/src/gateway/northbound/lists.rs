@@ -23,6 +23,9 @@ use crate::model::{ConnectorId, ListKind};
 /// Our key in the `_meta` of a list: how each connector's list stands.
 const CONNECTORS_KEY: &str = "com.brainwav.cortex/connectors";
 
+/// Our key in the `_meta` of a list: names and addresses that two of the connectors claim, if there are any.
+const COLLISIONS_KEY: &str = "com.brainwav.cortex/collisions";
+
 /// Characters of a list's digest in a cursor.
 const CURSOR_DIGEST: usize = 16;
 
@@ -61,6 +64,11 @@ pub(super) async fn list(gateway: &Gateway, asked: &Asked, kind: ListKind) -> An
     }
     let range = list.connectors(from, next.unwrap_or(list.len()));
     meta.set(CONNECTORS_KEY, standings(&snapshot, view, &served, kind, range));
+    // Once, not with each page.
+    let collisions = list.collisions().filter(|_| from == 0);
+    if let Some(collisions) = collisions.and_then(|collisions| serde_json::value::to_raw_value(collisions).ok()) {
+        meta.set(COLLISIONS_KEY, collisions);
+    }
     result.set("_meta", meta.to_raw());
     Answer::result(result.to_raw())
 }

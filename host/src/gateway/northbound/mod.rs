@@ -15,6 +15,7 @@ mod facts;
 mod held_bytes;
 mod hello;
 mod in_flight;
+mod links;
 mod listen;
 mod lists;
 mod live;
@@ -34,6 +35,7 @@ pub(super) use answer::Answer;
 pub(super) use asked::Asked;
 pub(super) use dispatch::{answer, is_passed_on};
 pub(super) use in_flight::{InFlight, cancelled_id};
+pub(super) use links::Links;
 pub(super) use resumable::{Resumable, resume};
 pub(super) use session::{OpenStream, Session};
 
@@ -44,6 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::held_bytes::HeldBytes;
+use self::links::TokenLinks;
 use self::places::Places;
 use self::sessions::Sessions;
 use super::embed::Gateway;
@@ -59,6 +62,9 @@ pub(super) struct Northbound {
     pub(super) sessions: Sessions,
     /// What is held for clients between their requests.
     held: HeldBytes,
+    /// What links to resources hold, of all clients.
+    link_bytes: HeldBytes,
+    token_links: TokenLinks,
     /// How much large messages may hold that wait for clients, in KiB.
     pub(super) outbox: Arc<Semaphore>,
     /// Places for subscriptions.
@@ -74,15 +80,23 @@ pub(super) struct Northbound {
 impl Northbound {
     /// Nobody is there yet.
     pub(super) fn new() -> Self {
+        let link_bytes = HeldBytes::default();
         Self {
             sessions: Sessions::default(),
             held: HeldBytes::default(),
+            token_links: TokenLinks::new(link_bytes.clone()),
+            link_bytes,
             outbox: Arc::new(Semaphore::new(limits::LARGE_MESSAGES_KIBIBYTES as usize)),
             listens: Arc::default(),
             replay: Arc::new(Semaphore::new(limits::RESUMABLE_BYTES_MAX)),
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
         }
+    }
+
+    /// The memory of the links of one session.
+    pub(super) fn session_links(&self) -> Arc<Links> {
+        Arc::new(Links::of_session(self.link_bytes.clone()))
     }
 
     /// Ends the streams that have no end of their own, so that whoever serves them can end.
@@ -148,7 +162,9 @@ impl Gateway {
                 () = parts.stop.cancelled() => return,
                 () = tokio::time::sleep(limits::SESSION_SWEEP) => {}
             }
-            let expired = northbound.sessions.expired(parts.edge.clock.boot());
+            let now = parts.edge.clock.boot();
+            northbound.token_links.expire(now);
+            let expired = northbound.sessions.expired(now);
             if !expired.is_empty() {
                 tracing::info!(sessions = expired.len(), "sessions that nobody used have ended");
             }

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::aside::Aside;
 use super::held_bytes::Held;
 use super::in_flight::InFlight;
+use super::links::Links;
 use super::log_level::WantedLogs;
 use super::news::{Interest, News};
 use super::outlet::Outlet;
@@ -53,6 +54,8 @@ pub(in crate::gateway) struct Session {
     answers: [bool; QUESTIONS.len()],
     /// What is known of the client.
     facts: Held,
+    /// The resources that results named to the client.
+    links: Arc<Links>,
     pub(in crate::gateway) in_flight: Arc<InFlight>,
     questions: Questions,
     /// Whether the client knows that streams can be resumed, and does not trip over events without a message.
@@ -136,6 +139,7 @@ impl Session {
             own: own(session),
             answers,
             facts,
+            links: gateway.inner.northbound.session_links(),
             in_flight: Arc::default(),
             questions: Questions::default(),
             resumes: version == VERSION_2025_11_25,
@@ -185,6 +189,11 @@ impl Session {
     /// The client's own sessions with servers.
     pub(super) fn own(&self) -> Option<&OwnSessions> {
         self.own.as_ref()
+    }
+
+    /// The resources that results named to the client.
+    pub(super) fn links(&self) -> &Arc<Links> {
+        &self.links
     }
 
     /// Which log messages it wants.

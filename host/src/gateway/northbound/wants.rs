@@ -3,6 +3,7 @@
 
 use super::answer::Answer;
 use super::asked::Asked;
+use super::calls::{denies_the_resource, resource_routes};
 use crate::gateway::embed::Gateway;
 use crate::gateway::limits;
 use crate::mcp::Outcome;
@@ -33,7 +34,7 @@ pub(super) async fn subscribe(gateway: &Gateway, asked: &Asked) -> Answer {
         );
     };
     let mut refused = None;
-    for route in gateway.snapshot().served(&asked.visitor.view).resource(&uri) {
+    for route in resource_routes(gateway, asked, &uri) {
         let mut params = asked.params.to_object();
         params.set_str(ParamsMember::Uri.key(), &route.original);
         match gateway.inner.parts.fleet.wish_for_resource(&route.connector, params).await {
@@ -41,8 +42,11 @@ pub(super) async fn subscribe(gateway: &Gateway, asked: &Asked) -> Answer {
                 session.subscribe(uri, route, wish, held);
                 return Answer::result(raw::empty_object());
             }
-            Ok(Err(error)) => refused = Some(Answer::of(Outcome::Error(error))),
-            Err(error) => refused = Some(Answer::failed(&error)),
+            Ok(Err(error)) if denies_the_resource(&error, &uri) => {
+                refused.get_or_insert_with(|| Answer::of(Outcome::Error(error)));
+            }
+            Ok(Err(error)) => return Answer::of(Outcome::Error(error)),
+            Err(error) => return Answer::failed(&error),
         }
     }
     refused.unwrap_or_else(|| Answer::no_resource(asked.era, &uri))

@@ -1,0 +1,271 @@
+//! Which of several claims of one name or address is served: the oldest, across refreshes and restarts.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{ConnectorId, Reach};
+
+/// A part of a server at an address.
+fn at(url: &str, part: Part) -> Part {
+    let reach = Some(Reach::Http(url.parse().unwrap()));
+    Part { connector: Arc::new(Connector { reach, ..(*part.connector).clone() }), ..part }
+}
+
+/// One item of each kind, under the same key.
+fn all_kinds(id: &str, key: &str) -> Part {
+    at(&format!("http://{id}.example/"), offering(id, &[key], &[key], &[key], &[key]))
+}
+
+fn without_list(id: &str) -> Part {
+    Part { offer: None, ..all_kinds(id, "x:1") }
+}
+
+/// The connector that each kind of a key leads to.
+fn owners(catalog: &Catalog, view: &View, key: &str) -> Vec<String> {
+    let served = catalog.snapshot().served(view);
+    let resource = served.resource(key, None).first().cloned();
+    let routes = [served.tool(key).cloned(), served.prompt(key).cloned(), resource, served.template(key).cloned()];
+    routes.into_iter().map(|route| route.map_or_else(String::new, |route| route.connector.to_string())).collect()
+}
+
+const KEY: &str = "x-1";
+
+fn owner(catalog: &Catalog) -> String {
+    let mut owners = owners(catalog, &View::everything(), KEY);
+    owners.dedup();
+    assert_eq!(owners.len(), 1, "every kind is alike: {owners:?}");
+    owners.remove(0)
+}
+
+/// What happens to a connector.
+#[derive(Clone, Copy)]
+enum Step {
+    Lists(&'static str),
+    ListsNothing(&'static str),
+    /// There is nothing that may be served of it.
+    IsDown(&'static str),
+    Leaves(&'static str),
+    MovesElsewhere(&'static str),
+    /// It is described otherwise, and is the same server.
+    IsRenamed(&'static str),
+}
+
+fn apply(catalog: &Catalog, step: Step) {
+    match step {
+        Step::Lists(id) => drop(catalog.put(all_kinds(id, KEY))),
+        Step::ListsNothing(id) => drop(catalog.put(all_kinds(id, "other"))),
+        Step::IsDown(id) => drop(catalog.put(without_list(id))),
+        Step::Leaves(id) => catalog.remove(&id.parse().unwrap()),
+        Step::MovesElsewhere(id) => drop(catalog.put(at("http://elsewhere.example/", all_kinds(id, KEY)))),
+        Step::IsRenamed(id) => {
+            let part = all_kinds(id, KEY);
+            let connector = Connector { name: "Renamed".to_owned(), ..(*part.connector).clone() };
+            catalog.put(Part { connector: Arc::new(connector), ..part });
+        }
+    }
+}
+
+#[test]
+fn the_connector_that_claimed_a_key_first_keeps_it_while_it_lists_it() {
+    use Step::*;
+    let first = [Lists("bank"), Lists("aaa-evil")];
+    for (steps, expected) in [
+        (&[][..], "bank"),
+        (&[Lists("aaa-evil"), Lists("bank")], "bank"),
+        (&[IsRenamed("bank")], "bank"),
+        (&[ListsNothing("bank")], "aaa-evil"),
+        (&[ListsNothing("bank"), Lists("bank")], "aaa-evil"),
+        (&[Leaves("bank"), Lists("bank")], "aaa-evil"),
+        (&[MovesElsewhere("bank")], "aaa-evil"),
+        (&[MovesElsewhere("aaa-evil")], "bank"),
+        (&[IsDown("bank")], "aaa-evil"),
+        (&[IsDown("bank"), Lists("bank")], "bank"),
+        (&[IsDown("bank"), IsDown("bank"), Lists("aaa-evil"), Lists("bank")], "bank"),
+        (&[IsDown("bank"), MovesElsewhere("bank")], "aaa-evil"),
+        (&[IsDown("bank"), Leaves("bank"), Lists("bank")], "aaa-evil"),
+        (&[IsDown("bank"), ListsNothing("bank"), Lists("bank")], "aaa-evil"),
+        (&[Leaves("aaa-evil"), Lists("aaa-evil"), Leaves("bank")], "aaa-evil"),
+        (&[Lists("third"), ListsNothing("bank")], "aaa-evil"),
+        (&[Lists("third"), ListsNothing("bank"), ListsNothing("aaa-evil")], "third"),
+    ] {
+        let catalog = catalog(NameStyle::Plain);
+        first.iter().chain(steps).for_each(|step| apply(&catalog, *step));
+        assert_eq!(owner(&catalog), expected, "{}", steps.len());
+        // A view that sees all of them is served the same; one that sees not the owner, the next.
+        let view = |pattern: &str| {
+            View::of(ViewRules { connectors: Some(vec![pattern.parse().unwrap()]), ..ViewRules::default() })
+        };
+        assert_eq!(owners(&catalog, &view("*"), KEY), owners(&catalog, &View::everything(), KEY));
+        let evil = owners(&catalog, &view("aaa-*"), KEY);
+        assert!(evil.iter().all(|owner| owner.is_empty() || owner == "aaa-evil"), "{evil:?}");
+    }
+}
+
+#[test]
+fn a_restart_restores_the_owners_in_whatever_order_the_lists_come() {
+    let order = ["mm", "aa", "zz"];
+    let before = catalog(NameStyle::Plain);
+    order.iter().for_each(|id| apply(&before, Step::Lists(id)));
+    let record = before.claims();
+    let text = serde_json::to_string(&record).unwrap();
+    for again in [["aa", "mm", "zz"], ["zz", "aa", "mm"], ["zz", "mm", "aa"], ["mm", "zz", "aa"]] {
+        let catalog = catalog(NameStyle::Plain);
+        catalog.restore_claims(serde_json::from_str(&text).unwrap());
+        // Nothing is served of some of them at first.
+        apply(&catalog, Step::IsDown(again[2]));
+        again.iter().for_each(|id| apply(&catalog, Step::Lists(id)));
+        assert_eq!(catalog.claims(), record, "nothing else is written");
+        for expected in order {
+            assert_eq!(owner(&catalog), expected, "{again:?}");
+            apply(&catalog, Step::Leaves(expected));
+        }
+    }
+}
+
+#[test]
+fn what_was_saved_of_another_server_or_of_one_that_was_away_counts_for_nothing() {
+    let before = catalog(NameStyle::Plain);
+    ["mm", "aa"].iter().for_each(|id| apply(&before, Step::Lists(id)));
+    let restored = || {
+        let catalog = catalog(NameStyle::Plain);
+        catalog.restore_claims(before.claims());
+        catalog
+    };
+    let moved = restored();
+    [Step::Lists("aa"), Step::MovesElsewhere("mm")].into_iter().for_each(|step| apply(&moved, step));
+    assert_eq!(owner(&moved), "aa");
+    let absent = restored();
+    apply(&absent, Step::Lists("aa"));
+    absent.forget_claims_of_absent();
+    apply(&absent, Step::Lists("mm"));
+    assert_eq!(owner(&absent), "aa");
+    // One that is there and down is not absent.
+    let down = restored();
+    [Step::Lists("aa"), Step::IsDown("mm")].into_iter().for_each(|step| apply(&down, step));
+    down.forget_claims_of_absent();
+    assert_eq!((owner(&down), down.claims() == before.claims()), ("aa".to_owned(), true));
+    apply(&down, Step::Lists("mm"));
+    assert_eq!(owner(&down), "mm");
+    // It is restored once: what it drops and lists again is a new claim.
+    [Step::ListsNothing("mm"), Step::Lists("mm")].into_iter().for_each(|step| apply(&down, step));
+    assert_eq!(owner(&down), "aa");
+    let left = restored();
+    left.remove(&"mm".parse().unwrap());
+    [Step::Lists("aa"), Step::Lists("mm")].into_iter().for_each(|step| apply(&left, step));
+    assert_eq!(owner(&left), "aa");
+}
+
+#[test]
+fn only_what_a_restart_could_decide_otherwise_is_saved_and_within_bounds() {
+    let catalog = catalog(NameStyle::Plain);
+    catalog.put(offering("aa", &["one"], &["ask"], &["x:1"], &["x:{n}"]));
+    assert!(catalog.claims().is_empty(), "nothing is contested");
+    catalog.put(offering("bb", &["two"], &[], &["x:1"], &["x:{other}"]));
+    let record = serde_json::to_value(catalog.claims()).unwrap();
+    let claims = serde_json::json!([
+        ["resources", "x:1", 0],
+        ["templates", "x:{n}", 0],
+        ["resources", "x:1", 1],
+        ["templates", "x:{other}", 1]
+    ]);
+    assert_eq!(record["claims"], claims);
+    let uris: Vec<String> = (0..2 * limits::SAVED_CLAIMS_OF_ONE_MAX).map(|number| format!("y:{number}")).collect();
+    let mut uris: Vec<&str> = uris.iter().map(String::as_str).collect();
+    let long = "z".repeat(limits::SAVED_KEY_BYTES_MAX + 1);
+    uris.push(&long);
+    for id in ["mm", "nn"] {
+        catalog.put(offering(id, &[], &[], &uris, &[]));
+    }
+    let record = serde_json::to_value(catalog.claims()).unwrap();
+    assert_eq!(record["claims"].as_array().unwrap().len(), 4 + 2 * limits::SAVED_CLAIMS_OF_ONE_MAX);
+    assert!(record.to_string().len() < 200 << 10);
+    // A damaged record costs what it does not say.
+    let catalog = super::catalog(NameStyle::Plain);
+    catalog.restore_claims(serde_json::from_str(r#"{"connectors":[],"claims":[["tools","one",7]]}"#).unwrap());
+    assert!(catalog.claims().is_empty());
+}
+
+#[test]
+fn of_equally_literal_templates_the_oldest_is_requested_first_also_after_a_restart() {
+    let parts = [offering("zz", &[], &[], &[], &["x:{n}"]), offering("aa", &[], &[], &[], &["x:{other}"])];
+    let candidates = |catalog: &Catalog| -> Vec<String> {
+        let routes = catalog.snapshot().served(&View::everything()).resource("x:1", None);
+        routes.into_iter().map(|route| route.connector.to_string()).collect()
+    };
+    let before = catalog(NameStyle::Plain);
+    parts.iter().for_each(|part| drop(before.put(part.clone())));
+    assert_eq!(candidates(&before), ["zz", "aa"]);
+    let after = catalog(NameStyle::Plain);
+    after.restore_claims(before.claims());
+    parts.iter().rev().for_each(|part| drop(after.put(part.clone())));
+    assert_eq!(candidates(&after), ["zz", "aa"]);
+    // A template of its own that it had later comes later, whatever else it had before.
+    after.put(offering("zz", &[], &[], &[], &["x:{renamed}"]));
+    assert_eq!(candidates(&after), ["aa", "zz"]);
+}
+
+#[test]
+fn a_list_names_its_collisions_to_who_sees_both_sides() {
+    let catalog = catalog(NameStyle::Plain);
+    let tools: Vec<String> = (0..limits::COLLISIONS_NAMED + 5).map(|number| format!("t{number}")).collect();
+    let tools: Vec<&str> = tools.iter().map(String::as_str).collect();
+    for id in ["bb", "aa"] {
+        catalog.put(offering(id, &tools, &[], &["x:1"], &[]));
+    }
+    let served = catalog.snapshot().served(&View::everything());
+    let named = |served: &ViewSnapshot, kind| serde_json::to_value(served.list(kind).collisions()).unwrap();
+    let resources = named(&served, ListKind::Resources);
+    let one = serde_json::json!({
+        "name": "x:1", "kind": "resources", "served": "bb", "hidden": "aa", "instead": "cortex+aa:x:1"
+    });
+    assert_eq!(resources, serde_json::json!({ "total": 1, "first": [one] }));
+    let tools = named(&served, ListKind::Tools);
+    assert_eq!(tools["total"], limits::COLLISIONS_NAMED + 5);
+    assert_eq!(tools["first"].as_array().unwrap().len(), limits::COLLISIONS_NAMED);
+    assert_eq!(named(&served, ListKind::Prompts), Value::Null);
+    let one_sided = View::of(ViewRules { connectors: Some(vec!["aa".parse().unwrap()]), ..ViewRules::default() });
+    assert_eq!(named(&catalog.snapshot().served(&one_sided), ListKind::Resources), Value::Null);
+    catalog.remove(&"bb".parse().unwrap());
+    assert_eq!(named(&catalog.snapshot().served(&View::everything()), ListKind::Tools), Value::Null);
+}
+
+proptest! {
+    /// Whatever happened before, a restart of the same servers serves every key as it was served.
+    #[test]
+    fn a_restart_serves_what_was_served(
+        steps in proptest::collection::vec((0u8..4, proptest::collection::vec(0u8..4, 0..4), any::<bool>()), 1..15),
+        order in Just([0u8, 1, 2, 3]).prop_shuffle()
+    ) {
+        let keys = |items: &[u8]| -> Vec<&'static str> {
+            items.iter().map(|item| ["k:0", "k:1", "k:2", "k:{n}"][usize::from(*item)]).collect()
+        };
+        let id = |number: u8| format!("s{number}");
+        let before = catalog(NameStyle::Plain);
+        let mut parts: BTreeMap<ConnectorId, Part> = BTreeMap::new();
+        for (number, items, leaves) in steps {
+            let keys = keys(&items);
+            let part = offering(&id(number), &keys, &keys, &keys, &keys);
+            if leaves {
+                before.remove(&part.connector.id);
+                parts.remove(&part.connector.id);
+            } else {
+                before.put(part.clone());
+                parts.insert(part.connector.id.clone(), part);
+            }
+        }
+        let after = catalog(NameStyle::Plain);
+        after.restore_claims(before.claims());
+        for number in order {
+            if let Some(part) = parts.get(&id(number).parse().unwrap()) {
+                after.put(part.clone());
+            }
+        }
+        prop_assert_eq!(after.claims(), before.claims());
+        let (one, two) = (before.snapshot().served(&View::everything()), after.snapshot().served(&View::everything()));
+        for kind in ListKind::ALL {
+            prop_assert_eq!(one.list(kind).bytes(), two.list(kind).bytes());
+        }
+        prop_assert_eq!(one.collisions(), two.collisions());
+        prop_assert_eq!(one.resource("k:9", None), two.resource("k:9", None));
+    }
+}
