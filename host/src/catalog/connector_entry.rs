@@ -8,7 +8,7 @@ use super::NameRule;
 use super::chunk::Chunk;
 use super::definition::expose;
 use crate::config::ToolFilter;
-use crate::model::{Connector, ListFacts, ListKind, Offer};
+use crate::model::{Connector, InstanceId, ListFacts, ListKind, Offer};
 
 /// What the catalog holds of one connector.
 #[derive(Clone, Debug)]
@@ -70,7 +70,7 @@ impl ConnectorEntry {
     /// than before.
     pub(super) fn new(
         part: Part,
-        rule: NameRule,
+        (rule, instance): (NameRule, Option<InstanceId>),
         filter: Option<&ToolFilter>,
         (before, is_same_filter): (Option<&Self>, bool),
     ) -> Self {
@@ -83,7 +83,7 @@ impl ConnectorEntry {
                 before.and_then(|before| Some((before.part.offer.as_ref()?, &before.exposed[kind as usize])));
             match rendered {
                 Some((offered, chunk)) if offered.list(kind).is_same(offer.list(kind)) => chunk.clone(),
-                _ => Arc::new(expose(&part.connector, rule, filter.unwrap_or(&unfiltered), offer, kind)),
+                _ => Arc::new(expose(&part.connector, (rule, instance), filter.unwrap_or(&unfiltered), offer, kind)),
             }
         });
         let effect = filter.map(|filter| Arc::new(effect(&part, filter, &exposed[ListKind::Tools as usize])));

@@ -11,15 +11,18 @@ use tokio::sync::watch;
 use super::NameRule;
 use super::connector_entry::{ConnectorEntry, Part};
 use super::crowd::{Crowd, ToolBounds};
+use super::definition::{begin_path, exposed_key};
 use super::route::OwnTool;
 use super::snapshot::CatalogSnapshot;
 use crate::config::ToolFilter;
-use crate::model::ConnectorId;
+use crate::model::{ConnectorId, InstanceId, ListKind};
 
 /// The catalog.
 #[derive(Debug)]
 pub struct Catalog {
     rule: NameRule,
+    /// What is appended to the path of each definition; none: definitions bear no path.
+    instance: Option<InstanceId>,
     publishing: Mutex<Publishing>,
     current: ArcSwap<CatalogSnapshot>,
     /// How often what is served may have changed.
@@ -37,7 +40,20 @@ struct Publishing {
 impl Catalog {
     /// An empty one, in which every tool is served.
     pub fn new(rule: NameRule) -> Self {
-        Self { rule, publishing: Mutex::default(), current: ArcSwap::default(), changes: watch::Sender::new(0) }
+        let (publishing, current, changes) = (Mutex::default(), ArcSwap::default(), watch::Sender::new(0));
+        Self { rule, instance: None, publishing, current, changes }
+    }
+
+    /// The same catalog of the gateway of this ID: each definition that it serves bears its path.
+    #[must_use]
+    pub fn with_instance(self, instance: InstanceId) -> Self {
+        Self { instance: Some(instance), ..self }
+    }
+
+    /// The name, URI or URI template under which an item of a connector is exposed, whether it is served or not.
+    pub fn exposed_name(&self, id: &ConnectorId, kind: ListKind, own: &str) -> String {
+        let filter = self.lock().filters.get(id).cloned().unwrap_or_default();
+        exposed_key(self.rule, &filter, id, kind, own)
     }
 
     /// The current snapshot.
@@ -51,7 +67,10 @@ impl Catalog {
     }
 
     /// Serves these tools of the gateway itself before all others, in the place of those that it served before.
-    pub fn serve_first(&self, own: Vec<OwnTool>) {
+    pub fn serve_first(&self, mut own: Vec<OwnTool>) {
+        if let Some(instance) = self.instance {
+            own.iter_mut().for_each(|tool| tool.definition = begin_path(&tool.definition, instance));
+        }
         let mut publishing = self.lock();
         let current = self.snapshot();
         if own.iter().map(|tool| tool.name).ne(current.own.iter().map(|tool| tool.name)) {
@@ -73,7 +92,8 @@ impl Catalog {
             let filter = publishing.filters.get(id);
             let Some(entry) = current.entries.get(id).filter(|_| before.get(id) != filter) else { continue };
             let filter = filter.map(|filter| &**filter);
-            let entry = ConnectorEntry::new((*entry.part).clone(), self.rule, filter, (Some(entry), false));
+            let entry =
+                ConnectorEntry::new((*entry.part).clone(), (self.rule, self.instance), filter, (Some(entry), false));
             names.push((id.clone(), entry.tool_names()));
             changed.push((id.clone(), Some(entry)));
         }
@@ -109,7 +129,8 @@ impl Catalog {
             }
             let filter = publishing.filters.get(&id).cloned();
             drop(publishing);
-            let entry = ConnectorEntry::new(part.clone(), self.rule, filter.as_deref(), (before, true));
+            let entry =
+                ConnectorEntry::new(part.clone(), (self.rule, self.instance), filter.as_deref(), (before, true));
             publishing = self.lock();
             if publishing.filters.get(&id) == filter.as_ref() {
                 let names = entry.tool_names();

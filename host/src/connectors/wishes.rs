@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::call::CallError;
+use super::definitions::hidden;
 use super::fleet::Fleet;
 use super::handle::Handle;
 use super::limits::{ATTEMPTS, RESOURCE_WISHES_MAX, WISH_TIMEOUT};
@@ -20,9 +21,9 @@ use super::session_slot::SessionSlot;
 use crate::edge::http::HttpError;
 use crate::mcp::envelope::error_object;
 use crate::mcp::protocol::METHOD_NOT_FOUND;
-use crate::mcp::{Era, WireError};
+use crate::mcp::{Era, WireError, hops};
 use crate::model::raw::RawObject;
-use crate::model::{ConnectorId, Failure};
+use crate::model::{ConnectorId, Failure, ListKind};
 
 /// Why a server does not carry out a wish.
 #[derive(Clone, Debug)]
@@ -91,6 +92,11 @@ impl ResourceWishes {
     /// The URIs that are wanted.
     pub(super) fn uris(&self) -> BTreeSet<String> {
         self.lock().keys().cloned().collect()
+    }
+
+    /// How many gateways the requests behind them passed through at most, this one included.
+    pub(super) fn hops(&self) -> u64 {
+        self.lock().values().map(|wanted| hops::of(&wanted.params)).max().unwrap_or(1)
     }
 
     /// A session begins that knows of no wish.
@@ -262,8 +268,13 @@ impl Handle {
     ) -> Result<Result<ResourceWish, Box<RawValue>>, CallError> {
         let failed = |failure: Failure| CallError::Failed { connector: self.id.clone(), failure };
         // What belongs to one request is not said again in the next session.
+        let hops = hops::of(&params);
         params.remove("_meta");
+        let params = hops::with(params, hops);
         let uri = params.get_str("uri").unwrap_or_default();
+        if self.definitions.is_hidden(ListKind::Resources, &uri) {
+            return Ok(Err(hidden(ListKind::Resources, &uri)));
+        }
         // Who is carried out already costs its server nothing; anything else is one more request to it.
         if !self.wishes.is_granted(&uri) {
             let connector = || self.id.clone();

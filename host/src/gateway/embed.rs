@@ -295,7 +295,7 @@ impl Gateway {
         let is_known = |id: &ConnectorId| {
             !applied.settled || applied.disabled.contains(id) || connectors.iter().any(|status| status.id == *id)
         };
-        let warnings = warnings(&settings, &tool_bounds, &filters, is_known);
+        let warnings = warnings(&settings, &tool_bounds, (&filters, &connectors), is_known);
         GatewayStatus {
             version: env!("CARGO_PKG_VERSION"),
             ready: self.is_ready(),
