@@ -2,13 +2,17 @@
 
 use std::sync::Arc;
 
+use cortex_mcp::edge::files::MemoryDirectory;
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::SyncKind;
 use cortex_mcp::mcp::protocol::Era;
+use cortex_mcp::model::ListKind;
 use serde_json::Value;
 use url::Url;
 
+use crate::support::full_disk::FullDisk;
 use crate::support::map::Described;
+use crate::support::scripted::{Scripted, Style};
 use crate::support::{Rig, Served, seconds};
 
 fn url(number: usize) -> Url {
@@ -59,7 +63,9 @@ async fn a_circle_of_gateways_serves_each_tool_once_however_often_it_is_refreshe
             let before = names(&all[0]).await;
             assert_eq!(before.len(), expected, "{era}, {gateways}: {before:?}");
             let bytes = all[0].modern().list().await.body;
-            for _ in 0..100 {
+            // Each refresh of a circle is many requests.
+            let refreshes = if era == "modern" { 100 } else { 10 };
+            for _ in 0..refreshes {
                 for served in &all {
                     served.gateway.sync(SyncKind::Force, |_| {}).await;
                 }
@@ -196,4 +202,87 @@ async fn a_count_of_hops_is_checked_counted_and_never_passed_on_as_it_is() {
         assert_eq!(answer.result()["structuredContent"]["sum"], 3);
     }
     served.gateway.shut_down().await;
+}
+
+/// The instances in the path of each item of a list.
+async fn paths(served: &Served, kind: ListKind) -> Vec<Vec<String>> {
+    let result = served.modern().ask(kind.method(), "").await.result();
+    let items = result[kind.member()].as_array().unwrap().clone();
+    let path = |item: &Value| serde_json::from_value(item["_meta"]["com.brainwav.cortex/path"].clone()).unwrap();
+    items.iter().map(path).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_home_keeps_its_instance_and_shares_it_with_every_gateway_of_it() {
+    let rig = Rig::new(1);
+    let served = rig.ready().await;
+    let own = paths(&served, ListKind::Tools).await[0].clone();
+    tokio::time::sleep(seconds(1)).await;
+    let follower = rig.ready().await;
+    assert_eq!(paths(&follower, ListKind::Tools).await[0], own);
+    follower.gateway.shut_down().await;
+    served.gateway.shut_down().await;
+    let again = rig.ready().await;
+    assert_eq!(paths(&again, ListKind::Tools).await[0], own, "it is on disk");
+    again.gateway.shut_down().await;
+    let elsewhere = rig.start_on(&rig.network, &MemoryDirectory::new()).await;
+    elsewhere.gateway.first_pass().await;
+    assert_ne!(paths(&elsewhere, ListKind::Tools).await[0], own);
+    elsewhere.gateway.shut_down().await;
+    // A disk that takes nothing: an ID for as long as the process lives.
+    let full = Arc::new(FullDisk::default());
+    full.set_full(true);
+    let (wire, builder) = rig.builder(&rig.network, &rig.state);
+    let gateway = builder.state_directory(full).start().await.unwrap();
+    gateway.first_pass().await;
+    let homeless = Served { gateway, wire, started: tokio::time::Instant::now() };
+    assert_eq!(paths(&homeless, ListKind::Tools).await[0].len(), 1);
+    homeless.gateway.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_that_starts_with_its_leader_waits_for_the_instance() {
+    let rig = Rig::new(1);
+    let (leader, follower) = tokio::join!(rig.ready(), rig.ready());
+    assert_eq!(paths(&leader, ListKind::Tools).await, paths(&follower, ListKind::Tools).await);
+    leader.gateway.shut_down().await;
+    follower.gateway.shut_down().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_definition_with_a_path_that_is_wrong_is_left_out_whatever_it_is_of() {
+    let other = |digit: char| format!("\"{}\"", digit.to_string().repeat(32));
+    for era in [Era::Modern, Era::Legacy] {
+        let rig = Rig::new(1);
+        let server = Scripted::new(era, Style::Json);
+        server.list(ListKind::Tools, vec![r#"{"name":"a","inputSchema":{"type":"object"}}"#.to_owned()]);
+        rig.network.set(&rig.servers[0].url, Host::Serve(server.router()));
+        let served = rig.ready().await;
+        let own = format!("\"{}\"", paths(&served, ListKind::Tools).await[0][0]);
+        let cases = [
+            ("good", format!("[{}]", other('1'))),
+            ("full", format!("[{},{},{}]", other('1'), other('2'), other('3'))),
+            ("long", format!("[{},{},{},{}]", other('1'), other('2'), other('3'), other('4'))),
+            ("own", format!("[{},{own}]", other('1'))),
+            ("text", "\"a\"".to_owned()),
+            ("upper", format!("[{}]", other('A'))),
+        ];
+        for kind in ListKind::ALL {
+            let item = |(key, path): &(&str, String)| {
+                format!(
+                    r#"{{"{}":"x:{key}","title":"t","inputSchema":{{"type":"object"}},"_meta":{{"com.brainwav.cortex/path":{path}}}}}"#,
+                    kind.key()
+                )
+            };
+            server.list(kind, cases.iter().map(item).collect());
+        }
+        served.gateway.sync(SyncKind::Force, |_| {}).await;
+        for kind in ListKind::ALL {
+            let lengths: Vec<usize> = paths(&served, kind).await.iter().map(Vec::len).collect();
+            assert_eq!(lengths, [2, 4], "{era} {kind:?}");
+        }
+        let left_out = served.connector("s1").unwrap().definitions.left_out;
+        assert_eq!((left_out.own_instance, left_out.path_too_long, left_out.path_malformed), (4, 4, 8), "{era}");
+        served.gateway.shut_down().await;
+    }
 }

@@ -4,8 +4,7 @@ mod approve;
 
 use clap::{Args, Subcommand, ValueEnum};
 use cortex_mcp::model::ListKind;
-use cortex_mcp::model::raw::RawObject;
-use serde_json::Value;
+use cortex_mcp::model::raw::{self, RawObject};
 use serde_json::value::RawValue;
 
 use super::client::GatewayAddress;
@@ -114,24 +113,26 @@ impl Tools {
     /// Lists what is to be approved: the text of each definition is what a model would read.
     async fn changed(self, output: &Output) -> Result<Exit, CommandError> {
         let body = self.address.open()?.admin(http::Method::GET, "/definitions").await?;
-        let changed: Vec<Value> =
+        // Raw: a definition is shown as the server wrote it.
+        let mut changed: Vec<Box<RawValue>> =
             serde_json::from_slice(&body).map_err(|error| CommandError::Refused(error.to_string()))?;
-        let is_meant = |one: &Value| self.connector.as_ref().is_none_or(|id| one["connector"] == id.as_str());
-        let changed: Vec<Value> = changed.into_iter().filter(is_meant).collect();
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let object = |one: &RawValue| RawObject::parse(one).unwrap_or_default();
+        changed.retain(|one| self.connector.is_none() || self.connector == object(one).get_str("connector"));
         for one in &changed {
-            let unstable = if one["unstable"] == true { ", unstable" } else { "" };
+            let one = object(one);
+            let text = |member: &str| one.get_str(member).unwrap_or_default();
+            let unstable = if one.get("unstable").is_some_and(|it| it.get() == "true") { ", unstable" } else { "" };
             output.line(format_args!(
                 "{}: {:?} of the {} ({}{unstable})",
-                text(&one["connector"]),
-                text(&one["name"]),
-                text(&one["kind"]),
-                text(&one["change"])
+                text("connector"),
+                text("name"),
+                text("kind"),
+                text("change")
             ));
-            if !one["definition"].is_null() {
-                output.line(format_args!("  {}", one["definition"]));
+            if let Some(definition) = one.get("definition").filter(|definition| !raw::is_null(definition)) {
+                output.line(format_args!("  {definition}"));
             }
-            output.line(format_args!("  digest {}", text(&one["digest"])));
+            output.line(format_args!("  digest {}", text("digest")));
         }
         output.line(format_args!("{} changed definitions", changed.len()));
         output.value(&changed);

@@ -390,8 +390,8 @@ impl Fleet {
         handle.signals.send(Signal::Observed);
         let mut status = handle.status.subscribe();
         tokio::select! {
-            // Whoever is answered finds what was approved served.
-            _ = status.wait_for(|shown| Arc::ptr_eq(&shown.definitions, &handle.definitions.status())) => {}
+            // After the answer, what was approved is served.
+            _ = status.wait_for(|shown| shown.definitions == handle.definitions.status()) => {}
             () = handle.ended.cancelled() => {}
         }
         written.map(|()| approved)

@@ -235,11 +235,11 @@ pub const ABSENT_BASELINES_MAX: usize = 1_024;
 /// Lines in a window about the definitions of one connector, for each kind of line.
 pub const DEFINITION_LINES: u32 = 3;
 
-/// Changed definitions that a line of the log names; it says how many there are.
+/// Changed definitions that a line of the log names; all are counted.
 pub const LOGGED_CHANGES_MAX: usize = 10;
 
 /// Characters of a definition's name in a line of the log.
 pub const DEFINITION_NAME_CHARACTERS: usize = 80;
 
-/// Changed definitions of one connector that `status` lists; it says how many there are.
+/// Changed definitions of one connector that `status` lists; all are counted.
 pub const STATUS_CHANGES_MAX: usize = 50;

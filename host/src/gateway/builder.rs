@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::assembly;
+use super::definitions;
 use super::embed::{Gateway, Parts};
 use super::instance;
 use super::limits;
@@ -230,7 +231,7 @@ impl GatewayBuilder {
         let map_view = map.as_ref().map(MapHandle::view);
         let (applied, assembly_task) =
             assembly::start(fleet.clone(), map_view, registry_view.clone(), trace.clone(), stop.clone());
-        let definitions_task = take_over_definitions(fleet.clone(), state_writer.former_definitions(), stop.clone());
+        let definitions_task = definitions::take_over(fleet.clone(), state_writer.previous_definitions(), stop.clone());
         let mut tasks = vec![registry_task, assembly_task, definitions_task];
         tasks.extend(map_task);
         let parts = Parts {
@@ -314,20 +315,6 @@ fn report_state(
         );
     }
     Ok(started)
-}
-
-/// Has the connectors take what a previous leader approved, once this process writes the state in its place.
-fn take_over_definitions(
-    fleet: Arc<Fleet>,
-    mut former: watch::Receiver<Vec<(String, StateRecord)>>,
-    stop: CancellationToken,
-) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            Ok(()) = former.changed() => fleet.take_over_definitions(&former.borrow_and_update()),
-        }
-    })
 }
 
 /// A catalog that follows the settings, with the gateway's own tools.

@@ -1,17 +1,23 @@
 //! Changed definitions: what is to be approved, and the approval.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::StateRole;
 use super::admin::wrong_type;
 use super::embed::Gateway;
 use super::json;
-use crate::connectors::{ApprovalError, ChangedDefinition, Selection};
+use crate::connectors::{ApprovalError, ChangedDefinition, Fleet, Selection};
+use crate::edge::state::StateRecord;
 use crate::mcp::protocol::JSON_TYPE;
 use crate::model::{ConnectorId, Digest, ListKind};
 
@@ -26,7 +32,7 @@ pub struct Approval {
     pub kind: ListKind,
     /// The exposed name, or the server's own one, or a URI or URI template; none: every change of `connector`.
     pub name: Option<String>,
-    /// The digest of the change as it was looked at.
+    /// The digest of the change that was reviewed.
     pub digest: Digest,
 }
 
@@ -159,6 +165,20 @@ impl Gateway {
             }
         }
     }
+}
+
+/// Has the connectors take what a previous leader approved, once this process writes the state in its place.
+pub(super) fn take_over(
+    fleet: Arc<Fleet>,
+    mut previous: watch::Receiver<Vec<(String, StateRecord)>>,
+    stop: CancellationToken,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Ok(()) = previous.changed() => fleet.take_over_definitions(&previous.borrow_and_update()),
+        }
+    })
 }
 
 /// `GET /definitions`: what is to be approved.

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use self::inbox::Sender;
 use self::stamped::load;
-use self::task::{Former, Leader, Task};
+use self::task::{Leader, PreviousLeader, Task};
 use super::metrics::StateMetrics;
 use crate::edge::files::Directory;
 use crate::edge::state::{Change, StateRecord, StateSink};
@@ -55,7 +55,7 @@ pub(super) struct StateWriter {
     inbox: Arc<Sender>,
     role: watch::Receiver<StateRole>,
     former_map: watch::Receiver<Option<StateRecord>>,
-    former_definitions: watch::Receiver<Vec<(String, StateRecord)>>,
+    previous_definitions: watch::Receiver<Vec<(String, StateRecord)>>,
 }
 
 /// A running writer.
@@ -81,14 +81,14 @@ pub(super) fn start(
     let leader = lock.zip(loaded.store).map(|(lock, store)| Leader::new(lock, store));
     let (inbox, orders) = inbox::inbox();
     let role = watch::Sender::new(if leader.is_some() { StateRole::Writer } else { StateRole::Follower });
-    let former = Former::default();
+    let previous = PreviousLeader::default();
     let sink = StateWriter {
         inbox: Arc::new(inbox),
         role: role.subscribe(),
-        former_map: former.map.subscribe(),
-        former_definitions: former.definitions.subscribe(),
+        former_map: previous.map.subscribe(),
+        previous_definitions: previous.definitions.subscribe(),
     };
-    let mut task = Task::new(policy, metrics, directory, writer, (role, former), leader);
+    let mut task = Task::new(policy, metrics, directory, writer, (role, previous), leader);
     let mut saved = Vec::new();
     for (name, stamp, record) in loaded.records {
         task.observe(&name, stamp, &record);
@@ -117,8 +117,8 @@ impl StateWriter {
 
     /// What was approved of connectors' definitions, as the previous leader left it, once this process has taken over from
     /// it. An approval must not be lost.
-    pub(super) fn former_definitions(&self) -> watch::Receiver<Vec<(String, StateRecord)>> {
-        self.former_definitions.clone()
+    pub(super) fn previous_definitions(&self) -> watch::Receiver<Vec<(String, StateRecord)>> {
+        self.previous_definitions.clone()
     }
 
     /// Writes what is pending and ends the task.

@@ -11,7 +11,7 @@ use crate::cli::error::{CommandError, Exit};
 use crate::cli::output::Output;
 
 /// Approves a changed definition, or every changed definition of a connector. The digest is the one of the change that was
-/// looked at: `cortex-mcp tools --changed` shows both. Another one is refused.
+/// reviewed: `cortex-mcp tools --changed` shows both. Another one is refused.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cortex-mcp tools --changed

@@ -18,7 +18,7 @@ type ItemState = Option<Digest>;
 /// The approved and the observed definitions of a connector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Baseline {
-    /// When the first list was seen.
+    /// When the first list with any item came.
     pub(super) taken_at: WallMs,
     items: BTreeMap<ListKind, BTreeMap<String, Item>>,
 }
@@ -188,7 +188,7 @@ impl Item {
         self.change_from_approved().or_else(|| self.unstable.then_some(ChangeKind::Returned))
     }
 
-    /// The digest by which its observed state is approved. That of `null` stands for an item that is not listed.
+    /// The digest by which its observed state is approved. For an item that is not listed it is that of `null`.
     fn digest_to_approve(&self) -> Digest {
         self.observed.unwrap_or_else(|| Digest::of(b"null"))
     }

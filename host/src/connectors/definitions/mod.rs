@@ -84,6 +84,9 @@ pub(super) struct Definitions {
     state: Mutex<State>,
 }
 
+/// What was approved, and the end of its writing.
+type Approving<'a> = (Vec<ChangedDefinition>, BoxFuture<'a, Result<(), ApprovalError>>);
+
 #[derive(Default)]
 struct State {
     on_change: OnChange,
@@ -196,11 +199,7 @@ impl Definitions {
     ///
     /// # Errors
     /// [`ApprovalError`]; nothing is approved then. What is returned fails if the approval cannot be saved.
-    pub(super) fn approve(
-        &self,
-        selection: &Selection,
-        digest: Digest,
-    ) -> Result<(Vec<ChangedDefinition>, BoxFuture<'_, Result<(), ApprovalError>>), ApprovalError> {
+    pub(super) fn approve(&self, selection: &Selection, digest: Digest) -> Result<Approving<'_>, ApprovalError> {
         let connector = || self.id.clone();
         let mut state = self.lock();
         let phase = state.phase;
@@ -248,7 +247,7 @@ impl Definitions {
                 }
                 is_changed = !transitions.is_empty();
             }
-            // A server that has nothing yet says nothing about what it will have.
+            // A server that is not ready yet may list nothing.
             None if passed.iter().all(|list| list.items().is_empty()) => {}
             baseline @ None => {
                 *baseline = Some(Baseline::of(&Offer::new(passed.clone(), offer.about().clone()), now));

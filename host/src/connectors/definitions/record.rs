@@ -31,7 +31,7 @@ pub(in crate::connectors) fn of_records(records: &[(String, StateRecord)]) -> BT
 pub(super) struct Header {
     /// Which server the baseline is of: [`Connector::origin_digest`](crate::model::Connector::origin_digest).
     pub(super) origin: Digest,
-    /// The offer that was observed last, and by which gateway: it need not be looked into again.
+    /// The offer that was observed last, and by which gateway: it need not be compared again.
     pub(super) observed: Option<(Digest, InstanceId)>,
 }
 

@@ -91,7 +91,7 @@ struct Flushed {
 
 /// What the previous leader left, for those that decide what becomes of it.
 #[derive(Debug, Default)]
-pub(super) struct Former {
+pub(super) struct PreviousLeader {
     pub(super) map: watch::Sender<Option<StateRecord>>,
     pub(super) definitions: watch::Sender<Vec<(String, StateRecord)>>,
 }
@@ -105,7 +105,7 @@ pub(super) struct Task {
     /// When a follower looks next whether the lock is free. Orders do not move it.
     take_over_at: Option<BootMs>,
     role: watch::Sender<StateRole>,
-    former: Former,
+    previous: PreviousLeader,
     clock: Held<ClockState>,
     on_disk: BTreeMap<String, OnDisk>,
     subject: Subject,
@@ -126,7 +126,7 @@ impl Task {
         metrics: StateMetrics,
         directory: Arc<dyn Directory>,
         writer: String,
-        (role, former): (watch::Sender<StateRole>, Former),
+        (role, previous): (watch::Sender<StateRole>, PreviousLeader),
         leader: Option<Leader>,
     ) -> Self {
         let take_over_at = leader.is_none().then(|| policy.edge().clock.boot().plus(RETRY_INTERVAL));
@@ -138,7 +138,7 @@ impl Task {
             leader,
             take_over_at,
             role,
-            former,
+            previous,
             clock: Held::new(ClockState::initial()),
             on_disk: BTreeMap::new(),
             subject: Subject::new("state"),
@@ -404,7 +404,7 @@ impl Task {
                     definitions.extend(self.found(name, stamp, record));
                 }
                 if !definitions.is_empty() {
-                    self.former.definitions.send_replace(definitions);
+                    self.previous.definitions.send_replace(definitions);
                 }
                 self.leader = Some(leader);
                 self.take_over_at = None;
@@ -431,7 +431,7 @@ impl Task {
             if is_unknown {
                 // The previous leader's map may be newer than ours: the map's refresh task decides, and saves it.
                 self.drop_pending(&name);
-                self.former.map.send_replace(Some(record));
+                self.previous.map.send_replace(Some(record));
             }
         } else if self.pending.get(&name).and_then(|ours| ours.stamp).is_some_and(|ours| later(stamp, ours)) {
             // Ours is the older one. It is served on, and its next change is written.

@@ -35,7 +35,7 @@ fn each_kind_of_list_is_compared_item_by_item() {
         let approved = ["a", "b", "c", "d", "e"].map(|name| baseline.is_approved(kind, name));
         assert_eq!(approved, [false, true, false, false, false]);
         assert_eq!(baseline.changes().count(), 3);
-        assert_eq!(baseline.observe(kind, &list(kind, &[("a", 2), ("b", 1), ("d", 1)])), [], "it is said once");
+        assert_eq!(baseline.observe(kind, &list(kind, &[("a", 2), ("b", 1), ("d", 1)])), [], "it is reported once");
         let other = ListKind::ALL[(kind as usize + 1) % 4];
         assert!(!baseline.is_approved(other, "b"), "an item of another list is another item");
     }
