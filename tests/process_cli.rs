@@ -351,7 +351,10 @@ fn a_changed_definition_is_shown_and_approved_by_the_digest_that_was_shown() {
     let status = run(&["status"]);
     let text = readable(&status, 0);
     assert!(text.contains("connector server-01: 2 definitions differ from what was approved: tool "), "{text}");
-    assert!(text.contains("2 are hidden") && text.contains("tools approve --connector server-01 --digest"), "{text}");
+    assert!(
+        text.contains("hidden until approved: 2") && text.contains("tools approve --connector server-01 --digest"),
+        "{text}"
+    );
     let changed = parsed(&run(&["tools", "--changed", "--json"]), 0);
     let [first, second] = changed.as_array().unwrap().as_slice() else { panic!("{changed}") };
     assert_eq!((&first["change"], &first["definition"]["name"]), (&json!("added"), &first["name"]), "{changed}");

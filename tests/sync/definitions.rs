@@ -142,6 +142,9 @@ async fn a_hidden_change_is_neither_listed_nor_callable_until_exactly_it_is_appr
                 assert!(is_refused(&served, kind, name).await, "{era} {kind:?} {name}");
             }
             assert!(!is_refused(&served, kind, "see").await, "{era} {kind:?}");
+            for (uri, hides) in other_ways(kind) {
+                assert_eq!(is_refused_by_uri(&served, &uri).await, hides, "{era} {kind:?} {uri}");
+            }
 
             // What changes in between is not what was reviewed.
             let own = key(kind, "pay");
@@ -170,6 +173,33 @@ async fn a_hidden_change_is_neither_listed_nor_callable_until_exactly_it_is_appr
             served.gateway.shut_down().await;
         }
     }
+}
+
+/// Other ways to the items: the qualified form of a URI, URIs that a template covers and nothing lists, and whether each is
+/// hidden.
+fn other_ways(kind: ListKind) -> Vec<(String, bool)> {
+    match kind {
+        ListKind::Tools | ListKind::Prompts => Vec::new(),
+        ListKind::Resources => vec![
+            ("cortex+s1:bank://pay".to_owned(), true),
+            ("cortex+s1:bank://see".to_owned(), false),
+            ("bank://pay/1".to_owned(), false),
+        ],
+        ListKind::Templates => vec![
+            ("bank://pay/1".to_owned(), true),
+            ("cortex+s1:bank://new/1".to_owned(), true),
+            ("bank://see/1".to_owned(), false),
+            ("bank://pay".to_owned(), false),
+        ],
+    }
+}
+
+async fn is_refused_by_uri(served: &Served, uri: &str) -> bool {
+    let before = served.wire.sent().len();
+    let answer = served.modern().ask("resources/read", &format!(r#""uri":"{uri}""#)).await;
+    let is_refused = answer.code().is_some();
+    assert_eq!(served.wire.sent().len() > before, !is_refused, "{}", answer.body);
+    is_refused
 }
 
 /// Whether a request about an item is refused before it reaches its server.

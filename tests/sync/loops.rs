@@ -81,7 +81,10 @@ async fn a_circle_of_gateways_serves_each_tool_once_however_often_it_is_refreshe
                 assert_eq!((left_out.own_instance, left_out.path_too_long), (8, 0), "{era}, {gateways}");
                 assert_eq!(served.metric("mcp_definitions_left_out{connector=\"next\"}"), Some(8.0));
                 let warnings = served.gateway.status().warnings;
-                assert!(warnings.iter().any(|line| line.contains("connector next: 8 definitions")), "{warnings:?}");
+                assert!(
+                    warnings.iter().any(|line| line.contains("connector next: 8 definitions are not served")),
+                    "{warnings:?}"
+                );
             }
             for served in &all {
                 served.gateway.shut_down().await;
@@ -172,7 +175,7 @@ async fn a_count_of_hops_is_checked_counted_and_never_passed_on_as_it_is() {
                     },
                 ),
             ];
-            if method != "completion/complete" {
+            if !matches!(method, "completion/complete" | "subscriptions/listen") {
                 headers.push(("mcp-name", &name));
             }
             client.post(&headers, &body).await
@@ -181,6 +184,10 @@ async fn a_count_of_hops_is_checked_counted_and_never_passed_on_as_it_is() {
             ("tools/call", r#""name":"s1__add","arguments":{"a":1,"b":2}"#),
             ("prompts/get", r#""name":"s1__none""#),
             ("resources/read", r#""uri":"x:y""#),
+            match era {
+                Era::Modern => ("subscriptions/listen", r#""notifications":{"toolsListChanged":true}"#),
+                Era::Legacy => ("resources/subscribe", r#""uri":"x:y""#),
+            },
             (
                 "completion/complete",
                 r#""ref":{"type":"ref/prompt","name":"s1__none"},"argument":{"name":"a","value":""}"#,

@@ -134,7 +134,8 @@ impl Tools {
             }
             output.line(format_args!("  digest {}", text("digest")));
         }
-        output.line(format_args!("{} changed definitions", changed.len()));
+        let word = if changed.len() == 1 { "definition" } else { "definitions" };
+        output.line(format_args!("{} changed {word}", changed.len()));
         output.value(&changed);
         Ok(Exit::Good)
     }

@@ -215,11 +215,8 @@ impl Fleet {
         params: RawObject,
     ) -> Result<Outcome, CallError> {
         let member = self.members.load().get(id).cloned().ok_or_else(|| CallError::NoConnector(id.clone()))?;
-        if let Some((kind, name)) = definitions::subject(method, &params)
-            && member.handle.definitions.is_hidden(kind, &name)
-        {
-            // However the request was routed: by a template, by its qualified form, or because nothing lists it.
-            return Ok(Outcome::Error(definitions::hidden(kind, &name)));
+        if let Some(refusal) = member.handle.definitions.refusal(method, &params) {
+            return Ok(Outcome::Error(refusal));
         }
         let started = Instant::now();
         let called = member.handle.call(&self.run.clock, caller, method, params).await;

@@ -12,7 +12,6 @@ use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use super::call::CallError;
-use super::definitions::hidden;
 use super::fleet::Fleet;
 use super::handle::Handle;
 use super::limits::{ATTEMPTS, RESOURCE_WISHES_MAX, WISH_TIMEOUT};
@@ -20,10 +19,10 @@ pub use super::log_wishes::LogWish;
 use super::session_slot::SessionSlot;
 use crate::edge::http::HttpError;
 use crate::mcp::envelope::error_object;
-use crate::mcp::protocol::METHOD_NOT_FOUND;
+use crate::mcp::protocol::{METHOD_NOT_FOUND, RESOURCES_SUBSCRIBE};
 use crate::mcp::{Era, WireError, hops};
 use crate::model::raw::RawObject;
-use crate::model::{ConnectorId, Failure, ListKind};
+use crate::model::{ConnectorId, Failure};
 
 /// Why a server does not carry out a wish.
 #[derive(Clone, Debug)]
@@ -272,8 +271,8 @@ impl Handle {
         params.remove("_meta");
         let params = hops::with(params, hops);
         let uri = params.get_str("uri").unwrap_or_default();
-        if self.definitions.is_hidden(ListKind::Resources, &uri) {
-            return Ok(Err(hidden(ListKind::Resources, &uri)));
+        if let Some(refusal) = self.definitions.refusal(RESOURCES_SUBSCRIBE, &params) {
+            return Ok(Err(refusal));
         }
         // Who is carried out already costs its server nothing; anything else is one more request to it.
         if !self.wishes.is_granted(&uri) {

@@ -119,6 +119,10 @@ pub(super) fn warnings(
     warnings
 }
 
+fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
 /// What an operator should know about the definitions of a connector.
 fn definition_warnings(id: &ConnectorId, definitions: &DefinitionsStatus) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -133,13 +137,12 @@ fn definition_warnings(id: &ConnectorId, definitions: &DefinitionsStatus) -> Vec
         let more = if definitions.changes > limits::WARNED_CHANGES_MAX { ", ..." } else { "" };
         let hidden = match definitions.hidden {
             0 => String::new(),
-            hidden => format!("; {hidden} are hidden"),
+            hidden => format!("; hidden until approved: {hidden}"),
         };
         warnings.push(format!(
-            "connector {id}: {} definitions differ from what was approved: {named}{more}{hidden}; look at them with \
-             `cortex-mcp tools --changed --connector {id}`, and approve all with `cortex-mcp tools approve --connector {id} \
-             --digest {digest}`",
-            definitions.changes
+            "connector {id}: {} from what was approved: {named}{more}{hidden}; review with `cortex-mcp tools --changed \
+             --connector {id}`, and approve all with `cortex-mcp tools approve --connector {id} --digest {digest}`",
+            counted(definitions.changes, "definition differs", "definitions differ")
         ));
     }
     if definitions.on_change == OnChange::Hide && definitions.baseline_taken_at.is_none() {
@@ -148,8 +151,9 @@ fn definition_warnings(id: &ConnectorId, definitions: &DefinitionsStatus) -> Vec
     let left_out = definitions.left_out.count();
     if left_out > 0 {
         warnings.push(format!(
-            "connector {id}: {left_out} definitions are not served, because they came through this gateway or too many \
-             others; is the connector this gateway itself?"
+            "connector {id}: {} not served, having come through this gateway or too many others; is the connector this \
+             gateway itself?",
+            counted(left_out, "definition is", "definitions are")
         ));
     }
     warnings

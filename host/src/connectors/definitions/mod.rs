@@ -179,13 +179,22 @@ impl Definitions {
         with_definition.collect()
     }
 
-    /// Whether an item is listed by the server and hidden until it is approved.
-    pub(super) fn is_hidden(&self, kind: ListKind, name: &str) -> bool {
+    /// The JSON-RPC error for a request about an item that is hidden until it is approved; none for any other request.
+    /// However it was routed: by the list, by a template, by its qualified form, or because nothing lists it.
+    pub(super) fn refusal(&self, method: &str, params: &RawObject) -> Option<Box<RawValue>> {
         let state = self.lock();
-        let is_listed = |list: &ItemList| list.items().iter().any(|item| item.key == name);
-        state.status.hidden > 0
-            && !state.baseline.as_ref().is_none_or(|baseline| baseline.is_approved(kind, name))
-            && state.passed.as_ref().is_some_and(|lists| is_listed(&lists[kind as usize]))
+        if state.status.hidden == 0 {
+            return None;
+        }
+        let (kind, name) = subject(method, params)?;
+        let is_hidden = match kind {
+            ListKind::Tools | ListKind::Prompts => state.hides(kind, &name),
+            ListKind::Resources => state.hides(kind, &name) || state.hides_template_of(&name),
+            // A client may complete a resource, too.
+            ListKind::Templates => state.hides(kind, &name) || state.hides(ListKind::Resources, &name),
+        };
+        let message = format!("{} {name:?} changed and is not served until it is approved", kind.singular());
+        is_hidden.then(|| error_object(INVALID_PARAMS, &message, None))
     }
 
     /// What is to be kept of them. Nothing is approved here any more: the next connector of the name takes it.
@@ -327,6 +336,25 @@ impl Definitions {
 }
 
 impl State {
+    /// Whether an item is listed by the server and not approved.
+    fn hides(&self, kind: ListKind, name: &str) -> bool {
+        let (Some(baseline), Some(passed)) = (&self.baseline, &self.passed) else { return false };
+        !baseline.is_approved(kind, name) && passed[kind as usize].items().iter().any(|item| item.key == name)
+    }
+
+    /// Whether the template that fits a URI best, of those of the server, is not approved and the URI is not listed by
+    /// itself. The text before the first variable decides, and an approved template of equal length.
+    fn hides_template_of(&self, uri: &str) -> bool {
+        let (Some(baseline), Some(passed)) = (&self.baseline, &self.passed) else { return false };
+        let longest = |is_approved: bool| {
+            let templates = passed[ListKind::Templates as usize].items().iter();
+            let of_kind = templates.filter(|item| baseline.is_approved(ListKind::Templates, &item.key) == is_approved);
+            let literal = of_kind.filter_map(|item| item.key.split('{').next());
+            literal.filter(|literal| uri.starts_with(literal)).map(str::len).max()
+        };
+        !baseline.is_approved(ListKind::Resources, uri) && longest(false) > longest(true)
+    }
+
     /// Makes what is served and shown from what is known.
     fn refresh(&mut self) {
         let mut hidden = 0;
@@ -361,7 +389,7 @@ impl State {
 }
 
 /// Which item of a connector a request is about, by its server's own name or URI.
-pub(super) fn subject(method: &str, params: &RawObject) -> Option<(ListKind, String)> {
+fn subject(method: &str, params: &RawObject) -> Option<(ListKind, String)> {
     match method {
         TOOLS_CALL => Some((ListKind::Tools, params.get_str("name")?)),
         PROMPTS_GET => Some((ListKind::Prompts, params.get_str("name")?)),
@@ -375,12 +403,6 @@ pub(super) fn subject(method: &str, params: &RawObject) -> Option<(ListKind, Str
         }
         _ => None,
     }
-}
-
-/// The JSON-RPC error for an item that is hidden until it is approved.
-pub(super) fn hidden(kind: ListKind, name: &str) -> Box<RawValue> {
-    let message = format!("{} {name:?} changed and is not served until it is approved", kind.singular());
-    error_object(INVALID_PARAMS, &message, None)
 }
 
 /// How many transitions are of a kind, and the first of them for a line of the log.
