@@ -174,7 +174,7 @@ mod series_of {
             r#"mcp_requests_refused_total{reason="token"}"#,
             r#"mcp_refreshes_total{subject="connector",outcome="failed"}"#,
             r#"mcp_calls_refused_total{connector="s1",reason="busy"}"#,
-            r#"mcp_tool_drift_total{connector="s1"}"#,
+            r#"mcp_tool_definition_changes_total{connector="s1",kind="tools"}"#,
         ] {
             assert_eq!(served.metric(series), Some(0.0), "{series}");
         }
@@ -233,7 +233,7 @@ mod series_of {
         call.await.unwrap();
         tokio::time::sleep(seconds(30)).await;
         assert_eq!(served.metric("mcp_tool_call_duration_seconds_count{connector=\"s1\"}"), Some(1.0));
-        assert_eq!(served.metric("mcp_tool_drift_total{connector=\"s1\"}"), Some(0.0));
+        assert_eq!(served.metric("mcp_tool_definition_changes_total{connector=\"s1\",kind=\"tools\"}"), Some(0.0));
     }
 
     #[tokio::test(start_paused = true)]

@@ -33,6 +33,7 @@ fn every_command_helps_with_examples() {
         "serve",
         "sync",
         "tools",
+        "tools approve",
         "token",
         "call",
         "status",
@@ -72,6 +73,10 @@ fn wrong_usage_is_told_on_stderr_and_exits_with_2() {
         &["map", "verify"],
         &["map", "verify", "any.json", "--at", "yesterday"],
         &["policy"],
+        &["tools", "approve"],
+        &["tools", "approve", "x"],
+        &["tools", "approve", "x", "--digest", "9f86d081"],
+        &["tools", "--changed", "--kind", "prompts"],
     ] {
         let finished = installation.run(arguments);
         assert_eq!((finished.code, finished.stdout.as_str()), (Some(2), ""), "{arguments:?}: {finished:?}");
@@ -344,6 +349,56 @@ fn status_and_sync_speak_to_a_running_gateway() {
     world.upstreams[1].service.stop();
     assert_eq!(parsed(&run(&["sync", "--running", "--json"]), 1)["failed"], 2);
     assert_eq!(gateway.client().list().unwrap().names().len(), 6, "what is known is served");
+}
+
+#[test]
+fn a_changed_definition_is_shown_and_approved_by_the_digest_that_was_shown() {
+    let world = World::new(1);
+    let installation = world.installation();
+    installation.file("home/mcp/gateway.toml", "[connector.server-01]\non-change = \"hide\"\n");
+    let gateway = installation.serve();
+    wait_for_tools(&gateway, 3);
+    let url = gateway.url();
+    let run = |arguments: &[&str]| installation.run(&[arguments, &["--url", &url]].concat());
+    assert!(
+        readable(&run(&["status"]), 0).contains("server-01: changed definitions are hidden; the baseline was taken")
+    );
+    assert_eq!(readable(&run(&["tools", "--changed"]), 0), "0 changed definitions\n");
+    world.upstreams[0].server.set_tools(5);
+    parsed(&run(&["sync", "--running", "--json"]), 0);
+    gateway.wait_for_log("definitions differ from what was approved", 1);
+
+    let status = run(&["status"]);
+    let text = readable(&status, 0);
+    assert!(text.contains("connector server-01: 2 definitions differ from what was approved: tool "), "{text}");
+    assert!(
+        text.contains("hidden until approved: 2") && text.contains("tools approve --connector server-01 --digest"),
+        "{text}"
+    );
+    let changed = parsed(&run(&["tools", "--changed", "--json"]), 0);
+    let [first, second] = changed.as_array().unwrap().as_slice() else { panic!("{changed}") };
+    assert_eq!((&first["change"], &first["definition"]["name"]), (&json!("added"), &first["name"]), "{changed}");
+    let name = format!("server-01__{}", first["name"].as_str().unwrap());
+    let digest = |one: &Value| one["digest"].as_str().unwrap().to_owned();
+    let wrong = run(&["tools", "approve", &name, "--digest", &digest(second)]);
+    assert_eq!(wrong.code, Some(1), "{wrong:?}");
+    assert!(wrong.stderr.contains(&digest(first)), "{wrong:?}");
+    let approved = parsed(&run(&["tools", "approve", &name, "--digest", &digest(first), "--json"]), 0);
+    assert_eq!((&approved["connector"], &approved["approved"][0]["name"]), (&json!("server-01"), &first["name"]));
+    assert_eq!(gateway.client().list().unwrap().names().len(), 4);
+    let status = parsed(&run(&["status", "--json"]), 0);
+    let all = status["connectors"][0]["definitions"]["digest"].as_str().unwrap().to_owned();
+    let approved = run(&["tools", "approve", "--connector", "server-01", "--digest", &all]);
+    assert!(readable(&approved, 0).contains("which was added"), "{approved:?}");
+    assert_eq!(gateway.client().list().unwrap().names().len(), 5);
+    assert_eq!(run(&["tools", "approve", &name, "--digest", &all]).code, Some(1));
+
+    // It is there after the next start, and nothing is to be approved.
+    gateway.kill();
+    let gateway = installation.serve();
+    wait_for_tools(&gateway, 5);
+    let status = installation.run(&["status", "--json", "--url", &gateway.url()]).json();
+    assert_eq!(status["connectors"][0]["definitions"]["changes"], 0, "{status}");
 }
 
 #[test]

@@ -429,7 +429,9 @@ async fn a_full_disk_is_told_changes_nothing_that_is_served_and_is_written_later
     disk.set_full(false);
     tokio::time::sleep(seconds(5)).await;
     assert_eq!(gateway.status().state, StateRole::Writer);
-    assert_eq!(saved_names(&disk.inner), ["connector-s1", "service-map"]);
+    // What was approved of a connector is kept for its return.
+    let saved = ["connector-s1", "definitions-s1", "definitions-s2", "instance", "service-map"];
+    assert_eq!(saved_names(&disk.inner), saved);
     assert!(disk.inner.names().unwrap().contains(&own_file("service-map")));
     gateway.shut_down().await;
     rig.stop_everything();

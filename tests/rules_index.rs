@@ -170,7 +170,7 @@ const INDEX: &[(&str, &str, &str)] = &[
     ("M3", CALLS, "a_disabled_connector_lets_its_calls_end"),
     ("M4", MAP, "a_changed_endpoint_rebuilds_the_session_and_the_old_list_is_not_served_for_the_new_server"),
     ("M4", RULES_SYNC, "a_changed_version_or_way_to_authenticate_rebuilds_the_session"),
-    ("M5", SYNC, "changed_tools_are_served_and_reported_as_drift"),
+    ("M5", SYNC, "changed_tools_are_served_and_reported"),
     ("M6", SYNC, "one_dead_and_one_hung_server_cost_the_others_nothing"),
     ("M6", SCHEDULING, "a_force_tells_who_failed_and_why"),
     ("M7", RULES_SYNC, "an_open_breaker_takes_away_no_list_and_holds_up_no_refresh"),

@@ -66,6 +66,8 @@ async fn a_server_on_standard_input_is_listed_and_called_by_clients_of_both_eras
     for era in [Era::Legacy, Era::Modern] {
         let answer = served.client(era).call("local__t1", r#"{"big":12345678901234567890123}"#).await;
         assert!(answer.body.contains("structuredContent"), "{}", answer.body);
+        let meta = answer.result()["content"][0]["text"].as_str().unwrap().to_owned();
+        assert_eq!(meta, r#"{"com.brainwav.cortex/hops":1}"#, "{era}");
     }
     assert_eq!((rig.processes.started(), script.calls.load(Ordering::SeqCst)), (1, 2));
     served.gateway.shut_down().await;

@@ -4,6 +4,10 @@
 //! Virtual time only: round trips are counted by the servers themselves, and times are compared with one another.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
+#[path = "sync/definitions.rs"]
+mod definitions;
+#[path = "sync/loops.rs"]
+mod loops;
 mod support;
 
 use std::collections::BTreeMap;
@@ -263,17 +267,17 @@ async fn a_lost_legacy_session_heals_on_the_next_call_and_on_the_next_refresh() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn changed_tools_are_served_and_reported_as_drift() {
+async fn changed_tools_are_served_and_reported() {
     let rig = Rig::new(2);
     let served = rig.ready().await;
     rig.server(1).set_tools(5);
     rig.server(2).set_tools(2);
     served.gateway.sync(SyncKind::Force, |_| {}).await;
     assert_eq!((served.tools_of("s1"), served.tools_of("s2")), (5, 2));
-    let drift = |id: &str| served.connector(id).unwrap().drift.clone().unwrap();
-    assert_eq!((drift("s1").added.len(), drift("s1").removed.len(), drift("s1").changed.len()), (2, 0, 0));
-    assert_eq!(drift("s2").removed, ["uppercase"]);
-    assert_eq!(served.metric(r#"mcp_tool_drift_total{connector="s1"}"#), Some(2.0));
+    let changes = |id: &str| served.connector(id).unwrap().definitions.changes;
+    assert_eq!((changes("s1"), changes("s2")), (2, 1));
+    let series = r#"mcp_tool_definition_changes_total{connector="s1",kind="tools"}"#;
+    assert_eq!(served.metric(series), Some(2.0));
     assert_eq!(served.modern().list().await.tool_names().len(), 7);
 }
 

@@ -332,6 +332,7 @@ fn items(listed: Result<Vec<impl Serialize>, ServiceError>) -> Value {
             let meta = item.get_mut("_meta").and_then(Value::as_object_mut);
             if let Some(meta) = meta
                 && meta.remove("com.brainwav.cortex/connector").is_some()
+                && meta.remove("com.brainwav.cortex/path").is_some()
                 && meta.is_empty()
             {
                 item.as_object_mut().unwrap().remove("_meta");

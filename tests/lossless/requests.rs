@@ -8,6 +8,9 @@ use super::world::{ERAS, SERVERS, World};
 use crate::support::scripted::{Ending, Style};
 use crate::support::talk::{MODERN_META, Talk};
 
+/// What the gateway counts in `_meta` of each request that it passes on.
+const HOPS: &str = r#""com.brainwav.cortex/hops":1"#;
+
 /// A request: its method, what the client and the server call its subject, and its other parameters.
 #[derive(Clone, Copy)]
 pub(crate) struct Kind {
@@ -85,13 +88,13 @@ impl Kind {
         let rest = (self.params)(self.original, document);
         match pair {
             (Era::Legacy, Era::Legacy) | (Era::Modern, Era::Legacy) => {
-                ledger.same(place, &format!(r#"{{{rest},"_meta":{{{meta}}}}}"#), found);
+                ledger.same(place, &format!(r#"{{{rest},"_meta":{{{meta},{HOPS}}}}}"#), found);
             }
             (Era::Modern, Era::Modern) => {
-                ledger.same(place, &format!(r#"{{{rest},"_meta":{{{meta},{MODERN_META}}}}}"#), found);
+                ledger.same(place, &format!(r#"{{{rest},"_meta":{{{meta},{MODERN_META},{HOPS}}}}}"#), found);
             }
             (Era::Legacy, Era::Modern) => {
-                let head = format!(r#"{{{rest},"_meta":{{{meta},"#);
+                let head = format!(r#"{{{rest},"_meta":{{{meta},{HOPS},"#);
                 let added = found.strip_prefix(&head).and_then(|added| added.strip_suffix("}}"));
                 match added.map(|added| members(&format!("{{{added}}}"))) {
                     Some(added) => {
@@ -272,10 +275,12 @@ async fn rounds_of_input_pass_between_modern_peers_as_they_were_written() {
                     document.name
                 );
                 let rest = |subject: &str| format!("{{{given},{}", (kind.params)(subject, text));
-                let meta = format!(r#","_meta":{{{},{MODERN_META}}}}}"#, meta(text));
+                let members = format!("{},{MODERN_META}", meta(text));
+                let meta = format!(r#","_meta":{{{members}}}}}"#);
+                let counted = format!(r#","_meta":{{{members},{HOPS}}}}}"#);
                 let heard = client.ask(kind.method, kind.subject(), &format!("{}{meta}", rest(kind.exposed))).await;
                 let asked = world.server.last(kind.method).params;
-                ledger.same(format!("{place}: given"), &format!("{}{meta}", rest(kind.original)), &asked);
+                ledger.same(format!("{place}: given"), &format!("{}{counted}", rest(kind.original)), &asked);
                 ledger.same(format!("{place}: done"), &world.answered(&done), &heard.result());
             }
         }

@@ -90,7 +90,10 @@ fn answer(message: &Value, tools: usize) -> Option<Value> {
             let tool = |number: usize| json!({ "name": format!("t{number}"), "inputSchema": { "type": "object" } });
             json!({ "tools": (1..=tools).map(tool).collect::<Vec<_>>() })
         }
-        "tools/call" => json!({ "content": [], "structuredContent": message["params"]["arguments"] }),
+        "tools/call" => {
+            let meta = json!({ "type": "text", "text": message["params"]["_meta"].to_string() });
+            json!({ "content": [meta], "structuredContent": message["params"]["arguments"] })
+        }
         "ping" => json!({}),
         _ => return Some(json!({ "id": id, "error": { "code": -32601, "message": "no" } })),
     };

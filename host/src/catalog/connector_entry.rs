@@ -11,7 +11,7 @@ use super::claims::{ClaimTime, ClaimTimes};
 use super::definition::expose;
 use super::saved_claims::SavedClaims;
 use crate::config::ToolFilter;
-use crate::model::{Connector, ListFacts, ListKind, Offer, UriScheme};
+use crate::model::{Connector, InstanceId, ListFacts, ListKind, Offer, UriScheme};
 
 /// What the catalog holds of one connector.
 #[derive(Clone, Debug)]
@@ -140,7 +140,7 @@ impl ConnectorEntry {
     /// than before.
     pub(super) fn new(
         part: Part,
-        rule: NameRule,
+        (rule, instance): (NameRule, Option<InstanceId>),
         filter: Option<&ToolFilter>,
         (before, is_same_filter): (Option<&Self>, bool),
     ) -> Self {
@@ -152,7 +152,7 @@ impl ConnectorEntry {
             let rendered = before.and_then(|before| Some((before.part.offer.as_ref()?, before.exposed.chunk(kind))));
             match rendered {
                 Some((offered, chunk)) if offered.list(kind).is_same(offer.list(kind)) => chunk.clone(),
-                _ => Arc::new(expose(&part.connector, rule, filter.unwrap_or(&unfiltered), offer, kind)),
+                _ => Arc::new(expose(&part.connector, (rule, instance), filter.unwrap_or(&unfiltered), offer, kind)),
             }
         });
         let about_tools = filter.filter(|filter| filter.is_about_tools());

@@ -1,4 +1,5 @@
-//! A connector's items as they are exposed: the name patched, one `_meta` key of stable facts added, all else as it came.
+//! A connector's items as they are exposed: the name patched, stable facts and the path added to its
+//! `_meta`, all else as it came.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -9,10 +10,7 @@ use super::qualified::address;
 use super::route::Route;
 use crate::config::ToolFilter;
 use crate::model::raw::{self, RawObject};
-use crate::model::{Connector, ListKind, Offer};
-
-/// Our `_meta` key on every definition.
-const META_KEY: &str = "com.brainwav.cortex/connector";
+use crate::model::{Connector, ConnectorId, DefinitionPath, InstanceId, ListKind, META_CONNECTOR, META_PATH, Offer};
 
 /// The brand that every connector bears (contracts 1.2).
 const BRAND: &str = "brAInwav";
@@ -20,7 +18,7 @@ const BRAND: &str = "brAInwav";
 /// Exposes one list of an offer: what the filter lets through, under the names that it gives.
 pub(super) fn expose(
     connector: &Connector,
-    rule: NameRule,
+    (rule, instance): (NameRule, Option<InstanceId>),
     filter: &ToolFilter,
     offer: &Offer,
     kind: ListKind,
@@ -31,23 +29,45 @@ pub(super) fn expose(
     let exposed = admitted.map(|item| {
         // Every item of a list is an object.
         let mut definition = RawObject::parse(&item.definition).unwrap_or_default();
-        let key = match kind {
-            ListKind::Tools => rule.name(&connector.id, filter.renamed(&item.key).unwrap_or(&item.key)),
-            ListKind::Prompts => rule.name(&connector.id, &item.key),
-            // An address is what it is: results name it, and clients ask for what results name.
-            ListKind::Resources | ListKind::Templates => address(&connector.id, &item.key),
-        };
+        let key = exposed_key(rule, filter, &connector.id, kind, &item.key);
         if key != item.key {
             definition.set(kind.key(), raw::string(&key));
         }
-        let meta = definition.get("_meta").filter(|meta| raw::is_object(meta));
-        let mut meta = meta.and_then(|meta| RawObject::parse(meta).ok()).unwrap_or_default();
-        meta.set(META_KEY, facts.clone());
+        let mut meta = meta_of(&definition);
+        meta.set(META_CONNECTOR, facts.clone());
+        if let Some(own) = instance {
+            meta.set(META_PATH, item.path.followed_by(own));
+        }
         definition.set("_meta", meta.to_raw());
         let route = Route { connector: connector.id.clone(), original: item.key.clone() };
         (key.into(), Some(route), Rendered(definition.to_raw()))
     });
     Chunk::new(exposed)
+}
+
+/// The name, URI or URI template under which an item of a connector is exposed.
+pub(super) fn exposed_key(rule: NameRule, filter: &ToolFilter, id: &ConnectorId, kind: ListKind, own: &str) -> String {
+    match kind {
+        ListKind::Tools => rule.name(id, filter.renamed(own).unwrap_or(own)),
+        ListKind::Prompts => rule.name(id, own),
+        // An address is what it is: results name it, and clients ask for what results name.
+        ListKind::Resources | ListKind::Templates => address(id, own),
+    }
+}
+
+/// Adds the path of a definition that begins at this gateway.
+pub(super) fn begin_path(definition: &RawValue, own: InstanceId) -> Box<RawValue> {
+    // Every definition is an object.
+    let mut definition = RawObject::parse(definition).unwrap_or_default();
+    let mut meta = meta_of(&definition);
+    meta.set(META_PATH, DefinitionPath::Direct.followed_by(own));
+    definition.set("_meta", meta.to_raw());
+    definition.to_raw()
+}
+
+fn meta_of(definition: &RawObject) -> RawObject {
+    let meta = definition.get("_meta").filter(|meta| raw::is_object(meta));
+    meta.and_then(|meta| RawObject::parse(meta).ok()).unwrap_or_default()
 }
 
 #[derive(Serialize)]

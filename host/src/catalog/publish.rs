@@ -12,16 +12,19 @@ use super::NameRule;
 use super::claims::ClaimTime;
 use super::connector_entry::{ConnectorEntry, Part};
 use super::crowd::{Crowd, ToolBounds};
+use super::definition::{begin_path, exposed_key};
 use super::route::OwnTool;
 use super::saved_claims::{self, ClaimsRecord, ReservedClaims};
 use super::snapshot::CatalogSnapshot;
 use crate::config::ToolFilter;
-use crate::model::ConnectorId;
+use crate::model::{ConnectorId, InstanceId, ListKind};
 
 /// The catalog.
 #[derive(Debug)]
 pub struct Catalog {
     rule: NameRule,
+    /// What is appended to the path of each definition; none: definitions bear no path.
+    instance: Option<InstanceId>,
     publishing: Mutex<Publishing>,
     current: ArcSwap<CatalogSnapshot>,
     /// How often what is served may have changed.
@@ -44,7 +47,7 @@ impl Catalog {
     pub fn new(rule: NameRule) -> Self {
         let empty = CatalogSnapshot::new(rule.style);
         let current = ArcSwap::from_pointee(empty);
-        Self { rule, publishing: Mutex::default(), current, changes: watch::Sender::new(0) }
+        Self { rule, instance: None, publishing: Mutex::default(), current, changes: watch::Sender::new(0) }
     }
 
     /// Applies the claims that an earlier process saved to the lists that its connectors publish first.
@@ -66,6 +69,18 @@ impl Catalog {
         saved_claims::record(&self.snapshot(), &publishing.reserved)
     }
 
+    /// The same catalog of the gateway of this ID: each definition that it serves bears its path.
+    #[must_use]
+    pub fn with_instance(self, instance: InstanceId) -> Self {
+        Self { instance: Some(instance), ..self }
+    }
+
+    /// The name, URI or URI template under which an item of a connector is exposed, whether it is served or not.
+    pub fn exposed_name(&self, id: &ConnectorId, kind: ListKind, own: &str) -> String {
+        let filter = self.lock().filters.get(id).cloned().unwrap_or_default();
+        exposed_key(self.rule, &filter, id, kind, own)
+    }
+
     /// The current snapshot.
     pub fn snapshot(&self) -> Arc<CatalogSnapshot> {
         self.current.load_full()
@@ -77,7 +92,10 @@ impl Catalog {
     }
 
     /// Serves these tools of the gateway itself before all others, in the place of those that it served before.
-    pub fn serve_first(&self, own: Vec<OwnTool>) {
+    pub fn serve_first(&self, mut own: Vec<OwnTool>) {
+        if let Some(instance) = self.instance {
+            own.iter_mut().for_each(|tool| tool.definition = begin_path(&tool.definition, instance));
+        }
         let mut publishing = self.lock();
         let current = self.snapshot();
         if own.iter().map(|tool| tool.name).ne(current.own.iter().map(|tool| tool.name)) {
@@ -100,7 +118,8 @@ impl Catalog {
             let filter = publishing.filters.get(id);
             let Some(entry) = current.entries.get(id).filter(|_| before.get(id) != filter) else { continue };
             let filter = filter.map(|filter| &**filter);
-            let mut exposed = ConnectorEntry::new((*entry.part).clone(), self.rule, filter, (Some(entry), false));
+            let mut exposed =
+                ConnectorEntry::new((*entry.part).clone(), (self.rule, self.instance), filter, (Some(entry), false));
             claimed.0 += 1;
             exposed.claim(Some(entry), None, claimed);
             names.push((id.clone(), exposed.tool_names()));
@@ -139,7 +158,8 @@ impl Catalog {
             }
             let filter = publishing.filters.get(&id).cloned();
             drop(publishing);
-            let mut entry = ConnectorEntry::new(part.clone(), self.rule, filter.as_deref(), (before, true));
+            let mut entry =
+                ConnectorEntry::new(part.clone(), (self.rule, self.instance), filter.as_deref(), (before, true));
             publishing = self.lock();
             if publishing.filters.get(&id) == filter.as_ref() {
                 let current = self.snapshot();

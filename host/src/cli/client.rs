@@ -133,6 +133,12 @@ impl RemoteGateway {
         self.ask(Method::POST, "/policy/back", query, Some(("application/json", Bytes::new())), SWAP_TIMEOUT).await
     }
 
+    /// Approves changed definitions.
+    pub(crate) async fn approve(&self, approval: Bytes) -> Result<Bytes, CommandError> {
+        let sent = Some(("application/json", approval));
+        self.ask(Method::POST, "/definitions/approve", &[], sent, ADMIN_TIMEOUT).await
+    }
+
     async fn ask(
         &self,
         method: Method,

@@ -138,6 +138,15 @@ fn describe(output: Output, status: &Value) {
             output.line(output.tone(&cause, Tone::Doubtful));
         }
     }
+    for connector in status["connectors"].as_array().into_iter().flatten() {
+        if connector["definitions"]["onChange"] == "hide" && connector["definitions"]["baselineTakenAt"].is_string() {
+            output.line(format_args!(
+                "{}: changed definitions are hidden; the baseline was taken at {}",
+                text(&connector["id"]),
+                text(&connector["definitions"]["baselineTakenAt"])
+            ));
+        }
+    }
     for collision in status["collisions"].as_array().into_iter().flatten() {
         let instead = match collision["instead"].as_str() {
             Some(instead) => format!("; the second is served as {instead}"),

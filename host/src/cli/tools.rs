@@ -1,8 +1,10 @@
 //! `cortex-mcp tools`: what a running gateway serves.
 
-use clap::{Args, ValueEnum};
+mod approve;
+
+use clap::{Args, Subcommand, ValueEnum};
 use cortex_mcp::model::ListKind;
-use cortex_mcp::model::raw::RawObject;
+use cortex_mcp::model::raw::{self, RawObject};
 use serde_json::value::RawValue;
 
 use super::client::GatewayAddress;
@@ -11,12 +13,19 @@ use super::output::{Output, shorten};
 
 /// Lists the tools of a running gateway, or its prompts, resources or resource templates.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(
+    after_help = "Examples:
   cortex-mcp tools
   cortex-mcp tools --connector wikidata
   cortex-mcp tools --kind resources
-  cortex-mcp tools --json | jq -r '.tools[].name'")]
+  cortex-mcp tools --changed
+  cortex-mcp tools --json | jq -r '.tools[].name'",
+    args_conflicts_with_subcommands = true
+)]
 pub(crate) struct Tools {
+    #[command(subcommand)]
+    command: Option<Command>,
+
     /// Only those of this connector.
     #[arg(long, value_name = "ID")]
     connector: Option<String>,
@@ -25,8 +34,18 @@ pub(crate) struct Tools {
     #[arg(long, value_enum, default_value_t = Kind::Tools)]
     kind: Kind,
 
+    /// The definitions that differ from what was approved, with the digests to approve them by.
+    #[arg(long, conflicts_with = "kind")]
+    changed: bool,
+
     #[command(flatten)]
     address: GatewayAddress,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Approves changed definitions.
+    Approve(approve::Approve),
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -59,7 +78,13 @@ impl Kind {
 }
 
 impl Tools {
-    pub(crate) async fn run(self, output: &Output) -> Result<Exit, CommandError> {
+    pub(crate) async fn run(mut self, output: &Output) -> Result<Exit, CommandError> {
+        if let Some(Command::Approve(command)) = self.command.take() {
+            return command.run(output).await;
+        }
+        if self.changed {
+            return self.changed(output).await;
+        }
         let gateway = self.address.open()?;
         let session = gateway.session().await?;
         let kind = self.kind.list();
@@ -80,6 +105,38 @@ impl Tools {
         output.line(&table);
         output.line(format_args!("{} {several}", items.len()));
         output.value(&std::collections::BTreeMap::from([(kind.member(), items)]));
+        Ok(Exit::Good)
+    }
+}
+
+impl Tools {
+    /// Lists what is to be approved: the text of each definition is what a model would read.
+    async fn changed(self, output: &Output) -> Result<Exit, CommandError> {
+        let body = self.address.open()?.admin(http::Method::GET, "/definitions").await?;
+        // Raw: a definition is shown as the server wrote it.
+        let mut changed: Vec<Box<RawValue>> =
+            serde_json::from_slice(&body).map_err(|error| CommandError::Refused(error.to_string()))?;
+        let object = |one: &RawValue| RawObject::parse(one).unwrap_or_default();
+        changed.retain(|one| self.connector.is_none() || self.connector == object(one).get_str("connector"));
+        for one in &changed {
+            let one = object(one);
+            let text = |member: &str| one.get_str(member).unwrap_or_default();
+            let unstable = if one.get("unstable").is_some_and(|it| it.get() == "true") { ", unstable" } else { "" };
+            output.line(format_args!(
+                "{}: {:?} of the {} ({}{unstable})",
+                text("connector"),
+                text("name"),
+                text("kind"),
+                text("change")
+            ));
+            if let Some(definition) = one.get("definition").filter(|definition| !raw::is_null(definition)) {
+                output.line(format_args!("  {definition}"));
+            }
+            output.line(format_args!("  digest {}", text("digest")));
+        }
+        let word = if changed.len() == 1 { "definition" } else { "definitions" };
+        output.line(format_args!("{} changed {word}", changed.len()));
+        output.value(&changed);
         Ok(Exit::Good)
     }
 }

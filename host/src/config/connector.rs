@@ -36,6 +36,7 @@ pub struct FileConnector {
     #[serde(default)]
     pub pass_environment: Vec<String>,
     pub privileges: Option<Privileges>,
+    pub on_change: Option<OnChange>,
 }
 
 /// What is configured for one connector.
@@ -53,6 +54,19 @@ pub struct ConnectorSettings {
     pub timeouts: Timeouts,
     /// `pass-environment`, `privileges`: what its process is given.
     pub child: ChildRules,
+    /// `on-change`: what becomes of a definition that is another one than was approved.
+    pub on_change: OnChange,
+}
+
+/// What becomes of a definition that was changed or added after the connector's definitions were first seen or approved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnChange {
+    /// It is served, logged, counted and shown in `status`.
+    #[default]
+    Warn,
+    /// It is also neither listed nor callable until it is approved.
+    Hide,
 }
 
 /// Which tools and resources of a connector are served, and under which names.
@@ -157,7 +171,8 @@ impl ConnectorSettings {
             expected: fault.to_string(),
         })?;
         let child = ChildRules { pass_environment, privileges: file.privileges.unwrap_or_default() };
-        Ok(Self { filter, limits: call_limits, era: file.era, timeouts, child })
+        let on_change = file.on_change.unwrap_or_default();
+        Ok(Self { filter, limits: call_limits, era: file.era, timeouts, child, on_change })
     }
 
     /// As it is shown.
@@ -177,6 +192,7 @@ impl ConnectorSettings {
             "startTimeoutMs": self.timeouts.start.map(milliseconds),
             "passEnvironment": self.child.pass_environment,
             "privileges": self.child.privileges,
+            "onChange": self.on_change,
         })
     }
 }

@@ -13,7 +13,7 @@ mod secret_sources;
 mod settings;
 mod token;
 
-pub use connector::{CallLimits, ConnectorSettings, FileConnector, ToolFilter};
+pub use connector::{CallLimits, ConnectorSettings, FileConnector, OnChange, ToolFilter};
 pub use environment::Environment;
 pub use error::ConfigError;
 pub use file::FileSettings;

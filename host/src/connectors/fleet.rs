@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use rpds::RedBlackTreeMapSync;
+use serde_json::value::RawValue;
 use tokio::sync::{Semaphore, broadcast, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -20,6 +21,7 @@ use super::breaker::Breaker;
 use super::call::CallError;
 use super::caller::Caller;
 use super::deadlines::Deadlines;
+use super::definitions::{self, ApprovalError, ChangedDefinition, Definitions, Selection};
 use super::events::{Events, ServerEvent};
 use super::gate::CallGate;
 use super::handle::{Handle, Signal};
@@ -43,7 +45,7 @@ use crate::edge::process::{ChildSpawner, Processes};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{Declared, ErrorType, Outcome, Upstream};
 use crate::model::raw::RawObject;
-use crate::model::{Connector, ConnectorId, Failure, ListState, Moment, Reach};
+use crate::model::{Connector, ConnectorId, Digest, Failure, InstanceId, ListState, Moment, Reach};
 use crate::policy::Policy;
 use crate::telemetry::{LogLimit, RefreshMetrics, limits as telemetry_limits};
 
@@ -61,6 +63,9 @@ pub struct Fleet {
     events: Events,
     logs: Arc<LogWishes>,
     saved: Mutex<BTreeMap<ConnectorId, StateRecord>>,
+    /// What was approved of connectors that are not there now.
+    approved: Mutex<BTreeMap<ConnectorId, StateRecord>>,
+    instance: InstanceId,
     /// Whether an earlier process saved anything.
     is_warm: bool,
     /// Connectors that are processes and have not left yet: no other process takes their place before.
@@ -90,17 +95,29 @@ struct Member {
     watcher: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// What is kept across restarts, and where.
+pub struct KeptState {
+    /// Takes what is to be kept.
+    pub sink: Arc<dyn StateSink>,
+    /// What an earlier process kept.
+    pub records: Vec<(String, StateRecord)>,
+    /// The ID of the gateway's home.
+    pub instance: InstanceId,
+}
+
 impl Fleet {
     /// A fleet without connectors, and what was kept of former ones.
     pub fn new(
         settings: FleetSettings,
         policy: Arc<Policy>,
         publisher: Arc<dyn Publisher>,
-        state: Arc<dyn StateSink>,
+        kept: KeptState,
         metrics: ConnectorsMetrics,
         processes: Arc<dyn Processes>,
-        records: Vec<(String, StateRecord)>,
     ) -> Self {
+        let KeptState { sink: state, records, instance } = kept;
+        let approved = definitions::of_records(&records);
+        let saved = saved::of_records(records);
         let draining = TaskTracker::new();
         let (opened, stop) = (CancellationToken::new(), CancellationToken::new());
         let restoring = TaskTracker::new();
@@ -132,8 +149,10 @@ impl Fleet {
             starts,
             events: Events::default(),
             logs: Arc::default(),
-            is_warm: !records.is_empty(),
-            saved: Mutex::new(saved::of_records(records)),
+            is_warm: !saved.is_empty(),
+            saved: Mutex::new(saved),
+            approved: Mutex::new(approved),
+            instance,
             leaving: Mutex::default(),
             roster: Mutex::default(),
             retired: watch::Sender::new(()),
@@ -196,6 +215,9 @@ impl Fleet {
         params: RawObject,
     ) -> Result<Outcome, CallError> {
         let member = self.members.load().get(id).cloned().ok_or_else(|| CallError::NoConnector(id.clone()))?;
+        if let Some(refusal) = member.handle.definitions.refusal(method, &params) {
+            return Ok(Outcome::Error(refusal));
+        }
         let started = Instant::now();
         let called = member.handle.call(&self.run.clock, caller, method, params).await;
         let (took, metrics) = (started.elapsed(), &member.handle.metrics);
@@ -253,7 +275,7 @@ impl Fleet {
     fn start(&self, connector: Connector, wishes: Arc<ResourceWishes>) -> Member {
         let id = connector.id.clone();
         let connector = Arc::new(connector);
-        let saved = self.lock_saved().remove(&id);
+        let saved = (self.lock_saved().remove(&id), self.lock_approved().remove(&id));
         let mut settings = self.settings.subscribe();
         let in_force = settings.borrow_and_update().clone();
         let credential = in_force.credentials.headers(&connector);
@@ -283,7 +305,8 @@ impl Fleet {
         let edge = self.policy.edge().clone();
         let gate = CallGate::new(in_force.call_limits(&id), quota.places(), origin);
         let metrics = self.metrics.connector(&id);
-        let (limits, shared) = ((quota, gate, deadlines), (edge, metrics));
+        let definitions = Definitions::new(&connector, self.instance, self.state.clone(), metrics.clone());
+        let (limits, shared) = ((quota, gate, deadlines), (edge, metrics, definitions));
         let handle = Arc::new(Handle::new(connector, slot, breaker, limits, wishes, shared));
         let stop = CancellationToken::new();
         let boot_id = self.run.clock.boot_id().0;
@@ -340,6 +363,53 @@ impl Fleet {
             }),
             None => None,
         }
+    }
+
+    /// Every change of a connector's definitions that was not approved, with what its server lists now.
+    pub fn changed_definitions(&self, id: &ConnectorId) -> Vec<(ChangedDefinition, Option<Box<RawValue>>)> {
+        self.handle(id).map(|handle| handle.definitions.changes()).unwrap_or_default()
+    }
+
+    /// Approves changes of a connector's definitions, if `digest` is that of what is listed now. Returns what was approved,
+    /// once that is durable and served.
+    ///
+    /// # Errors
+    /// [`ApprovalError`].
+    pub async fn approve(
+        &self,
+        id: &ConnectorId,
+        selection: &Selection,
+        digest: Digest,
+    ) -> Result<Vec<ChangedDefinition>, ApprovalError> {
+        let handle = self.handle(id).ok_or_else(|| ApprovalError::NoChange { connector: id.clone() })?;
+        let (approved, written) = handle.definitions.approve(selection, digest)?;
+        let written = written.await;
+        handle.signals.send(Signal::Observed);
+        let mut status = handle.status.subscribe();
+        tokio::select! {
+            // After the answer, what was approved is served.
+            _ = status.wait_for(|shown| shown.definitions == handle.definitions.status()) => {}
+            () = handle.ended.cancelled() => {}
+        }
+        written.map(|()| approved)
+    }
+
+    /// Takes what another process approved before this one took over the writing of state.
+    pub fn take_over_definitions(&self, records: &[(String, StateRecord)]) {
+        let now = self.run.clock.wall();
+        for (id, record) in definitions::of_records(records) {
+            match self.handle(&id) {
+                Some(handle) => {
+                    handle.definitions.restore(&record, now);
+                    handle.signals.send(Signal::Observed);
+                }
+                None => drop(self.lock_approved().insert(id, record)),
+            }
+        }
+    }
+
+    fn lock_approved(&self) -> std::sync::MutexGuard<'_, BTreeMap<ConnectorId, StateRecord>> {
+        self.approved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock_saved(&self) -> std::sync::MutexGuard<'_, BTreeMap<ConnectorId, StateRecord>> {

@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use super::breaker::Breaker;
 use super::deadlines::Deadlines;
+use super::definitions::Definitions;
 use super::gate::CallGate;
 use super::limits;
 use super::log_wishes::LogWishes;
@@ -43,6 +44,8 @@ pub(super) struct Handle {
     pub(super) own: OwnSlots,
     pub(super) edge: Edge,
     pub(super) metrics: Arc<ConnectorMetrics>,
+    /// What is served of its definitions.
+    pub(super) definitions: Definitions,
     pub(super) signals: Signals,
     pub(super) calls: TaskTracker,
     pub(super) status: watch::Sender<Arc<ConnectorStatus>>,
@@ -64,7 +67,7 @@ impl Handle {
         breaker: Arc<Breaker>,
         (quota, gate, deadlines): (QuotaGate, CallGate, Deadlines),
         wishes: Arc<ResourceWishes>,
-        (edge, metrics): (Edge, Arc<ConnectorMetrics>),
+        (edge, metrics, definitions): (Edge, Arc<ConnectorMetrics>, Definitions),
     ) -> Self {
         let status = ConnectorStatus::blank(&connector);
         Self {
@@ -80,6 +83,7 @@ impl Handle {
             own: OwnSlots::default(),
             edge,
             metrics,
+            definitions,
             signals: Signals::default(),
             calls: TaskTracker::new(),
             status: watch::Sender::new(Arc::new(status)),

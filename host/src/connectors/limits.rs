@@ -220,3 +220,26 @@ pub const NEGATIVE_MAX: Duration = Duration::from_secs(60);
 
 /// How long a pass waits for connectors that are being rebuilt. A supervisor ends at its next wait, unless what it calls hangs.
 pub const REBUILD_PATIENCE: Duration = Duration::from_secs(5);
+
+/// States of a definition before the present one that are remembered, to recognise one that alternates: between two states
+/// usually, between one for each of a few replicas at most.
+pub const EARLIER_STATES_MAX: usize = 4;
+
+/// Items of one list that are remembered although they are neither listed nor approved, about 200 bytes each: they would count
+/// as new again otherwise.
+pub const UNAPPROVED_ABSENT_MAX: usize = 1_000;
+
+/// Connectors that are not there and whose approved definitions are kept for their return. One beyond that starts without.
+pub const ABSENT_BASELINES_MAX: usize = 1_024;
+
+/// Lines in a window about the definitions of one connector, for each kind of line.
+pub const DEFINITION_LINES: u32 = 3;
+
+/// Changed definitions that a line of the log names; all are counted.
+pub const LOGGED_CHANGES_MAX: usize = 10;
+
+/// Characters of a definition's name in a line of the log.
+pub const DEFINITION_NAME_CHARACTERS: usize = 80;
+
+/// Changed definitions of one connector that `status` lists; all are counted.
+pub const STATUS_CHANGES_MAX: usize = 50;

@@ -18,9 +18,9 @@ use prometheus_client::registry::Unit;
 use super::call::CallError;
 use crate::mcp::ErrorType;
 use crate::mcp::protocol::{COMPLETION_COMPLETE, PROMPTS_GET, RESOURCES_READ, TOOLS_CALL};
-use crate::model::ConnectorId;
+use crate::model::{ConnectorId, ListKind};
 use crate::telemetry::{
-    ClosedFamily, Label as _, MetricRegistry, RefreshMetrics, labels, network_seconds, observe, process_seconds,
+    ClosedFamily, Label, MetricRegistry, RefreshMetrics, labels, network_seconds, observe, process_seconds,
 };
 
 labels! {
@@ -74,7 +74,7 @@ impl ConnectorsMetrics {
             calls: network_seconds(),
             operations: ClosedFamily::on_demand(network_seconds),
             refused: ClosedFamily::complete(Counter::default),
-            drift: Counter::default(),
+            definitions: ClosedFamily::complete(Counter::default),
             connectors: self.connectors.clone(),
         });
         connectors.insert(id.clone(), Arc::downgrade(&metrics));
@@ -101,7 +101,7 @@ pub(super) struct ConnectorMetrics {
     /// On demand: of some 170 combinations, a connector uses a few.
     operations: ClosedFamily<(CalledMethod, ErrorType), Histogram>,
     refused: ClosedFamily<CallRefusal, Counter>,
-    drift: Counter,
+    definitions: ClosedFamily<ListKind, Counter>,
     connectors: Arc<Connectors>,
 }
 
@@ -123,9 +123,9 @@ impl ConnectorMetrics {
         }
     }
 
-    /// Counts definitions of tools that changed.
-    pub(super) fn drifted(&self, changes: usize) {
-        self.drift.inc_by(u64::try_from(changes).unwrap_or(u64::MAX));
+    /// Counts definitions that changed.
+    pub(super) fn definitions_changed(&self, kind: ListKind, changes: usize) {
+        self.definitions.get(kind).inc_by(u64::try_from(changes).unwrap_or(u64::MAX));
     }
 }
 
@@ -178,9 +178,9 @@ impl Collector for Connectors {
         let help = "Calls refused by the gateway, by connector and reason.";
         let mut family = encoder.encode_descriptor("mcp_calls_refused", help, None, MetricType::Counter)?;
         each(&all, &mut family, |of, labels, family| of.refused.encode_with(labels, family))?;
-        let help = "Tool definitions that changed upstream.";
-        let mut family = encoder.encode_descriptor("mcp_tool_drift", help, None, MetricType::Counter)?;
-        each(&all, &mut family, |of, labels, family| of.drift.encode(family.encode_family(labels)?))
+        let help = "Definitions that became other ones than were approved, by connector and list.";
+        let mut family = encoder.encode_descriptor("mcp_tool_definition_changes", help, None, MetricType::Counter)?;
+        each(&all, &mut family, |of, labels, family| of.definitions.encode_with(labels, family))
     }
 }
 
@@ -191,6 +191,24 @@ fn each(
     write: impl Fn(&ConnectorMetrics, &[(&'static str, &str); 1], &mut MetricEncoder<'_>) -> fmt::Result,
 ) -> fmt::Result {
     all.iter().try_for_each(|connector| write(connector, &[("connector", connector.id.as_str())], family))
+}
+
+impl Label for ListKind {
+    const NAME: &'static str = "kind";
+    const ALL: &'static [Self] = &Self::ALL;
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Tools => "tools",
+            Self::Prompts => "prompts",
+            Self::Resources => "resources",
+            Self::Templates => "templates",
+        }
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
 }
 
 fn refusal(error: &CallError) -> Option<CallRefusal> {
@@ -260,7 +278,7 @@ mod tests {
                 ["breaker-open", "quota", "busy", "throttled"]
                     .map(|reason| format!("mcp_calls_refused_total{{connector=\"live\",reason=\"{reason}\"}} 0"))
             );
-            assert_eq!(scraped.lines("mcp_tool_drift_total{"), ["mcp_tool_drift_total{connector=\"live\"} 0"]);
+            assert_eq!(scraped.lines("mcp_tool_definition_changes_total{").len(), 4);
             drop(handles);
             assert_eq!(scraped.lines("connector=\"live\"").len(), 0);
             assert!(scraped.metrics.connectors.lock().is_empty());
@@ -286,9 +304,9 @@ mod tests {
             scraped.metrics.connectors.lock().clear();
             let again = scraped.metrics.connector(&id("live"));
             drop(former);
-            assert_eq!(scraped.lines("mcp_tool_drift_total{").len(), 1);
+            assert_eq!(scraped.lines("mcp_tool_definition_changes_total{").len(), 4);
             drop(again);
-            assert_eq!(scraped.lines("mcp_tool_drift_total{").len(), 0);
+            assert_eq!(scraped.lines("mcp_tool_definition_changes_total{").len(), 0);
         }
 
         #[test]

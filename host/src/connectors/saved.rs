@@ -26,6 +26,13 @@ pub(super) struct SavedHeader {
     pub(super) last_duration_ms: Option<u64>,
 }
 
+impl SavedHeader {
+    /// The digest of the offer that the cache's state speaks of.
+    pub(super) fn offer_digest(&self) -> Option<Digest> {
+        self.cache.state.value.as_ref()?.digest.parse().ok()
+    }
+}
+
 /// What was read back of a connector.
 pub(super) struct Saved {
     pub(super) header: SavedHeader,
@@ -65,8 +72,7 @@ pub(super) fn restore(record: &StateRecord, connector: &Connector) -> Option<Sav
 /// Makes a record. The offer must be the one that the cache's state speaks of: it is rendered only if the store lacks it.
 pub(super) fn record(header: &SavedHeader, offer: Option<&Offer>) -> Option<StateRecord> {
     // The policy gives the digest. One that does not parse costs the offer, and the header is kept.
-    let digest = header.cache.state.value.as_ref().and_then(|value| value.digest.parse().ok());
-    let body = digest.zip(offer).map_or_else(Body::default, |(digest, offer)| {
+    let body = header.offer_digest().zip(offer).map_or_else(Body::default, |(digest, offer)| {
         let length = ListKind::ALL.iter().map(|kind| offer.list(*kind).bytes().len()).sum();
         let offer = offer.clone();
         Body::deferred(digest, length, move || Bytes::from(offer.to_bytes()))

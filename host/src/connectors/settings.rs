@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::credentials::Credentials;
 use super::deadlines::InForce;
 use super::limits;
-use crate::config::{CallLimits, RefreshMode, Settings};
+use crate::config::{CallLimits, OnChange, RefreshMode, Settings};
 use crate::model::{ChildRules, Connector, ConnectorId, Era, Timeouts, VariableName, milliseconds};
 use crate::policy::UpkeepConfig;
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
@@ -29,6 +29,7 @@ pub struct FleetSettings {
     pub(super) starts: NonZeroUsize,
     pass_environment: Vec<VariableName>,
     child_rules: HashMap<ConnectorId, ChildRules>,
+    on_change: HashMap<ConnectorId, OnChange>,
 }
 
 impl FleetSettings {
@@ -49,6 +50,7 @@ impl FleetSettings {
             starts: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             pass_environment: settings.pass_environment.clone(),
             child_rules: settings.connectors.iter().map(|(id, one)| (id.clone(), one.child.clone())).collect(),
+            on_change: settings.connectors.iter().map(|(id, one)| (id.clone(), one.on_change)).collect(),
         }
     }
 
@@ -73,6 +75,11 @@ impl FleetSettings {
         let mut rules = self.child_rules.get(id).cloned().unwrap_or_default();
         rules.pass_environment.extend_from_slice(&self.pass_environment);
         rules
+    }
+
+    /// What becomes of a connector's changed definitions.
+    pub(super) fn on_change(&self, id: &ConnectorId) -> OnChange {
+        self.on_change.get(id).copied().unwrap_or_default()
     }
 
     /// How many calls a connector is given: what is configured for it. What is unset has the default of

@@ -1,8 +1,10 @@
 //! What is observed of a connector, as `status`, `/readyz` and the gauges tell it.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 
-use super::drift::Drift;
+use super::definitions::DefinitionsStatus;
 use crate::mcp::Era;
 use crate::model::mask::StderrLine;
 use crate::model::{Connector, ConnectorId, Contact, FailureClass, ListState, Reach, Source, WallMs};
@@ -65,8 +67,8 @@ pub struct ConnectorStatus {
     pub last_failure: Option<LastFailure>,
     /// `closed`, `open` or `half-open`.
     pub breaker: String,
-    /// How its definitions changed last.
-    pub drift: Option<Drift>,
+    /// How its definitions differ from what was approved.
+    pub definitions: Arc<DefinitionsStatus>,
     /// How long its last successful run took, in milliseconds.
     pub last_duration_ms: Option<u64>,
     /// When the list was fetched, as a number.
@@ -103,7 +105,7 @@ impl ConnectorStatus {
             failures: 0,
             last_failure: None,
             breaker: "closed".into(),
-            drift: None,
+            definitions: Arc::default(),
             last_duration_ms: None,
             fetched_wall: None,
             runs: 0,

@@ -8,7 +8,6 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::deaths::{Death, Deaths};
-use super::drift::Drift;
 use super::handle::{Handle, Signal, Taken};
 use super::limits;
 use super::publish::{Published, Publisher};
@@ -20,7 +19,7 @@ use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{ListScope, ProtocolFault, WireError};
 use crate::model::Contact;
 use crate::model::{
-    BootMs, Failure, FailureClass, ListFacts, ListKind, ListState, Offer, Reach, Scope, WallMs, milliseconds,
+    BootMs, Digest, Failure, FailureClass, ListFacts, ListKind, ListState, Offer, Reach, Scope, WallMs, milliseconds,
 };
 use crate::policy::contract::{
     AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted, case_name,
@@ -51,7 +50,6 @@ pub(super) struct Supervisor {
     last_failure: Option<LastFailure>,
     last_logged: LastLogged<FailureClass>,
     last_duration_ms: Option<u64>,
-    drift: Option<Drift>,
     wanted: bool,
     /// Whether the run under way follows an announced change.
     announced: bool,
@@ -64,12 +62,26 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Starts a connector's upkeep and publishes what was saved of it, before the first packet leaves.
-    pub(super) fn new(handle: Arc<Handle>, with: Surroundings, saved: Option<StateRecord>) -> Self {
+    pub(super) fn new(
+        handle: Arc<Handle>,
+        with: Surroundings,
+        (saved, definitions): (Option<StateRecord>, Option<StateRecord>),
+    ) -> Self {
         let saved = saved.and_then(|record| saved::restore(&record, &handle.connector.load()));
         if let (Ok(slot), Some(era)) = (&handle.slot, saved.as_ref().and_then(|saved| saved.header.era)) {
             slot.remember_era(era);
         }
         let name = format!("connector/{}", handle.id);
+        handle.definitions.set_on_change(with.settings.borrow().on_change(&handle.id));
+        let now = with.run.clock.wall();
+        if let Some(record) = &definitions {
+            handle.definitions.restore(record, now);
+        }
+        if let Some(Saved { header, offer: Some(offer) }) = &saved
+            && let Some(digest) = header.offer_digest()
+        {
+            handle.definitions.observe(offer, digest, now);
+        }
         let (restored, offer, last_duration_ms) = match saved {
             Some(Saved { header, offer }) => (Some(header.cache), offer, header.last_duration_ms),
             None => (None, None, None),
@@ -85,7 +97,6 @@ impl Supervisor {
             last_failure: None,
             last_logged: LastLogged::default(),
             last_duration_ms,
-            drift: None,
             wanted: false,
             announced: false,
             runs: 0,
@@ -172,6 +183,7 @@ impl Supervisor {
         self.upkeep.reconfigure(upkeep);
         self.set_deadlines(settings);
         self.handle.gate.reconfigure(settings.call_limits(&self.handle.id));
+        self.handle.definitions.set_on_change(settings.on_change(&self.handle.id));
         if let Ok(slot) = &self.handle.slot {
             slot.pin(settings.era(&self.handle.id));
         }
@@ -348,7 +360,7 @@ impl Supervisor {
                 self.last_failure = None;
                 self.last_duration_ms = Some(duration_ms);
                 if outcome == AdvanceOutcome::Stored {
-                    self.replace_offer(brought.offer);
+                    self.replace_offer(brought.offer, digest);
                 }
                 RefreshOutcome::Succeeded
             }
@@ -367,18 +379,8 @@ impl Supervisor {
         }
     }
 
-    fn replace_offer(&mut self, offer: Offer) {
-        if let Some(before) = &self.offer {
-            let drift = Drift::between(before.list(ListKind::Tools), offer.list(ListKind::Tools));
-            if !drift.is_empty() {
-                tracing::info!(
-                    connector = %self.handle.id, added = drift.added.len(), removed = drift.removed.len(),
-                    changed = drift.changed.len(), "tool definitions drifted"
-                );
-                self.handle.metrics.drifted(drift.count());
-                self.drift = Some(drift);
-            }
-        }
+    fn replace_offer(&mut self, offer: Offer, digest: Digest) {
+        self.handle.definitions.observe(&offer, digest, self.with.run.clock.wall());
         self.offer = Some(offer);
         self.remember_offer();
     }
@@ -424,8 +426,8 @@ impl Supervisor {
         let fetched_wall = self.upkeep.value().map(|value| WallMs(value.requested.wall_ms));
         let serving = verdict.serve == ServeVerdict::Serve;
         let state = list_state(verdict.state);
-        let served = self.offer.as_ref().filter(|_| serving);
-        let count = |kind| served.map_or(0, |offer| offer.list(kind).items().len());
+        let served = self.offer.as_ref().filter(|_| serving).and_then(|_| self.handle.definitions.served());
+        let count = |kind| served.as_ref().map_or(0, |offer| offer.list(kind).items().len());
         let status = ConnectorStatus {
             id: self.handle.id.clone(),
             name: self.handle.connector.load().name.clone(),
@@ -446,7 +448,7 @@ impl Supervisor {
             failures: self.upkeep.failures().0,
             last_failure: self.last_failure.clone(),
             breaker: case_name(&self.handle.breaker.phase()),
-            drift: self.drift.clone(),
+            definitions: self.handle.definitions.status(),
             last_duration_ms: self.last_duration_ms,
             fetched_wall,
             runs: self.runs,
@@ -454,7 +456,7 @@ impl Supervisor {
         };
         let published = Published {
             connector: self.handle.connector.load_full(),
-            offer: self.offer.clone().filter(|_| serving),
+            offer: served,
             facts: ListFacts {
                 state,
                 reason: status.reason.clone(),

@@ -19,8 +19,8 @@ pub use super::log_wishes::LogWish;
 use super::session_slot::SessionSlot;
 use crate::edge::http::HttpError;
 use crate::mcp::envelope::error_object;
-use crate::mcp::protocol::METHOD_NOT_FOUND;
-use crate::mcp::{Era, WireError};
+use crate::mcp::protocol::{METHOD_NOT_FOUND, RESOURCES_SUBSCRIBE};
+use crate::mcp::{Era, WireError, hops};
 use crate::model::raw::RawObject;
 use crate::model::{ConnectorId, Failure};
 
@@ -91,6 +91,11 @@ impl ResourceWishes {
     /// The URIs that are wanted.
     pub(super) fn uris(&self) -> BTreeSet<String> {
         self.lock().keys().cloned().collect()
+    }
+
+    /// How many gateways the requests behind them passed through at most, this one included.
+    pub(super) fn hops(&self) -> u64 {
+        self.lock().values().map(|wanted| hops::of(&wanted.params)).max().unwrap_or(1)
     }
 
     /// A session begins that knows of no wish.
@@ -262,8 +267,13 @@ impl Handle {
     ) -> Result<Result<ResourceWish, Box<RawValue>>, CallError> {
         let failed = |failure: Failure| CallError::Failed { connector: self.id.clone(), failure };
         // What belongs to one request is not said again in the next session.
+        let hops = hops::of(&params);
         params.remove("_meta");
+        let params = hops::with(params, hops);
         let uri = params.get_str("uri").unwrap_or_default();
+        if let Some(refusal) = self.definitions.refusal(RESOURCES_SUBSCRIBE, &params) {
+            return Ok(Err(refusal));
+        }
         // Who is carried out already costs its server nothing; anything else is one more request to it.
         if !self.wishes.is_granted(&uri) {
             let connector = || self.id.clone();

@@ -103,7 +103,7 @@ fn instance_use(reuse: bool) -> InstanceUse {
 }
 
 /// The answer to a body that is not of this type, which a web page can not send to another origin without asking first.
-fn wrong_type(headers: &HeaderMap, expected: &'static str) -> Option<Response> {
+pub(super) fn wrong_type(headers: &HeaderMap, expected: &'static str) -> Option<Response> {
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     let refused = || (StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("send this with the content type {expected}"));

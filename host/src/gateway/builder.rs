@@ -6,11 +6,14 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::assembly;
 use super::claims_writer;
+use super::definitions;
 use super::embed::{Gateway, Parts};
+use super::instance;
 use super::limits;
 use super::metrics::{ServerMetrics, StateMetrics};
 use super::publish::{Publishing, obey};
@@ -18,7 +21,7 @@ use super::registry_tools;
 use super::state_writer;
 use crate::catalog::{Catalog, NameRule};
 use crate::config::{ConfigError, RefreshMode, RegistrySettings, Settings, SignatureKeys};
-use crate::connectors::{ConnectorsMetrics, Fleet, FleetSettings};
+use crate::connectors::{ConnectorsMetrics, Fleet, FleetSettings, KeptState};
 use crate::edge::Edge;
 use crate::edge::clock::SystemClock;
 use crate::edge::disk::Disk;
@@ -28,7 +31,7 @@ use crate::edge::http::{HttpOptions, HttpSetupError, LinkLocal, ReqwestHttp};
 use crate::edge::process::{Processes, SystemProcesses};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::edge::virtual_network::VirtualNetwork;
-use crate::model::milliseconds;
+use crate::model::{InstanceId, milliseconds};
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
 use crate::policy::{
     CacheAccess, DecisionSink, DiscardRecords, InstanceUse, Policy, PolicyComponent, PolicyError, PolicyMetrics,
@@ -201,25 +204,26 @@ impl GatewayBuilder {
         let registry_metrics = RegistryMetrics::new(&mut registered);
         // Before anything runs: what it decides and draws is the same every time.
         let store = open_registry(registry, &policy, &writer, registry_metrics, &settings).await?;
-        let started = state_writer::start(policy.clone(), StateMetrics::new(&mut registered), state, writer);
-        let state_writer::Started { writer: state_writer, saved, task: state_task, .. } =
+        let started = state_writer::start(policy.clone(), StateMetrics::new(&mut registered), state.clone(), writer);
+        let state_writer::Started { writer: state_writer, mut saved, task: state_task, .. } =
             report_state(started, &settings)?;
+        let instance = instance::take(&mut saved, &state_writer, &state, &*edge.entropy).await;
         let sink: Arc<dyn StateSink> = Arc::new(state_writer.clone());
         let former = state_writer.former_map();
         let mut records: BTreeMap<String, StateRecord> = saved.into_iter().collect();
         let map_record = records.remove(service_map::RECORD_NAME);
-        let catalog = empty_catalog(&settings);
+        let catalog = empty_catalog(&settings, instance);
         let claims = claims_writer::restore(&catalog, records.remove(claims_writer::RECORD_NAME).as_ref());
+        let records = records.into_iter().collect();
         let fleet_settings = FleetSettings::new(&settings);
         let publishing = Publishing { catalog: catalog.clone(), trace: trace.clone(), clock: edge.clock.clone() };
         let fleet = Arc::new(Fleet::new(
             fleet_settings,
             policy.clone(),
             Arc::new(publishing),
-            sink.clone(),
+            KeptState { sink: sink.clone(), records, instance },
             ConnectorsMetrics::new(&mut registered, refreshes.clone()),
             processes,
-            records.into_iter().collect(),
         ));
         let stop = CancellationToken::new();
         let started = map.map(|source| {
@@ -232,7 +236,8 @@ impl GatewayBuilder {
         let (applied, assembly_task) =
             assembly::start(fleet.clone(), map_view, registry_view.clone(), trace.clone(), stop.clone());
         let claims_task = claims_writer::run(catalog.clone(), state_writer.clone(), stop.clone(), claims);
-        let mut tasks = vec![registry_task, assembly_task, tokio::spawn(claims_task)];
+        let definitions_task = definitions::take_over(fleet.clone(), state_writer.previous_definitions(), stop.clone());
+        let mut tasks = vec![registry_task, assembly_task, definitions_task, tokio::spawn(claims_task)];
         tasks.extend(map_task);
         let parts = Parts {
             settings: arc_swap::ArcSwap::from_pointee(settings),
@@ -318,8 +323,9 @@ fn report_state(
 }
 
 /// A catalog that follows the settings, with the gateway's own tools.
-fn empty_catalog(settings: &Settings) -> Arc<Catalog> {
-    let catalog = Catalog::new(NameRule { style: settings.names, longest: settings.name_length });
+fn empty_catalog(settings: &Settings, instance: InstanceId) -> Arc<Catalog> {
+    let catalog =
+        Catalog::new(NameRule { style: settings.names, longest: settings.name_length }).with_instance(instance);
     // Nothing is in it yet whose names could be recorded.
     let _ = obey(&catalog, settings);
     catalog.serve_first(registry_tools::served(&settings.registry));
@@ -491,7 +497,7 @@ fn start_map(
     metrics: MapMetrics,
     stop: CancellationToken,
     saved: Option<StateRecord>,
-) -> (MapHandle, tokio::task::JoinHandle<()>) {
+) -> (MapHandle, JoinHandle<()>) {
     let upkeep = map_upkeep(settings, policy);
     let maintenance = Maintenance { policy: policy.clone(), endpoint, keys, upkeep, state, former, metrics, stop };
     service_map::start(maintenance, saved)

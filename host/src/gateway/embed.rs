@@ -297,7 +297,7 @@ impl Gateway {
         let is_known = |id: &ConnectorId| {
             !applied.settled || applied.disabled.contains(id) || connectors.iter().any(|status| status.id == *id)
         };
-        let mut warnings = warnings(&settings, &tool_bounds, &filters, is_known);
+        let mut warnings = warnings(&settings, &tool_bounds, (&filters, &connectors), is_known);
         if applied.settled {
             let ids = || connectors.iter().map(|status| &status.id).chain(&applied.disabled);
             warnings.extend(pattern_warnings(&settings.tokens, &snapshot, ids));

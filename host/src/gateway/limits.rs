@@ -234,3 +234,9 @@ pub const STDIO_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long requests that were cancelled then may take to end, before what waits for a client that does not read is dropped.
 pub const STDIO_CUT_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Changed definitions that a warning of `status` names; all are counted.
+pub const WARNED_CHANGES_MAX: usize = 10;
+
+/// Characters of a definition's name in a warning of `status`.
+pub const WARNED_NAME_CHARACTERS: usize = 80;

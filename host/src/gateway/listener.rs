@@ -18,7 +18,7 @@ use super::cross_origin::share;
 use super::door::{Door, guard, guard_admin, guard_whole};
 use super::embed::Gateway;
 use super::request_body::{self, BodyRule};
-use super::{admin, endpoint, limits, rate};
+use super::{admin, definitions, endpoint, limits, rate};
 
 /// Marks everything that is not MCP as what it is: no browser guesses its type, no cache keeps it, and no page of another
 /// origin embeds it.
@@ -36,8 +36,9 @@ async fn harden(uri: Uri, mut response: Response) -> Response {
 const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 impl Gateway {
-    /// The routes, for whoever serves them: `/mcp`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`, `/sync`,
-    /// `/policy` and `/policy/back`. `listen` is the address that they are reached under. Without tokens, the last two are
+    /// The routes, for whoever serves them: `/mcp`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`,
+    /// `/definitions`, `/sync`, `/definitions/approve`, `/policy` and `/policy/back`. `listen` is the address that they are
+    /// reached under. Without tokens, the last three are
     /// open to this machine only: serve the routes with `into_make_service_with_connect_info::<SocketAddr>()`, so that it
     /// is known who asks. Behind a reverse proxy everybody seems to be this machine: have tokens then.
     pub fn router(&self, listen: SocketAddr) -> Router {
@@ -54,6 +55,7 @@ impl Gateway {
         let whole = Router::new()
             .route("/metrics", get(admin::metrics))
             .route("/status", get(admin::status))
+            .route("/definitions", get(definitions::changed))
             .route(
                 "/sync",
                 post(admin::sync)
@@ -67,8 +69,12 @@ impl Gateway {
             .layer(DefaultBodyLimit::max(limits::POLICY_BYTES_MAX))
             .layer(bodies(limits::POLICY_BYTES_MAX, false))
             .layer(from_fn_with_state(door.clone(), guard_admin));
+        let approving = Router::new()
+            .route("/definitions/approve", post(definitions::approve))
+            .layer(bodies(limits::SMALL_BODY_BYTES, false))
+            .layer(from_fn_with_state(door.clone(), guard_admin));
         let open = Router::new().route("/healthz", get(admin::healthz)).route("/readyz", get(admin::readyz));
-        let guarded = guarded.merge(whole).merge(changing).layer(from_fn_with_state(door, share));
+        let guarded = guarded.merge(whole).merge(changing).merge(approving).layer(from_fn_with_state(door, share));
         guarded.merge(open).layer(map_response(harden)).with_state(self.clone())
     }
 

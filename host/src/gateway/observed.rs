@@ -55,6 +55,9 @@ fn connectors(registry: &mut MetricRegistry, statuses: &[Arc<ConnectorStatus>], 
     let down = disabled.iter().map(|id| (connector(id), 0));
     let help = "Whether the connector answered last (1) or not (0)";
     registry.register("brainwav_mcp_connector_proxy_up", help, Gauges(up.chain(down).collect()));
+    let left_out = statuses.iter().map(|status| (connector(&status.id), count(status.definitions.left_out.count())));
+    let help = "Definitions that are not served because they came through this gateway or too many others";
+    registry.register("mcp_definitions_left_out", help, Gauges(left_out.collect()));
     let ages = statuses.iter().filter_map(|status| {
         let age_ms = now.0.saturating_sub(status.fetched_wall?.0);
         Some((connector(&status.id), age_ms as f64 / 1_000.0))

@@ -22,7 +22,7 @@ use tokio::task::JoinHandle;
 
 use self::inbox::Sender;
 use self::stamped::load;
-use self::task::{Leader, Task};
+use self::task::{Leader, PreviousLeader, Task};
 use super::metrics::StateMetrics;
 use crate::edge::files::Directory;
 use crate::edge::state::{Change, StateRecord, StateSink};
@@ -62,6 +62,7 @@ pub(super) struct StateWriter {
     inbox: Arc<Sender>,
     role: watch::Receiver<StateRole>,
     former_map: watch::Receiver<Option<StateRecord>>,
+    previous_definitions: watch::Receiver<Vec<(String, StateRecord)>>,
 }
 
 /// A running writer.
@@ -93,15 +94,26 @@ pub(super) fn start(
     let leader = lock.zip(loaded.store).map(|(lock, store)| Leader::new(lock, store));
     let (inbox, orders) = inbox::inbox();
     let role = watch::Sender::new(if leader.is_some() { StateRole::Writer } else { without_lock });
-    let former_map = watch::Sender::new(None);
-    let sink = StateWriter { inbox: Arc::new(inbox), role: role.subscribe(), former_map: former_map.subscribe() };
-    let mut task = Task::new(policy, metrics, directory, writer, (role, former_map), leader);
+    let previous = PreviousLeader::default();
+    let sink = StateWriter {
+        inbox: Arc::new(inbox),
+        role: role.subscribe(),
+        former_map: previous.map.subscribe(),
+        previous_definitions: previous.definitions.subscribe(),
+    };
+    let mut task = Task::new(policy, metrics, directory, writer, (role, previous), leader);
     let mut saved = Vec::new();
     for (name, stamp, record) in loaded.records {
         task.observe(&name, stamp, &record);
         saved.push((name, record));
     }
     Ok(Started { writer: sink, saved, old_files: loaded.old_files, task: tokio::spawn(task.run(orders)) })
+}
+
+/// Reads what a directory holds, without its stamps.
+pub(super) fn read_records(directory: &Arc<dyn Directory>) -> io::Result<Vec<(String, StateRecord)>> {
+    let records = load(directory, false)?.records;
+    Ok(records.into_iter().map(|(name, _, record)| (name, record)).collect())
 }
 
 impl StateWriter {
@@ -119,6 +131,12 @@ impl StateWriter {
     /// later than this process read it. Its rollback protection must not be lost.
     pub(super) fn former_map(&self) -> watch::Receiver<Option<StateRecord>> {
         self.former_map.clone()
+    }
+
+    /// What was approved of connectors' definitions, as the previous leader left it, once this process has taken over from
+    /// it. An approval must not be lost.
+    pub(super) fn previous_definitions(&self) -> watch::Receiver<Vec<(String, StateRecord)>> {
+        self.previous_definitions.clone()
     }
 
     /// Writes what is pending and ends the task.

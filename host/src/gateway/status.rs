@@ -6,10 +6,11 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::door::view_rules;
+use super::limits;
 use super::state_writer::StateRole;
 use crate::catalog::{CatalogSnapshot, Collision, FilterEffect, View};
-use crate::config::{Settings, Token};
-use crate::connectors::ConnectorStatus;
+use crate::config::{OnChange, Settings, Token};
+use crate::connectors::{ConnectorStatus, DefinitionsStatus};
 use crate::model::{ConnectorId, Glob, ListKind};
 use crate::policy::PolicyStatus;
 use crate::registry::RegistryStatus;
@@ -93,7 +94,7 @@ impl BoundsStatus {
 pub(super) fn warnings(
     settings: &Settings,
     bounds: &BoundsStatus,
-    filters: &BTreeMap<ConnectorId, FilterEffect>,
+    (filters, connectors): (&BTreeMap<ConnectorId, FilterEffect>, &[Arc<ConnectorStatus>]),
     known: impl Fn(&ConnectorId) -> bool,
 ) -> Vec<String> {
     let strangers = settings.connectors.keys().filter(|id| !known(id));
@@ -114,6 +115,47 @@ pub(super) fn warnings(
         let names = bounds.cut_first.join(", ");
         let more = if bounds.cut > bounds.cut_first.len() { ", ..." } else { "" };
         warnings.push(format!("{} tools are not served because of tools-max: {names}{more}", bounds.cut));
+    }
+    warnings.extend(connectors.iter().flat_map(|connector| definition_warnings(&connector.id, &connector.definitions)));
+    warnings
+}
+
+fn counted(count: usize, one: &str, several: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { several })
+}
+
+/// What an operator should know about the definitions of a connector.
+fn definition_warnings(id: &ConnectorId, definitions: &DefinitionsStatus) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(digest) = definitions.digest {
+        // Escaped: a server chooses its names.
+        let named = definitions.first.iter().take(limits::WARNED_CHANGES_MAX).map(|change| {
+            let name: String = change.name.chars().take(limits::WARNED_NAME_CHARACTERS).collect();
+            let unstable = if change.unstable { ", unstable" } else { "" };
+            format!("{} {name:?} ({}{unstable})", change.kind.singular(), change.change.as_str())
+        });
+        let named = named.collect::<Vec<_>>().join(", ");
+        let more = if definitions.changes > limits::WARNED_CHANGES_MAX { ", ..." } else { "" };
+        let hidden = match definitions.hidden {
+            0 => String::new(),
+            hidden => format!("; hidden until approved: {hidden}"),
+        };
+        warnings.push(format!(
+            "connector {id}: {} from what was approved: {named}{more}{hidden}; review with `cortex-mcp tools --changed \
+             --connector {id}`, and approve all with `cortex-mcp tools approve --connector {id} --digest {digest}`",
+            counted(definitions.changes, "definition differs", "definitions differ")
+        ));
+    }
+    if definitions.on_change == OnChange::Hide && definitions.baseline_taken_at.is_none() {
+        warnings.push(format!("connector {id}: there is no baseline yet; the first definitions it lists are served"));
+    }
+    let left_out = definitions.left_out.count();
+    if left_out > 0 {
+        warnings.push(format!(
+            "connector {id}: {} not served, having come through this gateway or too many others; is the connector this \
+             gateway itself?",
+            counted(left_out, "definition is", "definitions are")
+        ));
     }
     warnings
 }

@@ -8,6 +8,7 @@ pub mod client;
 pub mod envelope;
 mod error;
 mod error_type;
+pub mod hops;
 pub mod interim;
 pub mod limits;
 pub mod protocol;

@@ -68,6 +68,10 @@ pub const META_CLIENT_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabi
 pub const META_CLIENT_INFO: &str = "io.modelcontextprotocol/clientInfo";
 /// `_meta`: the least severe log messages that the client wants about a request.
 pub const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
+/// `_meta`: how many gateways a request passed through; the gateway's own.
+pub const META_HOPS: &str = "com.brainwav.cortex/hops";
+/// `_meta`: what notifications about the progress of the request bear.
+pub const META_PROGRESS_TOKEN: &str = "progressToken";
 /// `_meta` of notifications and results of a subscription: the id of the request that opened it.
 pub const META_SUBSCRIPTION_ID: &str = "io.modelcontextprotocol/subscriptionId";
 /// `_meta` of results: who the server is.

@@ -16,7 +16,8 @@ use std::marker::PhantomData;
 use serde_json::value::RawValue;
 
 use super::protocol::{
-    META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_LOG_LEVEL, META_PROTOCOL_VERSION, META_SUBSCRIPTION_ID,
+    META_CLIENT_CAPABILITIES, META_CLIENT_INFO, META_HOPS, META_LOG_LEVEL, META_PROGRESS_TOKEN, META_PROTOCOL_VERSION,
+    META_SUBSCRIPTION_ID,
 };
 use crate::model::raw::RawObject;
 
@@ -145,7 +146,7 @@ members! {
     /// Members of `params._meta`.
     MetaMember of "params._meta" {
         /// By which progress is reported.
-        ProgressToken = "progressToken",
+        ProgressToken = META_PROGRESS_TOKEN,
         /// The version of the protocol.
         ProtocolVersion = META_PROTOCOL_VERSION,
         /// What the client can do: [`CapabilitiesMember`].
@@ -154,6 +155,8 @@ members! {
         ClientInfo = META_CLIENT_INFO,
         /// The least severe log messages that are wanted.
         LogLevel = META_LOG_LEVEL,
+        /// How many gateways the request passed through.
+        Hops = META_HOPS,
         /// The subscription that a message belongs to.
         SubscriptionId = META_SUBSCRIPTION_ID,
     }
@@ -260,6 +263,13 @@ impl RequestParams {
         let meta = params.check_in::<MetaMember>(ParamsMember::Meta)?;
         meta.check_in::<CapabilitiesMember>(MetaMember::ClientCapabilities)?;
         Ok(params)
+    }
+
+    /// Sets a member of the metadata; what is no object is replaced.
+    pub fn set_meta(&mut self, member: MetaMember, value: Box<RawValue>) {
+        let mut meta = self.meta().object;
+        meta.set(member.key(), value);
+        self.object.set(ParamsMember::Meta.key(), meta.to_raw());
     }
 
     /// The metadata; empty if there is none.

@@ -6,7 +6,42 @@
 
 use std::fmt::Write as _;
 
-use super::document::{Object, Value};
+use serde_json::value::RawValue;
+
+use super::document::{self, Object, Value};
+use super::raw::{self, RawObject};
+use super::{Digest, META_CONNECTOR, META_PATH};
+
+/// The digest of a definition's canonical form without what gateways add to its `_meta`. A definition that has no canonical
+/// form (it nests too deeply, repeats a member or holds a number that no double is) is digested as it is written.
+pub(super) fn definition_digest(definition: &RawValue) -> Digest {
+    let stripped = without_gateway_keys(definition);
+    let text = stripped.as_deref().unwrap_or(definition).get();
+    match document::parse(text.as_bytes()) {
+        Ok(value) => {
+            let mut canonical = String::with_capacity(text.len());
+            write_value(&mut canonical, &value);
+            Digest::of(canonical.as_bytes())
+        }
+        Err(_) => Digest::of(text.as_bytes()),
+    }
+}
+
+/// The definition without the `_meta` keys of gateways; none if it has none of them.
+fn without_gateway_keys(definition: &RawValue) -> Option<Box<RawValue>> {
+    let mut object = RawObject::parse(definition).ok()?;
+    let mut meta = RawObject::parse(object.get("_meta").filter(|meta| raw::is_object(meta))?).ok()?;
+    let mut has_any = false;
+    for key in [META_PATH, META_CONNECTOR] {
+        has_any |= meta.remove(key).is_some();
+    }
+    if meta.is_empty() {
+        object.remove("_meta");
+    } else {
+        object.set("_meta", meta.to_raw());
+    }
+    has_any.then(|| object.to_raw())
+}
 
 /// The canonical text of an object without one of its own members: a signature is not part of what it signs.
 pub(crate) fn object_without(object: &Object, excluded: &str) -> String {
@@ -126,6 +161,25 @@ mod tests {
     fn only_the_outermost_signature_is_left_out() {
         let Ok(Value::Object(object)) = parse(br#"{"signature":1,"a":{"signature":2}}"#) else { panic!("an object") };
         assert_eq!(object_without(&object, "signature"), r#"{"a":{"signature":2}}"#);
+    }
+
+    #[test]
+    fn a_definition_has_the_digest_of_what_its_server_wrote() {
+        let digest = |text: &str| definition_digest(&raw::trusted(text.to_owned()));
+        let plain = digest(r#"{"name":"a","n":1,"_meta":{"x":1}}"#);
+        for same in [
+            r#" { "n" : 1.0, "_meta": {"x":1}, "name":"\u0061" }"#,
+            r#"{"name":"a","n":1,"_meta":{"com.brainwav.cortex/path":["0"],"x":1,"com.brainwav.cortex/connector":{}}}"#,
+        ] {
+            assert_eq!(digest(same), plain, "{same}");
+        }
+        let bare = digest(r#"{"name":"a"}"#);
+        assert_eq!(digest(r#"{"name":"a","_meta":{"com.brainwav.cortex/path":[]}}"#), bare);
+        for other in [r#"{"name":"a","_meta":{"x":2},"n":1}"#, r#"{"name":"a","n":1}"#, r#"{"name":"a","_meta":{}}"#] {
+            assert!(digest(other) != plain && digest(other) != bare, "{other}");
+        }
+        let deep = |inner: &str| format!(r#"{{"name":"a","x":{}{inner}{}}}"#, "[".repeat(99), "]".repeat(99));
+        assert_ne!(digest(&deep("1")), digest(&deep("2")));
     }
 
     fn values() -> impl Strategy<Value = Value> {

@@ -219,7 +219,6 @@ pub(crate) type RawMembers<'a> = Vec<(String, &'a RawValue)>;
 ///
 /// # Errors
 /// [`DocumentFault`].
-#[cfg(test)]
 pub(crate) fn parse(raw: &[u8]) -> Result<Value, DocumentFault> {
     let source = Source::new(raw)?;
     source.value(source.root())

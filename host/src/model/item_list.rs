@@ -1,13 +1,13 @@
 //! One of a connector's lists as it was received (tools, prompts, resources or resource templates), and how everything
 //! that the connector offers stands. Raw JSON: nothing is ever re-typed.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::raw::RawObject;
-use super::{BootMs, WallMs};
+use super::{BootMs, DefinitionPath, Digest, WallMs, canonical};
 
 /// What a list is of. Each is listed by a method of its own (specification 2026-07-28, `server`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -56,6 +56,16 @@ impl ListKind {
         }
     }
 
+    /// What one of its items is called.
+    pub fn singular(self) -> &'static str {
+        match self {
+            Self::Tools => "tool",
+            Self::Prompts => "prompt",
+            Self::Resources => "resource",
+            Self::Templates => "resource template",
+        }
+    }
+
     /// The capability of a server that has such a list.
     pub fn capability(self) -> &'static str {
         match self {
@@ -83,12 +93,23 @@ pub struct ItemList {
 }
 
 /// One item of a list.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct ListedItem {
     /// What its server calls it: a name, a URI or a URI template.
     pub key: String,
     /// Its definition.
     pub definition: Box<RawValue>,
+    /// The gateways that it passed through.
+    pub path: DefinitionPath,
+    digest: OnceLock<Digest>,
+}
+
+impl ListedItem {
+    /// The digest of the definition's canonical form, computed once: equal for definitions that differ only in the order of
+    /// members, in white space, or in what gateways add to `_meta`.
+    pub fn digest(&self) -> Digest {
+        *self.digest.get_or_init(|| canonical::definition_digest(&self.definition))
+    }
 }
 
 impl ItemList {
@@ -97,13 +118,26 @@ impl ItemList {
     /// # Errors
     /// [`ItemListError::Nameless`] if one of them is not an object with a text as its key.
     pub fn new(kind: ListKind, definitions: Vec<Box<RawValue>>) -> Result<Self, ItemListError> {
-        let bytes = join(&definitions).into();
+        let bytes = join(definitions.iter().map(|definition| &**definition)).into();
         let items = definitions.into_iter().enumerate().map(|(position, definition)| {
-            let key = RawObject::parse(&definition).ok().and_then(|object| object.get_str(kind.key()));
+            let object = RawObject::parse(&definition).ok();
+            let key = object.as_ref().and_then(|object| object.get_str(kind.key()));
             let key = key.ok_or(ItemListError::Nameless { kind, position })?;
-            Ok(ListedItem { key, definition })
+            let path = object.as_ref().map(DefinitionPath::of).unwrap_or_default();
+            Ok(ListedItem { key, definition, path, digest: OnceLock::new() })
         });
         Ok(Self { items: items.collect::<Result<_, ItemListError>>()?, bytes })
+    }
+
+    /// The list without the items that `serves` refuses; the very same list if it refuses none.
+    #[must_use]
+    pub fn filtered(&self, serves: impl Fn(&ListedItem) -> bool) -> Self {
+        if self.items.iter().all(&serves) {
+            return self.clone();
+        }
+        let items: Arc<[ListedItem]> = self.items.iter().filter(|item| serves(item)).cloned().collect();
+        let bytes = join(items.iter().map(|item| &*item.definition)).into();
+        Self { items, bytes }
     }
 
     /// A list without items.
@@ -210,10 +244,10 @@ pub enum Scope {
     Private,
 }
 
-fn join(definitions: &[Box<RawValue>]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(2 + definitions.iter().map(|one| one.get().len() + 1).sum::<usize>());
+fn join<'a>(definitions: impl Iterator<Item = &'a RawValue> + Clone) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(2 + definitions.clone().map(|one| one.get().len() + 1).sum::<usize>());
     bytes.push(b'[');
-    for (position, definition) in definitions.iter().enumerate() {
+    for (position, definition) in definitions.enumerate() {
         if position > 0 {
             bytes.push(b',');
         }

@@ -13,6 +13,7 @@ mod failure;
 pub mod glob;
 pub mod headers;
 mod ids;
+mod instance;
 mod item_list;
 pub(crate) mod link_local;
 mod log;
@@ -33,6 +34,9 @@ pub use era::Era;
 pub use failure::{Failure, FailureClass, FailureGroup};
 pub use glob::Glob;
 pub use ids::{ConnectorId, ConnectorIdError};
+pub use instance::{
+    DefinitionPath, InstanceId, InstanceIdError, META_CONNECTOR, META_PATH, PATH_INSTANCES_MAX, PathFault,
+};
 pub use item_list::{Contact, ItemList, ItemListError, ListFacts, ListKind, ListState, ListedItem, Scope};
 pub use log::{LogFormat, LogLevel};
 pub use offer::{About, Offer, OfferError};

@@ -33,6 +33,10 @@ impl Default for About {
 }
 
 impl About {
+    fn is_equal(&self, other: &Self) -> bool {
+        self.capabilities.get() == other.capabilities.get() && self.instructions == other.instructions
+    }
+
     /// Whether it has a capability.
     pub fn has(&self, capability: &str) -> bool {
         RawObject::parse(&self.capabilities).is_ok_and(|all| all.get(capability).is_some_and(raw::is_object))
@@ -61,6 +65,13 @@ impl Offer {
     pub fn list(&self, kind: ListKind) -> &ItemList {
         // There is a list for each of the four kinds.
         &self.lists[kind as usize]
+    }
+
+    /// The offer with other lists, in the order of [`ListKind::ALL`]. What is equal to that of `before` is the very same.
+    #[must_use]
+    pub fn with_lists(&self, lists: [ItemList; 4], before: Option<&Self>) -> Self {
+        let before = before.filter(|before| before.about.is_equal(&self.about));
+        Self { lists, about: before.unwrap_or(self).about.clone() }
     }
 
     /// What its server says about itself.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::*;
-use crate::config::{CallLimits, ToolFilter};
+use crate::config::{CallLimits, OnChange, ToolFilter};
 use crate::model::{ChildRules, Era, Glob, Privileges, Timeouts};
 
 fn resolve(file: &str, variables: &[(&str, &str)]) -> Result<Settings, ConfigError> {
@@ -65,7 +65,7 @@ fn every_key_of_the_file_changes_the_settings() {
          uri-schemes = [\"Wiki\"]\n\
          calls = 3\nqueue = 0\nqueue-timeout-ms = 9\nera = \"modern\"\n\
          connect-timeout-ms = 1\nlist-timeout-ms = 2\ncall-timeout-ms = 3\nstart-timeout-ms = 4\n\
-         pass-environment = [\"OWN\"]\nprivileges = \"keep\"\n\
+         pass-environment = [\"OWN\"]\nprivileges = \"keep\"\non-change = \"hide\"\n\
          [[token]]\nname = \"n\"\nsha256 = \"{digest}\"\nadmin = true\nconnectors = [\"c*\"]\ntools = [\"t*\"]\n\
          deny-tools = [\"d*\"]\ncalls-per-minute = 7\n"
     );
@@ -101,7 +101,7 @@ fn every_key_of_the_file_changes_the_settings() {
     let timeouts = Timeouts { connect: ms(1), list: ms(2), call: ms(3), start: ms(4) };
     let names = |name: &str| vec![name.parse::<VariableName>().unwrap()];
     let child = ChildRules { pass_environment: names("OWN"), privileges: Privileges::Keep };
-    let wiki = ConnectorSettings { filter, limits, era: Some(Era::Modern), timeouts, child };
+    let wiki = ConnectorSettings { filter, limits, era: Some(Era::Modern), timeouts, child, on_change: OnChange::Hide };
     assert_eq!(settings.connectors, BTreeMap::from([("wiki".parse().unwrap(), wiki)]));
     assert_eq!(settings.pass_environment, names("ALL"));
     assert_eq!(settings.policy.options, [("a".to_owned(), "b".to_owned())]);
@@ -160,6 +160,7 @@ fn values_out_of_range_are_refused_with_the_range() {
         ("pass-environment = [\"A=b\"]", "pass-environment: write names of variables without their values"),
         ("[connector.x1]\npass-environment = [\"CONNECTORS_API_KEY\"]", "[connector.x1] pass-environment: CONNECTORS_"),
         ("[connector.x1]\nprivileges = \"root\"", "expected `drop` or `keep`"),
+        ("[connector.x1]\non-change = \"block\"", "expected `warn` or `hide`"),
         ("[registry]\nbatch-ms = 600001", "1 to 600000"),
     ] {
         let error = resolve(file, &[]).unwrap_err().to_string();
@@ -262,7 +263,7 @@ fn filters_bounds_and_tokens_are_shown_without_hashes() {
     let wiki = serde_json::json!({
         "allowTools": ["get_*"], "denyTools": [], "rename": { "a": "b" }, "uriSchemes": null, "calls": null, "queue": null, "queueTimeoutMs": 9,
         "era": null, "connectTimeoutMs": null, "listTimeoutMs": null, "callTimeoutMs": null, "startTimeoutMs": null,
-        "passEnvironment": [], "privileges": "drop"
+        "passEnvironment": [], "privileges": "drop", "onChange": "warn"
     });
     assert_eq!(shown["connectors"], serde_json::json!({ "wiki": wiki }));
     let agent = serde_json::json!({

@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use super::{Fleet, Member};
 use crate::connectors::handle::{Handle, Signal};
 use crate::connectors::wishes::ResourceWishes;
-use crate::connectors::{limits, saved};
+use crate::connectors::{definitions, limits, saved};
 use crate::edge::state::StateRecord;
 use crate::model::{Connector, ConnectorId, Reach};
 
@@ -41,6 +41,7 @@ impl Fleet {
         if !self.opened.is_cancelled() {
             // What is left may be described later; it holds on to no more than its own bytes until then.
             self.lock_saved().values_mut().for_each(|record| record.body.detach());
+            self.lock_approved().values_mut().for_each(|record| record.body.detach());
             self.open();
         }
     }
@@ -182,6 +183,7 @@ impl Fleet {
             leaving.retain(|_, left| !left.is_cancelled());
             leaving.insert(id.clone(), left.clone());
         }
+        self.keep_approved(handle);
         let roster = &mut *self.roster();
         let wishes = roster.retiring.remove(id).unwrap_or_default();
         match roster.wanted.get(id) {
@@ -206,6 +208,17 @@ impl Fleet {
         }
         self.retired.send_replace(());
         left.drop_guard()
+    }
+
+    /// A connector that comes back, switched on again or named again by the map, is compared with what was approved of it.
+    fn keep_approved(&self, handle: &Handle) {
+        let Some(record) = handle.definitions.hand_over() else { return };
+        let mut approved = self.lock_approved();
+        approved.insert(handle.id.clone(), record);
+        while approved.len() > limits::ABSENT_BASELINES_MAX {
+            let Some((forgotten, _)) = approved.pop_first() else { break };
+            self.state.forget(&definitions::record_name(&forgotten));
+        }
     }
 
     fn roster(&self) -> MutexGuard<'_, Roster> {

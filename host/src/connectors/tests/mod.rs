@@ -19,7 +19,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
 use self::live::Live;
-use super::{ConnectorsMetrics, Fleet, FleetSettings, Published, Publisher};
+use super::{ConnectorsMetrics, Fleet, FleetSettings, KeptState, Published, Publisher};
 use crate::config::{Environment, FileSettings, Flags, Paths, Settings};
 use crate::edge::Edge;
 use crate::edge::clock::VirtualClock;
@@ -99,7 +99,8 @@ fn fleet(network: Arc<VirtualNetwork>, processes: Arc<VirtualProcesses>, setting
     let component = EMBEDDED.get_or_init(|| Arc::new(PolicyComponent::embedded().unwrap())).clone();
     let policy = Policy::new(component.clone(), component, edge, Arc::new(DiscardRecords), PolicyMetrics::default());
     let (nowhere, metrics) = (Arc::new(Nowhere), ConnectorsMetrics::default());
-    Arc::new(Fleet::new(settings, Arc::new(policy), nowhere.clone(), nowhere, metrics, processes, Vec::new()))
+    let kept = KeptState { sink: nowhere.clone(), records: Vec::new(), instance: Default::default() };
+    Arc::new(Fleet::new(settings, Arc::new(policy), nowhere, kept, metrics, processes))
 }
 
 impl Rig {

@@ -215,10 +215,10 @@ impl Watcher {
         let (sender, opened) = watch::channel(false);
         let announced = hearing.course.announced.clone();
         let ear = Ear { events: self.events.clone(), announced, opened: sender };
-        let uris = self.handle.wishes.uris();
+        let (uris, hops) = (self.handle.wishes.uris(), self.handle.wishes.hops());
         let named: Vec<String> = uris.iter().cloned().collect();
         let (session, changes) = (hearing.session, hearing.changes);
-        let work = async move { session.listen(changes, &named, &ear).await };
+        let work = async move { session.listen_after(hops, changes, &named, &ear).await };
         Stream { work: work.boxed(), opened, uris }
     }
 

@@ -12,7 +12,7 @@ use crate::mcp::protocol::{
     COMPLETION_COMPLETE, Era, INITIALIZE, LOGGING_SET_LEVEL, PING, PROMPTS_GET, RESOURCES_READ, RESOURCES_SUBSCRIBE,
     RESOURCES_UNSUBSCRIBE, SERVER_DISCOVER, SUBSCRIPTIONS_LISTEN, TOOLS_CALL,
 };
-use crate::mcp::{ErrorType, Outcome};
+use crate::mcp::{ErrorType, Outcome, hops};
 use crate::model::ListKind;
 use crate::model::raw;
 
@@ -63,8 +63,14 @@ async fn answer_in(gateway: Gateway, asked: Asked, place: Option<Place>) -> Answ
     answer
 }
 
-async fn dispatch(gateway: &Gateway, asked: Asked) -> Answer {
+async fn dispatch(gateway: &Gateway, mut asked: Asked) -> Answer {
     gateway.restored().await;
+    if is_passed_on(&asked.method) || matches!(asked.method.as_str(), RESOURCES_SUBSCRIBE | SUBSCRIPTIONS_LISTEN) {
+        asked.params = match hops::counted(asked.params) {
+            Ok(params) => params,
+            Err(error) => return Answer::error(error.code(), &error.to_string(), Some(&error.data())),
+        };
+    }
     if let Some(kind) = ListKind::ALL.into_iter().find(|kind| kind.method() == asked.method) {
         return lists::list(gateway, &asked, kind).await;
     }

@@ -20,12 +20,12 @@ use crate::catalog::View;
 use crate::connectors::ServerEvent;
 use crate::gateway::embed::Gateway;
 use crate::gateway::limits;
-use crate::mcp::Notice;
 use crate::mcp::envelope::notification_bytes;
 use crate::mcp::protocol::CONNECTOR_ERROR;
 use crate::mcp::protocol::{INVALID_PARAMS, INVALID_REQUEST, META_SUBSCRIPTION_ID, SUBSCRIPTIONS_ACKNOWLEDGED};
 use crate::mcp::request_members::{CheckedObject, Members as _, NotificationsMember, ParamsMember};
 use crate::mcp::server::meta_of;
+use crate::mcp::{Notice, hops};
 use crate::model::raw::{self, RawObject};
 use crate::model::{Digest, ListKind};
 
@@ -146,6 +146,7 @@ async fn subscribe(
             for route in routes {
                 let mut params = RawObject::new();
                 params.set("uri", raw::string(&route.original));
+                let params = hops::with(params, hops::of(&asked.params.to_object()));
                 let wishing = gateway.inner.parts.fleet.wish_for_resource(&route.connector, params);
                 // What its server refuses, or does not answer, is left out of what is granted.
                 match tokio::time::timeout_at(deadline, wishing).await {

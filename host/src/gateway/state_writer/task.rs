@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::inbox::{self, Handed, Inbox, Order};
 use super::stamped::{self, load};
 use super::{BATCH, LOCK, RETRY_INTERVAL, StateRole, is_read_only};
+use crate::connectors::DEFINITIONS_PREFIX;
 use crate::edge::files::{Directory, LockGuard};
 use crate::edge::state::{Change, StateRecord, StateStore, WriteError, Written};
 use crate::gateway::metrics::StateMetrics;
@@ -88,6 +89,13 @@ struct Flushed {
     is_compaction_due: bool,
 }
 
+/// What the previous leader left, for those that decide what becomes of it.
+#[derive(Debug, Default)]
+pub(super) struct PreviousLeader {
+    pub(super) map: watch::Sender<Option<StateRecord>>,
+    pub(super) definitions: watch::Sender<Vec<(String, StateRecord)>>,
+}
+
 pub(super) struct Task {
     policy: Arc<Policy>,
     metrics: StateMetrics,
@@ -97,7 +105,7 @@ pub(super) struct Task {
     /// When a follower looks next whether the lock is free. Orders do not move it.
     take_over_at: Option<BootMs>,
     role: watch::Sender<StateRole>,
-    former_map: watch::Sender<Option<StateRecord>>,
+    previous: PreviousLeader,
     clock: Held<ClockState>,
     on_disk: BTreeMap<String, OnDisk>,
     subject: Subject,
@@ -118,7 +126,7 @@ impl Task {
         metrics: StateMetrics,
         directory: Arc<dyn Directory>,
         writer: String,
-        (role, former_map): (watch::Sender<StateRole>, watch::Sender<Option<StateRecord>>),
+        (role, previous): (watch::Sender<StateRole>, PreviousLeader),
         leader: Option<Leader>,
     ) -> Self {
         let take_over_at = leader.is_none().then(|| policy.edge().clock.boot().plus(RETRY_INTERVAL));
@@ -130,7 +138,7 @@ impl Task {
             leader,
             take_over_at,
             role,
-            former_map,
+            previous,
             clock: Held::new(ClockState::initial()),
             on_disk: BTreeMap::new(),
             subject: Subject::new("state"),
@@ -391,8 +399,12 @@ impl Task {
             Ok(None) => {}
             Ok(Some((leader, found))) => {
                 tracing::info!("the state lock is free: this process writes from now on");
+                let mut definitions = Vec::new();
                 for (name, stamp, record) in found {
-                    self.found(&name, stamp, record);
+                    definitions.extend(self.found(name, stamp, record));
+                }
+                if !definitions.is_empty() {
+                    self.previous.definitions.send_replace(definitions);
                 }
                 self.leader = Some(leader);
                 self.take_over_at = None;
@@ -405,19 +417,28 @@ impl Task {
         }
     }
 
-    /// The previous leader left this record.
-    fn found(&mut self, name: &str, stamp: Hlc, record: StateRecord) {
-        let known = self.observe(name, stamp, &record);
-        if name == RECORD_NAME {
-            if known.is_none_or(|known| later(stamp, known)) {
-                // The previous leader's map may be newer than ours: the map's refresh task decides, and saves it.
-                self.drop_pending(name);
-                self.former_map.send_replace(Some(record));
-            }
-        } else if self.pending.get(name).and_then(|ours| ours.stamp).is_some_and(|ours| later(stamp, ours)) {
-            // Ours is the older one. It is served on, and its next change is written.
-            self.drop_pending(name);
+    /// The previous leader left this record. Returned if it holds approvals that this process does not know.
+    fn found(&mut self, name: String, stamp: Hlc, record: StateRecord) -> Option<(String, StateRecord)> {
+        let known = self.observe(&name, stamp, &record);
+        let is_unknown = known.is_none_or(|known| later(stamp, known));
+        if name.starts_with(DEFINITIONS_PREFIX) {
+            // What was approved there counts, however late this process saw a change: that is found and saved again.
+            return is_unknown.then(|| {
+                self.drop_pending(&name);
+                (name, record)
+            });
         }
+        if name == RECORD_NAME {
+            if is_unknown {
+                // The previous leader's map may be newer than ours: the map's refresh task decides, and saves it.
+                self.drop_pending(&name);
+                self.previous.map.send_replace(Some(record));
+            }
+        } else if self.pending.get(&name).and_then(|ours| ours.stamp).is_some_and(|ours| later(stamp, ours)) {
+            // Ours is the older one. It is served on, and its next change is written.
+            self.drop_pending(&name);
+        }
+        None
     }
 }
 

@@ -22,6 +22,7 @@ use super::stream::{Purpose, Way};
 use super::verdict::{judge_legacy, judge_modern, may_work_on};
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, notification_bytes, request_bytes};
 use crate::mcp::error::WireError;
+use crate::mcp::hops;
 use crate::mcp::interim::{Interim, Nobody};
 use crate::mcp::limits::TIDYING_DEADLINE;
 use crate::mcp::protocol::{
@@ -219,6 +220,20 @@ impl Session {
         resources: &[String],
         interim: &dyn Interim,
     ) -> Result<(), WireError> {
+        self.listen_after(1, changes, resources, interim).await
+    }
+
+    /// The same on behalf of clients whose requests passed through so many gateways, this one included.
+    ///
+    /// # Errors
+    /// [`WireError`], if the server has no such stream, or the stream breaks.
+    pub async fn listen_after(
+        &self,
+        hops: u64,
+        changes: &[ListKind],
+        resources: &[String],
+        interim: &dyn Interim,
+    ) -> Result<(), WireError> {
         match &self.kind {
             Kind::Legacy(session) => {
                 let listened = self.link.listen(session.headers(), interim).await;
@@ -228,7 +243,7 @@ impl Session {
                 listened
             }
             Kind::Modern { .. } => {
-                let params = self.prepare(meta::listen_params(changes, resources));
+                let params = self.prepare(hops::with(meta::listen_params(changes, resources), hops));
                 match self.ask(SUBSCRIPTIONS_LISTEN, &params, interim, Purpose::Listening).await? {
                     Outcome::Result(_) => Ok(()),
                     Outcome::Error(error) => Err(rpc_error(&error)),
