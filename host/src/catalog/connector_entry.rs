@@ -9,6 +9,7 @@ use super::NameRule;
 use super::chunk::Chunk;
 use super::claims::{ClaimTime, ClaimTimes};
 use super::definition::expose;
+use super::qualified::address;
 use super::saved_claims::SavedClaims;
 use crate::config::ToolFilter;
 use crate::model::{Connector, InstanceId, ListFacts, ListKind, Offer, UriScheme};
@@ -107,8 +108,8 @@ impl Schemes {
 pub(super) struct Exposed {
     /// In the order of [`ListKind::ALL`].
     pub(super) chunks: [Arc<Chunk>; 4],
-    /// When it claimed each key, in the same order. Without a list that may be served, those of the last one: a server that
-    /// is down gives nothing up.
+    /// When it claimed each key, in the same order, with those that it lists and that are hidden. Without a list that may be
+    /// served, those of the last one: a server that is down gives nothing up.
     pub(super) claimed: [Arc<ClaimTimes>; 4],
     pub(super) schemes: Arc<Schemes>,
 }
@@ -162,36 +163,59 @@ impl ConnectorEntry {
         Self { part: Arc::new(part), exposed, effect, version: 0 }
     }
 
-    /// Claims what it exposes. What was exposed `before` and what an earlier process `saved` keeps its time; the rest is
-    /// claimed `now`. The cost is that of the lists that changed.
-    pub(super) fn claim(&mut self, before: Option<&Self>, saved: Option<&SavedClaims>, now: ClaimTime) {
+    /// Claims what it exposes. What was claimed `before` or by an earlier process keeps its time, also while it is hidden: an
+    /// item that may be served again later has given nothing up. The rest is claimed `now`. The cost is that of the lists
+    /// that changed.
+    pub(super) fn claim(
+        &mut self,
+        (before, saved): (Option<&Self>, Option<&SavedClaims>),
+        now: ClaimTime,
+        rule: NameRule,
+        filter: Option<&ToolFilter>,
+    ) {
+        let connector = &self.part.connector;
         // Another server of the same identifier starts without.
         let is_same_server = |before: &&Self| {
-            let (old, new) = (&before.part.connector, &self.part.connector);
-            Arc::ptr_eq(old, new) || old.origin_digest() == new.origin_digest()
+            let old = &before.part.connector;
+            Arc::ptr_eq(old, connector) || old.origin_digest() == connector.origin_digest()
         };
         let before = before.filter(is_same_server).map(|before| &before.exposed);
-        let saved = saved.filter(|saved| saved.origin == self.part.connector.origin_digest());
-        let has_lists = self.part.offer.is_some();
+        let saved = saved.filter(|saved| saved.origin == connector.origin_digest());
         self.exposed.claimed = ListKind::ALL.map(|kind| {
             let chunk = self.exposed.chunk(kind);
-            let known = before.map(|before| (before.chunk(kind), &before.claimed[kind as usize]));
-            if let Some((old, times)) = known
-                && (Arc::ptr_eq(old, chunk) || !has_lists)
-            {
-                return times.clone();
+            let known = before.map(|before| &before.claimed[kind as usize]);
+            let is_same = before.is_some_and(|before| Arc::ptr_eq(before.chunk(kind), chunk));
+            let offered = self.part.offer.as_ref().map(|offer| offer.list(kind).items());
+            let Some(offered) = offered.filter(|_| !is_same) else { return known.cloned().unwrap_or_default() };
+            let kept = |key: &str| known.and_then(|times| times.get(key).copied()).or_else(|| saved?.since(kind, key));
+            let shown = chunk.items().iter();
+            let mut claims: ClaimTimes = shown.map(|item| (item.key.clone(), kept(&item.key).unwrap_or(now))).collect();
+            if chunk.len() < offered.len() {
+                let keys = offered.iter().map(|item| exposed_key(connector, rule, filter, kind, &item.key));
+                let hidden: Vec<String> = keys.filter(|key| !claims.contains_key(key.as_str())).collect();
+                claims.extend(hidden.into_iter().filter_map(|key| Some((Arc::from(key.as_str()), kept(&key)?))));
             }
-            let claims = chunk.items().iter().map(|item| {
-                let kept = known.and_then(|(_, times)| times.get(&item.key).copied());
-                let since = kept.or_else(|| saved?.since(kind, &item.key)).unwrap_or(now);
-                (item.key.clone(), since)
-            });
-            Arc::new(claims.collect())
+            Arc::new(claims)
         });
     }
 
     pub(super) fn tool_names(&self) -> Vec<String> {
         self.exposed.chunk(ListKind::Tools).items().iter().map(|tool| tool.key.to_string()).collect()
+    }
+}
+
+/// The name or address under which an item is exposed, unless it is hidden.
+fn exposed_key(
+    connector: &Connector,
+    rule: NameRule,
+    filter: Option<&ToolFilter>,
+    kind: ListKind,
+    own: &str,
+) -> String {
+    match kind {
+        ListKind::Tools => rule.name(&connector.id, filter.and_then(|filter| filter.renamed(own)).unwrap_or(own)),
+        ListKind::Prompts => rule.name(&connector.id, own),
+        ListKind::Resources | ListKind::Templates => address(&connector.id, own),
     }
 }
 

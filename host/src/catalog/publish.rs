@@ -60,7 +60,10 @@ impl Catalog {
     pub fn forget_claims_of_absent(&self) {
         let mut publishing = self.lock();
         let current = self.snapshot();
-        publishing.reserved.retain(|id| current.entries.contains_key(id));
+        if publishing.reserved.retain(|id| current.entries.contains_key(id)) {
+            // The record is another one.
+            self.changes.send_modify(|changes| *changes += 1);
+        }
     }
 
     /// Returns the claims that the next process needs.
@@ -121,7 +124,7 @@ impl Catalog {
             let mut exposed =
                 ConnectorEntry::new((*entry.part).clone(), (self.rule, self.instance), filter, (Some(entry), false));
             claimed.0 += 1;
-            exposed.claim(Some(entry), None, claimed);
+            exposed.claim((Some(entry), None), claimed, self.rule, filter);
             names.push((id.clone(), exposed.tool_names()));
             changed.push((id.clone(), Some(exposed)));
         }
@@ -165,7 +168,8 @@ impl Catalog {
                 let current = self.snapshot();
                 publishing.claimed.0 += 1;
                 let saved = part.offer.as_ref().and_then(|_| publishing.reserved.take(&id));
-                entry.claim(current.entries.get(&id), saved.as_ref(), publishing.claimed);
+                let earlier = (current.entries.get(&id), saved.as_ref());
+                entry.claim(earlier, publishing.claimed, self.rule, filter.as_deref());
                 let names = entry.tool_names();
                 let changed = vec![(id, Some(entry))];
                 self.publish(&mut publishing, current.with_entries(changed));

@@ -69,8 +69,11 @@ impl ReservedClaims {
         self.0.remove(id)
     }
 
-    pub(super) fn retain(&mut self, is_kept: impl Fn(&ConnectorId) -> bool) {
+    /// Forgets those of other connectors. Returns whether there were any.
+    pub(super) fn retain(&mut self, is_kept: impl Fn(&ConnectorId) -> bool) -> bool {
+        let before = self.0.len();
         self.0.retain(|id, _| is_kept(id));
+        self.0.len() < before
     }
 }
 
@@ -100,15 +103,17 @@ pub(super) fn record(snapshot: &CatalogSnapshot, reserved: &ReservedClaims) -> C
     let many_have_templates = snapshot.entries.values().filter(of_templates).nth(1).is_some();
     for (id, entry) in &snapshot.entries {
         for kind in ListKind::ALL {
-            let is_absent = entry.part.offer.is_none();
+            // Also of a connector that is there, some items may be hidden.
+            let claimed = &entry.exposed.claimed[kind as usize];
+            let is_absent = claimed.len() > entry.exposed.chunk(kind).len();
             let all = kind == ListKind::Templates && many_have_templates;
             if !is_absent && !all {
                 continue;
             }
-            for (key, since) in entry.exposed.claimed[kind as usize].iter() {
+            for (key, since) in claimed.iter() {
                 // What no other connector claims meanwhile needs no record.
-                let is_claimed = || snapshot.everything.claims[kind as usize].first(key).is_some();
-                if all || is_claimed() {
+                let first = || snapshot.everything.claims[kind as usize].first(key);
+                if all || first().is_some_and(|first| first.connector != *id) {
                     saved.insert((*since, kind, key.clone(), id.clone()));
                     absent.extend(is_absent.then(|| (kind, key.clone())));
                 }

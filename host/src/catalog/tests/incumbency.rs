@@ -102,6 +102,36 @@ fn the_connector_that_claimed_a_key_first_keeps_it_while_it_lists_it() {
 }
 
 #[test]
+fn a_tool_that_is_hidden_for_a_while_has_given_nothing_up() {
+    use crate::config::ToolFilter;
+    let deny = |id: &str| {
+        let filter = ToolFilter { deny: vec![KEY.parse().unwrap()], ..ToolFilter::default() };
+        BTreeMap::from([(id.parse().unwrap(), filter)])
+    };
+    let owner = |catalog: &Catalog| catalog.snapshot().route(KEY).unwrap().connector.to_string();
+    let before = catalog(NameStyle::Plain);
+    [Step::Lists("bank"), Step::Lists("aaa-evil")].into_iter().for_each(|step| apply(&before, step));
+    before.set_filters(deny("bank"));
+    assert_eq!(owner(&before), "aaa-evil");
+    // Also across a restart, and while its list changes.
+    let after = catalog(NameStyle::Plain);
+    after.restore_claims(before.claims());
+    after.set_filters(deny("bank"));
+    apply(&after, Step::Lists("aaa-evil"));
+    after.put(at("http://bank.example/", offering("bank", &[KEY, "other"], &[], &[], &[])));
+    for catalog in [&before, &after] {
+        assert_eq!(owner(catalog), "aaa-evil");
+        catalog.set_filters(BTreeMap::new());
+        assert_eq!(owner(catalog), "bank");
+        catalog.set_filters(deny("bank"));
+        apply(catalog, Step::ListsNothing("bank"));
+        catalog.set_filters(BTreeMap::new());
+        apply(catalog, Step::Lists("bank"));
+        assert_eq!(owner(catalog), "aaa-evil", "it was dropped meanwhile");
+    }
+}
+
+#[test]
 fn a_restart_restores_the_owners_in_whatever_order_the_lists_come() {
     let order = ["mm", "aa", "zz"];
     let before = catalog(NameStyle::Plain);

@@ -22,17 +22,18 @@ fn exposed(part: &Part, rule: NameRule, kind: ListKind) -> Vec<(String, String)>
         .collect()
 }
 
-/// Notes what a connector claims from now on: what it claimed before keeps its time.
-fn claim(times: &mut Times, part: &Part, rule: NameRule, now: usize) {
-    let id = &part.connector.id;
+/// Notes what a connector claims from now on, of what it has and shows: what it claimed before and has keeps its time.
+fn claim(times: &mut Times, has: &Part, shows: &Part, rule: NameRule, now: usize) {
+    let id = &has.connector.id;
     let before = std::mem::take(times);
     let (own, others): (Times, Times) = before.into_iter().partition(|((of, ..), _)| of == id);
     *times = others;
     for kind in ListKind::ALL {
-        for (key, _) in exposed(part, rule, kind) {
+        let shown = exposed(shows, rule, kind);
+        for (key, _) in exposed(has, rule, kind) {
+            let is_shown = shown.iter().any(|(shown, _)| *shown == key);
             let claim = (id.clone(), kind, key);
-            let since = own.get(&claim).copied().unwrap_or(now);
-            times.insert(claim, since);
+            times.extend(own.get(&claim).copied().or(is_shown.then_some(now)).map(|since| (claim, since)));
         }
     }
 }
@@ -142,7 +143,7 @@ proptest! {
                     let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
                     let part = offering(&id(number), &keys, &keys, &keys, &keys);
                     catalog.put(part.clone());
-                    claim(&mut times, &admitted(&part, filters.get(&part.connector.id)), rule, now);
+                    claim(&mut times, &part, &admitted(&part, filters.get(&part.connector.id)), rule, now);
                     parts.insert(part.connector.id.clone(), part);
                 }
                 Step::Remove(number) => {
@@ -167,7 +168,7 @@ proptest! {
                     }
                     catalog.set_filters(filters.clone());
                     if let Some(part) = parts.get(&id) {
-                        claim(&mut times, &admitted(part, filters.get(&id)), rule, now);
+                        claim(&mut times, part, &admitted(part, filters.get(&id)), rule, now);
                     }
                 }
                 Step::Most(tools) => {
