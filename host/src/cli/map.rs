@@ -5,13 +5,15 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use cortex_mcp::config::{Environment, Secrets, SignatureKeys};
+use cortex_mcp::model::style::Style;
+use cortex_mcp::model::text::escape_json;
 use cortex_mcp::model::{Reach, WallMs};
 use cortex_mcp::service_map::{KeyRing, MAX_MAP_BYTES, VerifiedMap, signed_document, verify};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::error::{CommandError, Exit};
-use super::output::{Output, Tone};
+use super::output::{Output, Span};
 
 /// Signs, verifies and shows service maps.
 #[derive(Debug, Args)]
@@ -75,7 +77,7 @@ fn sign(output: Output, file: &Path) -> Result<Exit, CommandError> {
     let document = read(file)?;
     let text = String::from_utf8_lossy(&document);
     let signed = signed_document(&text, keys.first().1)?;
-    output.raw(signed);
+    output.document(&escape_json(&signed));
     Ok(Exit::Good)
 }
 
@@ -89,12 +91,12 @@ fn verify_file(output: Output, file: &Path, at: Option<WallMs>) -> Result<Exit, 
     match fault {
         None => {
             output.value(&json!({ "verdict": "valid" }));
-            output.line(output.tone("valid", Tone::Good));
+            output.spans([Span::styled("valid", Style::Success)]);
             Ok(Exit::Good)
         }
         Some((class, message)) => {
             output.value(&json!({ "verdict": "invalid", "error": class, "message": message }));
-            output.line(format_args!("{} ({class}): {message}", output.tone("invalid", Tone::Bad)));
+            output.spans([Span::styled("invalid", Style::Error), format_args!(" ({class}): {message}").into()]);
             Ok(Exit::Failed)
         }
     }
@@ -138,15 +140,15 @@ fn show(output: Output, file: &Path) -> Result<Exit, CommandError> {
     let mut table = output.table(&["connector", "name", "version", "enabled", "endpoint", "scopes"]);
     for connector in &map.connectors {
         table.add_row([
-            connector.id.to_string(),
-            connector.name.clone(),
-            connector.version.clone(),
-            if connector.enabled { "yes".into() } else { "no".into() },
-            connector.reach.as_ref().and_then(Reach::url).map_or_else(String::new, ToString::to_string),
-            connector.scopes.join(" "),
+            Span::from(&connector.id),
+            Span::from(&connector.name),
+            Span::from(&connector.version),
+            Span::from(if connector.enabled { "yes" } else { "no" }),
+            connector.reach.as_ref().and_then(Reach::url).map_or_else(|| Span::from(""), Span::from),
+            Span::from(connector.scopes.join(" ")),
         ]);
     }
-    output.line(table);
+    output.rows(&table);
     Ok(Exit::Good)
 }
 

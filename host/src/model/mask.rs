@@ -9,7 +9,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::CommandLine;
-use super::text::is_hidden;
+use super::text::escape;
 
 /// What stands for a secret.
 const MASK: &str = "***";
@@ -81,11 +81,9 @@ impl Secrets {
         Self(values)
     }
 
-    /// A line that a process wrote, without secrets and without characters that do something instead of showing something;
-    /// tabs stay. `is_cut` says that its end is missing.
+    /// A line that a process wrote, without secrets and escaped. `is_cut` says that its end is missing.
     pub fn masked(&self, line: &[u8], is_cut: bool) -> String {
-        let masked = self.mask(&String::from_utf8_lossy(line), is_cut);
-        masked.replace(|character: char| is_hidden(character) && character != '\t', "\u{fffd}")
+        escape(&self.mask(&String::from_utf8_lossy(line), is_cut)).into_owned()
     }
 
     /// The text without secrets. `is_cut` says that its end is missing, so that the beginning of a value counts there.
@@ -113,11 +111,9 @@ impl fmt::Debug for Secrets {
 pub struct StderrLine(String);
 
 impl StderrLine {
-    /// The line without secrets, without characters that do something instead of showing something, and with at most
-    /// [`MAX_CAUSE_CHARACTERS`] characters less those of `beside`, which it is shown beside; none if nothing is left.
+    /// The line without secrets, escaped, and with at most [`MAX_CAUSE_CHARACTERS`] characters less those of `beside`, which it is shown beside; none if nothing is left.
     pub fn new(line: &[u8], is_cut: bool, secrets: &Secrets, beside: &str) -> Option<Self> {
-        let shown = secrets.masked(line, is_cut);
-        let shown = shown.trim().replace('\t', "\u{fffd}");
+        let shown = secrets.masked(line.trim_ascii(), is_cut);
         let room = MAX_CAUSE_CHARACTERS.saturating_sub(beside.chars().count());
         let cut: String = shown.chars().take(room).collect();
         (!cut.is_empty()).then_some(Self(cut))
@@ -280,7 +276,7 @@ mod tests {
 
     #[test]
     fn a_line_is_bounded_and_shows_nothing_that_acts() {
-        assert_eq!(shown("\x1b[31mred\r\x07"), "\u{fffd}[31mred\u{fffd}\u{fffd}");
+        assert_eq!(shown("\x1b[31mred\r\x07"), r"\u{1b}[31mred\u{d}\u{7}");
         let beside = "b".repeat(50);
         let line = StderrLine::new("é".repeat(500).as_bytes(), false, &secrets(), &beside).unwrap();
         assert_eq!(line.as_str().chars().count(), MAX_CAUSE_CHARACTERS - 50);

@@ -20,6 +20,7 @@ mod offer;
 pub mod raw;
 mod reach;
 mod severity;
+pub mod style;
 pub mod text;
 mod time;
 mod window;

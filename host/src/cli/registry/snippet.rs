@@ -6,9 +6,9 @@ use serde_json::json;
 use url::Url;
 
 use super::export::notes;
-use super::open::{Opening, tell};
+use super::open::Opening;
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, notice};
 
 /// Prints what makes a client use the gateway: the one entry that its file needs. Clients: claude-desktop, claude-code,
 /// cursor, vscode, codex, gemini, zed, windsurf, generic, registry.
@@ -47,10 +47,10 @@ impl Snippet {
         output.value(&json!({ "client": self.client.as_str(), "file": self.client.file(), "text": written.text,
                               "notes": notes(&written.notes) }));
         if !output.is_json() {
-            output.raw(written.text.trim_end());
-            tell(format_args!("this belongs into {}", self.client.file()));
+            output.document(written.text.trim_end());
+            notice(format_args!("this belongs into {}", self.client.file()));
             for note in &written.notes {
-                tell(note);
+                notice(note);
             }
         }
         Ok(Exit::Good)
