@@ -263,6 +263,7 @@ fn real(command: CommandLine) -> Upstream {
         network,
         ChildSpawner::new(Arc::new(SystemProcesses::new())),
         &id,
+        cortex_mcp::model::reference::References::Literal,
     )
 }
 

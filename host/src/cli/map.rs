@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use cortex_mcp::config::{Environment, Secrets, SignatureKeys};
+use cortex_mcp::model::redaction::mask_address;
 use cortex_mcp::model::style::Style;
 use cortex_mcp::model::text::escape_json;
-use cortex_mcp::model::{Reach, WallMs};
+use cortex_mcp::model::{Connector, Reach, WallMs};
 use cortex_mcp::service_map::{KeyRing, MAX_MAP_BYTES, VerifiedMap, signed_document, verify};
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -119,7 +120,7 @@ fn show(output: Output, file: &Path) -> Result<Exit, CommandError> {
         .map(|connector| {
             json!({
                 "id": connector.id, "name": connector.name, "version": connector.version,
-                "enabled": connector.enabled, "endpoint": connector.reach.as_ref().and_then(Reach::url), "auth": connector.auth.kind,
+                "enabled": connector.enabled, "endpoint": endpoint(connector), "auth": connector.auth.kind,
                 "scopes": connector.scopes,
             })
         })
@@ -144,12 +145,17 @@ fn show(output: Output, file: &Path) -> Result<Exit, CommandError> {
             Span::from(&connector.name),
             Span::from(&connector.version),
             Span::from(if connector.enabled { "yes" } else { "no" }),
-            connector.reach.as_ref().and_then(Reach::url).map_or_else(|| Span::from(""), Span::from),
+            endpoint(connector).unwrap_or_default().into(),
             Span::from(connector.scopes.join(" ")),
         ]);
     }
     output.rows(&table);
     Ok(Exit::Good)
+}
+
+/// The address of a connector, without secrets.
+fn endpoint(connector: &Connector) -> Option<String> {
+    connector.reach.as_ref().and_then(Reach::url).map(|url| mask_address(url.as_str()))
 }
 
 fn keys() -> Result<KeyRing, CommandError> {

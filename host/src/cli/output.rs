@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{Attribute, Cell, Color, ContentArrangement};
+use cortex_mcp::model::redaction::mask_text;
 use cortex_mcp::model::style::{self, Style};
 use cortex_mcp::model::text::{escape, escape_json, escape_lines};
 use serde::Serialize;
@@ -113,7 +114,7 @@ impl Output {
     /// Writes an error.
     pub(crate) fn error(self, error: &CommandError) {
         if self.json {
-            self.value(&json!({ "error": { "class": error.class(), "message": error.to_string() } }));
+            self.value(&json!({ "error": { "class": error.class(), "message": mask_text(&error.to_string()) } }));
         } else {
             notice(error);
         }
@@ -146,14 +147,13 @@ impl Output {
 /// Writes an error or a notice beside the result to standard error.
 pub(crate) fn notice(text: impl Display) {
     // A line of its own can only be this program's.
-    let text = escape_lines(&text.to_string()).replace('\n', "\n  ");
-    complain(&format!("cortex-mcp: {text}"));
+    complain(&format!("cortex-mcp: {}", text.to_string().replace('\n', "\n  ")));
 }
 
-/// Writes text of several lines to standard error.
+/// Writes text of several lines to standard error. Secrets that it quotes, such as arguments, are masked.
 pub(crate) fn complain(text: &str) {
     // Nothing is left to do if standard error is gone.
-    let _ = writeln!(io::stderr().lock(), "{}", escape_lines(text));
+    let _ = writeln!(io::stderr().lock(), "{}", escape_lines(&mask_text(text)));
 }
 
 /// A table for people.

@@ -19,6 +19,8 @@ pub mod mask;
 mod offer;
 pub mod raw;
 mod reach;
+pub mod redaction;
+pub mod reference;
 mod severity;
 pub mod style;
 pub mod text;

@@ -22,22 +22,92 @@ const MIN_KEY: usize = 20;
 /// How tokens of well-known issuers begin, as scanners for leaked secrets know them
 /// (<https://docs.github.com/en/code-security/secret-scanning/introduction/supported-secret-scanning-patterns>).
 const TOKEN_PREFIXES: [&str; 44] = [
-    "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "gldt-", "glrt-", "glptt-", "sk-", "sk_", "rk_", "pk_",
-    "whsec_", "xoxa-", "xoxb-", "xoxc-", "xoxd-", "xoxe-", "xoxe.", "xoxp-", "xoxr-", "xoxs-", "xapp-", "AKIA", "ASIA", "AIza",
-    "ya29.", "GOCSPX-", "npm_", "pypi-", "hf_", "eyJ", "dop_v1_", "doo_v1_", "shpat_", "SG.", "dckr_pat_", "lin_api_", "ntn_",
-    "figd_", "ATATT", "cmcp_",
+    "ghp_",
+    "gho_",
+    "ghu_",
+    "ghs_",
+    "ghr_",
+    "github_pat_",
+    "glpat-",
+    "gldt-",
+    "glrt-",
+    "glptt-",
+    "sk-",
+    "sk_",
+    "rk_",
+    "pk_",
+    "whsec_",
+    "xoxa-",
+    "xoxb-",
+    "xoxc-",
+    "xoxd-",
+    "xoxe-",
+    "xoxe.",
+    "xoxp-",
+    "xoxr-",
+    "xoxs-",
+    "xapp-",
+    "AKIA",
+    "ASIA",
+    "AIza",
+    "ya29.",
+    "GOCSPX-",
+    "npm_",
+    "pypi-",
+    "hf_",
+    "eyJ",
+    "dop_v1_",
+    "doo_v1_",
+    "shpat_",
+    "SG.",
+    "dckr_pat_",
+    "lin_api_",
+    "ntn_",
+    "figd_",
+    "ATATT",
+    "cmcp_",
 ];
 
 /// Words of a name that make its value a secret, in lower case and in the singular.
 const SECRET_WORDS: [&str; 22] = [
-    "auth", "authorization", "bearer", "cookie", "credential", "dsn", "jwt", "key", "oauth", "pass", "passphrase", "passwd",
-    "password", "pat", "private", "pwd", "secret", "session", "sig", "signature", "token", "webhook",
+    "auth",
+    "authorization",
+    "bearer",
+    "cookie",
+    "credential",
+    "dsn",
+    "jwt",
+    "key",
+    "oauth",
+    "pass",
+    "passphrase",
+    "passwd",
+    "password",
+    "pat",
+    "private",
+    "pwd",
+    "secret",
+    "session",
+    "sig",
+    "signature",
+    "token",
+    "webhook",
 ];
 
 /// What a word of a name may end with to the same effect: `authtoken`, `PGPASSWORD`, `apikey`.
 const SECRET_ENDINGS: [&str; 12] = [
-    "accesskey", "apikey", "authkey", "cookie", "credential", "passphrase", "passwd", "password", "privatekey", "secret",
-    "secretkey", "token",
+    "accesskey",
+    "apikey",
+    "authkey",
+    "cookie",
+    "credential",
+    "passphrase",
+    "passwd",
+    "password",
+    "privatekey",
+    "secret",
+    "secretkey",
+    "token",
 ];
 
 /// The schemes of `Authorization` that a credential follows, in lower case.
@@ -50,9 +120,8 @@ const WORDS_OF_SENTENCES: [&str; 2] = ["token", "apikey"];
 /// any case: `GITHUB_PAT`, `githubPat` and `--github-pat` have the word `pat`, `PATH` has not.
 pub fn is_secret_name(name: &str) -> bool {
     words(name).iter().any(|word| {
-        let is_secret = |word: &str| {
-            SECRET_WORDS.contains(&word) || SECRET_ENDINGS.iter().any(|ending| word.ends_with(ending))
-        };
+        let is_secret =
+            |word: &str| SECRET_WORDS.contains(&word) || SECRET_ENDINGS.iter().any(|ending| word.ends_with(ending));
         is_secret(word) || word.strip_suffix('s').is_some_and(is_secret)
     })
 }
@@ -64,8 +133,12 @@ fn words(name: &str) -> Vec<String> {
     let mut before = ' ';
     while let Some(character) = characters.next() {
         let follows_lower = before.is_lowercase() && character.is_uppercase();
-        let begins_word = before.is_uppercase() && character.is_uppercase() && characters.peek().is_some_and(|next| next.is_lowercase());
-        if (follows_lower || begins_word || !character.is_alphabetic()) && words.last().is_some_and(|word| !word.is_empty()) {
+        let begins_word = before.is_uppercase()
+            && character.is_uppercase()
+            && characters.peek().is_some_and(|next| next.is_lowercase());
+        if (follows_lower || begins_word || !character.is_alphabetic())
+            && words.last().is_some_and(|word| !word.is_empty())
+        {
             words.push(String::new());
         }
         if character.is_alphabetic()
@@ -157,7 +230,9 @@ fn announced(argument: &str) -> Next {
     match argument {
         "-e" | "--env" | "--build-arg" => Next::Variable,
         "-H" | "--header" | "--headers" => Next::Header,
-        _ if argument.starts_with('-') && !argument.contains(['=', ':', ' ']) && is_secret_name(argument) => Next::Secret,
+        _ if argument.starts_with('-') && !argument.contains(['=', ':', ' ']) && is_secret_name(argument) => {
+            Next::Secret
+        }
         _ => Next::Any,
     }
 }
@@ -206,7 +281,9 @@ fn mask_after(text: &str, separator: char) -> String {
 fn mask_header(text: &str) -> String {
     match text.find([':', '=']) {
         Some(at) if text[at..].starts_with(": ") => format!("{}: {MASK}", &text[..at]),
-        Some(at) if !text[at..].starts_with("://") => mask_after(text, if text[at..].starts_with(':') { ':' } else { '=' }),
+        Some(at) if !text[at..].starts_with("://") => {
+            mask_after(text, if text[at..].starts_with(':') { ':' } else { '=' })
+        }
         _ => mask_argument(text),
     }
 }
@@ -264,7 +341,9 @@ fn mask_assignments(text: &str) -> String {
         masked.push_str(before);
         rest = after;
         let name = before[..at].trim_end_matches(['"', '\'']);
-        let name = &name[name.rfind(|character| !is_name(character)).map_or(0, |end| end + name[end..].chars().next().map_or(1, char::len_utf8))..];
+        let name = &name[name
+            .rfind(|character| !is_name(character))
+            .map_or(0, |end| end + name[end..].chars().next().map_or(1, char::len_utf8))..];
         let value = after.trim_start_matches(' ');
         let quote = value.chars().next().filter(|first| "\"'`".contains(*first));
         if !is_secret_name(name) || (before.ends_with(':') || value.len() < after.len()) && quote.is_none() {
@@ -327,5 +406,157 @@ fn push_masked(word: &str, masked: &mut String) {
         let is_token = |prefix: &&str| body.strip_prefix(*prefix).is_some_and(|rest| rest.len() >= MIN_TOKEN);
         masked.push_str(if TOKEN_PREFIXES.iter().any(is_token) { MASK } else { body });
         masked.push_str(end);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One of every kind of token, which no output may hold.
+    const TOKENS: [&str; 12] = [
+        "ghp_canary0123456789",
+        "github_pat_canary0123456789",
+        "sk-canary0123456789",
+        "xoxb-canary0123456789",
+        "eyJcanary.canary.canary",
+        "AKIACANARY0123456789",
+        "AIzacanary0123456789",
+        "glpat-canary0123456789",
+        "npm_canary0123456789",
+        "pypi-canary0123456789",
+        "hf_canary0123456789",
+        "cmcp_canary0123456789",
+    ];
+
+    fn holds_canary(text: &str) -> bool {
+        text.to_ascii_lowercase().contains("canary")
+    }
+
+    #[test]
+    fn names_are_compared_by_their_words() {
+        for name in [
+            "TOKEN",
+            "GITHUB_PAT",
+            "githubPat",
+            "DB_PWD",
+            "PGPASSWORD",
+            "MYSQL_PASS",
+            "JWT",
+            "SENTRY_DSN",
+            "X-Session-Id",
+            "SLACK_WEBHOOK_URL",
+            "Authorization",
+            "Cookie",
+            "credentials",
+            "API_KEYS",
+            "apikey",
+            "x-apikey",
+            "--api-key",
+            "clientSecret",
+            "APIKey2",
+            "bearer",
+            "authtoken",
+            "sig",
+            "private_key",
+            "OAUTH",
+        ] {
+            assert!(is_secret_name(name), "{name}");
+        }
+        for name in [
+            "PATH",
+            "MONKEY",
+            "HOME",
+            "AUTHOR",
+            "compass",
+            "X-Plan",
+            "SPATIAL",
+            "bypass_mode",
+            "cwd",
+            "",
+            "éé",
+            "region",
+        ] {
+            assert!(!is_secret_name(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn secrets_in_text_are_masked_and_everything_else_stays() {
+        for (text, masked) in [
+            ("GITHUB_TOKEN=abc is bad", "GITHUB_TOKEN=*** is bad"),
+            ("key 'sk-abc-def-123'", "key '***'"),
+            ("Authorization: Bearer abc.def", "Authorization: Bearer ***"),
+            ("Authorization: token abcdef", "Authorization: token ***"),
+            ("authorization:bearer abcdef", "authorization:bearer ***"),
+            ("https://me:s@t@host/p?x=1&api_key=abc&y=2#z failed", "https://***@host/p?x=1&api_key=***&y=2#z failed"),
+            ("postgres://u:p!\u{e9}x@db/x", "postgres://***@db/x"),
+            ("cannot use u:p@tcp(db:3306)/x", "cannot use ***@tcp(db:3306)/x"),
+            ("Server=db;Password=a b;Pwd='x y';", "Server=db;Password=*** b;Pwd='***';"),
+            (r#"{"token": "abc", "name": "x", "apiKey":"d"}"#, r#"{"token": "***", "name": "x", "apiKey":"***"}"#),
+            ("-----BEGIN RSA PRIVATE KEY-----\nabc", "***"),
+            ("risk-averse sk-x npm_x: bearer token", "risk-averse sk-x npm_x: bearer token"),
+            ("invalid token: expected string", "invalid token: expected string"),
+            ("https://host:8080/@scope/x?q=1 and a=b", "https://host:8080/@scope/x?q=1 and a=b"),
+            ("set token = x, key=", "set token = x, key="),
+        ] {
+            assert_eq!(mask_text(text), masked, "{text}");
+            assert_eq!(mask_text(masked), masked, "{masked}");
+        }
+        for token in TOKENS {
+            for text in
+                [format!("bad {token}!"), format!("x={token}"), format!("(\"{token}\")"), format!("/v1/{token}/mcp")]
+            {
+                assert!(!holds_canary(&mask_text(&text)), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn arguments_keep_what_identifies_them_and_lose_their_secrets() {
+        for (arguments, masked) in [
+            (&["--api-key", "canary", "-t", "x"][..], &["--api-key", "***", "-t", "x"][..]),
+            (&["--token", "-canary"], &["--token", "***"]),
+            (&["--token", "--verbose"], &["--token", "--verbose"]),
+            (&["--token=canary", "--port=80"], &["--token=***", "--port=80"]),
+            (&["run", "-e", "PLAIN=canary", "-e", "ONLY", "img"], &["run", "-e", "PLAIN=***", "-e", "ONLY", "img"]),
+            (&["--env", "A=canary", "--env=B=canary", "-eC=canary"], &["--env", "A=***", "--env=B=***", "-eC=***"]),
+            (&["-endpoint=https://h/x"], &["-endpoint=https://h/x"]),
+            (&["--header", "X-Any: canary", "-H", "tcp://h:1"], &["--header", "X-Any: ***", "-H", "tcp://h:1"]),
+            (&["--header=Authorization:canary"], &["--header=Authorization:***"]),
+            (&["Authorization: Bearer canary"], &["Authorization:***"]),
+            (&["postgres://u:canary@db/x"], &["postgres://***@db/x"]),
+            (&["--db=mysql://u:canary@db/x?y=canary"], &["--db=mysql://***@db/x?y=***"]),
+            (&["-c", "TOKEN=canary run --key=canary"], &["-c", "TOKEN=***"]),
+            (&["-c", "A=1 run --key=canary x"], &["-c", "A=1 run --key=*** x"]),
+            (&["-y", "@scope/server@1.2.3", "/data"], &["-y", "@scope/server@1.2.3", "/data"]),
+        ] {
+            assert_eq!(mask_arguments(arguments.iter().copied()), masked, "{arguments:?}");
+        }
+        for token in TOKENS {
+            let arguments = [token.to_owned(), format!("--x={token}"), format!("--x:{token}"), format!("a {token} b")];
+            for masked in mask_arguments(arguments.iter().map(String::as_str)) {
+                assert!(!holds_canary(&masked), "{masked}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_user_a_query_and_keys_of_an_address_are_masked() {
+        for (address, masked) in [
+            ("https://user:s3cr3t@a.test/mcp", "https://***@a.test/mcp"),
+            ("https://user:s3/cr3t@a.test/mcp", "https://***@a.test/mcp"),
+            ("https://s3cr3t@a.test:8080/@scope/x", "https://***@a.test:8080/@scope/x"),
+            ("https://a.test:8080/@scope/x", "https://a.test:8080/@scope/x"),
+            ("https://[::1]:80/@x", "https://[::1]:80/@x"),
+            ("https://a/mcp?key=s&s#s", "https://a/mcp?key=***&***#***"),
+            (
+                "https://a0123456789abcdefghi.com/s/0123456789abcdefghij/mcp",
+                "https://a0123456789abcdefghi.com/s/***/mcp",
+            ),
+            ("https://a/sk-abcdefg/mcp", "https://a/***/mcp"),
+        ] {
+            assert_eq!(mask_address(address), masked);
+        }
     }
 }

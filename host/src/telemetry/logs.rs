@@ -3,7 +3,7 @@
 //! `component` is the room that speaks. What is logged is chosen where it is logged; nothing is collected here that was
 //! not a field of an event.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -20,6 +20,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, filter};
 
+use crate::model::redaction::mask_text;
 use crate::model::style::{self, Style};
 use crate::model::text::{escape, escape_json};
 use crate::model::{LogFormat, LogLevel};
@@ -145,18 +146,17 @@ impl Fields {
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            // Writing to a string does not fail.
-            let _ = write!(self.message, "{value:?}");
+            self.message = mask_text(&format!("{value:?}"));
         } else {
             let text = format!("{value:?}");
             // Documents, such as the effective configuration, stay documents.
             let document = text.starts_with('{').then(|| serde_json::from_str(&text).ok()).flatten();
-            self.put(field, document.unwrap_or_else(|| text.into()));
+            self.put(field, document.unwrap_or_else(|| mask_text(&text).into()));
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.into());
+        self.put(field, mask_text(value).into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {

@@ -84,6 +84,7 @@ async fn answer(
         REGISTER => {
             may_change(gateway, right)?;
             let registration = Registration::parse(&arguments)?;
+            registration.check_commands(&gateway.settings().registry)?;
             let acknowledged = change(gateway, registration.change()).await?;
             let connector = hidden_by_the_map(gateway, &acknowledged.name);
             Ok(register::registered(&registration.entry, acknowledged.outcome, connector.as_deref()))

@@ -6,11 +6,9 @@
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use crate::model::redaction::MASK;
 use crate::registry::formats::{ExportFormat, Secrets, export};
 use crate::registry::{RegistryEntry, Transport};
-
-/// What stands for a secret.
-const MASK: &str = "***";
 
 /// The fields that are told with their values.
 const TOLD: [&str; 9] = ["name", "transport", "endpoint", "command", "args", "env", "headers", "description", "tags"];
