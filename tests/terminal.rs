@@ -41,11 +41,13 @@ fn on_terminal(mut command: Command) -> (Vec<u8>, Vec<u8>) {
 }
 
 /// A home with three servers: one that answers with hostile text, one that refuses with it, and a process that complains with it.
-fn installation(server: &Server) -> Installation {
+fn installation(server: &Server, log_format: &str) -> Installation {
     let installation = Installation::new();
     installation.file(
         "home/mcp/gateway.toml",
-        "log-format = \"pretty\"\n[connector.term]\nera = \"legacy\"\n[connector.bad]\nera = \"legacy\"\n",
+        format!(
+            "log-format = \"{log_format}\"\n[connector.term]\nera = \"legacy\"\n[connector.bad]\nera = \"legacy\"\n"
+        ),
     );
     let entry = |name: &str| {
         json!({ "name": name, "transport": "http", "endpoint": format!("http://{}/{name}", server.address()),
@@ -62,7 +64,7 @@ fn installation(server: &Server) -> Installation {
 #[test]
 fn no_character_of_a_server_a_file_or_an_argument_acts_on_a_terminal() {
     let server = Server::start();
-    let installation = installation(&server);
+    let installation = installation(&server, "pretty");
     let (terminal, end) = Terminal::open();
     let mut command = installation.command(&["serve", "--json", "--listen", "127.0.0.1:0"]);
     let mut gateway = tty::Killed(command.stderr(end).spawn().unwrap());
@@ -108,6 +110,7 @@ fn no_character_of_a_server_a_file_or_an_argument_acts_on_a_terminal() {
         command.env("NO_COLOR", "1");
         assert_harmless(&format!("{arguments:?} without styles"), &on_terminal(command).0, false);
     }
+    assert_harmless("help", &on_terminal(installation.command(&["call", "--help"])).0, true);
     // Mistakes quote arguments; here standard error is the terminal.
     for arguments in
         [&["tools", "--kind", &hostile][..], &[&hostile], &["registry", "get", &hostile], &["why", &hostile]]
@@ -131,11 +134,15 @@ fn no_character_of_a_server_a_file_or_an_argument_acts_on_a_terminal() {
 #[test]
 fn json_on_a_terminal_is_the_value_that_the_server_sent() {
     let server = Server::start();
-    let installation = installation(&server);
+    let installation = installation(&server, "json");
     let gateway = installation.serve();
     let client = gateway.client();
     until("the server is up", PATIENCE, || client.list().filter(|listed| !listed.names().is_empty()));
     let (written, _) = on_terminal(installation.command(&["call", "term__say", "--json", "--url", &gateway.url()]));
     let result: Value = serde_json::from_slice(&written).unwrap();
     assert_eq!(result["content"][0]["text"].as_str().unwrap(), every_character());
+    gateway.wait_for_log("owned", 1);
+    let log = gateway.stop().stderr;
+    assert_harmless("the log", log.as_bytes(), false);
+    assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{log}");
 }

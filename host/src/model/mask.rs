@@ -24,12 +24,13 @@ const MIN_PART: usize = 4;
 pub struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// The values of a command's environment and arguments; of those, also the parts after `=` and the password of a URL.
+    /// The values of a command's environment and arguments; of those, also the parts after `=` and `: `, and the password of a URL.
     pub fn of_command(command: &CommandLine) -> Self {
         let mut values: Vec<&str> = Vec::new();
         for value in command.environment.values().chain(&command.arguments) {
             values.push(value);
             values.extend(value.split_once('=').map(|(_, value)| value));
+            values.extend(value.split_once(": ").map(|(_, value)| value));
             values.extend(password(value));
             values.extend(value.lines());
         }

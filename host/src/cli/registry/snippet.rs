@@ -1,6 +1,7 @@
 //! `cortex-mcp registry snippet`.
 
 use clap::Args;
+use cortex_mcp::model::redaction::mask_text;
 use cortex_mcp::registry::formats::{ExportFormat, snippet};
 use serde_json::json;
 use url::Url;
@@ -43,6 +44,11 @@ impl Snippet {
         let text = self.url.unwrap_or_else(|| format!("http://{host}:{}/mcp", listen.port()));
         let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = url.ok_or_else(|| CommandError::Usage("--url: write an http or https URL".to_owned()))?;
+        if mask_text(url.as_str()) != url.as_str() {
+            let reason =
+                "--url: the address holds a secret, which no snippet shows; name its variable with --token-env";
+            return Err(CommandError::Usage(reason.to_owned()));
+        }
         let written = snippet(self.client, &url, self.token_env.as_deref());
         output.value(&json!({ "client": self.client.as_str(), "file": self.client.file(), "text": written.text,
                               "notes": notes(&written.notes) }));
