@@ -83,7 +83,7 @@ fn no_character_of_a_server_a_file_or_an_argument_acts_on_a_terminal() {
 
     let hostile = hostile();
     let at = ["--url", url.as_str()];
-    let commands: [&[&str]; 8] = [
+    let commands: [&[&str]; 11] = [
         &["tools", at[0], at[1]],
         &["tools", "--kind", "resources", at[0], at[1]],
         &["status", at[0], at[1]],
@@ -92,6 +92,9 @@ fn no_character_of_a_server_a_file_or_an_argument_acts_on_a_terminal() {
         &["registry", "get", "term"],
         &["registry", "list"],
         &["registry", "export"],
+        &["registry", "doctor"],
+        &["registry", "journal", "dump"],
+        &["replay"],
     ];
     for arguments in commands {
         for json in [&[][..], &["--json"]] {

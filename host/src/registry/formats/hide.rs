@@ -134,16 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn a_user_name_and_a_password_in_an_address_are_masked() {
-        for (address, masked) in [
-            ("https://user:s3cr3t@a.test/mcp", "https://***@a.test/mcp"),
-            ("https://user:s3/cr3t@a.test/mcp", "https://***@a.test/mcp"),
-            ("https://s3cr3t@a.test:8080/@scope/x", "https://***@a.test:8080/@scope/x"),
-            ("https://a.test:8080/@scope/x", "https://a.test:8080/@scope/x"),
-            ("https://[::1]:80/@x", "https://[::1]:80/@x"),
-        ] {
-            assert_eq!(mask_address(address), masked);
-        }
+    fn a_reference_is_shown_because_it_says_where_the_secret_is() {
+        let shown = json!({"headers": {"A": "Bearer ${file:/run/x}"}, "env": {"B": "${env:B}"}});
+        assert_eq!(hidden(shown.clone()), (shown, false));
+        let mixed = json!({"headers": {"A": "s3cr3t${env:B}"}});
+        assert_eq!(hidden(mixed), (json!({"headers": {"A": "***"}}), true));
     }
 
     #[test]
@@ -152,6 +147,9 @@ mod tests {
             (json!({"args": ["--api-key", "s", "-t", "x"]}), json!({"args": ["--api-key", "***", "-t", "x"]})),
             (json!({"args": ["--token=s", "-e", "API_KEY=s"]}), json!({"args": ["--token=***", "-e", "API_KEY=***"]})),
             (json!({"args": ["Authorization: Bearer s"]}), json!({"args": ["Authorization:***"]})),
+            (json!({"command": "API_KEY=s run"}), json!({"command": "API_KEY=***"})),
+            (json!({"args": ["-e", "A=s", 7, "ghp_0123456"]}), json!({"args": ["-e", "A=***", 7, "***"]})),
+            (json!({"description": "uses ghp_0123456"}), json!({"description": "uses ***"})),
             (json!({"args": ["https://a/?k=s"]}), json!({"args": ["https://a/?k=***"]})),
             (json!({"endpoint": "https://a/mcp?key=s&s#s"}), json!({"endpoint": "https://a/mcp?key=***&***#***"})),
             (
