@@ -8,7 +8,7 @@
 //!
 //! References: [`cache`] says what may be served, [`schedule`] when a run may begin, [`calls`] what breakers and limits
 //! may do. Tests at the end show that policies which decide otherwise are found out.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests may")]
 
 mod support;
 

@@ -31,8 +31,15 @@ const ARGUMENT: &str = "canary-argument-of-a-call";
 const BODY: &str = "canary-body-of-a-bad-map";
 const PASSWORD: &str = "canary-password-in-an-address";
 
-const CANARIES: [&str; 14] =
-    [KEY, TOKEN, SHARED, OWN, NAMED, REFUSED, CLIENT, STRANGER, QUERY, ENDPOINT, REGISTRY, ARGUMENT, BODY, PASSWORD];
+const CONTAINER: &str = "canary-variable-of-a-container";
+const VARIABLE: &str = "canary-variable-of-a-program";
+const DSN: &str = "canary-password-of-a-database";
+const FLAG: &str = "ghp_canary0123456789";
+
+const CANARIES: [&str; 18] = [
+    KEY, TOKEN, SHARED, OWN, NAMED, REFUSED, CLIENT, STRANGER, QUERY, ENDPOINT, REGISTRY, ARGUMENT, BODY, PASSWORD,
+    CONTAINER, VARIABLE, DSN, FLAG,
+];
 
 /// What was found where.
 #[derive(Default)]
@@ -108,6 +115,10 @@ fn set_up(world: &World, origin: &MapOrigin) -> Installation {
         "home/mcp/servers.json",
         json!({"servers": [
             {"name": "local", "transport": "http", "endpoint": nowhere, "headers": {"X-Secret": REGISTRY}},
+            // It writes all that it is given to its standard error.
+            {"name": "noisy", "transport": "stdio", "command": "/bin/sh", "env": {"PLAIN": VARIABLE},
+             "args": ["-c", "echo it got \"$PLAIN\" \"$@\" >&2; exit 3", "sh", "-e", format!("PLAIN={CONTAINER}"),
+                      format!("postgres://u:{DSN}@db/x"), format!("--x={FLAG}")]},
             {"name": "odd", "transport": "http", "endpoint": format!("https://user:{PASSWORD}@odd.test/mcp")},
         ]})
         .to_string(),
@@ -189,6 +200,9 @@ fn no_secret_is_told_anywhere() {
         &["call", "server-01__echo", "text=a"],
         &["call", "server-01__echo", "text=a", "--json"],
         &["sync", "--running", "--json"],
+        &["tools", "--json"],
+        &["why", "noisy"],
+        &["why", "registry/noisy", "--json"],
     ] {
         let finished = installation.run(&[arguments, &["--url", &url]].concat());
         search.text(&format!("{arguments:?}"), &format!("{}{}", finished.stdout, finished.stderr));
@@ -202,6 +216,7 @@ fn no_secret_is_told_anywhere() {
 
     let finished = gateway.stop();
     assert_eq!(finished.code, Some(0));
+    assert!(finished.stderr.contains("it got"), "a process complained");
     for level in ["debug", "info", "warn"] {
         assert!(finished.stderr.contains(&format!("\"level\":\"{level}\"")), "{level} is logged");
     }

@@ -1,6 +1,6 @@
 //! A registry with a syntax error, a wrong shape, one bad entry, a symbolic link, a read-only folder, a full disk, the
 //! mode 0644, a lock that someone left: what the commands say of it, that they lose nothing, and that it can be mended.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests may")]
 
 mod processes;
 mod support;

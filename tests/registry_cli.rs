@@ -416,7 +416,7 @@ fn what_an_edit_by_hand_replaced_is_listed_and_can_be_had_back() {
     assert_eq!(parsed(&installation, &["get", "a"], 0)["endpoint"], "https://a/former");
 }
 
-const CANARIES: [&str; 8] = [
+const CANARIES: [&str; 13] = [
     "canary-header",
     "canary-env",
     "canary-argument",
@@ -425,6 +425,11 @@ const CANARIES: [&str; 8] = [
     "canary-field",
     "canary-path-0123456789",
     "canary-deep",
+    "canary-container",
+    "canary-header-flag",
+    "canary-dsn",
+    "ghp_canary0123456789",
+    "canary-command",
 ];
 
 #[test]
@@ -441,11 +446,14 @@ fn no_secret_is_told_unless_that_is_asked_for() {
     let remote = r#"{"name":"remote","transport":"http","endpoint":"https://a/canary-path-0123456789/mcp?key=canary-query",
         "headers":{"Authorization":"Bearer canary-header"},"apiToken":"canary-field","more":[{"password":{"x":"canary-deep"}}]}"#;
     let program = r#"{"name":"program","transport":"stdio","command":"run","args":["--api-key","canary-argument",
-        "--token=canary-flag"],"env":{"A":"canary-env"}}"#;
-    let list =
-        format!(r#"{{"servers":[{remote},{program},{{"name":"x","transport":"http","endpoint":"canary-query"}}]}}"#);
+        "--token=canary-flag","-e","PLAIN=canary-container","--header","X-Any: canary-header-flag","mysql://u:canary-dsn@h/x",
+        "use ghp_canary0123456789"],"env":{"A":"canary-env"},"description":"ghp_canary0123456789"}"#;
+    let shell = r#"{"name":"shell","transport":"stdio","command":"DB_PWD=canary-command run"}"#;
+    let list = format!(
+        r#"{{"servers":[{remote},{program},{shell},{{"name":"x","transport":"http","endpoint":"canary-query"}}]}}"#
+    );
     let client = r#"{"mcpServers":{"c":{"command":"x","env":{"A":"${IMPORTED}"}},"d":{"url":"canary-query"}}}"#;
-    for entry in [remote, program] {
+    for entry in [remote, program, shell] {
         all(&["add", "--from-json", "-"], entry);
     }
     let reading = |all: &mut dyn FnMut(&[&str], &str)| {

@@ -12,6 +12,8 @@ use axum::extract::ConnectInfo;
 use cortex_mcp::edge::Edge;
 use cortex_mcp::edge::disk::Disk;
 use cortex_mcp::edge::entropy::VirtualEntropy;
+use cortex_mcp::edge::process::Exit;
+use cortex_mcp::edge::virtual_processes::OnTerminate;
 use cortex_mcp::mcp::protocol::Era;
 use cortex_mcp::model::Digest;
 use cortex_mcp::policy::{Policy, PolicyComponent, PolicyMetrics};
@@ -78,7 +80,7 @@ async fn the_tools_are_there_only_if_they_are_wanted_and_a_reload_decides_it_ane
     assert_eq!(report.changed, ["registry.tools"]);
     assert_eq!(report.needs_restart, ["registry.batchMs", "registry.writeThrough"]);
     let shown = served.gateway.status().configuration["registry"].clone();
-    assert_eq!(shown, json!({ "tools": true, "writeThrough": false, "batchMs": 5000 }));
+    assert_eq!(shown, json!({ "tools": true, "commands": false, "writeThrough": false, "batchMs": 5000 }));
     let with = client.list().await;
     assert_eq!(with.tool_names()[..5], NAMES);
     assert_eq!(with.tool_names()[5..], without.tool_names());
@@ -186,6 +188,36 @@ async fn who_may_not_change_the_gateway_may_read_the_registry_and_is_told_why_no
     assert_eq!(good(&client("agent"), "registry_list", json!({})).await["total"], 0);
     assert_eq!(good(&client("admin"), "registry_register", wiki).await["status"], "created");
     assert_eq!(good(&client("agent"), "registry_list", json!({})).await["total"], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_is_started_only_with_a_setting_of_its_own_which_a_reload_changes() {
+    let mut rig = with_tools(0);
+    rig.processes.set("run", OnTerminate::Ends, |_| async { Exit::Code(0) });
+    let served = rig.ready().await;
+    let entry = json!({ "name": "helper", "transport": "stdio", "command": "run", "args": ["-c", "id > /tmp/x"] });
+    for era in [Era::Modern, Era::Legacy] {
+        let client = local(&served, era);
+        for overwrite in [false, true] {
+            let mut entry = entry.clone();
+            entry["overwrite"] = overwrite.into();
+            let (told, is_error) = ask(&client, "registry_register", entry).await;
+            assert!(is_error && told["error"] == "security_error", "{told}");
+            assert!(told["message"].as_str().unwrap().contains("commands = true"), "{told}");
+            assert_eq!(told["details"]["reason"], "commands");
+        }
+        let mut reads = json!({ "name": "reader", "transport": "http", "endpoint": "https://s1.test/mcp" });
+        reads["headers"] = json!({ "X": "${file:/etc/passwd}" });
+        assert_eq!(refused(&client, "registry_register", reads).await.0, "security_error");
+    }
+    tokio::time::sleep(seconds(60)).await;
+    assert_eq!((rig.processes.started(), served.gateway.registry().list().len()), (0, 0), "no program ran");
+
+    rig.toml += "commands = true\n";
+    assert_eq!(served.gateway.reload(rig.settings()).await.unwrap().changed, ["registry.commands"]);
+    let client = local(&served, Era::Modern);
+    assert_eq!(good(&client, "registry_register", entry).await["status"], "created");
+    served.until("the program runs", seconds(60), |_| rig.processes.started() > 0).await;
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,12 +4,18 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+
 use cortex_mcp::config::{Environment, FileSettings, Flags, Paths, Settings};
+use cortex_mcp::connectors::Contact;
+use cortex_mcp::edge::disk::{self, Disk};
 use cortex_mcp::edge::files::{Directory, MemoryDirectory};
+use cortex_mcp::edge::process::Exit;
 use cortex_mcp::edge::state::own_file;
 use cortex_mcp::edge::virtual_network::Host;
+use cortex_mcp::edge::virtual_processes::OnTerminate;
 use cortex_mcp::gateway::SyncKind;
-use cortex_mcp::model::Digest;
+use cortex_mcp::model::{Digest, FailureClass};
 use cortex_mcp::service_map::KeyRing;
 use http::{Method, StatusCode};
 use serde_json::json;
@@ -196,4 +202,64 @@ fn no_start_up_error_quotes_a_value() {
     }
     let keys = KeyRing::parse_list("a=canary-one,b=canary-two").unwrap();
     search("the keys", &format!("{keys:?}"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn references_are_resolved_at_each_connect_kept_nowhere_and_fail_their_own_connector_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("key");
+    let log = Log::default();
+    let subscriber =
+        tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).with_ansi(false);
+    let _guard = tracing::subscriber::set_default(subscriber.finish());
+    let mut rig = Rig::new(4);
+    rig.environment = [].into();
+    let reference = format!("Bearer ${{file:{}}}", path.display());
+    let entry = |name: &str, server: usize, value: &str| {
+        json!({ "name": name, "transport": "http", "endpoint": format!("https://s{server}.test/mcp"),
+                "headers": { "Authorization": value } })
+    };
+    let local = json!({ "name": "local", "transport": "stdio", "command": "local", "env": { "KEY": reference } });
+    let servers = [
+        entry("one", 1, &reference),
+        entry("two", 2, &reference),
+        entry("missing", 3, "Bearer ${file:/no/such/file}"),
+        entry("reserved", 4, "Bearer ${env:CONNECTORS_SIGNATURE_KEY}"),
+        local,
+    ];
+    rig.write_registry(&json!({ "servers": servers }).to_string());
+    let given = Arc::new(Mutex::new(Vec::new()));
+    let taken = given.clone();
+    rig.processes.set("local", OnTerminate::Ends, move |child| {
+        taken.lock().unwrap().push(child.command.environment["KEY"].clone());
+        async { Exit::Code(1) }
+    });
+    let rotate = |secret: &str| {
+        std::fs::write(&path, format!("{secret}\n")).unwrap();
+        (1..=2).for_each(|number| rig.server(number).require_bearer(secret));
+    };
+    rotate("canary-first");
+    let served = rig.ready().await;
+    for secret in ["canary-first", "canary-second"] {
+        rotate(secret);
+        served.gateway.sync(SyncKind::Force, |_| {}).await;
+        for connector in ["one", "two"] {
+            let status = served.connector(connector).unwrap();
+            assert!(status.contact == Contact::Up && status.last_failure.is_none(), "{connector}: {status:?}");
+        }
+        assert_eq!(given.lock().unwrap().last(), Some(&format!("Bearer {secret}")));
+    }
+    for (connector, part) in [("missing", "/no/such/file"), ("reserved", "CONNECTORS_SIGNATURE_KEY")] {
+        let failure = served.connector(connector).unwrap().last_failure.clone().unwrap();
+        assert!(failure.message.contains(part), "{}", failure.message);
+        assert_eq!(failure.class, FailureClass::Auth);
+    }
+    search("the status", &serde_json::to_string(&served.gateway.status()).unwrap());
+    served.gateway.shut_down().await;
+    for name in rig.registry.names().unwrap() {
+        let file = disk::read(&rig.registry, &name, 1 << 20).unwrap().unwrap();
+        search(&name, &String::from_utf8_lossy(&file));
+    }
+    search("the decision records", &serde_json::to_string(&rig.records.records()).unwrap());
+    search("the log", &log.text());
 }

@@ -61,6 +61,7 @@ impl World {
             self.network.clone(),
             ChildSpawner::new(Arc::new(VirtualProcesses::new())),
             &id,
+            cortex_mcp::model::reference::References::Literal,
         )
     }
 

@@ -265,6 +265,7 @@ fn real(command: CommandLine) -> Upstream {
         network,
         ChildSpawner::new(Arc::new(SystemProcesses::new())),
         &id,
+        cortex_mcp::model::reference::References::Literal,
     )
 }
 
@@ -306,7 +307,7 @@ async fn a_real_child_has_a_group_and_an_environment_of_its_own_and_its_complain
     session.close().await;
     assert!(members(process).is_empty(), "who closed the session waited for its end");
     let complaint = log.lines("a complaint with");
-    assert!(complaint.len() == 1 && complaint[0].contains("\u{fffd}[31mcolour\u{fffd}"), "{complaint:?}");
+    assert!(complaint.len() == 1 && complaint[0].contains(r"\\u{1b}[31mcolour\\u{7}"), "{complaint:?}");
     assert!(complaint[0].contains("real"), "it says whose it is: {complaint:?}");
     assert!(
         log.lines("flood ").len() < 100 && !log.lines("more to stderr than is logged").is_empty(),

@@ -1,4 +1,5 @@
 //! The server that the tests start: this test binary, run again.
+#![allow(clippy::disallowed_methods, reason = "tests may")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};

@@ -1,4 +1,5 @@
 //! A script of everything that may go on, for tests that do something at each of its calls; and what such tests need.
+#![allow(clippy::disallowed_methods, reason = "tests may")]
 
 use std::io::Write;
 use std::sync::Mutex;

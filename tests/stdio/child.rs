@@ -1,4 +1,5 @@
 //! Servers on standard input and output: scripted ones in memory, and a real one that is this test binary, run again.
+#![allow(clippy::disallowed_methods, reason = "tests may")]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};

@@ -5,7 +5,7 @@
 //! and does nothing without one. Workers write down every change before they begin it and every acknowledgement before they go
 //! on, so that what they were told outlasts `kill -9`.
 #![allow(dead_code, reason = "each test binary uses its own part")]
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, reason = "tests may")]
 
 #[path = "registry_process/acks.rs"]
 pub(crate) mod acks;

@@ -45,7 +45,7 @@ impl Call {
             Outcome::Result(result) => {
                 output.value(&result);
                 for text in texts(&result) {
-                    output.line(text);
+                    output.text(text);
                 }
                 let object = RawObject::parse(&result).unwrap_or_default();
                 let failed = object.get("isError").is_some_and(|value| value.get() == "true");

@@ -8,6 +8,7 @@ use cortex_mcp::config::{Environment, Flags, Settings};
 use cortex_mcp::edge::http::{Http, HttpOptions, Lane, Request, ReqwestHttp, within};
 use cortex_mcp::mcp::{Declared, Era, Listed, Nobody, Outcome, Session, Upstream, WireError};
 use cortex_mcp::model::raw::RawObject;
+use cortex_mcp::model::redaction::mask_address;
 use cortex_mcp::model::{Failure, ListKind};
 use http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
@@ -186,7 +187,7 @@ impl RemoteGateway {
     fn no_gateway(&self, failure: &Failure) -> CommandError {
         let mut url = self.endpoint.clone();
         url.set_query(None);
-        CommandError::NoGateway { url: url.to_string(), reason: failure.message.clone() }
+        CommandError::NoGateway { url: mask_address(url.as_str()), reason: failure.message.clone() }
     }
 }
 

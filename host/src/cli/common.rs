@@ -10,13 +10,14 @@ use cortex_mcp::connectors::{SyncReport, Synced};
 use cortex_mcp::edge::descriptors::raise_descriptor_limit;
 use cortex_mcp::edge::file_access::{FileAccess, file_access};
 use cortex_mcp::edge::process::SystemProcesses;
+use cortex_mcp::model::style::Style;
 use cortex_mcp::telemetry::init_logs;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use url::Url;
 
 use super::error::{CommandError, Exit};
-use super::output::{Output, Tone, shorten};
+use super::output::{Output, Span, shorten};
 use crate::DESCRIPTORS_MAX;
 
 /// Flags of every command that runs a gateway.
@@ -183,14 +184,15 @@ pub(crate) fn spinner(output: Output, message: &'static str) -> ProgressBar {
 }
 
 /// One connector's end in a sync, for people.
-pub(crate) fn progress_line(output: Output, synced: &Synced) -> String {
-    let mark = if synced.ok { output.tone("ready ", Tone::Good) } else { output.tone("failed", Tone::Bad) };
+pub(crate) fn progress_line(synced: &Synced) -> [Span; 3] {
+    let (mark, style) = if synced.ok { ("ready ", Style::Success) } else { ("failed", Style::Error) };
     let detail = match (&synced.reason, &synced.message) {
         (Some(reason), Some(message)) => format!("{reason}: {}", shorten(message, 60)),
         (Some(reason), None) => reason.clone(),
         _ => format!("{} tools", synced.tools),
     };
-    format!("  {mark} {:>6} ms  {:<20} {detail}", synced.after_ms, synced.id.to_string())
+    let rest = format_args!(" {:>6} ms  {:<20} {detail}", synced.after_ms, synced.id.to_string());
+    [Span::from("  "), Span::styled(mark, style), rest.into()]
 }
 
 /// The exit code of a sync.

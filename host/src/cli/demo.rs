@@ -14,6 +14,7 @@ use cortex_mcp::gateway::{Gateway, SyncKind};
 use cortex_mcp::mcp::{Era, Outcome, Session};
 use cortex_mcp::model::ListKind;
 use cortex_mcp::model::raw::{self, RawObject};
+use cortex_mcp::model::style::Style;
 use cortex_mcp::service_map::signed_document;
 use cortex_mcp::telemetry::{LogLevel, init_logs};
 use secrecy::SecretString;
@@ -23,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::client::RemoteGateway;
 use super::common::{TraceFlags, asked_to_end, exit_of, processes, progress_line, spinner};
 use super::error::{CommandError, Exit};
-use super::output::{Output, Tone};
+use super::output::{Output, Span};
 use super::serve::bind;
 use super::tools::connector_of;
 
@@ -134,8 +135,7 @@ impl Demo {
             async move { gateway.serve(listener, stop).await }
         });
         let bar = spinner(*output, "syncing");
-        let report =
-            gateway.sync(SyncKind::First, |synced| bar.suspend(|| output.line(progress_line(*output, synced)))).await;
+        let report = gateway.sync(SyncKind::First, |synced| bar.suspend(|| output.spans(progress_line(synced)))).await;
         bar.finish_and_clear();
         let url = format!("http://{address}/mcp");
         let calls = call_tools(*output, &url).await?;
@@ -207,12 +207,9 @@ impl Demo {
             "{} of {} connectors ready in {} ms ({} and {} requests in sequence), {tools} tools",
             report.ready, report.connector_count, report.duration_ms, legacy, modern
         ));
-        let tone = if calls.failed == 0 { Tone::Good } else { Tone::Bad };
-        output.line(format_args!(
-            "{} calls over HTTP answered, {} failed",
-            output.tone(&calls.ok.to_string(), tone),
-            calls.failed
-        ));
+        let style = if calls.failed == 0 { Style::Success } else { Style::Error };
+        let failed = format_args!(" calls over HTTP answered, {} failed", calls.failed);
+        output.spans([Span::styled(calls.ok, style), failed.into()]);
         output.line(format_args!("decided by policy {}", digest.short(12)));
     }
 }
@@ -290,7 +287,7 @@ fn invite(output: Output, url: &str) {
     output.line("");
     output.line(format_args!("The gateway listens on {url}. For an MCP client:"));
     output.line("");
-    output.line(serde_json::to_string_pretty(&snippet).unwrap_or_default());
+    output.text(format_args!("{snippet:#}"));
     output.line("");
     output.line("From another terminal:");
     output.line(format_args!("  cortex-mcp status --url {url}"));

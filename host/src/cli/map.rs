@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use cortex_mcp::config::{Environment, Secrets, SignatureKeys};
-use cortex_mcp::model::{Reach, WallMs};
+use cortex_mcp::model::redaction::mask_address;
+use cortex_mcp::model::style::Style;
+use cortex_mcp::model::text::escape_json;
+use cortex_mcp::model::{Connector, Reach, WallMs};
 use cortex_mcp::service_map::{KeyRing, MAX_MAP_BYTES, VerifiedMap, signed_document, verify};
 use secrecy::ExposeSecret;
 use serde_json::json;
 
 use super::error::{CommandError, Exit};
-use super::output::{Output, Tone};
+use super::output::{Output, Span};
 
 /// Signs, verifies and shows service maps.
 #[derive(Debug, Args)]
@@ -77,7 +80,7 @@ fn sign(output: Output, file: &Path) -> Result<Exit, CommandError> {
     let signed = signed_document(&text, keys.first().1)?;
     // What `verify` refuses, no gateway takes.
     verify(signed.as_bytes(), &keys)?;
-    output.raw(signed);
+    output.document(&escape_json(&signed));
     Ok(Exit::Good)
 }
 
@@ -91,12 +94,12 @@ fn verify_file(output: Output, file: &Path, at: Option<WallMs>) -> Result<Exit, 
     match fault {
         None => {
             output.value(&json!({ "verdict": "valid" }));
-            output.line(output.tone("valid", Tone::Good));
+            output.spans([Span::styled("valid", Style::Success)]);
             Ok(Exit::Good)
         }
         Some((class, message)) => {
             output.value(&json!({ "verdict": "invalid", "error": class, "message": message }));
-            output.line(format_args!("{} ({class}): {message}", output.tone("invalid", Tone::Bad)));
+            output.spans([Span::styled("invalid", Style::Error), format_args!(" ({class}): {message}").into()]);
             Ok(Exit::Failed)
         }
     }
@@ -119,7 +122,7 @@ fn show(output: Output, file: &Path) -> Result<Exit, CommandError> {
         .map(|connector| {
             json!({
                 "id": connector.id, "name": connector.name, "version": connector.version,
-                "enabled": connector.enabled, "endpoint": connector.reach.as_ref().and_then(Reach::url), "auth": connector.auth.kind,
+                "enabled": connector.enabled, "endpoint": endpoint(connector), "auth": connector.auth.kind,
                 "scopes": connector.scopes,
             })
         })
@@ -140,16 +143,21 @@ fn show(output: Output, file: &Path) -> Result<Exit, CommandError> {
     let mut table = output.table(&["connector", "name", "version", "enabled", "endpoint", "scopes"]);
     for connector in &map.connectors {
         table.add_row([
-            connector.id.to_string(),
-            connector.name.clone(),
-            connector.version.clone(),
-            if connector.enabled { "yes".into() } else { "no".into() },
-            connector.reach.as_ref().and_then(Reach::url).map_or_else(String::new, ToString::to_string),
-            connector.scopes.join(" "),
+            Span::from(&connector.id),
+            Span::from(&connector.name),
+            Span::from(&connector.version),
+            Span::from(if connector.enabled { "yes" } else { "no" }),
+            endpoint(connector).unwrap_or_default().into(),
+            Span::from(connector.scopes.join(" ")),
         ]);
     }
-    output.line(table);
+    output.rows(&table);
     Ok(Exit::Good)
+}
+
+/// The address of a connector, without secrets.
+fn endpoint(connector: &Connector) -> Option<String> {
+    connector.reach.as_ref().and_then(Reach::url).map(|url| mask_address(url.as_str()))
 }
 
 fn keys() -> Result<KeyRing, CommandError> {

@@ -9,6 +9,7 @@ mod common;
 mod demo;
 mod error;
 mod map;
+#[expect(clippy::disallowed_methods, reason = "what is written there is escaped")]
 mod output;
 mod policy;
 mod registry;
@@ -25,14 +26,21 @@ mod why;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::styling::{Style, Styles};
 use clap::{Parser, Subcommand};
 
 use error::CommandError;
-use output::Output;
+use output::{Output, complain};
+
+/// The styles of help: bold, which is one of [`cortex_mcp::model::style`], and nothing else.
+const HELP_STYLES: Styles = {
+    let bold = Style::new().bold();
+    Styles::plain().header(bold).usage(bold).literal(bold)
+};
 
 /// An MCP connector gateway whose every decision is made by a WebAssembly policy.
 #[derive(Debug, Parser)]
-#[command(name = "cortex-mcp", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "cortex-mcp", version, propagate_version = true, arg_required_else_help = true, styles = HELP_STYLES)]
 #[command(after_help = "Examples:
   cortex-mcp demo                      a whole world on this machine, to look around in
   cortex-mcp serve                     the gateway, for the service map that the environment names
@@ -118,9 +126,14 @@ fn unparsed(error: &clap::Error) -> ExitCode {
         Output::new(true).error(&error);
         return error.exit().into();
     }
-    // Nothing is left to do if nobody reads.
+    if error.use_stderr() {
+        // Without styles: the message quotes arguments.
+        complain(error.render().to_string().trim_end());
+        return error::Exit::Usage.into();
+    }
+    // Help and version hold text of this program only. Nothing is left to do if standard output is gone.
     let _ = error.print();
-    if error.use_stderr() { error::Exit::Usage.into() } else { error::Exit::Good.into() }
+    error::Exit::Good.into()
 }
 
 pub(crate) fn block_on(

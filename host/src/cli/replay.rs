@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use cortex_mcp::model::style::Style;
 use cortex_mcp::policy::{EMBEDDED_COMPONENT, EMBEDDED_FAMILY, InstanceUse, PolicyComponent};
 use cortex_mcp::trace::{FirstDifference, Replay as Replaying, ReplayReport, TraceReader};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -11,7 +12,7 @@ use serde_json::Value;
 
 use super::client::GatewayAddress;
 use super::error::{CommandError, Exit};
-use super::output::{Output, Tone, shorten};
+use super::output::{Output, Span, shorten};
 use super::traces::usual_trace;
 
 /// Makes every decision of a trace again, with the recorded state, times and seed, and compares.
@@ -145,9 +146,9 @@ pub(crate) fn tell(output: Output, replayed: &Replayed, through_another: bool) {
     if !report.summary.is_empty() {
         let mut table = output.table(&["function", "subject", "different"]);
         for row in report.summary.iter().take(ROWS_TOLD) {
-            table.add_row([row.function.name(), &row.subject, &row.different.to_string()]);
+            table.add_row([row.function.name().into(), Span::from(&row.subject), row.different.into()]);
         }
-        output.line(table);
+        output.rows(&table);
         let told: u64 = report.summary.iter().take(ROWS_TOLD).map(|row| row.different).sum();
         if report.different > told {
             output.line(format_args!("... and {} in other rows (--json tells more)", report.different - told));
@@ -158,14 +159,12 @@ pub(crate) fn tell(output: Output, replayed: &Replayed, through_another: bool) {
         output.line("the trace holds no decision: nothing was compared");
     }
     let verb = if through_another { "decided alike" } else { "equal" };
-    let tone = if report.different == 0 { Tone::Good } else { Tone::Bad };
-    output.line(format_args!(
-        "{} decisions: {} {verb}, {} different, {} skipped",
-        report.records,
-        report.equal,
-        output.tone(&report.different.to_string(), tone),
-        report.skipped
-    ));
+    let style = if report.different == 0 { Style::Success } else { Style::Error };
+    output.spans([
+        format_args!("{} decisions: {} {verb}, ", report.records, report.equal).into(),
+        Span::styled(report.different, style),
+        format_args!(" different, {} skipped", report.skipped).into(),
+    ]);
     for missing in report.missing.iter().take(ROWS_TOLD) {
         output.line(format_args!(
             "{} were made by {} ({}): put policy-{}.wasm beside the trace, or name it with --policy",
@@ -198,9 +197,9 @@ fn tell_first(output: Output, first: &FirstDifference) {
     ));
     let mut table = output.table(&["field", "recorded", "replayed"]);
     for field in first.fields.iter().take(FIELDS_TOLD) {
-        table.add_row([field.field.clone(), told(&field.recorded), told(&field.replayed)]);
+        table.add_row([Span::from(&field.field), told(&field.recorded).into(), told(&field.replayed).into()]);
     }
-    output.line(table);
+    output.rows(&table);
     if first.fields.len() > FIELDS_TOLD {
         output.line(format_args!("... and {} more fields", first.fields.len() - FIELDS_TOLD));
     }

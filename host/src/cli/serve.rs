@@ -82,7 +82,9 @@ impl Serve {
         };
         let on_stdio = async {
             if self.stdio {
-                gateway.serve_stdio(stdin::pipe(), tokio::io::stdout(), stop.clone()).await;
+                #[expect(clippy::disallowed_methods, reason = "the client reads MCP messages there")]
+                let stdout = tokio::io::stdout();
+                gateway.serve_stdio(stdin::pipe(), stdout, stop.clone()).await;
                 // The client that this process is for is gone.
                 stop.cancel();
             }

@@ -1,12 +1,15 @@
 //! `cortex-mcp status`: how a running gateway stands.
 
+use std::fmt::Display;
+
 use clap::Args;
+use cortex_mcp::model::style::Style;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::client::GatewayAddress;
 use super::error::{CommandError, Exit};
-use super::output::{Output, Tone, shorten};
+use super::output::{Output, Span, shorten};
 
 /// Tells how a running gateway stands: policy, service map, registry, every connector.
 #[derive(Debug, Args)]
@@ -51,7 +54,7 @@ fn describe(output: Output, status: &Value) {
         if policy["suspended"] == true { ", suspended: the default decides" } else { "" }
     ));
     if let Some(fault) = policy["last_fault"].as_str() {
-        output.line(format_args!("            {}", output.tone(&format!("its last fault: {fault}"), Tone::Bad)));
+        detail(output, format_args!("its last fault: {fault}"), Style::Error);
     }
     let formers = status["formerPolicies"].as_array().map_or(&[][..], Vec::as_slice);
     for former in formers.iter().rev() {
@@ -90,7 +93,7 @@ fn describe(output: Output, status: &Value) {
             trace["dropped"]
         ));
         if let Some(failing) = trace["failing"].as_str() {
-            output.line(format_args!("            {}", output.tone(failing, Tone::Bad)));
+            detail(output, failing, Style::Error);
         }
     }
     let map = &status["serviceMap"];
@@ -106,7 +109,7 @@ fn describe(output: Output, status: &Value) {
             text(&map["nextAttempt"])
         ));
         if let Some(message) = map["lastFailure"]["message"].as_str() {
-            output.line(format_args!("            {}", output.tone(message, Tone::Doubtful)));
+            detail(output, message, Style::Warning);
         }
     }
     describe_registry(output, &status["registry"]);
@@ -115,27 +118,27 @@ fn describe(output: Output, status: &Value) {
     let mut table = output.table(&headings);
     for connector in status["connectors"].as_array().into_iter().flatten() {
         let contact = text(&connector["contact"]);
-        let tone = match contact.as_str() {
-            "up" => Tone::Good,
-            "down" => Tone::Bad,
-            _ => Tone::Doubtful,
+        let style = match contact.as_str() {
+            "up" => Style::Success,
+            "down" => Style::Error,
+            _ => Style::Warning,
         };
         table.add_row([
-            text(&connector["id"]),
-            output.tone(&contact, tone),
-            text(&connector["transport"]),
-            format!("{} ({})", text(&connector["state"]), text(&connector["reason"])),
-            tools_of(connector, &status["filters"]),
-            more_of(connector),
-            text(&connector["fetchedAt"]),
-            text(&connector["nextAttempt"]),
-            shorten(connector["lastFailure"]["message"].as_str().unwrap_or(""), 40),
+            text(&connector["id"]).into(),
+            Span::styled(contact, style),
+            text(&connector["transport"]).into(),
+            format_args!("{} ({})", text(&connector["state"]), text(&connector["reason"])).into(),
+            tools_of(connector, &status["filters"]).into(),
+            more_of(connector).into(),
+            text(&connector["fetchedAt"]).into(),
+            text(&connector["nextAttempt"]).into(),
+            shorten(connector["lastFailure"]["message"].as_str().unwrap_or(""), 40).into(),
         ]);
     }
-    output.line(table);
+    output.rows(&table);
     for connector in status["connectors"].as_array().into_iter().flatten() {
         if let Some(cause) = cause_of(connector) {
-            output.line(output.tone(&cause, Tone::Doubtful));
+            output.spans([Span::styled(cause, Style::Warning)]);
         }
     }
     for connector in status["connectors"].as_array().into_iter().flatten() {
@@ -161,7 +164,7 @@ fn describe(output: Output, status: &Value) {
         ));
     }
     for warning in status["warnings"].as_array().into_iter().flatten() {
-        output.line(output.tone(&text(warning), Tone::Doubtful));
+        output.spans([Span::styled(text(warning), Style::Warning)]);
     }
     for conflict in status["conflicts"].as_array().into_iter().flatten() {
         output.line(format_args!(
@@ -170,6 +173,11 @@ fn describe(output: Output, status: &Value) {
             text(&conflict["hidden"])
         ));
     }
+}
+
+/// Writes more about the fact in the line above.
+fn detail(output: Output, text: impl Display, style: Style) {
+    output.spans([Span::from("            "), Span::styled(text, style)]);
 }
 
 /// Why a connector failed last, in full.
@@ -214,9 +222,9 @@ fn describe_registry(output: Output, registry: &Value) {
         registry["generation"]
     ));
     if let Some(error) = registry["error"].as_str() {
-        output.line(format_args!("            {}", output.tone(error, Tone::Bad)));
+        detail(output, error, Style::Error);
     }
     for problem in registry["problems"].as_array().into_iter().flatten() {
-        output.line(format_args!("            {}", output.tone(&text(problem), Tone::Doubtful)));
+        detail(output, text(problem), Style::Warning);
     }
 }

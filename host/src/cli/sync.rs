@@ -36,9 +36,8 @@ impl Sync {
         let settings = self.gateway.settings(None)?;
         let gateway = Gateway::builder(settings).processes(processes()).start().await?;
         let bar = spinner(*output, "syncing");
-        let report = gateway
-            .sync(SyncKind::AtLeastOnce, |synced| bar.suspend(|| output.line(progress_line(*output, synced))))
-            .await;
+        let report =
+            gateway.sync(SyncKind::AtLeastOnce, |synced| bar.suspend(|| output.spans(progress_line(synced)))).await;
         bar.finish_and_clear();
         let map_failure = gateway.status().service_map.and_then(|map| map.last_failure);
         gateway.shut_down().await;

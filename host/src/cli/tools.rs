@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 
 use super::client::GatewayAddress;
 use super::error::{CommandError, Exit};
-use super::output::{Output, shorten};
+use super::output::{Output, Span, shorten};
 
 /// Lists the tools of a running gateway, or its prompts, resources or resource templates.
 #[derive(Debug, Args)]
@@ -99,10 +99,11 @@ impl Tools {
                 continue;
             }
             let description = shorten(&object.get_str("description").unwrap_or_default(), 70);
-            table.add_row([object.get_str(kind.key()).unwrap_or_default(), connector.unwrap_or_default(), description]);
+            let name = object.get_str(kind.key()).unwrap_or_default();
+            table.add_row([name, connector.unwrap_or_default(), description].map(Span::from));
             items.push(item);
         }
-        output.line(&table);
+        output.rows(&table);
         output.line(format_args!("{} {several}", items.len()));
         output.value(&std::collections::BTreeMap::from([(kind.member(), items)]));
         Ok(Exit::Good)

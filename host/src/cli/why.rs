@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use cortex_mcp::model::WallMs;
+use cortex_mcp::model::style::Style;
 use cortex_mcp::trace::why::{Condition, Question, Row, SHOWN_DEFAULT, SHOWN_MAX, Since, WhyError, WhyReport};
 
 use super::client::GatewayAddress;
 use super::common::spinner;
 use super::error::{CommandError, Exit};
-use super::output::{Output, Tone, shorten};
+use super::output::{Output, Span, shorten};
 use super::traces::usual_trace;
 
 /// Tells in sentences what state something is in, and the chain of decisions that led there.
@@ -81,12 +82,12 @@ impl From<WhyError> for CommandError {
 }
 
 fn tell(output: Output, report: &WhyReport) {
-    let tone = match report.condition {
-        Condition::Good => Tone::Good,
-        Condition::Doubtful => Tone::Doubtful,
-        Condition::Bad => Tone::Bad,
+    let style = match report.condition {
+        Condition::Good => Style::Success,
+        Condition::Doubtful => Style::Warning,
+        Condition::Bad => Style::Error,
     };
-    output.line(format_args!("{}: {}", report.subject, output.tone(&report.headline, tone)));
+    output.spans([format_args!("{}: ", report.subject).into(), Span::styled(&report.headline, style)]);
     for sentence in &report.summary {
         output.line(format_args!("  {sentence}"));
     }

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use super::SecretFileFault;
+use crate::edge::secret_file::SecretFileFault;
 use crate::model::ConnectorId;
 
 /// A configuration that can not be used.

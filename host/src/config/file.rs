@@ -8,6 +8,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{ConfigError, FileConnector, NameStyle, Token};
+use crate::edge::references::resolve_value;
+use crate::model::reference::has_reference;
 use crate::model::{ConnectorId, LogFormat, LogLevel};
 
 /// What the file says.
@@ -16,7 +18,7 @@ use crate::model::{ConnectorId, LogFormat, LogLevel};
 #[allow(missing_docs, reason = "each is the key of that name, documented at `Settings`")]
 pub struct FileSettings {
     pub listen: Option<SocketAddr>,
-    pub service_map_url: Option<Url>,
+    pub service_map_url: Option<FileUrl>,
     pub ca_file: Option<PathBuf>,
     pub allow_link_local: Option<bool>,
     pub names: Option<NameStyle>,
@@ -46,6 +48,44 @@ pub struct FileSettings {
     #[serde(default, rename = "token")]
     pub tokens: Vec<Token>,
 }
+
+/// An address in the file: itself, or a value that refers to files and variables, which hold its secrets.
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct FileUrl(String);
+
+impl FileUrl {
+    /// The address, its references resolved.
+    ///
+    /// # Errors
+    /// [`ConfigError::Range`], which names the key and quotes no value.
+    pub(super) fn resolve(&self, key: &'static str) -> Result<Url, ConfigError> {
+        let resolved =
+            resolve_value(&self.0).map_err(|fault| ConfigError::Range { key, expected: fault.to_string() })?;
+        Url::parse(&resolved).map_err(|_| ConfigError::Range { key, expected: EXPECTED_URL.into() })
+    }
+}
+
+impl TryFrom<String> for FileUrl {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        match has_reference(&text) || Url::parse(&text).is_ok() {
+            true => Ok(Self(text)),
+            false => Err(EXPECTED_URL),
+        }
+    }
+}
+
+/// The text may hold a secret.
+impl std::fmt::Debug for FileUrl {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("FileUrl")
+    }
+}
+
+const EXPECTED_URL: &str =
+    "write a URL, https or loopback http, in which ${file:/path} and ${env:NAME} may stand for secrets";
 
 /// Its `[policy]` table.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -78,6 +118,7 @@ pub struct FileTrace {
 #[allow(missing_docs, reason = "each is the key of that name, documented at `RegistrySettings`")]
 pub struct FileRegistry {
     pub tools: Option<bool>,
+    pub commands: Option<bool>,
     pub write_through: Option<bool>,
     pub batch_ms: Option<u64>,
 }

@@ -46,8 +46,6 @@ pub const CONNECTOR_CALLS_RANGE: RangeInclusive<u64> = 1..=10_000;
 pub const CONNECTOR_QUEUE_RANGE: RangeInclusive<u64> = 0..=100_000;
 /// Timeouts of one connector that can be configured, in milliseconds: what a map may say.
 pub const CONNECTOR_TIMEOUT_RANGE_MS: RangeInclusive<u64> = 1..=MAX_TIMEOUT.as_millis() as u64;
-/// Largest file of a secret: far above any key or token, and far below what could hurt.
-pub const SECRET_BYTES_MAX: u64 = 64 << 10;
 /// Longest name of a token, in characters.
 pub const TOKEN_NAME_MAX: usize = 64;
 /// Requests a minute of a token that can be configured.

@@ -1,13 +1,12 @@
 //! Where a secret may stand: in a variable, in a file that a second variable names, or in a credential of the systemd unit.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
 
-use super::{ConfigError, Environment, limits};
+use super::{ConfigError, Environment};
+use crate::edge::secret_file::read_secret;
 
 /// What the name of a variable ends with that names the file of a secret.
 const FILE_SUFFIX: &str = "_FILE";
@@ -15,23 +14,6 @@ const FILE_SUFFIX: &str = "_FILE";
 /// The folder of the credentials that systemd hands to a unit
 /// (<https://systemd.io/CREDENTIALS/>). A credential has the name of the variable that it replaces.
 const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
-
-/// What is wrong with the file of a secret.
-#[derive(Debug, thiserror::Error)]
-pub enum SecretFileFault {
-    /// It cannot be read.
-    #[error("{0}")]
-    Read(#[from] std::io::Error),
-    /// Nothing is in it.
-    #[error("the file is empty")]
-    Empty,
-    /// It is larger than a secret can be.
-    #[error("the file has more than {limit} bytes", limit = limits::SECRET_BYTES_MAX)]
-    TooLarge,
-    /// It is no text.
-    #[error("the file is not UTF-8 text")]
-    Encoding,
-}
 
 impl Environment {
     /// A secret: the value of the variable `name`, the content of the file that `name` with `_FILE` names, or the systemd
@@ -48,7 +30,7 @@ impl Environment {
         }
         match named.or(credential) {
             None => Ok(value),
-            Some(path) => match read(&path) {
+            Some(path) => match read_secret(&path) {
                 Ok(secret) => Ok(Some(secret)),
                 Err(fault) => Err(ConfigError::SecretFile { name: name.to_owned(), path, fault }),
             },
@@ -70,27 +52,12 @@ impl Environment {
     }
 }
 
-fn read(path: &Path) -> Result<SecretString, SecretFileFault> {
-    let limit = limits::SECRET_BYTES_MAX;
-    let mut bytes = Vec::new();
-    // One byte more than is accepted shows that there is too much.
-    File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?;
-    if u64::try_from(bytes.len()).is_ok_and(|length| length > limit) {
-        return Err(SecretFileFault::TooLarge);
-    }
-    let text = String::from_utf8(bytes).map_err(|_| SecretFileFault::Encoding)?;
-    let text = text.strip_suffix('\n').unwrap_or(&text);
-    match text.strip_suffix('\r').unwrap_or(text) {
-        "" => Err(SecretFileFault::Empty),
-        secret => Ok(SecretString::from(secret)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use secrecy::ExposeSecret;
 
     use super::*;
+    use crate::edge::limits::SECRET_BYTES_MAX;
 
     fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
@@ -151,7 +118,7 @@ mod tests {
 
         #[test]
         fn is_refused_by_name_and_without_its_content() {
-            let large = vec![b'x'; usize::try_from(limits::SECRET_BYTES_MAX).unwrap() + 1];
+            let large = vec![b'x'; usize::try_from(SECRET_BYTES_MAX).unwrap() + 1];
             let folder = folder(&[("empty", b"\n"), ("binary", b"canary\xff"), ("large", &large)]);
             for (file, part) in
                 [("empty", "empty"), ("binary", "UTF-8"), ("large", "65536 bytes"), ("missing", "No such file")]

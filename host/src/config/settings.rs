@@ -140,6 +140,9 @@ pub struct TraceSettings {
 pub struct RegistrySettings {
     /// `tools`: whether the gateway serves its own tools `registry_list`, `registry_get` and so on.
     pub tools: bool,
+    /// `commands`: whether these tools may set what is started, or read, on this machine: entries with a command, and references to
+    /// files and variables.
+    pub commands: bool,
     /// `write-through`, `MCP_REGISTRY_WRITE_THROUGH`: true writes the file on every change.
     pub write_through: bool,
     /// `batch-ms`: how long changes are gathered before the file is written. They are durable before.
@@ -148,7 +151,7 @@ pub struct RegistrySettings {
 
 impl Default for RegistrySettings {
     fn default() -> Self {
-        Self { tools: false, write_through: false, batch: limits::REGISTRY_BATCH_DEFAULT }
+        Self { tools: false, commands: false, write_through: false, batch: limits::REGISTRY_BATCH_DEFAULT }
     }
 }
 
@@ -275,7 +278,7 @@ impl Settings {
                 let url = Url::parse(text);
                 Some(url.map_err(|_| bad("CONNECTORS_SERVICE_MAP_URL", "write a URL, https or loopback http"))?)
             }
-            (None, None) => file.service_map_url,
+            (None, None) => file.service_map_url.map(|url| url.resolve("service-map-url")).transpose()?,
         };
         let level = match environment.get("MCP_LOG_LEVEL") {
             Some(text) => {
@@ -317,6 +320,7 @@ impl Settings {
         let batch = ranged("[registry] batch-ms", file.registry.batch_ms, limits::REGISTRY_BATCH_RANGE_MS)?;
         let registry = RegistrySettings {
             tools: file.registry.tools.unwrap_or(false),
+            commands: file.registry.commands.unwrap_or(false),
             write_through: write_through.unwrap_or(false),
             batch: batch.map_or(limits::REGISTRY_BATCH_DEFAULT, Duration::from_millis),
         };
@@ -445,7 +449,8 @@ impl Settings {
             "trace": self.trace.as_ref().map(|trace| {
                 serde_json::json!({ "directory": trace.directory, "maxMib": trace.mebibytes })
             }),
-            "registry": { "tools": self.registry.tools, "writeThrough": self.registry.write_through,
+            "registry": { "tools": self.registry.tools, "commands": self.registry.commands,
+                          "writeThrough": self.registry.write_through,
                           "batchMs": milliseconds(self.registry.batch) },
             "connectors": self.connectors.iter().map(|(id, connector)| (id.to_string(), connector.shown()))
                 .collect::<serde_json::Map<_, _>>(),

@@ -45,7 +45,8 @@ use crate::edge::process::{ChildSpawner, Processes};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{Declared, ErrorType, Outcome, Upstream};
 use crate::model::raw::RawObject;
-use crate::model::{Connector, ConnectorId, Digest, Failure, InstanceId, ListState, Moment, Reach};
+use crate::model::reference::References;
+use crate::model::{Connector, ConnectorId, Digest, Failure, InstanceId, ListState, Moment, Reach, Source};
 use crate::policy::Policy;
 use crate::telemetry::{LogLimit, RefreshMetrics, limits as telemetry_limits};
 
@@ -289,7 +290,12 @@ impl Fleet {
             (Ok(_), None) => Err(Failure::new(crate::model::FailureClass::Schema, "it has no endpoint")),
             (Ok(sent), Some(reach)) => {
                 let http = self.policy.edge().http.clone();
-                let upstream = Upstream::reached(reach, sent.headers, http, self.spawner(&id), &id);
+                let references = match connector.source {
+                    // The signer of a map names no files of this machine.
+                    Source::ServiceMap => References::Literal,
+                    Source::Registry => References::Resolved,
+                };
+                let upstream = Upstream::reached(reach, sent.headers, http, self.spawner(&id), &id, references);
                 let former = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 let former = former.filter(|_| matches!(reach, Reach::Stdio(_)));
                 let (deadlines, starts) = (deadlines.clone(), self.starts.clone());

@@ -70,6 +70,9 @@ pub enum ApproveError {
         "this gateway does not write the state of its home, another process does; approve there, or end that process first"
     )]
     Follower,
+    /// Nothing can be saved.
+    #[error("the state folder of this gateway cannot be written, and an approval is saved there; make it writable")]
+    ReadOnly,
     /// Neither a name nor a connector is given.
     #[error("neither a name nor a connector is given; name what is to be approved")]
     NothingNamed,
@@ -99,7 +102,7 @@ pub enum ApproveError {
 impl ApproveError {
     fn status(&self) -> StatusCode {
         match self {
-            Self::Follower | Self::Refused(ApprovalError::OtherDigest { .. }) => StatusCode::CONFLICT,
+            Self::Follower | Self::ReadOnly | Self::Refused(ApprovalError::OtherDigest { .. }) => StatusCode::CONFLICT,
             Self::NothingNamed | Self::Ambiguous { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unknown { .. } | Self::Refused(ApprovalError::NoChange { .. }) => StatusCode::NOT_FOUND,
             Self::Refused(ApprovalError::NotSaved { .. }) => StatusCode::SERVICE_UNAVAILABLE,
@@ -128,8 +131,10 @@ impl Gateway {
     /// # Errors
     /// [`ApproveError`]; nothing is approved then, unless it only could not be saved.
     pub async fn approve(&self, approval: &Approval) -> Result<Approved, ApproveError> {
-        if self.inner.parts.state.role() == StateRole::Follower {
-            return Err(ApproveError::Follower);
+        match self.inner.parts.state.role() {
+            StateRole::Follower => return Err(ApproveError::Follower),
+            StateRole::ReadOnly => return Err(ApproveError::ReadOnly),
+            StateRole::Writer | StateRole::Failing => {}
         }
         let (connector, selection) = self.select(approval)?;
         let approved = self.inner.parts.fleet.approve(&connector, &selection, approval.digest).await?;

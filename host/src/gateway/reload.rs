@@ -127,7 +127,8 @@ fn with_what_is_fixed(before: &Settings, mut settings: Settings) -> Settings {
     settings.shared_credential = before.shared_credential;
     settings.log_format = before.log_format;
     settings.trace.clone_from(&before.trace);
-    settings.registry = RegistrySettings { tools: settings.registry.tools, ..before.registry };
+    let RegistrySettings { write_through, batch, .. } = before.registry;
+    settings.registry = RegistrySettings { write_through, batch, ..settings.registry };
     settings.paths = before.paths.clone();
     settings.secrets = before.secrets.clone();
     settings.policy.shadow.clone_from(&before.policy.shadow);

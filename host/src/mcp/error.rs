@@ -12,6 +12,7 @@ use super::limits::{
 };
 use crate::edge::http::HttpError;
 use crate::edge::process::SpawnFault;
+use crate::edge::references::ReferenceFault;
 use crate::model::{Failure, FailureClass, ListKind};
 
 /// Why there is no answer.
@@ -40,6 +41,9 @@ pub enum WireError {
     /// The answer is not what the protocol demands.
     #[error(transparent)]
     Protocol(#[from] ProtocolFault),
+    /// A header or a variable of the server's entry refers to what cannot be had; nothing was sent or started.
+    #[error(transparent)]
+    Reference(#[from] ReferenceFault),
 }
 
 /// The rule of the protocol that an answer breaks.
@@ -128,7 +132,7 @@ impl WireError {
     pub fn was_not_sent(&self) -> bool {
         match self {
             Self::Http(error) => error.was_not_sent(),
-            Self::SessionLost | Self::WrongEra => true,
+            Self::SessionLost | Self::WrongEra | Self::Reference(_) => true,
             Self::Protocol(ProtocolFault::NotStarted(_) | ProtocolFault::NotWritten) => true,
             Self::Status { .. } | Self::Rpc(_) | Self::Protocol(_) => false,
         }
@@ -147,6 +151,7 @@ impl WireError {
             Self::Protocol(ProtocolFault::PipeEnded | ProtocolFault::NotWritten | ProtocolFault::NotStarted(_)) => {
                 FailureClass::Refused
             }
+            Self::Reference(_) => FailureClass::Auth,
             Self::WrongEra | Self::Protocol(_) => FailureClass::Decode,
         };
         Failure::new(class, self.to_string())

@@ -9,10 +9,8 @@ use std::fmt;
 use serde::Serialize;
 
 use super::CommandLine;
-use super::text::is_hidden;
-
-/// What stands for a secret.
-const MASK: &str = "***";
+use super::redaction::{MASK, mask_text};
+use super::text::escape;
 
 /// The longest cause of a failure that is shown, in characters: what fits two lines of a terminal.
 pub const MAX_CAUSE_CHARACTERS: usize = 200;
@@ -21,55 +19,18 @@ pub const MAX_CAUSE_CHARACTERS: usize = 200;
 /// almost every text holds a `1` or an `on`.
 const MIN_PART: usize = 4;
 
-/// From this length on, in bytes, what follows the prefix of a token makes it one.
-const MIN_TOKEN: usize = 6;
-
-/// How tokens of well-known issuers begin.
-const TOKEN_PREFIXES: [&str; 28] = [
-    "ghp_",
-    "gho_",
-    "ghu_",
-    "ghs_",
-    "ghr_",
-    "github_pat_",
-    "glpat-",
-    "sk-",
-    "sk_",
-    "rk_",
-    "pk_",
-    "xoxa-",
-    "xoxb-",
-    "xoxp-",
-    "xoxr-",
-    "xoxs-",
-    "xapp-",
-    "AKIA",
-    "ASIA",
-    "AIza",
-    "ya29.",
-    "npm_",
-    "pypi-",
-    "hf_",
-    "eyJ",
-    "dop_v1_",
-    "shpat_",
-    "SG.",
-];
-
-/// The schemes of `Authorization` that a credential follows, in lower case.
-const SCHEMES: [&str; 2] = ["bearer", "basic"];
-
 /// The values that a server was given and must not be shown.
 #[derive(Clone, Default)]
 pub struct Secrets(Vec<String>);
 
 impl Secrets {
-    /// The values of a command's environment and arguments; of those, also the parts after `=` and the password of a URL.
+    /// The values of a command's environment and arguments; of those, also the parts after `=` and `: `, and the password of a URL.
     pub fn of_command(command: &CommandLine) -> Self {
         let mut values: Vec<&str> = Vec::new();
         for value in command.environment.values().chain(&command.arguments) {
             values.push(value);
             values.extend(value.split_once('=').map(|(_, value)| value));
+            values.extend(value.split_once(": ").map(|(_, value)| value));
             values.extend(password(value));
             values.extend(value.lines());
         }
@@ -81,11 +42,9 @@ impl Secrets {
         Self(values)
     }
 
-    /// A line that a process wrote, without secrets and without characters that do something instead of showing something;
-    /// tabs stay. `is_cut` says that its end is missing.
+    /// A line that a process wrote, without secrets and escaped. `is_cut` says that its end is missing.
     pub fn masked(&self, line: &[u8], is_cut: bool) -> String {
-        let masked = self.mask(&String::from_utf8_lossy(line), is_cut);
-        masked.replace(|character: char| is_hidden(character) && character != '\t', "\u{fffd}")
+        escape(&self.mask(&String::from_utf8_lossy(line), is_cut)).into_owned()
     }
 
     /// The text without secrets. `is_cut` says that its end is missing, so that the beginning of a value counts there.
@@ -97,7 +56,7 @@ impl Secrets {
                 mask_cut_value(&mut text, value);
             }
         }
-        mask_tokens(&text)
+        mask_text(&text)
     }
 }
 
@@ -113,11 +72,9 @@ impl fmt::Debug for Secrets {
 pub struct StderrLine(String);
 
 impl StderrLine {
-    /// The line without secrets, without characters that do something instead of showing something, and with at most
-    /// [`MAX_CAUSE_CHARACTERS`] characters less those of `beside`, which it is shown beside; none if nothing is left.
+    /// The line without secrets, escaped, and with at most [`MAX_CAUSE_CHARACTERS`] characters less those of `beside`, which it is shown beside; none if nothing is left.
     pub fn new(line: &[u8], is_cut: bool, secrets: &Secrets, beside: &str) -> Option<Self> {
-        let shown = secrets.masked(line, is_cut);
-        let shown = shown.trim().replace('\t', "\u{fffd}");
+        let shown = secrets.masked(line.trim_ascii(), is_cut);
         let room = MAX_CAUSE_CHARACTERS.saturating_sub(beside.chars().count());
         let cut: String = shown.chars().take(room).collect();
         (!cut.is_empty()).then_some(Self(cut))
@@ -163,56 +120,6 @@ fn mask_cut_value(text: &mut String, value: &str) {
     if let Some(part) = part.filter(|part| part.len() >= MIN_PART) {
         text.truncate(text.len() - part.len());
         text.push_str(MASK);
-    }
-}
-
-/// Masks what looks like a token, what follows an authentication scheme, and the credentials of URLs.
-fn mask_tokens(text: &str) -> String {
-    let is_part = |character: char| character.is_ascii_alphanumeric() || "_-.+/=~:@%".contains(character);
-    let mut masked = String::with_capacity(text.len());
-    let mut after_scheme = false;
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let end = rest.find(|character| is_part(character) != is_part(first)).unwrap_or(rest.len());
-        let (word, after) = rest.split_at(end);
-        if !is_part(first) {
-            masked.push_str(word);
-        } else if after_scheme && word.len() >= MIN_TOKEN {
-            masked.push_str(MASK);
-        } else {
-            push_masked(word, &mut masked);
-        }
-        if is_part(first) {
-            let scheme = word.rsplit([':', '=']).next().unwrap_or(word);
-            after_scheme = !after_scheme && SCHEMES.iter().any(|known| scheme.eq_ignore_ascii_case(known));
-        } else {
-            // A scheme is followed by one space.
-            after_scheme &= word.chars().all(|character| character == ' ');
-        }
-        rest = after;
-    }
-    masked
-}
-
-/// Appends a word, in which what looks like a token and what stands before the host of a URL is masked.
-fn push_masked(word: &str, masked: &mut String) {
-    if let Some((scheme, rest)) = word.split_once("://")
-        && let Some((_, host)) = rest.split_once('@')
-    {
-        for part in [scheme, "://", MASK, "@"] {
-            masked.push_str(part);
-        }
-        return push_masked(host, masked);
-    }
-    // Tokens hold none of these, and follow them: `key=ghp_...`, `?t=sk-...`.
-    for part in word.split_inclusive(['=', ':', '/', '@']) {
-        let (body, end) = match part.char_indices().next_back() {
-            Some((at, last)) if "=:/@".contains(last) => part.split_at(at),
-            _ => (part, ""),
-        };
-        let is_token = |prefix: &&str| body.strip_prefix(*prefix).is_some_and(|rest| rest.len() >= MIN_TOKEN);
-        masked.push_str(if TOKEN_PREFIXES.iter().any(is_token) { MASK } else { body });
-        masked.push_str(end);
     }
 }
 
@@ -280,7 +187,7 @@ mod tests {
 
     #[test]
     fn a_line_is_bounded_and_shows_nothing_that_acts() {
-        assert_eq!(shown("\x1b[31mred\r\x07"), "\u{fffd}[31mred\u{fffd}\u{fffd}");
+        assert_eq!(shown("\x1b[31mred\r\x07"), r"\u{1b}[31mred\u{d}\u{7}");
         let beside = "b".repeat(50);
         let line = StderrLine::new("é".repeat(500).as_bytes(), false, &secrets(), &beside).unwrap();
         assert_eq!(line.as_str().chars().count(), MAX_CAUSE_CHARACTERS - 50);

@@ -16,6 +16,7 @@ use serde::Serialize;
 
 use super::bases;
 use super::document::{self, RegistryDocument, RegistryError};
+use super::formats::literal_secrets;
 use super::limits::{MAX_REGISTRY_BYTES, TEMPORARY_KEPT};
 use super::lock::is_forgotten;
 use super::names::{FileKind, FileNames};
@@ -243,6 +244,16 @@ impl Examining<'_> {
                     format!("{} uses the transport {}, which is not served", server.entry.name, transport.as_str());
                 let remedy = "give it an http, sse or stdio transport, or leave it to the programs that use it";
                 self.found(Finding::warning("transport", message, remedy).of(name));
+            }
+        }
+        for server in &document.servers {
+            let members = serde_json::from_str(server.entry.json()).unwrap_or_default();
+            let fields = literal_secrets(&members);
+            if !fields.is_empty() {
+                let message = format!("{} holds secrets literally: {}", server.entry.name, fields.join(", "));
+                let remedy = "write a reference in place of each value of a header or a variable, ${file:/path} or ${env:NAME}; \
+                              a secret in an argument or an address can be read by others: move it to a variable or a header";
+                self.found(Finding::warning("literal-secrets", message, remedy).of(name));
             }
         }
         self.found(Finding::ok("tombstones", format!("{} removed entries are remembered", document.removed.len())));

@@ -3,7 +3,7 @@
 //! `component` is the room that speaks. What is logged is chosen where it is logged; nothing is collected here that was
 //! not a field of an event.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -20,7 +20,9 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, filter};
 
-use crate::model::text::shown;
+use crate::model::redaction::mask_text;
+use crate::model::style::{self, Style};
+use crate::model::text::{escape, escape_json};
 use crate::model::{LogFormat, LogLevel};
 
 /// The brand of every record.
@@ -42,11 +44,10 @@ fn filter_of(level: LogLevel) -> LevelFilter {
 /// Only this crate's records are written: those of libraries may hold what must not be logged. A second call changes
 /// nothing.
 pub fn init_logs(level: LogLevel, format: Option<LogFormat>) {
-    let terminal = std::io::stderr().is_terminal();
-    let format = format.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json });
+    let format = format.unwrap_or(if std::io::stderr().is_terminal() { LogFormat::Pretty } else { LogFormat::Json });
     let layer = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
-        .with_ansi(terminal)
+        .with_ansi(style::is_styled(&std::io::stderr()))
         .event_format(Records { format })
         .with_filter(filter::dynamic_filter_fn(|metadata, _| {
             metadata.target().starts_with(CRATE) && *metadata.level() <= filter_of(current_level())
@@ -97,17 +98,18 @@ where
                 record.insert("component".into(), component.into());
                 record.insert("message".into(), fields.message.into());
                 record.extend(fields.others);
-                writeln!(writer, "{}", Value::Object(record))
+                writeln!(writer, "{}", escape_json(&Value::Object(record).to_string()))
             }
             LogFormat::Pretty => {
                 let level = event.metadata().level();
-                let (on, off) = if writer.has_ansi_escapes() { (colour(*level), "\x1b[0m") } else { ("", "") };
-                let message = shown(&fields.message);
+                let (on, off) =
+                    if writer.has_ansi_escapes() { (style_of(*level).sequence(), style::RESET) } else { ("", "") };
+                let message = escape(&fields.message);
                 write!(writer, "{} {on}{level:>5}{off} {component}: {message}", &now[11..19])?;
                 for (name, value) in &fields.others {
                     match value {
-                        Value::String(text) => write!(writer, " {name}={}", shown(text))?,
-                        other => write!(writer, " {name}={other}")?,
+                        Value::String(text) => write!(writer, " {name}={}", escape(text))?,
+                        other => write!(writer, " {name}={}", escape_json(&other.to_string()))?,
                     }
                 }
                 writeln!(writer)
@@ -120,12 +122,12 @@ fn component(target: &str) -> &str {
     target.strip_prefix(CRATE).and_then(|rest| rest.split("::").nth(1)).unwrap_or("gateway")
 }
 
-fn colour(level: Level) -> &'static str {
+fn style_of(level: Level) -> Style {
     match level {
-        Level::ERROR => "\x1b[31m",
-        Level::WARN => "\x1b[33m",
-        Level::INFO => "\x1b[32m",
-        _ => "\x1b[2m",
+        Level::ERROR => Style::Error,
+        Level::WARN => Style::Warning,
+        Level::INFO => Style::Success,
+        _ => Style::Faint,
     }
 }
 
@@ -144,18 +146,17 @@ impl Fields {
 impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
-            // Writing to a string does not fail.
-            let _ = write!(self.message, "{value:?}");
+            self.message = mask_text(&format!("{value:?}"));
         } else {
             let text = format!("{value:?}");
             // Documents, such as the effective configuration, stay documents.
             let document = text.starts_with('{').then(|| serde_json::from_str(&text).ok()).flatten();
-            self.put(field, document.unwrap_or_else(|| text.into()));
+            self.put(field, document.unwrap_or_else(|| mask_text(&text).into()));
         }
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, value.into());
+        self.put(field, mask_text(value).into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
+use cortex_mcp::model::style::Style;
 use cortex_mcp::policy::{PolicyComponent, limits};
 use cortex_mcp::trace::{ReplayReport, dry_run};
 use serde_json::json;
 
 use crate::cli::client::GatewayAddress;
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::{Output, Tone};
+use crate::cli::output::{Output, Span};
 use crate::cli::replay::{Replayed, read_candidate, replay, tell};
 use crate::cli::traces::usual_trace;
 
@@ -97,7 +98,7 @@ impl Check {
             (None, None) => output
                 .line("no trace is at hand: what it would decide otherwise is not known; name a trace with --trace"),
         }
-        output.line(verdict(*output, faults, report));
+        output.spans([verdict(faults, report)]);
         Ok(if faults == 0 { Exit::Good } else { Exit::Failed })
     }
 }
@@ -131,10 +132,10 @@ impl Check {
     }
 }
 
-fn verdict(output: Output, faults: u64, report: Option<&ReplayReport>) -> String {
+fn verdict(faults: u64, report: Option<&ReplayReport>) -> Span {
     match (faults, report.map(|report| report.different)) {
-        (1.., _) => output.tone(&format!("it faults ({faults} times): do not deploy it"), Tone::Bad),
-        (0, Some(1..)) => output.tone("it can be deployed; look at what it decides otherwise", Tone::Doubtful),
-        (0, _) => output.tone("it can be deployed", Tone::Good),
+        (1.., _) => Span::styled(format_args!("it faults ({faults} times): do not deploy it"), Style::Error),
+        (0, Some(1..)) => Span::styled("it can be deployed; look at what it decides otherwise", Style::Warning),
+        (0, _) => Span::styled("it can be deployed", Style::Success),
     }
 }

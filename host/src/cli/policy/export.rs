@@ -24,7 +24,7 @@ impl Export {
     pub(super) fn run(self, output: &Output) -> Result<Exit, CommandError> {
         let file = self.file;
         if file.as_os_str() == "-" {
-            std::io::Write::write_all(&mut std::io::stdout().lock(), EMBEDDED_COMPONENT).map_err(in_file(&file))?;
+            output.binary(EMBEDDED_COMPONENT).map_err(in_file(&file))?;
             return Ok(Exit::Good);
         }
         std::fs::write(&file, EMBEDDED_COMPONENT).map_err(in_file(&file))?;

@@ -21,8 +21,8 @@ use crate::cli::output::Output;
 
 Everyone on this machine can see the arguments of a running command. Secrets do not belong there: take the value of a
 header from a variable (--header-env NAME=VARIABLE), pass on a variable of the environment (--env NAME, without a
-value), or hand the entry in on stdin (--from-json -). Values are stored as they are: nothing in them is replaced,
-`${...}` neither.
+value), or hand the entry in on stdin (--from-json -). Values are stored as they are. ${file:/path} and ${env:NAME} in the
+values of headers and variables are resolved each time that the server is connected to; any other ${...} is text.
 
 Exit codes: 0 added, 1 a server of that name is there or the registry can not be written, 2 the entry is not
 acceptable.")]

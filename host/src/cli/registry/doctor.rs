@@ -4,12 +4,13 @@ use std::os::unix::fs::MetadataExt;
 
 use clap::Args;
 use cortex_mcp::edge::clock::{Clock, SystemClock};
+use cortex_mcp::model::style::Style;
 use cortex_mcp::registry::{Examination, FileNames, Finding, RegistryPlace, Severity, examine};
 use serde_json::json;
 
 use super::open::Opening;
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::{Output, Tone};
+use crate::cli::output::{Output, Span};
 
 /// Looks at file, permissions, locks, journals and entries, and says what is wrong and what to do. Writes nothing.
 #[derive(Debug, Args)]
@@ -133,13 +134,14 @@ fn writable(place: &RegistryPlace) -> Finding {
 }
 
 fn tell(output: Output, finding: &Finding) {
-    let (word, tone) = match finding.severity {
-        Severity::Ok => ("ok     ", Tone::Good),
-        Severity::Warning => ("warning", Tone::Doubtful),
-        Severity::Error => ("error  ", Tone::Bad),
+    let (word, style) = match finding.severity {
+        Severity::Ok => ("ok     ", Style::Success),
+        Severity::Warning => ("warning", Style::Warning),
+        Severity::Error => ("error  ", Style::Error),
     };
     let file = finding.file.as_ref().map(|file| format!("{file}: ")).unwrap_or_default();
-    output.line(format_args!("{} {:<18} {file}{}", output.tone(word, tone), finding.check, finding.message));
+    let about = format_args!(" {:<18} {file}{}", finding.check, finding.message);
+    output.spans([Span::styled(word, style), about.into()]);
     if let Some(remedy) = &finding.remedy {
         output.line(format_args!("{:27}-> {remedy}", ""));
     }

@@ -6,11 +6,11 @@ use clap::Args;
 use cortex_mcp::registry::formats::{ExportFormat, ExportNote, export};
 use serde_json::json;
 
-use super::open::{Opening, partly, tell};
+use super::open::{Opening, partly};
 use super::output_file;
 use super::show::{object, secrets};
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, notice};
 
 /// Writes the servers in the format of another program: registry, claude-desktop, claude-code, cursor, vscode, codex,
 /// gemini, zed, windsurf or generic.
@@ -64,11 +64,11 @@ impl Export {
             }
             None if output.is_json() => output.value(&json!({ "ok": true, "format": self.format.as_str(),
                 "text": exported.text, "notes": notes, "servers": entries.len() })),
-            None => output.raw(exported.text.trim_end()),
+            None => output.document(exported.text.trim_end()),
         }
         if !output.is_json() {
             for note in &exported.notes {
-                tell(note);
+                notice(note);
             }
         }
         Ok(exit)

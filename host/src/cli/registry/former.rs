@@ -7,10 +7,10 @@ use cortex_mcp::registry::{FormerValue, former_values};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::open::{Opening, in_file, tell};
+use super::open::{Opening, in_file};
 use super::show::{masked, raw, secrets, target};
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::{Output, shorten};
+use crate::cli::output::{Output, Span, notice, shorten};
 
 /// Lists the values that edits of programs without a lock replaced or removed, the oldest first, so that one can be had
 /// back. Writes nothing.
@@ -65,18 +65,20 @@ impl Former {
             } else if self.reveal {
                 for one in &wanted {
                     let entry = one.former.as_ref().map_or("null", |entry| entry.get());
-                    output.line(format_args!("{}  {}  {}\n  {entry}", one.at, one.name, one.by));
+                    output.line(format_args!("{}  {}  {}", one.at, one.name, one.by));
+                    output.line(format_args!("  {entry}"));
                 }
             } else {
                 let mut table = output.table(&["when", "name", "how", "former endpoint or command"]);
                 for one in &wanted {
                     let former = one.former.as_ref().map(|entry| target(&masked(entry.get()))).unwrap_or_default();
-                    table.add_row([one.at.to_string(), one.name.clone(), one.by.clone(), shorten(&former, 80)]);
+                    let former = shorten(&former, 80);
+                    table.add_row([Span::from(one.at), (&one.name).into(), (&one.by).into(), former.into()]);
                 }
-                output.line(table);
+                output.rows(&table);
             }
             if torn > 0 {
-                tell(format_args!("{torn} lines were torn when they were written, and are left out"));
+                notice(format_args!("{torn} lines were torn when they were written, and are left out"));
             }
         }
         Ok(if wanted.is_empty() && self.name.is_some() { Exit::Failed } else { Exit::Good })

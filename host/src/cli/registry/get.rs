@@ -7,7 +7,7 @@ use cortex_mcp::registry::{StoreError, connector_id};
 use super::open::{Opening, partly};
 use super::show::{entry, raw, secrets, told_state};
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, Span};
 
 /// Shows one server: its entry as it stands in the file, its connector, and who changed it last.
 #[derive(Debug, Args)]
@@ -39,11 +39,11 @@ impl Get {
         output.value(&raw(found.json(), secrets));
         output.line(format_args!("name       {}", found.name));
         output.line(format_args!("connector  {}", connector_id(&found.name)));
-        output.line(format_args!("state      {}", told_state(output, found)));
+        output.spans([Span::from("state      "), told_state(found)]);
         if let Some((wall_ms, writer)) = snapshot.edit(&found.name) {
             output.line(format_args!("changed    {} by {writer}", WallMs(wall_ms)));
         }
-        output.line(format_args!("{:#}", entry(found.json(), secrets)));
+        output.text(format_args!("{:#}", entry(found.json(), secrets)));
         partly(output, &snapshot);
         Ok(Exit::Good)
     }

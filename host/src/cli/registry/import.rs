@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use clap::Args;
 use cortex_mcp::config::Environment;
+use cortex_mcp::model::style::Style;
 use cortex_mcp::registry::formats::{ImportFormat, MAX_IMPORT_BYTES, Note, Preview, Proposed, import};
 use cortex_mcp::registry::{Acknowledged, Change, RegistryEntry, Store, StoreError, TargetRules};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::add::parsed;
-use super::open::{Opening, read_input, tell as say};
+use super::open::{Opening, read_input};
 use super::show::{masked, target};
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::{Output, Tone, shorten};
+use crate::cli::output::{Output, Span, notice, shorten};
 
 /// Takes servers over from the file of another program (Claude, Cursor, VS Code, Gemini, Zed, Windsurf and others),
 /// from a registry's file, or from an official server.json. What would change is always told first; secrets are not
@@ -190,13 +191,13 @@ fn apply(
     for place in note_refused(rows, places.into_iter().zip(answers).collect())? {
         if !output.is_json() {
             let (name, reason) = (rows[place].name.as_deref(), rows[place].reason.as_deref());
-            say(format_args!("{} {}", name.unwrap_or_default(), reason.unwrap_or_default()));
+            notice(format_args!("{} {}", name.unwrap_or_default(), reason.unwrap_or_default()));
         }
     }
     match closed {
         Err(error) if is_any_done => {
             // What was taken is in the file already.
-            say(format_args!("the registry was not closed in good order: {error}"));
+            notice(format_args!("the registry was not closed in good order: {error}"));
             Ok(false)
         }
         other => Ok(other.map(|()| true)?),
@@ -235,17 +236,18 @@ fn tell(output: Output, preview: &Preview, rows: &[Row], is_dry: bool) {
     }
     let mut table = output.table(&["name", "", "transport", "endpoint or command"]);
     for row in rows {
-        let (word, tone) = match row.action {
-            Action::Created => ("created", Tone::Good),
-            Action::Updated => ("updated", Tone::Doubtful),
-            Action::Unchanged => ("unchanged", Tone::Good),
-            Action::Skipped => ("skipped", Tone::Bad),
+        let (word, style) = match row.action {
+            Action::Created => ("created", Style::Success),
+            Action::Updated => ("updated", Style::Warning),
+            Action::Unchanged => ("unchanged", Style::Success),
+            Action::Skipped => ("skipped", Style::Error),
         };
         let target = shorten(row.target.as_deref().unwrap_or_default(), 80);
-        let name = row.name.clone().unwrap_or_default();
-        table.add_row([name, output.tone(word, tone), row.transport.clone().unwrap_or_default(), target]);
+        let name = row.name.as_deref().unwrap_or_default();
+        let transport = row.transport.as_deref().unwrap_or_default();
+        table.add_row([name.into(), Span::styled(word, style), transport.into(), target.into()]);
     }
-    output.line(table);
+    output.rows(&table);
     for row in rows {
         let name = row.name.as_deref().unwrap_or("a server without a name");
         for text in row.reason.iter() {

@@ -2,6 +2,7 @@
 
 use clap::{Args, Subcommand};
 use cortex_mcp::model::WallMs;
+use cortex_mcp::model::style::Style;
 use cortex_mcp::registry::formats::Secrets;
 use cortex_mcp::registry::{RecordReport, SegmentReport, journals};
 use serde_json::{Value, json};
@@ -9,7 +10,7 @@ use serde_json::{Value, json};
 use super::open::{Opening, in_file};
 use super::show::{masked, raw, secrets, target};
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::{Output, Tone, shorten};
+use crate::cli::output::{Output, Span, shorten};
 
 /// Reads the journals: changes that are acknowledged and perhaps not in the file yet.
 #[derive(Debug, Args)]
@@ -78,13 +79,14 @@ fn value(journal: &SegmentReport, secrets: Secrets) -> Value {
 
 fn tell(output: Output, journal: &SegmentReport, secrets: Secrets) {
     let lives = match journal.in_use {
-        Some(true) => output.tone("in use", Tone::Good),
-        Some(false) => output.tone("its writer has ended", Tone::Doubtful),
-        None => "whether it is in use can not be told".to_owned(),
+        Some(true) => Span::styled("in use", Style::Success),
+        Some(false) => Span::styled("its writer has ended", Style::Warning),
+        None => Span::from("whether it is in use cannot be told"),
     };
-    output.line(format_args!("{}: {lives}, {} records", journal.file, journal.records.len()));
+    let records = format_args!(", {} records", journal.records.len());
+    output.spans([format_args!("{}: ", journal.file).into(), lives, records.into()]);
     if let Some(problem) = &journal.problem {
-        output.line(format_args!("  {}", output.tone(problem, Tone::Bad)));
+        output.spans([Span::from("  "), Span::styled(problem, Style::Error)]);
     }
     for record in &journal.records {
         let at = record.wall_ms.map(|at| WallMs(at).to_string()).unwrap_or_default();

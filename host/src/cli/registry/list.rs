@@ -10,7 +10,7 @@ use super::add::TransportName;
 use super::open::{Opening, partly};
 use super::show::{masked, object, raw, secrets, state_value, target, told_state};
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::{Output, shorten};
+use crate::cli::output::{Output, Span, notice, shorten};
 
 /// Lists the servers: also changes that another program acknowledged and has not put into the file yet.
 #[derive(Debug, Args)]
@@ -62,20 +62,20 @@ impl List {
                 let shown = if self.reveal { object(entry.json()) } else { masked(entry.json()) };
                 let transport = shown.get("transport").and_then(Value::as_str).unwrap_or_default();
                 table.add_row([
-                    entry.name.clone(),
-                    transport.to_owned(),
-                    shorten(&target(&shown), 100),
-                    connector_id(&entry.name).to_string(),
-                    told_state(output, entry),
+                    Span::from(&entry.name),
+                    transport.into(),
+                    shorten(&target(&shown), 100).into(),
+                    connector_id(&entry.name).into(),
+                    told_state(entry),
                 ]);
             }
             if entries.is_empty() {
                 output.line("no servers; add one with `cortex-mcp registry add`, or `cortex-mcp registry import`");
             } else {
-                output.line(table);
+                output.rows(&table);
             }
             for problem in &*snapshot.problems {
-                super::open::tell(problem);
+                notice(problem);
             }
         }
         Ok(partly(output, &snapshot))

@@ -1,7 +1,7 @@
 //! How the subcommands open the registry. Those that read make nothing, not even a folder that is missing.
 
 use std::io;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,7 +9,6 @@ use cortex_mcp::config::{Environment, Flags, Settings};
 use cortex_mcp::edge::disk::{Disk, MemoryDisk, SystemDisk};
 use cortex_mcp::edge::entropy::{Entropy, SystemEntropy};
 use cortex_mcp::gateway::{listening, policy_for_commands, target_rules};
-use cortex_mcp::model::text::shown;
 use cortex_mcp::registry::{
     Acknowledge, RegistryMetrics, RegistryPlace, RegistrySnapshot, Store, StoreOptions, StoreParts, TargetRules,
 };
@@ -17,7 +16,7 @@ use cortex_mcp::telemetry::init_logs;
 
 use super::Configuration;
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, notice};
 
 /// A registry that is to be opened.
 pub(super) struct Opening {
@@ -89,15 +88,9 @@ impl Opening {
 pub(super) fn partly(output: Output, snapshot: &RegistrySnapshot) -> Exit {
     let Some(reason) = snapshot.standing.reason() else { return Exit::Good };
     if !output.is_json() {
-        tell(format_args!("{reason}; what can be had is shown, and `cortex-mcp registry doctor` tells more"));
+        notice(format_args!("{reason}; what can be had is shown, and `cortex-mcp registry doctor` tells more"));
     }
     if snapshot.count() == 0 { Exit::Failed } else { Exit::Partly }
-}
-
-/// Says something beside the result, on stderr.
-pub(super) fn tell(text: impl std::fmt::Display) {
-    // Nothing is left to do if stderr is gone.
-    let _ = writeln!(io::stderr().lock(), "cortex-mcp: {}", shown(&text.to_string()));
 }
 
 /// Names the file in an error that came of it.

@@ -6,9 +6,9 @@ use clap::Args;
 use cortex_mcp::registry::{Change, Outcome, StoreError};
 use serde_json::{Value, json};
 
-use super::open::{Opening, tell};
+use super::open::Opening;
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, notice};
 
 /// Removes servers, all of them in one write.
 #[derive(Debug, Args)]
@@ -48,7 +48,7 @@ impl Remove {
         }
         if let Err(error) = &closed {
             // What was removed is so in the file already.
-            tell(format_args!("the registry was not closed in good order: {error}"));
+            notice(format_args!("the registry was not closed in good order: {error}"));
         }
         let ok = (missing.is_empty() || self.if_present) && failed.is_empty() && closed.is_ok();
         output.value(&told(ok, &removed, &missing, &failed));
@@ -57,10 +57,10 @@ impl Remove {
         }
         if !output.is_json() && !ok {
             for name in missing.iter().filter(|_| !self.if_present) {
-                tell(format_args!("there is no server {name:?} in the registry"));
+                notice(format_args!("there is no server {name:?} in the registry"));
             }
             for (name, error) in &failed {
-                tell(format_args!("{name:?} could not be removed: {error}"));
+                notice(format_args!("{name:?} could not be removed: {error}"));
             }
         }
         Ok(match (ok, removed.is_empty()) {

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use clap::Args;
 use cortex_mcp::edge::clock::{Clock, SystemClock};
 use cortex_mcp::edge::disk::{DIRECTORY_MODE, Disk};
+use cortex_mcp::model::style::Style;
 use cortex_mcp::registry::{Mending, MendingAction, MendingState, RegistryPlace, mend, plan};
 use serde_json::json;
 
 use super::open::{Opening, in_file};
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::{Output, Tone};
+use crate::cli::output::{Output, Span};
 
 /// Mends what the doctor reports as mendable: permissions, owners, forgotten locks, what ended programs left,
 /// and, with --yes, a file that can not be read and the loss in a damaged journal. The only copy of anything is never
@@ -104,14 +105,14 @@ fn make_folder_private(place: &RegistryPlace, disk: &dyn Disk, is_dry: bool) -> 
 }
 
 fn tell(output: Output, step: &Mending) {
-    let (word, tone) = match step.state {
-        MendingState::Planned => ("planned", Tone::Doubtful),
-        MendingState::NeedsConsent => ("needs --yes", Tone::Doubtful),
-        MendingState::Done => ("done", Tone::Good),
-        MendingState::Failed => ("failed", Tone::Bad),
-        MendingState::ByHand => ("by hand", Tone::Bad),
+    let (word, style) = match step.state {
+        MendingState::Planned => ("planned", Style::Warning),
+        MendingState::NeedsConsent => ("needs --yes", Style::Warning),
+        MendingState::Done => ("done", Style::Success),
+        MendingState::Failed => ("failed", Style::Error),
+        MendingState::ByHand => ("by hand", Style::Error),
     };
-    output.line(format_args!("{} {}: {}", output.tone(word, tone), step.file, step.message));
+    output.spans([Span::styled(word, style), format_args!(" {}: {}", step.file, step.message).into()]);
     for detail in &step.details {
         output.line(format_args!("    {detail}"));
     }

@@ -1,11 +1,12 @@
 //! How entries are shown: as they stand in the file, without their secrets unless those are asked for.
 
+use cortex_mcp::model::style::Style;
 use cortex_mcp::registry::RegistryEntry;
 use cortex_mcp::registry::formats::{ExportFormat, Secrets, export};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use crate::cli::output::{Output, Tone, shorten};
+use crate::cli::output::{Span, shorten};
 
 /// Whether secrets are shown.
 pub(super) fn secrets(reveal: bool) -> Secrets {
@@ -62,11 +63,11 @@ pub(super) fn state(entry: &RegistryEntry) -> (&'static str, Option<String>) {
 }
 
 /// The same for a table.
-pub(super) fn told_state(output: Output, entry: &RegistryEntry) -> String {
+pub(super) fn told_state(entry: &RegistryEntry) -> Span {
     match state(entry) {
-        (word, None) => output.tone(word, Tone::Good),
-        ("invalid", Some(problem)) => output.tone(&shorten(&problem, 60), Tone::Bad),
-        (_, Some(problem)) => output.tone(&shorten(&problem, 60), Tone::Doubtful),
+        (word, None) => Span::styled(word, Style::Success),
+        ("invalid", Some(problem)) => Span::styled(shorten(&problem, 60), Style::Error),
+        (_, Some(problem)) => Span::styled(shorten(&problem, 60), Style::Warning),
     }
 }
 

@@ -1,14 +1,15 @@
 //! `cortex-mcp registry snippet`.
 
 use clap::Args;
+use cortex_mcp::model::redaction::mask_text;
 use cortex_mcp::registry::formats::{ExportFormat, snippet};
 use serde_json::json;
 use url::Url;
 
 use super::export::notes;
-use super::open::{Opening, tell};
+use super::open::Opening;
 use crate::cli::error::{CommandError, Exit};
-use crate::cli::output::Output;
+use crate::cli::output::{Output, notice};
 
 /// Prints what makes a client use the gateway: the one entry that its file needs. Clients: claude-desktop, claude-code,
 /// cursor, vscode, codex, gemini, zed, windsurf, generic, registry.
@@ -43,14 +44,19 @@ impl Snippet {
         let text = self.url.unwrap_or_else(|| format!("http://{host}:{}/mcp", listen.port()));
         let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = url.ok_or_else(|| CommandError::Usage("--url: write an http or https URL".to_owned()))?;
+        if mask_text(url.as_str()) != url.as_str() {
+            let reason =
+                "--url: the address holds a secret, which no snippet shows; name its variable with --token-env";
+            return Err(CommandError::Usage(reason.to_owned()));
+        }
         let written = snippet(self.client, &url, self.token_env.as_deref());
         output.value(&json!({ "client": self.client.as_str(), "file": self.client.file(), "text": written.text,
                               "notes": notes(&written.notes) }));
         if !output.is_json() {
-            output.raw(written.text.trim_end());
-            tell(format_args!("this belongs into {}", self.client.file()));
+            output.document(written.text.trim_end());
+            notice(format_args!("this belongs into {}", self.client.file()));
             for note in &written.notes {
-                tell(note);
+                notice(note);
             }
         }
         Ok(Exit::Good)

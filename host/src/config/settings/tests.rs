@@ -60,7 +60,7 @@ fn every_key_of_the_file_changes_the_settings() {
          [policy]\nfile = \"p.wasm\"\nfamily = \"f\"\nreuse = true\noptions = {{ a = \"b\" }}\n\
          shadow = \"s.wasm\"\nshadow-family = \"sf\"\ncompiled-cache = true\n\
          [trace]\ndirectory = \"/t\"\nmax-mib = 9\n\
-         [registry]\ntools = true\nwrite-through = true\nbatch-ms = 70\n\
+         [registry]\ntools = true\ncommands = true\nwrite-through = true\nbatch-ms = 70\n\
          [connector.wiki]\nallow-tools = [\"get_*\"]\ndeny-tools = [\"*_admin\"]\nrename = {{ old = \"new\" }}\n\
          uri-schemes = [\"Wiki\"]\n\
          calls = 3\nqueue = 0\nqueue-timeout-ms = 9\nera = \"modern\"\n\
@@ -110,13 +110,14 @@ fn every_key_of_the_file_changes_the_settings() {
     assert_eq!(settings.policy.shadow_family.as_deref(), Some("sf"));
     assert_eq!(settings.policy.compiled_cache, Some(settings.paths.cache()));
     assert_eq!(settings.trace, Some(TraceSettings { directory: "/t".into(), mebibytes: 9 }));
-    let registry = RegistrySettings { tools: true, write_through: true, batch: Duration::from_millis(70) };
+    let registry =
+        RegistrySettings { tools: true, commands: true, write_through: true, batch: Duration::from_millis(70) };
     assert_eq!(settings.registry, registry);
 }
 
 #[test]
 fn the_registry_is_written_in_batches_and_has_no_tools_unless_that_is_asked_for() {
-    let usual = RegistrySettings { tools: false, write_through: false, batch: Duration::from_secs(5) };
+    let usual = RegistrySettings { tools: false, commands: false, write_through: false, batch: Duration::from_secs(5) };
     assert_eq!(resolve("", &[]).unwrap().registry, usual);
     let through = |file: &str, value: &str| {
         resolve(file, &[("MCP_REGISTRY_WRITE_THROUGH", value)]).map(|settings| settings.registry.write_through)
@@ -127,7 +128,25 @@ fn the_registry_is_written_in_batches_and_has_no_tools_unless_that_is_asked_for(
     assert!(error.contains("MCP_REGISTRY_WRITE_THROUGH"), "{error}");
     assert!(resolve("[registry]\nflush = 1", &[]).is_err());
     let shown = resolve("[registry]\ntools = true\nbatch-ms = 9", &[]).unwrap().redacted();
-    assert_eq!(shown["registry"], serde_json::json!({ "tools": true, "writeThrough": false, "batchMs": 9 }));
+    let expected = serde_json::json!({ "tools": true, "commands": false, "writeThrough": false, "batchMs": 9 });
+    assert_eq!(shown["registry"], expected);
+}
+
+#[test]
+fn the_address_of_the_map_may_refer_to_a_file_and_is_never_quoted() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("query");
+    std::fs::write(&path, "canary\n").unwrap();
+    let key = [("CONNECTORS_SIGNATURE_KEY", "k")];
+    let file = |reference: &str| format!("service-map-url = \"https://m/?token={reference}\"");
+    let settings = resolve(&file(&format!("${{file:{}}}", path.display())), &key).unwrap();
+    assert_eq!(settings.service_map_url.as_ref().map(Url::as_str), Some("https://m/?token=canary"));
+    assert!(!settings.redacted().to_string().contains("canary"));
+    for (reference, part) in [("${file:/missing}", "/missing"), ("${env:CORTEX_GATEWAY_TOKEN}", "CORTEX_GATEWAY_TOKEN")]
+    {
+        let error = resolve(&file(reference), &key).unwrap_err().to_string();
+        assert!(error.contains("service-map-url") && error.contains(part), "{error}");
+    }
 }
 
 #[test]

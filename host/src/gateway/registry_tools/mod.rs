@@ -85,6 +85,7 @@ async fn answer(
         REGISTER => {
             may_change(gateway, right)?;
             let registration = Registration::parse(&arguments)?;
+            registration.check_commands(&gateway.settings().registry)?;
             let listening = gateway.inner.listening.load_full();
             let checked = target_rules(&gateway.settings(), &listening).check(&registration.entry);
             checked.map_err(|fault| Failure::argument(fault.field(), fault.to_string()))?;

@@ -1,18 +1,24 @@
 //! A server that is to be registered: its entry, and what is answered once it is durable.
 
-use serde_json::{Value, json};
+use secrecy::ExposeSecret;
+use serde_json::{Map, Value, json};
 
 use super::answer::Failure;
 use super::arguments::Arguments;
 use super::show;
+use crate::config::RegistrySettings;
 use crate::model::raw::{self, RawObject};
-use crate::registry::{Change, Outcome, RegistryEntry};
+use crate::model::reference::has_reference;
+use crate::registry::{Change, Outcome, RegistryEntry, Transport};
 
 /// What goes into an entry as it is, in this order.
 const FIELDS: [&str; 8] = ["transport", "endpoint", "headers", "command", "args", "env", "description", "tags"];
 
 /// Fields that `extra` may not hold, because they mean something: the name, those above, and the registry's own.
 const OWN_FIELDS: [&str; 2] = ["name", "rev"];
+
+/// Fields that say which process is started, and how, whatever the transport is.
+const COMMAND_FIELDS: [&str; 5] = ["command", "args", "env", "environment", "cwd"];
 
 /// What is to be registered.
 #[derive(Debug)]
@@ -56,6 +62,34 @@ impl Registration {
         }
         let entry = RegistryEntry::parse(members.to_raw().get())?;
         Ok(Self { entry, overwrite: arguments.flag("overwrite")? })
+    }
+
+    /// Refuses what starts a program or reads files and variables of this machine: an injected prompt is enough to ask for it.
+    pub(super) fn check_commands(&self, settings: &RegistrySettings) -> Result<(), Failure> {
+        if settings.commands {
+            return Ok(());
+        }
+        let refused = |message| Err(Failure::Refused { reason: "commands", message });
+        let members: Map<String, Value> = serde_json::from_str(self.entry.json()).unwrap_or_default();
+        let is_command = matches!(self.entry.transport, Ok(Transport::Stdio { .. }))
+            || COMMAND_FIELDS.iter().any(|field| members.contains_key(*field));
+        if is_command {
+            return refused(
+                "an entry with a command starts a program on the machine of the gateway; set commands = true in [registry] of \
+                 gateway.toml to allow that over MCP, or use `cortex-mcp registry add`",
+            );
+        }
+        match &self.entry.transport {
+            Ok(Transport::Http { headers, .. } | Transport::Sse { headers, .. })
+                if headers.values().any(|value| has_reference(value.expose_secret())) =>
+            {
+                refused(
+                    "a reference reads a file or a variable on the machine of the gateway; set commands = true in [registry] of \
+                     gateway.toml to allow that over MCP, or use `cortex-mcp registry add`",
+                )
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The change that it comes to.
@@ -131,6 +165,35 @@ mod tests {
             "x".repeat(64 << 10)
         );
         assert_eq!(registration(&large).unwrap_err().code(), "validation_error");
+    }
+
+    #[test]
+    fn what_starts_a_program_or_reads_a_file_needs_the_setting() {
+        let allowed = RegistrySettings { commands: true, ..RegistrySettings::default() };
+        let http = r#""name":"a","transport":"http","endpoint":"https://a/""#;
+        for (text, is_command) in [
+            (format!("{{{http}}}"), false),
+            (format!(r#"{{{http},"headers":{{"X":"${{HOME}}"}},"extra":{{"note":"${{file:/x}}"}}}}"#), false),
+            (format!(r#"{{{http},"headers":{{"X":"${{file:/etc/passwd}}"}}}}"#), true),
+            (format!(r#"{{{http},"headers":{{"X":"a\u0024{{env:HOME}}"}}}}"#), true),
+            (format!(r#"{{{http},"extra":{{"cwd":"/"}}}}"#), true),
+            (format!(r#"{{{http},"extra":{{"environment":{{}}}}}}"#), true),
+            (r#"{"name":"a","transport":"sse","endpoint":"https://a/","headers":{"X":"${env:A}"}}"#.to_owned(), true),
+            (r#"{"name":"a","transport":"stdio","command":"sh"}"#.to_owned(), true),
+            (r#"{"name":"a","transport":"stdio","command":"sh","overwrite":true}"#.to_owned(), true),
+            (r#"{"name":"a","transport":"ws","endpoint":"wss://a/"}"#.to_owned(), false),
+        ] {
+            let registration = registration(&text).unwrap();
+            let refused = registration.check_commands(&RegistrySettings::default());
+            assert_eq!(refused.is_err(), is_command, "{text}");
+            if let Err(failure) = refused {
+                assert!(
+                    failure.code() == "security_error" && failure.to_string().contains("commands = true"),
+                    "{failure}"
+                );
+            }
+            assert!(registration.check_commands(&allowed).is_ok(), "{text}");
+        }
     }
 
     #[test]

@@ -46,8 +46,9 @@ pub(super) fn all() -> Vec<OwnTool> {
         tool(
             REGISTER,
             "Register a server",
-            "Puts an MCP server into the local registry, durably. The gateway connects to it if its transport is http; \
-             servers of other transports are kept for other programs. Needs the right to change the gateway.",
+            "Puts an MCP server into the local registry, durably. The gateway connects to it, unless its transport is ws, \
+             which is kept for other programs. Needs the right to change the gateway. What starts a program or refers to \
+             files and variables needs `commands = true` in the gateway's configuration too.",
             &json!({
                 "name": name(),
                 "transport": { "type": "string", "enum": TRANSPORTS },

@@ -6,11 +6,9 @@
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use crate::model::redaction::MASK;
 use crate::registry::formats::{ExportFormat, Secrets, export};
 use crate::registry::{RegistryEntry, Transport};
-
-/// What stands for a secret.
-const MASK: &str = "***";
 
 /// The fields that are told with their values.
 const TOLD: [&str; 9] = ["name", "transport", "endpoint", "command", "args", "env", "headers", "description", "tags"];
@@ -94,6 +92,10 @@ mod tests {
         for json in [
             r#"{"name":"a","transport":"http","endpoint":"https://a/mcp?key=canary#canary","headers":{"X":"canary"}}"#,
             r#"{"name":"a","transport":"stdio","command":"run","args":["--token","canary"],"env":{"KEY":"canary"}}"#,
+            r#"{"name":"a","transport":"stdio","command":"DB_PWD=canary run","args":["-e","A=canary","--x=ghp_canary012345"]}"#,
+            r#"{"name":"a","transport":"stdio","command":"run","args":["--header","A: canary","db://u:canary@h/x?y=canary"]}"#,
+            r#"{"name":"a","transport":"ws","endpoint":"wss://a/","description":"ghp_canary012345","tags":["sk-canary012345"]}"#,
+            r#"{"name":"a","transport":"http","endpoint":"https://a/","headers":{"X":"${file:/canary}"}}"#,
             r#"{"name":"a","transport":"http","endpoint":"https://u:canary@a/mcp"}"#,
             r#"{"name":"a","transport":"http","endpoint":"u:canary@a"}"#,
             r#"{"name":"a","transport":"http","endpoint":["canary"],"headers":"canary","env":["canary"]}"#,

@@ -54,7 +54,7 @@ impl ModernQuestion {
         let refused = match failure {
             WireError::Rpc(error) => error.code != INTERNAL_ERROR,
             WireError::Status { status, .. } => speaks_of_the_request(*status),
-            WireError::Http(_) => false,
+            WireError::Http(_) | WireError::Reference(_) => false,
             WireError::Protocol(fault) => {
                 !matches!(fault, ProtocolFault::StreamEnded | ProtocolFault::PipeEnded | ProtocolFault::NotWritten)
             }

@@ -14,7 +14,7 @@ use crate::mcp::error::ProtocolFault;
 use crate::mcp::limits::{LEFT_OUT_CHARACTERS, LEFT_OUT_NAMED, MAX_ITEM_DEPTH, MAX_ITEMS, MAX_LIST_BYTES, MAX_PAGES};
 use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
-use crate::model::text::is_hidden;
+use crate::model::text::escape;
 
 /// A whole list of a server.
 #[derive(Clone, Debug)]
@@ -45,8 +45,8 @@ impl LeftOut {
     pub(super) fn add(&mut self, name: &str, reason: impl fmt::Display) {
         self.count += 1;
         if self.first.len() < LEFT_OUT_NAMED {
-            let shown = |character| if is_hidden(character) { char::REPLACEMENT_CHARACTER } else { character };
-            let name: String = name.chars().take(LEFT_OUT_CHARACTERS).map(shown).collect();
+            let begin: String = name.chars().take(LEFT_OUT_CHARACTERS).collect();
+            let name: String = escape(&begin).chars().take(LEFT_OUT_CHARACTERS).collect();
             self.first.push(format!("{name} ({reason})"));
         }
     }
@@ -407,7 +407,7 @@ mod tests {
             left_out.add(&format!("\u{1b}[31m\n{}", "x".repeat(1 << 10)), "why");
         }
         assert_eq!((left_out.count, left_out.first.len()), (10_000, LEFT_OUT_NAMED));
-        let name = format!("\u{fffd}[31m\u{fffd}{}", "x".repeat(LEFT_OUT_CHARACTERS - 6));
+        let name = format!(r"\u{{1b}}[31m\u{{a}}{}", "x".repeat(LEFT_OUT_CHARACTERS - 15));
         assert!(left_out.first.iter().all(|first| *first == format!("{name} (why)")));
     }
 

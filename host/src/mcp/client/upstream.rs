@@ -22,6 +22,7 @@ use crate::edge::process::ChildSpawner;
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::limits::SSE_PROBE_TIMEOUT;
 use crate::mcp::protocol::{Era, INVALID_PARAMS, METHOD_NOT_FOUND, is_modern_error};
+use crate::model::reference::References;
 use crate::model::{ConnectorId, Failure, Reach};
 
 /// A server: how it is reached, where it is, and the headers that every request to it carries. Cheap to clone.
@@ -52,7 +53,11 @@ impl Upstream {
     /// A server that speaks HTTP at `endpoint`. `headers` (credentials, mostly) never leave its origin; the protocol's
     /// own headers win over them.
     pub fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap) -> Self {
-        let transport = Arc::new(Transport::new(http, endpoint, headers));
+        Self::over(Transport::new(http, endpoint, headers))
+    }
+
+    fn over(transport: Transport) -> Self {
+        let transport = Arc::new(transport);
         let old = PipePlace::sse(transport.clone());
         Self { road: Road::Http(Arc::new(HttpRoad { transport, old, is_old: AtomicBool::new(false) })) }
     }
@@ -64,10 +69,15 @@ impl Upstream {
         http: Arc<dyn Http>,
         spawner: ChildSpawner,
         id: &ConnectorId,
+        references: References,
     ) -> Self {
+        let transport = |url: &Url| {
+            let transport = Transport::new(http, url.clone(), headers);
+            if references == References::Resolved { transport.with_references() } else { transport }
+        };
         let place = match reach {
-            Reach::Http(url) => return Self::new(http, url.clone(), headers),
-            Reach::Sse { sse } => PipePlace::sse(Arc::new(Transport::new(http, sse.clone(), headers))),
+            Reach::Http(url) => return Self::over(transport(url)),
+            Reach::Sse { sse } => PipePlace::sse(Arc::new(transport(sse))),
             Reach::Stdio(command) => PipePlace::stdio(spawner, command.clone(), id.clone()),
         };
         Self { road: Road::Pipes(Arc::new(place)) }
@@ -141,6 +151,7 @@ impl Upstream {
 
 impl HttpRoad {
     async fn open(&self, remembered: Option<Era>, declared: &Declared) -> Result<Session, WireError> {
+        self.transport.resolve().await?;
         if remembered != Some(Era::Modern) && self.is_old.load(Ordering::Relaxed) {
             match self.open_old(declared).await {
                 // It may be a newer one by now.

@@ -134,7 +134,11 @@ pub(super) fn may_work_on(error: &WireError) -> bool {
         WireError::Protocol(fault) => {
             !matches!(fault, ProtocolFault::AnswerLost | ProtocolFault::NoAnswer | ProtocolFault::PipeEnded)
         }
-        WireError::Status { .. } | WireError::SessionLost | WireError::WrongEra | WireError::Rpc(_) => false,
+        WireError::Status { .. }
+        | WireError::SessionLost
+        | WireError::WrongEra
+        | WireError::Rpc(_)
+        | WireError::Reference(_) => false,
     }
 }
 

@@ -81,11 +81,41 @@ fn a_registry_that_is_well_has_no_findings_but_good_ones() {
     let all_well = |findings: &[Finding]| findings.iter().all(|finding| finding.severity == Severity::Ok);
     assert!(all_well(&examined(&disk, LATER)), "an empty folder");
     let store = open(&disk, "w", Acknowledge::Snapshot);
-    store.upsert(server("a", "1")).unwrap();
+    let entry =
+        r#"{"name":"a","transport":"http","endpoint":"https://a/","headers":{"Authorization":"Bearer ${env:A}"}}"#;
+    store.upsert(RegistryEntry::parse(entry).unwrap()).unwrap();
     let findings = examined(&disk, LATER);
     assert!(all_well(&findings), "{findings:?}");
     assert!(found(&findings, "file").message.contains("1 servers at generation 1"));
     assert!(found(&findings, "probe-exchange").message.contains("--probe"));
+}
+
+#[test]
+fn secrets_that_are_no_references_are_listed_by_entry_and_field_and_never_quoted() {
+    let disk = MemoryDisk::new();
+    let store = open(&disk, "w", Acknowledge::Snapshot);
+    for (entry, fields) in [
+        (
+            r#"{"name":"a","transport":"http","endpoint":"https://a/","headers":{"X-Plan":"pro","X-Key":"s3cr3t"}}"#,
+            "headers.X-Key",
+        ),
+        (
+            r#"{"name":"a","transport":"http","endpoint":"https://a/?key=s3cr3t","oauth":{"secret":"s3cr3t"}}"#,
+            "endpoint, oauth",
+        ),
+        (
+            r#"{"name":"a","transport":"stdio","command":"run","args":["-e","A=s3cr3t","--token","s3cr3t"],
+                "env":{"B_PAT":"s3cr3t","C":"ghp_s3cr3t","D":"${env:D}","E":"x"}}"#,
+            "env.B_PAT, env.C, args[1], args[3]",
+        ),
+    ] {
+        store.upsert(RegistryEntry::parse(entry).unwrap()).unwrap();
+        let findings = examined(&disk, LATER);
+        let finding = found(&findings, "literal-secrets");
+        assert_eq!(finding.message, format!("a holds secrets literally: {fields}"));
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(!format!("{finding:?}").contains("s3cr3t"), "{finding:?}");
+    }
 }
 
 #[test]

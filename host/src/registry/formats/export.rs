@@ -11,6 +11,7 @@ use super::client::{MEANINGFUL, transport_named};
 use super::clients::ExportFormat;
 use super::hide;
 use super::names::{Alphabet, Names, shown};
+use crate::model::text::{escape_json, escape_toml};
 
 /// Whether secrets are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,14 +137,17 @@ pub fn export(entries: &[Map<String, Value>], format: ExportFormat, secrets: Sec
     Exported { text: written(format, &json!({ format.root(): servers })), notes: writing.notes }
 }
 
-/// A document as text, in the format's language.
+/// A document as text, in the format's language. Characters that a terminal or an editor does not show are escaped.
 pub(super) fn written(format: ExportFormat, document: &Value) -> String {
     if format == ExportFormat::Codex {
         // Only what TOML can say comes this far.
-        return toml::to_string(document).unwrap_or_default();
+        let text = toml::to_string(document).unwrap_or_default();
+        let escaped = escape_toml(&text);
+        let is_equal = toml::from_str(&escaped).is_ok_and(|read: Value| read == *document);
+        return if is_equal { escaped.into_owned() } else { text };
     }
     // The alternate form of a tree is JSON with an indent of two.
-    format!("{document:#}\n")
+    escape_json(&format!("{document:#}\n")).into_owned()
 }
 
 /// The member of a remote server in a client's file.

@@ -1,30 +1,62 @@
-//! What is written in place of secrets.
+//! Masks the secrets of an entry, and lists those that stand in it literally.
 //!
-//! Values of headers and of a program's environment are secrets always. Elsewhere the name tells: an argument, a part
-//! of an address or an unknown field that is called like a secret is taken for one. That is a help and no guarantee:
-//! an argument can hold a key and not say so.
+//! Values of headers and of a program's environment are always secrets, unless they refer to a file or a variable. Everywhere else
+//! [`redaction`](crate::model::redaction) decides.
 
 use serde_json::{Map, Value};
 
-/// What stands for a secret.
-pub(super) const MASK: &str = "***";
+use crate::model::redaction::{MASK, is_secret_name, mask_address, mask_argument, mask_arguments, mask_text};
+use crate::model::reference::{has_reference, is_reference};
 
-/// Masks the secrets of an entry; says whether there were any.
+/// Masks the secrets of an entry; returns whether there were any.
 pub(super) fn entry(entry: &mut Map<String, Value>) -> bool {
     let mut hidden = false;
     for (name, value) in entry.iter_mut() {
         match (name.as_str(), value) {
             ("headers" | "env", value) => hidden |= everything(value),
             ("endpoint", Value::String(address)) => {
-                let masked = masked_address(address);
+                let masked = mask_address(address);
                 replace(address, masked, &mut hidden);
             }
+            ("command", Value::String(command)) => {
+                let masked = mask_argument(command);
+                replace(command, masked, &mut hidden);
+            }
             ("args", Value::Array(args)) => hidden |= arguments(args),
-            ("name" | "transport" | "command", _) => {}
+            ("name" | "transport", _) => {}
             (name, value) => hidden |= named(name, value),
         }
     }
     hidden
+}
+
+/// The fields of an entry that hold secrets literally: `headers.Authorization`, `env.API_KEY`, `args[2]`.
+pub fn literal_secrets(entry: &Map<String, Value>) -> Vec<String> {
+    let mut found = Vec::new();
+    for field in ["headers", "env"] {
+        for (name, value) in entry.get(field).and_then(Value::as_object).into_iter().flatten() {
+            let is_secret = |value: &&str| is_secret_name(name) || mask_text(value) != **value;
+            if value.as_str().filter(|value| !has_reference(value)).filter(is_secret).is_some() {
+                found.push(format!("{field}.{name}"));
+            }
+        }
+    }
+    let mut others = entry.clone();
+    others.retain(|name, _| !matches!(name.as_str(), "headers" | "env"));
+    let before = others.clone();
+    self::entry(&mut others);
+    for (name, value) in &before {
+        match (value, others.get(name).unwrap_or(value)) {
+            (Value::Array(args), Value::Array(masked)) if name == "args" => {
+                let differs =
+                    |(at, (arg, masked)): (usize, (&Value, &Value))| (arg != masked).then(|| format!("args[{at}]"));
+                found.extend(args.iter().zip(masked).enumerate().filter_map(differs));
+            }
+            (value, masked) if value != masked => found.push(name.clone()),
+            _ => {}
+        }
+    }
+    found
 }
 
 fn replace(text: &mut String, masked: String, hidden: &mut bool) {
@@ -38,6 +70,8 @@ fn everything(value: &mut Value) -> bool {
         Value::Object(members) => members.values_mut().fold(false, |hidden, value| everything(value) | hidden),
         Value::Array(values) => values.iter_mut().fold(false, |hidden, value| everything(value) | hidden),
         Value::Null => false,
+        // It says where the secret is, and not what it is.
+        Value::String(text) if is_reference(text) => false,
         value => {
             *value = MASK.into();
             true
@@ -49,90 +83,30 @@ fn everything(value: &mut Value) -> bool {
 fn named(name: &str, value: &mut Value) -> bool {
     match value {
         Value::Object(members) => members.iter_mut().fold(false, |hidden, (own, value)| {
-            let hidden_here = if sounds_secret(name) { everything(value) } else { named(own, value) };
+            let hidden_here = if is_secret_name(name) { everything(value) } else { named(own, value) };
             hidden_here | hidden
         }),
         Value::Array(values) => values.iter_mut().fold(false, |hidden, value| named(name, value) | hidden),
-        Value::String(_) | Value::Number(_) if sounds_secret(name) => everything(value),
+        Value::String(_) | Value::Number(_) if is_secret_name(name) => everything(value),
+        Value::String(text) => {
+            let (masked, mut hidden) = (mask_text(text), false);
+            replace(text, masked, &mut hidden);
+            hidden
+        }
         _ => false,
     }
 }
 
 fn arguments(args: &mut [Value]) -> bool {
     let mut hidden = false;
-    let mut announced = false;
-    for argument in args {
-        let Value::String(text) = argument else { continue };
-        let masked = if announced && !text.starts_with('-') {
-            MASK.to_owned()
-        } else if text.contains("://") {
-            masked_address(text)
-        } else {
-            match text.split_once(['=', ':']) {
-                Some((name, _)) if sounds_secret(name) => format!("{}{MASK}", &text[..=name.len()]),
-                _ => text.clone(),
-            }
-        };
-        announced = text.starts_with('-') && !text.contains('=') && sounds_secret(text);
-        replace(text, masked, &mut hidden);
+    // What is no text is no argument, and separates those around it.
+    let masked = mask_arguments(args.iter().map(|argument| argument.as_str().unwrap_or_default()));
+    for (argument, masked) in args.iter_mut().zip(masked) {
+        if let Value::String(text) = argument {
+            replace(text, masked, &mut hidden);
+        }
     }
     hidden
-}
-
-/// An address without the values of its query, and without parts of its path that look like keys.
-fn masked_address(address: &str) -> String {
-    let (address, fragment) = match address.split_once('#') {
-        Some((address, _)) => (address, "#***"),
-        None => (address, ""),
-    };
-    let (path, query) = match address.split_once('?') {
-        Some((path, query)) => (path, Some(query)),
-        None => (address, None),
-    };
-    let (scheme, rest) = path.split_once("://").unwrap_or(("", path));
-    let (user, rest) = without_user(rest);
-    let parts = rest.split('/').enumerate();
-    let parts: Vec<_> = parts.map(|(at, part)| if at > 0 && looks_like_key(part) { MASK } else { part }).collect();
-    let mut masked = if scheme.is_empty() { String::new() } else { format!("{scheme}://") };
-    masked.push_str(if user { "***@" } else { "" });
-    masked.push_str(&parts.join("/"));
-    if let Some(query) = query {
-        let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-            Some((name, _)) => format!("{name}={MASK}"),
-            None => MASK.to_owned(),
-        });
-        masked.push('?');
-        masked.push_str(&pairs.collect::<Vec<_>>().join("&"));
-    }
-    masked + fragment
-}
-
-/// What follows a user name and a password, and whether there are any. A password may hold a slash, as it should not.
-fn without_user(rest: &str) -> (bool, &str) {
-    let authority = rest.split('/').next().unwrap_or(rest);
-    let port = authority.rsplit_once(':').map(|(_, port)| port);
-    let odd = port.is_some_and(|port| !port.bytes().all(|byte| byte.is_ascii_digit() || byte == b']'));
-    let at = if authority.contains('@') { authority.rfind('@') } else { rest.rfind('@').filter(|_| odd) };
-    match at {
-        Some(at) => (true, &rest[at + 1..]),
-        None => (false, rest),
-    }
-}
-
-fn looks_like_key(part: &str) -> bool {
-    part.len() >= KEY_LENGTH
-        && part.bytes().any(|byte| byte.is_ascii_digit())
-        && part.bytes().any(|byte| byte.is_ascii_alphabetic())
-}
-
-/// From this length on, a part of a path with letters and digits is taken for a key.
-const KEY_LENGTH: usize = 20;
-
-fn sounds_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    ["secret", "token", "passw", "key", "auth", "credential", "cookie", "private"]
-        .into_iter()
-        .any(|word| name.contains(word))
 }
 
 #[cfg(test)]
@@ -160,16 +134,11 @@ mod tests {
     }
 
     #[test]
-    fn a_user_name_and_a_password_in_an_address_are_masked() {
-        for (address, masked) in [
-            ("https://user:s3cr3t@a.test/mcp", "https://***@a.test/mcp"),
-            ("https://user:s3/cr3t@a.test/mcp", "https://***@a.test/mcp"),
-            ("https://s3cr3t@a.test:8080/@scope/x", "https://***@a.test:8080/@scope/x"),
-            ("https://a.test:8080/@scope/x", "https://a.test:8080/@scope/x"),
-            ("https://[::1]:80/@x", "https://[::1]:80/@x"),
-        ] {
-            assert_eq!(masked_address(address), masked);
-        }
+    fn a_reference_is_shown_because_it_says_where_the_secret_is() {
+        let shown = json!({"headers": {"A": "Bearer ${file:/run/x}"}, "env": {"B": "${env:B}"}});
+        assert_eq!(hidden(shown.clone()), (shown, false));
+        let mixed = json!({"headers": {"A": "s3cr3t${env:B}"}});
+        assert_eq!(hidden(mixed), (json!({"headers": {"A": "***"}}), true));
     }
 
     #[test]
@@ -178,6 +147,9 @@ mod tests {
             (json!({"args": ["--api-key", "s", "-t", "x"]}), json!({"args": ["--api-key", "***", "-t", "x"]})),
             (json!({"args": ["--token=s", "-e", "API_KEY=s"]}), json!({"args": ["--token=***", "-e", "API_KEY=***"]})),
             (json!({"args": ["Authorization: Bearer s"]}), json!({"args": ["Authorization:***"]})),
+            (json!({"command": "API_KEY=s run"}), json!({"command": "API_KEY=***"})),
+            (json!({"args": ["-e", "A=s", 7, "ghp_0123456"]}), json!({"args": ["-e", "A=***", 7, "***"]})),
+            (json!({"description": "uses ghp_0123456"}), json!({"description": "uses ***"})),
             (json!({"args": ["https://a/?k=s"]}), json!({"args": ["https://a/?k=***"]})),
             (json!({"endpoint": "https://a/mcp?key=s&s#s"}), json!({"endpoint": "https://a/mcp?key=***&***#***"})),
             (

@@ -25,6 +25,7 @@ mod tests;
 
 pub use clients::{ExportFormat, UnknownFormat};
 pub use export::{ExportNote, ExportRemark, Exported, Secrets, export};
+pub use hide::literal_secrets;
 pub use import::{ImportFormat, import};
 pub use limits::{MAX_DEPTH, MAX_IMPORT_BYTES, MAX_IMPORT_SERVERS};
 pub use report::{ImportError, Note, Preview, Proposed, SkipReason, Skipped};

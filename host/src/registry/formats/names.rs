@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::limits::{MAX_NAME_LENGTH, MAX_SHOWN_LENGTH};
 use crate::model::Digest;
+use crate::model::text::escape;
 
 /// Which characters names may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,22 +83,12 @@ impl Names {
     }
 }
 
-/// A name from a file, for people: cut, and without control characters, which could mislead a terminal.
+/// A name from a file, for people: cut, and escaped.
 pub(super) fn shown(name: &str) -> String {
-    let mut characters = name.chars();
-    let plain = |character: char| if is_misleading(character) { '?' } else { character };
-    let mut shown: String = characters.by_ref().take(MAX_SHOWN_LENGTH).map(plain).collect();
-    if characters.next().is_some() {
-        shown.push_str("...");
+    match name.char_indices().nth(MAX_SHOWN_LENGTH) {
+        Some((end, _)) => format!("{}...", escape(&name[..end])),
+        None => escape(name).into_owned(),
     }
-    shown
-}
-
-/// Whether a character is not seen, or changes how others are.
-fn is_misleading(character: char) -> bool {
-    character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
-        || matches!(character, '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// The environment's usual spelling of a name: upper case, `_` for what is neither letter nor digit.
@@ -145,7 +136,7 @@ mod tests {
 
     #[test]
     fn what_is_shown_can_not_mislead_a_terminal() {
-        assert_eq!(shown("a\u{1b}[2Jb\n\u{202e}"), "a?[2Jb??");
+        assert_eq!(shown("a\u{1b}[2Jb\n\u{202e}"), r"a\u{1b}[2Jb\u{a}\u{202e}");
         assert_eq!(shown(&"é".repeat(200)), format!("{}...", "é".repeat(128)));
     }
 

@@ -259,7 +259,9 @@ impl fmt::Display for Note {
             }
             Self::MadeText { field } => write!(formatter, "its field {field} is no text and is made one"),
             Self::NotReplaced { field } => {
-                write!(formatter, "its field {field} holds a ${{...}} that is not replaced and stands as it is")
+                write!(formatter, "its field {field} holds a ${{...}} that is not replaced and stands as it is; ${{file:...}} in a header or a variable \
+                     is read each time that the server is connected to"
+                )
             }
             Self::Dollar { field } => {
                 write!(

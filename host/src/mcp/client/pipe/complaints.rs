@@ -77,7 +77,7 @@ mod tests {
         command.environment.insert("KEY".into(), "canary-of-a-key".into());
         let report = ProcessReport::new(&command);
         let line = b"a\x1b[2Jb\tc\xff\x07 canary-of-a-key ghp_0123456789";
-        assert_eq!(report.masked(line, false), "a\u{fffd}[2Jb\tc\u{fffd}\u{fffd} *** ***");
+        assert_eq!(report.masked(line, false), "a\\u{1b}[2Jb\\u{9}c\u{fffd}\\u{7} *** ***");
     }
 
     #[tokio::test(start_paused = true)]

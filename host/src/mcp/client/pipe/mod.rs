@@ -38,6 +38,7 @@ use super::tidying::Tidying;
 use super::transport::Transport;
 use crate::edge::http::HttpError;
 use crate::edge::process::ChildSpawner;
+use crate::edge::references;
 use crate::mcp::envelope::{Message, Outcome, RequestId, notification_bytes, outcome_bytes, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::interim::{Interim, Question};
@@ -178,8 +179,10 @@ impl Pipe {
         let is_gone = gone.clone().drop_guard();
         let out = match &place.road {
             Road::Stdio { spawner, command, id, exits, report: last } => {
-                let child = spawner.start(command).await.map_err(ProtocolFault::NotStarted)?;
-                let report = Arc::new(ProcessReport::new(command));
+                let environment = references::resolve(command.environment.clone().into_iter().collect()).await?;
+                let command = CommandLine { environment: environment.into_iter().collect(), ..command.clone() };
+                let child = spawner.start(&command).await.map_err(ProtocolFault::NotStarted)?;
+                let report = Arc::new(ProcessReport::new(&command));
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
                 let (out, lines) = stdio::queue();
                 let (desk, connector, ending) = (desk.clone(), id.clone(), ending.clone());
@@ -192,6 +195,7 @@ impl Pipe {
                 Out::Lines(out)
             }
             Road::Sse(transport) => {
+                transport.resolve().await?;
                 let (stream, target) = sse::EventStream::open(transport).await?;
                 let out = Out::Posts(Arc::new(Posts::new(transport.clone(), target, tidying.clone())));
                 let (reading, answers, ending) = (desk.clone(), out.clone(), ending.clone());

@@ -8,7 +8,7 @@ mod refresh;
 mod registry;
 mod scheduling;
 
-use crate::model::text::is_hidden;
+use crate::model::text::escape;
 use crate::policy::contract::{FailureClass, SubjectKind};
 use crate::policy::{Correction, DecidedBy, DecisionRecord, Input, Output};
 
@@ -202,12 +202,13 @@ pub(super) fn class_meaning(class: FailureClass) -> &'static str {
 
 /// A text of others, as it may stand in a sentence on a terminal: no control characters, and not without end.
 pub(super) fn plain(text: &str) -> String {
-    let shown: String = text
-        .chars()
-        .take(limits::TEXT_LONGEST)
-        .map(|character| if is_hidden(character) { '\u{fffd}' } else { character })
-        .collect();
-    if text.chars().nth(limits::TEXT_LONGEST).is_some() { shown + "…" } else { shown }
+    // No more of it is looked at than is shown.
+    let begin: String = text.chars().take(limits::TEXT_LONGEST + 1).collect();
+    let escaped = escape(&begin);
+    match escaped.char_indices().nth(limits::TEXT_LONGEST) {
+        Some((end, _)) => format!("{}…", &escaped[..end]),
+        None => escaped.into_owned(),
+    }
 }
 
 /// The first of several names, and how many more there are.
@@ -234,7 +235,7 @@ mod tests {
 
     #[test]
     fn what_others_named_can_not_write_to_the_terminal_nor_fill_it() {
-        assert_eq!(plain("a\x1b[31mb\nc\u{202e}d"), "a\u{fffd}[31mb\u{fffd}c\u{fffd}d");
+        assert_eq!(plain("a\x1b[31mb\nc\u{202e}d"), r"a\u{1b}[31mb\u{a}c\u{202e}d");
         let long = plain(&"x".repeat(1_000));
         assert_eq!((long.chars().count(), long.ends_with('…')), (limits::TEXT_LONGEST + 1, true));
     }

@@ -129,6 +129,7 @@ impl Rig {
             network,
             ChildSpawner::new(processes.clone()),
             &id,
+            crate::model::reference::References::Literal,
         );
         Self { processes, upstream }
     }

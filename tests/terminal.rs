@@ -1,0 +1,151 @@
+//! What the real binary writes to a terminal: of every character that a server, a file or an argument sends, nothing acts.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+
+mod processes;
+#[path = "terminal/server.rs"]
+mod server;
+#[path = "terminal/tty.rs"]
+mod tty;
+
+use std::process::{Command, Stdio};
+
+use cortex_mcp::model::style::{RESET, Style};
+use cortex_mcp::model::text::is_hidden;
+use processes::{Client, Installation, PATIENCE, until};
+use serde_json::{Value, json};
+use server::{Server, every_character, hostile};
+use tty::Terminal;
+
+/// Asserts that nothing in the bytes acts on a terminal but line feeds, tabs and, if they may be there, the listed styles.
+#[track_caller]
+fn assert_harmless(what: &str, bytes: &[u8], may_be_styled: bool) {
+    let mut text = String::from_utf8(bytes.to_vec()).unwrap();
+    if may_be_styled {
+        for sequence in Style::ALL.iter().map(|style| style.sequence()).chain([RESET]) {
+            text = text.replace(sequence, "");
+        }
+    }
+    let acts = text.char_indices().find(|(_, one)| is_hidden(*one) && !matches!(one, '\n' | '\t'));
+    let Some((at, character)) = acts else { return };
+    let before: String = text[..at].chars().rev().take(100).collect::<Vec<_>>().into_iter().rev().collect();
+    panic!("{what}: {character:?} after {before:?}");
+}
+
+/// Runs a command with its standard output on a terminal, and its standard error in a pipe.
+fn on_terminal(mut command: Command) -> (Vec<u8>, Vec<u8>) {
+    let (terminal, end) = Terminal::open();
+    let output = command.stdout(end).stderr(Stdio::piped()).spawn().unwrap();
+    drop(command);
+    let written = terminal.read();
+    (written, output.wait_with_output().unwrap().stderr)
+}
+
+/// A home with three servers: one that answers with hostile text, one that refuses with it, and a process that complains with it.
+fn installation(server: &Server, log_format: &str) -> Installation {
+    let installation = Installation::new();
+    installation.file(
+        "home/mcp/gateway.toml",
+        format!(
+            "log-format = \"{log_format}\"\n[connector.term]\nera = \"legacy\"\n[connector.bad]\nera = \"legacy\"\n"
+        ),
+    );
+    let entry = |name: &str| {
+        json!({ "name": name, "transport": "http", "endpoint": format!("http://{}/{name}", server.address()),
+                "description": hostile(), "note": { hostile(): ('\0'..='\u{3000}').collect::<String>() } })
+    };
+    // What is in a command's arguments or its environment would be masked.
+    let noise = installation.file("noise", hostile());
+    let arguments = ["-c".to_owned(), format!("cat {noise} >&2")];
+    let noisy = json!({ "name": "noisy", "transport": "stdio", "command": "/bin/sh", "args": arguments });
+    installation.file("home/mcp/servers.json", json!({ "servers": [entry("term"), entry("bad"), noisy] }).to_string());
+    installation
+}
+
+#[test]
+fn no_character_of_a_server_a_file_or_an_argument_acts_on_a_terminal() {
+    let server = Server::start();
+    let installation = installation(&server, "pretty");
+    let (terminal, end) = Terminal::open();
+    let mut command = installation.command(&["serve", "--json", "--listen", "127.0.0.1:0"]);
+    let mut gateway = tty::Killed(command.stderr(end).spawn().unwrap());
+    drop(command);
+    let log = std::thread::spawn(move || terminal.read());
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(gateway.0.stdout.take().unwrap()), &mut first).unwrap();
+    let url = serde_json::from_str::<Value>(&first).unwrap()["url"].as_str().unwrap().to_owned();
+    let client = Client::new(&url);
+    until("all servers were asked", PATIENCE, || {
+        let status = client.status();
+        let connectors = status["connectors"].as_array().unwrap().clone();
+        let is_known = |one: &Value| one["contact"] == "up" || one["lastFailure"] != Value::Null;
+        (connectors.len() == 3 && connectors.iter().all(is_known)).then_some(())
+    });
+
+    let hostile = hostile();
+    let at = ["--url", url.as_str()];
+    let commands: [&[&str]; 11] = [
+        &["tools", at[0], at[1]],
+        &["tools", "--kind", "resources", at[0], at[1]],
+        &["status", at[0], at[1]],
+        &["call", "term__say", at[0], at[1]],
+        &["why", "noisy", at[0], at[1]],
+        &["registry", "get", "term"],
+        &["registry", "list"],
+        &["registry", "export"],
+        &["registry", "doctor"],
+        &["registry", "journal", "dump"],
+        &["replay"],
+    ];
+    for arguments in commands {
+        for json in [&[][..], &["--json"]] {
+            let arguments = [arguments, json].concat();
+            let (written, errors) = on_terminal(installation.command(&arguments));
+            assert!(!written.is_empty(), "{arguments:?}: {}", String::from_utf8_lossy(&errors));
+            assert_harmless(&format!("{arguments:?}"), &written, json.is_empty());
+            assert_harmless(&format!("{arguments:?}, errors"), &errors, false);
+            if !json.is_empty() {
+                serde_json::from_slice::<Value>(&written).unwrap();
+            }
+        }
+    }
+    for arguments in [&commands[0], &commands[2]] {
+        let mut command = installation.command(arguments);
+        command.env("NO_COLOR", "1");
+        assert_harmless(&format!("{arguments:?} without styles"), &on_terminal(command).0, false);
+    }
+    assert_harmless("help", &on_terminal(installation.command(&["call", "--help"])).0, true);
+    // Mistakes quote arguments; here standard error is the terminal.
+    for arguments in
+        [&["tools", "--kind", &hostile][..], &[&hostile], &["registry", "get", &hostile], &["why", &hostile]]
+    {
+        let (terminal, end) = Terminal::open();
+        let mut command = installation.command(arguments);
+        let mut child = tty::Killed(command.stderr(end).spawn().unwrap());
+        drop(command);
+        let written = terminal.read();
+        assert!(!child.0.wait().unwrap().success() && !written.is_empty());
+        assert_harmless(&format!("{arguments:?}"), &written, true);
+    }
+
+    drop(gateway);
+    let log = log.join().unwrap();
+    assert!(String::from_utf8_lossy(&log).contains("owned"), "{}", String::from_utf8_lossy(&log));
+    assert_harmless("the log", &log, true);
+}
+
+/// `call` keeps every character that does not act, and the JSON value as it was.
+#[test]
+fn json_on_a_terminal_is_the_value_that_the_server_sent() {
+    let server = Server::start();
+    let installation = installation(&server, "json");
+    let gateway = installation.serve();
+    let client = gateway.client();
+    until("the server is up", PATIENCE, || client.list().filter(|listed| !listed.names().is_empty()));
+    let (written, _) = on_terminal(installation.command(&["call", "term__say", "--json", "--url", &gateway.url()]));
+    let result: Value = serde_json::from_slice(&written).unwrap();
+    assert_eq!(result["content"][0]["text"].as_str().unwrap(), every_character());
+    gateway.wait_for_log("owned", 1);
+    let log = gateway.stop().stderr;
+    assert_harmless("the log", log.as_bytes(), false);
+    assert!(log.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{log}");
+}
