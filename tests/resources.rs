@@ -273,12 +273,13 @@ async fn a_named_resource_is_listened_to_where_it_was_named() {
         if let Some(tool) = named_by {
             client.call(tool, "{}").await.result();
         }
-        let wish = format!(r#""notifications":{{"resourceSubscriptions":["{DOCUMENT}","other:1"]}}"#);
-        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{{wish},{META}}}}}"#);
+        let request = format!(r#""notifications":{{"resourceSubscriptions":["{DOCUMENT}","other:1"]}}"#);
+        let body =
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"subscriptions/listen","params":{{{request},{META}}}}}"#);
         let mut stream = Stream::of(send(&router, Method::POST, &headers, &body).await);
         let acknowledged = stream.within(seconds(5)).await;
         assert_eq!(acknowledged[0]["params"]["notifications"]["resourceSubscriptions"], json!([DOCUMENT]));
-        // A second wish for the same resource of one server needs no second request.
+        // A second subscription to the same resource of one server needs no second request.
         let subscribed = [&evil, &bank].map(|server| server.times_asked("resources/subscribe"));
         assert_eq!(subscribed, [of_evil, of_bank], "{named_by:?}");
         streams.push(stream);
@@ -294,7 +295,11 @@ async fn uri_schemes_say_which_resources_a_connector_is_requested_for() {
         assert_eq!(read(uri).await.code(), code, "{uri}");
     }
     assert_eq!((asked_for(&evil), served.gateway.status().collisions.len()), (vec!["evil:1".to_owned()], 0));
-    assert_eq!(read("cortex+s1:bank://accounts/listed").await.code(), None, "a qualified URI goes where it says");
+    assert_eq!(
+        read("cortex+s1:bank://accounts/listed").await.code(),
+        None,
+        "a qualified URI goes to the connector that it names"
+    );
     // A reload puts others in force at once.
     rig.toml = "[connector.s2]\nuri-schemes = []".to_owned();
     served.gateway.reload(rig.settings()).await.unwrap();

@@ -17,7 +17,7 @@ pub const CUT_NAMES_TOLD: usize = 10;
 /// Collisions that a list names to clients in `_meta`: enough for a person, and some 20 KiB at most of ordinary names.
 pub const COLLISIONS_NAMED: usize = 100;
 
-/// Saved claims of one connector. One that contests more lists than any usual server takes no place from others.
+/// Saved claims of one connector. One that contests more than any usual server leaves the others' alone.
 pub const SAVED_CLAIMS_OF_ONE_MAX: usize = 1_024;
 
 /// Saved claims of all connectors: 16 connectors that contest all they may.

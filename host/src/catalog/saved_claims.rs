@@ -1,4 +1,4 @@
-//! The claims that a restart must not decide anew: saved by one process, applied by the next one to the lists of the same
+//! The claims that a restart must not decide again: saved by one process, applied by the next one to the lists of the same
 //! servers, whatever the order in which these are restored.
 //!
 //! A claim that nothing contests needs no record: saved lists are restored before anything else is published. Templates of

@@ -200,7 +200,6 @@ impl GatewayBuilder {
         let policy =
             Arc::new(Policy::new(deployed, default, edge.clone(), decisions, PolicyMetrics::new(&mut registered)));
         let writer = format!("gateway-{run}");
-        // Before anything runs: what it decides and draws is the same every time.
         let registry_metrics = RegistryMetrics::new(&mut registered);
         // Before anything runs: what it decides and draws is the same every time.
         let store = open_registry(registry, &policy, &writer, registry_metrics, &settings).await?;

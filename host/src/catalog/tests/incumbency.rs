@@ -235,7 +235,7 @@ fn of_equally_literal_templates_the_oldest_is_requested_first_also_after_a_resta
 }
 
 #[test]
-fn a_list_names_its_collisions_to_who_sees_both_sides() {
+fn a_list_names_its_collisions_to_views_of_both_sides() {
     let catalog = catalog(NameStyle::Plain);
     let tools: Vec<String> = (0..limits::COLLISIONS_NAMED + 5).map(|number| format!("t{number}")).collect();
     let tools: Vec<&str> = tools.iter().map(String::as_str).collect();
