@@ -212,9 +212,11 @@ async fn references_are_resolved_at_each_connect_kept_nowhere_and_fail_their_own
     let subscriber =
         tracing_subscriber::fmt().with_max_level(tracing::Level::TRACE).with_writer(log.clone()).with_ansi(false);
     let _guard = tracing::subscriber::set_default(subscriber.finish());
-    let mut rig = Rig::new(4);
+    let mut rig = Rig::new(5);
     rig.environment = [].into();
     let reference = format!("Bearer ${{file:{}}}", path.display());
+    let two_lines = folder.path().join("lines");
+    std::fs::write(&two_lines, "canary\nsecond").unwrap();
     let entry = |name: &str, server: usize, value: &str| {
         json!({ "name": name, "transport": "http", "endpoint": format!("https://s{server}.test/mcp"),
                 "headers": { "Authorization": value } })
@@ -225,6 +227,7 @@ async fn references_are_resolved_at_each_connect_kept_nowhere_and_fail_their_own
         entry("two", 2, &reference),
         entry("missing", 3, "Bearer ${file:/no/such/file}"),
         entry("reserved", 4, "Bearer ${env:CONNECTORS_SIGNATURE_KEY}"),
+        entry("lines", 5, &format!("é ${{file:{}}}", two_lines.display())),
         local,
     ];
     rig.write_registry(&json!({ "servers": servers }).to_string());
@@ -249,7 +252,9 @@ async fn references_are_resolved_at_each_connect_kept_nowhere_and_fail_their_own
         }
         assert_eq!(given.lock().unwrap().last(), Some(&format!("Bearer {secret}")));
     }
-    for (connector, part) in [("missing", "/no/such/file"), ("reserved", "CONNECTORS_SIGNATURE_KEY")] {
+    for (connector, part) in
+        [("missing", "/no/such/file"), ("reserved", "CONNECTORS_SIGNATURE_KEY"), ("lines", "authorization")]
+    {
         let failure = served.connector(connector).unwrap().last_failure.clone().unwrap();
         assert!(failure.message.contains(part), "{}", failure.message);
         assert_eq!(failure.class, FailureClass::Auth);

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_stays_and_files_and_variables_are_read_anew_each_time() {
+    fn text_stays_and_files_and_variables_are_read_each_time() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("key");
         let value = format!("Bearer ${{file:{}}} ${{HOME}}", path.display());

@@ -113,7 +113,7 @@ const SECRET_ENDINGS: [&str; 12] = [
 /// The schemes of `Authorization` that a credential follows, in lower case.
 const SCHEMES: [&str; 4] = ["bearer", "basic", "token", "apikey"];
 
-/// The schemes that are words of any sentence: what follows them is a credential only where a header or an assignment says so.
+/// The schemes that are words of any sentence: what follows them is a credential only in a header or an assignment.
 const WORDS_OF_SENTENCES: [&str; 2] = ["token", "apikey"];
 
 /// Whether the value of this name (of a variable, a header, a flag, a parameter) is a secret. Words of the name are compared, in

@@ -41,7 +41,8 @@ impl Transport {
     /// The same, in whose headers references are resolved.
     pub(super) fn with_references(mut self) -> Self {
         let headers = self.headers.load();
-        let values = headers.iter().filter_map(|(name, value)| Some((name.clone(), value.to_str().ok()?.to_owned())));
+        let text = |value: &HeaderValue| std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned);
+        let values = headers.iter().filter_map(|(name, value)| Some((name.clone(), text(value)?)));
         self.references = values.filter(|(_, value)| has_reference(value)).collect();
         drop(headers);
         self

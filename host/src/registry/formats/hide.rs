@@ -70,7 +70,7 @@ fn everything(value: &mut Value) -> bool {
         Value::Object(members) => members.values_mut().fold(false, |hidden, value| everything(value) | hidden),
         Value::Array(values) => values.iter_mut().fold(false, |hidden, value| everything(value) | hidden),
         Value::Null => false,
-        // It says where the secret is, and not what it is.
+        // A reference names the place of a secret, not the secret.
         Value::String(text) if is_reference(text) => false,
         value => {
             *value = MASK.into();
