@@ -8,8 +8,7 @@ use serde::Serialize;
 use super::NameRule;
 use super::chunk::Chunk;
 use super::claims::{ClaimTime, ClaimTimes};
-use super::definition::expose;
-use super::qualified::address;
+use super::definition::{expose, exposed_key};
 use super::saved_claims::SavedClaims;
 use crate::config::ToolFilter;
 use crate::model::{Connector, InstanceId, ListFacts, ListKind, Offer, UriScheme};
@@ -191,7 +190,9 @@ impl ConnectorEntry {
             let shown = chunk.items().iter();
             let mut claims: ClaimTimes = shown.map(|item| (item.key.clone(), kept(&item.key).unwrap_or(now))).collect();
             if chunk.len() < offered.len() {
-                let keys = offered.iter().map(|item| exposed_key(connector, rule, filter, kind, &item.key));
+                let unfiltered = ToolFilter::default();
+                let filter = filter.unwrap_or(&unfiltered);
+                let keys = offered.iter().map(|item| exposed_key(rule, filter, &connector.id, kind, &item.key));
                 let hidden: Vec<String> = keys.filter(|key| !claims.contains_key(key.as_str())).collect();
                 claims.extend(hidden.into_iter().filter_map(|key| Some((Arc::from(key.as_str()), kept(&key)?))));
             }
@@ -201,21 +202,6 @@ impl ConnectorEntry {
 
     pub(super) fn tool_names(&self) -> Vec<String> {
         self.exposed.chunk(ListKind::Tools).items().iter().map(|tool| tool.key.to_string()).collect()
-    }
-}
-
-/// The name or address under which an item is exposed, unless it is hidden.
-fn exposed_key(
-    connector: &Connector,
-    rule: NameRule,
-    filter: Option<&ToolFilter>,
-    kind: ListKind,
-    own: &str,
-) -> String {
-    match kind {
-        ListKind::Tools => rule.name(&connector.id, filter.and_then(|filter| filter.renamed(own)).unwrap_or(own)),
-        ListKind::Prompts => rule.name(&connector.id, own),
-        ListKind::Resources | ListKind::Templates => address(&connector.id, own),
     }
 }
 
