@@ -45,6 +45,20 @@ impl Connector {
         digest_of(&(self.origin_digest(), &self.version))
     }
 
+    /// A digest of which server it is: its address, or its program and arguments, and the document that names it. Credentials
+    /// are no part of it: approved definitions and claims outlast a key that is rotated.
+    pub fn server_digest(&self) -> Digest {
+        let reach = self.reach.as_ref();
+        let address = reach.and_then(Reach::url).cloned().map(|mut url| {
+            // An address that has no host has no user information either.
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url
+        });
+        let command = reach.and_then(Reach::command).map(|command| (&command.program, &command.arguments));
+        digest_of(&(reach.map(Reach::transport), address, command, self.source))
+    }
+
     /// A digest of everything whose change makes it another server: a list of one is no list of the other.
     pub fn origin_digest(&self) -> Digest {
         digest_of(&(&self.reach, &self.auth, &self.headers, self.source))
@@ -139,4 +153,62 @@ pub enum Source {
     ServiceMap,
     /// The local registry.
     Registry,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::CommandLine;
+
+    fn connector(reach: Reach) -> Connector {
+        Connector {
+            id: "a".parse().unwrap(),
+            name: String::new(),
+            version: String::new(),
+            enabled: true,
+            reach: Some(reach),
+            auth: Auth::default(),
+            headers: BTreeMap::new(),
+            scopes: Vec::new(),
+            tags: Vec::new(),
+            quotas: Quotas::default(),
+            timeouts: Timeouts::default(),
+            expires: None,
+            source: Source::Registry,
+        }
+    }
+
+    #[test]
+    fn a_rotated_credential_leaves_the_server_what_it_is() {
+        let http = |url: &str| connector(Reach::Http(url.parse().unwrap()));
+        let command = |arguments: &[&str], key: &str| {
+            connector(Reach::Stdio(CommandLine {
+                program: "run".to_owned(),
+                arguments: arguments.iter().map(|argument| (*argument).to_owned()).collect(),
+                environment: BTreeMap::from([("KEY".to_owned(), key.to_owned())]),
+            }))
+        };
+        let one = http("https://a.example/mcp");
+        let mut rotated = one.clone();
+        rotated.headers.insert("Authorization".to_owned(), "Bearer 2".to_owned());
+        rotated.auth.kind = AuthKind::Bearer;
+        rotated.version = "2".to_owned();
+        assert_eq!(one.server_digest(), rotated.server_digest());
+        assert_ne!(one.origin_digest(), rotated.origin_digest());
+        assert_eq!(command(&["a"], "1").server_digest(), command(&["a"], "2").server_digest());
+        let url = "https://a.example/mcp".parse().unwrap();
+        let of_map = Connector { source: Source::ServiceMap, ..one.clone() };
+        for other in [
+            http("https://b.example/mcp"),
+            http("https://a.example/other"),
+            http("https://a.example/mcp?tenant=b"),
+            http("http://a.example/mcp"),
+            connector(Reach::Sse { sse: url }),
+            command(&["a"], "1"),
+            of_map,
+        ] {
+            assert_ne!(one.server_digest(), other.server_digest(), "{:?}", other.reach);
+        }
+        assert_ne!(command(&["a"], "1").server_digest(), command(&["b"], "1").server_digest());
+    }
 }

@@ -43,6 +43,14 @@ impl Reach {
         }
     }
 
+    /// The command, where there is one.
+    pub fn command(&self) -> Option<&CommandLine> {
+        match self {
+            Self::Http(_) | Self::Sse { .. } => None,
+            Self::Stdio(command) => Some(command),
+        }
+    }
+
     /// The transport, as people and machines read it.
     pub fn transport(&self) -> &'static str {
         match self {
