@@ -276,7 +276,7 @@ impl Fleet {
     fn start(&self, connector: Connector, wishes: Arc<ResourceWishes>) -> Member {
         let id = connector.id.clone();
         let connector = Arc::new(connector);
-        let saved = (self.lock_saved().remove(&id), self.lock_approved().remove(&id));
+        let (saved, approved) = (self.lock_saved().remove(&id), self.lock_approved().remove(&id));
         let mut settings = self.settings.subscribe();
         let in_force = settings.borrow_and_update().clone();
         let credential = in_force.credentials.headers(&connector);
@@ -311,7 +311,7 @@ impl Fleet {
         let edge = self.policy.edge().clone();
         let gate = CallGate::new(in_force.call_limits(&id), quota.places(), origin);
         let metrics = self.metrics.connector(&id);
-        let definitions = Definitions::new(&connector, self.instance, self.state.clone(), metrics.clone());
+        let definitions = Definitions::new(&connector, self.instance, self.state.clone(), metrics.clone(), approved);
         let (limits, shared) = ((quota, gate, deadlines), (edge, metrics, definitions));
         let handle = Arc::new(Handle::new(connector, slot, breaker, limits, wishes, shared));
         let stop = CancellationToken::new();
@@ -372,7 +372,7 @@ impl Fleet {
     }
 
     /// Every change of a connector's definitions that was not approved, with what its server lists now.
-    pub fn changed_definitions(&self, id: &ConnectorId) -> Vec<(ChangedDefinition, Option<Box<RawValue>>)> {
+    pub fn changed_definitions(&self, id: &ConnectorId) -> Vec<(ChangedDefinition, Vec<Box<RawValue>>)> {
         self.handle(id).map(|handle| handle.definitions.changes()).unwrap_or_default()
     }
 

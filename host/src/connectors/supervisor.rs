@@ -62,21 +62,14 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     /// Starts a connector's upkeep and publishes what was saved of it, before the first packet leaves.
-    pub(super) fn new(
-        handle: Arc<Handle>,
-        with: Surroundings,
-        (saved, definitions): (Option<StateRecord>, Option<StateRecord>),
-    ) -> Self {
+    pub(super) fn new(handle: Arc<Handle>, with: Surroundings, saved: Option<StateRecord>) -> Self {
         let saved = saved.and_then(|record| saved::restore(&record, &handle.connector.load()));
         if let (Ok(slot), Some(era)) = (&handle.slot, saved.as_ref().and_then(|saved| saved.header.era)) {
             slot.remember_era(era);
         }
         let name = format!("connector/{}", handle.id);
-        handle.definitions.set_on_change(with.settings.borrow().on_change(&handle.id));
         let now = with.run.clock.wall();
-        if let Some(record) = &definitions {
-            handle.definitions.restore(record, now);
-        }
+        handle.definitions.begin(with.settings.borrow().on_change(&handle.id), now);
         if let Some(Saved { header, offer: Some(offer) }) = &saved
             && let Some(digest) = header.offer_digest()
         {

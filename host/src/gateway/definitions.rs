@@ -57,8 +57,8 @@ pub struct PendingDefinition {
     /// The change.
     #[serde(flatten)]
     pub change: ChangedDefinition,
-    /// The definition that the server lists now; none if it lists none.
-    pub definition: Option<Box<RawValue>>,
+    /// The definitions that the server lists under the name now: none if it was removed, several if it is listed twice.
+    pub definitions: Vec<Box<RawValue>>,
 }
 
 /// Why nothing is approved.
@@ -116,7 +116,7 @@ impl Gateway {
         let fleet = &self.inner.parts.fleet;
         let of_connector = |id: ConnectorId| {
             let changes = fleet.changed_definitions(&id).into_iter();
-            changes.map(move |(change, definition)| PendingDefinition { connector: id.clone(), change, definition })
+            changes.map(move |(change, definitions)| PendingDefinition { connector: id.clone(), change, definitions })
         };
         fleet
             .statuses()

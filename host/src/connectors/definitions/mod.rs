@@ -90,6 +90,8 @@ type Approving<'a> = (Vec<ChangedDefinition>, BoxFuture<'a, Result<(), ApprovalE
 #[derive(Default)]
 struct State {
     on_change: OnChange,
+    /// What was kept and is not read yet.
+    unread: Option<StateRecord>,
     baseline: Option<Baseline>,
     /// What an earlier process observed, and has not been compared with a list yet.
     observed: Option<(Digest, InstanceId)>,
@@ -112,16 +114,27 @@ enum Phase {
 }
 
 impl Definitions {
-    /// Those of a connector of which nothing is known.
+    /// Those of a connector. `saved` is what was kept of them; it is not read before [`Self::begin`].
     pub(super) fn new(
         connector: &Connector,
         own: InstanceId,
         sink: Arc<dyn StateSink>,
         metrics: Arc<ConnectorMetrics>,
+        saved: Option<StateRecord>,
     ) -> Self {
         let (id, origin) = (connector.id.clone(), connector.origin_digest());
         let lines = LogLimit::new(DEFINITION_LINES);
-        Self { id, origin, own, sink, metrics, lines, state: Mutex::default() }
+        let state = Mutex::new(State { unread: saved, ..State::default() });
+        Self { id, origin, own, sink, metrics, lines, state }
+    }
+
+    /// Reads what was kept of them.
+    pub(super) fn begin(&self, on_change: OnChange, now: WallMs) {
+        self.set_on_change(on_change);
+        let unread = self.lock().unread.take();
+        if let Some(record) = unread {
+            self.restore(&record, now);
+        }
     }
 
     /// Takes what was kept of them, in the place of what is known. What the server has sent is compared with it.
@@ -161,22 +174,23 @@ impl Definitions {
         self.lock().status.clone()
     }
 
-    /// Every change, with the definition that the server lists now.
-    pub(super) fn changes(&self) -> Vec<(ChangedDefinition, Option<Box<RawValue>>)> {
+    /// Every change, with the definitions that the server lists under the name now.
+    pub(super) fn changes(&self) -> Vec<(ChangedDefinition, Vec<Box<RawValue>>)> {
         let state = self.lock();
         let passed = state.passed.as_ref();
-        let listed: HashMap<(ListKind, &str), &RawValue> = ListKind::ALL
-            .into_iter()
-            .filter_map(|kind| Some((kind, passed?[kind as usize].items())))
-            .flat_map(|(kind, items)| items.iter().map(move |item| ((kind, item.key.as_str()), &*item.definition)))
-            .collect();
+        let mut listed: HashMap<(ListKind, &str), Vec<&RawValue>> = HashMap::new();
+        for kind in ListKind::ALL {
+            for item in passed.map(|lists| lists[kind as usize].items()).unwrap_or_default() {
+                listed.entry((kind, &item.key)).or_default().push(&item.definition);
+            }
+        }
         let changes = state.baseline.iter().flat_map(Baseline::changes);
-        let with_definition = changes.map(|change| {
-            let definition =
-                listed.get(&(change.kind, change.name.as_str())).map(|definition| (*definition).to_owned());
-            (change, definition)
+        let with_definitions = changes.map(|change| {
+            let definitions = listed.get(&(change.kind, change.name.as_str())).map(Vec::as_slice).unwrap_or_default();
+            let definitions = definitions.iter().map(|definition| (*definition).to_owned()).collect();
+            (change, definitions)
         });
-        with_definition.collect()
+        with_definitions.collect()
     }
 
     /// The JSON-RPC error for a request about an item that is hidden until it is approved; none for any other request.
@@ -201,7 +215,7 @@ impl Definitions {
     pub(super) fn hand_over(&self) -> Option<StateRecord> {
         let mut state = self.lock();
         state.phase = Phase::HandedOver;
-        self.record_of(&state)
+        self.record_of(&state).or_else(|| state.unread.take())
     }
 
     /// Approves a selection, if `digest` is that of its state now. What is returned ends once that is durable.
