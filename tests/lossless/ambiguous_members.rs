@@ -64,6 +64,7 @@ enum Spelling {
     Nul(String),
     Delimited(usize, char),
     Letter,
+    Surrogate(usize),
     Other,
 }
 
@@ -88,6 +89,10 @@ impl Spelling {
                 format!("\"{}{delimiter}{}\"", &member[..at], &member[at..])
             }
             Self::Letter => format!("\"{}\"", member.replace('s', "ſ").replace('k', "\u{212a}").replace('i', "ı")),
+            Self::Surrogate(at) => {
+                let at = at % (member.len() + 1);
+                format!("\"{}\\udc00{}\"", &member[..at], &member[at..])
+            }
             Self::Other => format!("\"x-{member}\""),
         }
     }
@@ -102,14 +107,19 @@ fn spelling() -> impl Strategy<Value = Spelling> {
         (any::<usize>(), prop_oneof![Just('-'), Just('_')])
             .prop_map(|(at, delimiter)| Spelling::Delimited(at, delimiter)),
         Just(Spelling::Letter),
+        any::<usize>().prop_map(Spelling::Surrogate),
         Just(Spelling::Other),
     ]
 }
 
 /// The members that readers see in an object, each with its raw value.
 fn read(object: &str) -> Vec<(String, String)> {
-    let named = members(object).into_iter().map(|(key, value)| (serde_json::from_str(&key).unwrap(), value));
-    named.collect()
+    members(object).into_iter().map(|(key, value)| (text(&key), value)).collect()
+}
+
+/// The text of a name, for readers that drop lone surrogates.
+fn text(key: &str) -> String {
+    serde_json::from_str(key).or_else(|_| serde_json::from_str(&key.replace("\\udc00", ""))).unwrap()
 }
 
 /// A name for readers that ignore case, NUL and delimiters: written apart from what the gateway does, for the names here.
@@ -128,8 +138,21 @@ const READERS: [(&str, Reader); 3] = [
     ("exact, last", |object, member| read(object).into_iter().rfind(|(key, _)| key == member).map(|(_, value)| value)),
 ];
 
-/// Parameters with a second spelling of each member that leads to the subject, before or after it.
-fn params(routed: Routed, era: Era, prefix: &str, extra: &[(Spelling, bool)]) -> String {
+/// Second spellings of members, each before the first or after it.
+type Extra = Vec<(Spelling, bool)>;
+
+/// A member with further spellings of it.
+fn spelled(member: &str, value: &str, extra: &Extra, other: &str) -> String {
+    let mut members = vec![format!("\"{member}\":{value}")];
+    for (spelling, before) in extra {
+        let second = format!("{}:{other}", spelling.of(member));
+        if *before { members.insert(0, second) } else { members.push(second) }
+    }
+    members.join(",")
+}
+
+/// Parameters with second spellings of each member that leads to the subject, and of one in `_meta`.
+fn params(routed: Routed, era: Era, prefix: &str, (extra, in_meta): (&Extra, &Extra)) -> String {
     let subject = match routed.path.last() {
         Some(&"name") => format!("{prefix}{}", routed.subject),
         _ => routed.subject.to_owned(),
@@ -138,21 +161,16 @@ fn params(routed: Routed, era: Era, prefix: &str, extra: &[(Spelling, bool)]) ->
     let mut wanted = format!("\"{}\"", routed.wanted);
     for (depth, member) in routed.path.iter().enumerate().rev() {
         let kind = if depth == 0 { String::new() } else { format!(r#""type":"ref/{}","#, kind(member)) };
-        let exact = format!("\"{member}\":{value}");
-        let mut around = vec![exact];
-        for (spelling, before) in extra {
-            let second = format!("{}:{wanted}", spelling.of(member));
-            if *before { around.insert(0, second) } else { around.push(second) }
-        }
-        value = format!("{{{kind}{}}}", around.join(","));
+        value = format!("{{{kind}{}}}", spelled(member, &value, extra, &wanted));
         wanted = format!("{{{kind}\"{member}\":{wanted}}}");
     }
     let rest = match (routed.method, era) {
         ("completion/complete", _) => r#","argument":{"name":"a","value":"v"}"#,
         _ => "",
     };
-    let meta = if era == Era::Modern { format!(r#","_meta":{{{MODERN_META}}}"#) } else { String::new() };
-    format!("{}{rest}{meta}}}", value.strip_suffix('}').unwrap())
+    let token = spelled("progressToken", "1", in_meta, "2");
+    let meta = if era == Era::Modern { format!("{MODERN_META},{token}") } else { token };
+    format!(r#"{}{rest},"_meta":{{{meta}}}}}"#, value.strip_suffix('}').unwrap())
 }
 
 fn kind(member: &str) -> &'static str {
@@ -209,7 +227,8 @@ async fn runs(client: &Talk, server: &Scripted, routed: Routed, prefix: &str, pa
 #[tokio::test(start_paused = true)]
 async fn what_was_checked_is_what_every_reader_runs() {
     let mut runner = TestRunner::deterministic();
-    let extra = proptest::collection::vec((spelling(), any::<bool>()), 0..3);
+    let extra = |most| proptest::collection::vec((spelling(), any::<bool>()), 0..=most);
+    let extras = (extra(2), extra(1));
     let (mut asked, mut refused) = (0, 0);
     for names in ["plain", "prefixed"] {
         let prefix = if names == "plain" { "" } else { "s1__" };
@@ -221,14 +240,15 @@ async fn what_was_checked_is_what_every_reader_runs() {
                 let subscribes = (era, server_era) == (Era::Legacy, Era::Legacy);
                 for routed in ROUTED.into_iter().filter(|routed| routed.method != "resources/subscribe" || subscribes) {
                     for _ in 0..40 {
-                        let extra = extra.new_tree(&mut runner).unwrap().current();
-                        let params = params(routed, era, prefix, &extra).replace('#', &(asked + refused).to_string());
-                        let is_plain = extra.iter().all(|(spelling, _)| {
-                            routed.path.iter().all(|member| {
-                                loosely(&serde_json::from_str::<String>(&spelling.of(member)).unwrap())
-                                    != loosely(member)
-                            })
-                        });
+                        let (extra, in_meta) = extras.new_tree(&mut runner).unwrap().current();
+                        let params = params(routed, era, prefix, (&extra, &in_meta));
+                        let params = params.replace('#', &(asked + refused).to_string());
+                        let is_plain = |extra: &Extra, members: &[&str]| {
+                            let spellings =
+                                extra.iter().flat_map(|(spelling, _)| members.iter().map(move |of| (spelling, *of)));
+                            spellings.into_iter().all(|(spelling, of)| loosely(&text(&spelling.of(of))) != loosely(of))
+                        };
+                        let is_plain = is_plain(&extra, routed.path) && is_plain(&in_meta, &["progressToken"]);
                         let runs = runs(&client, &server, routed, prefix, &params).await;
                         assert_eq!(runs, is_plain, "{era} client, {server_era} server, {names}: {params}");
                         if runs { asked += 1 } else { refused += 1 }
@@ -239,6 +259,25 @@ async fn what_was_checked_is_what_every_reader_runs() {
         }
     }
     assert!(asked > 200 && refused > 800, "{asked} {refused}");
+}
+
+/// Each message of a batch is checked like one that comes alone.
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_no_way_around() {
+    let (server, served) = served(Era::Legacy, "plain").await;
+    let call = |id: u32, members: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/call","params":{{"name":"read",{members}}}}}"#)
+    };
+    let envelope = r#"{"jsonrpc":"2.0","id":3,"method":"ping","Method":"tools/call"}"#;
+    let batch = format!("[{},{},{envelope}]", call(1, r#""Name":"delete_all""#), call(2, r#""arguments":{}"#));
+    let json = [("content-type", "application/json"), ("accept", "application/json")];
+    let answer = served.legacy().send(http::Method::POST, "/mcp", &json, &batch).await;
+    let code = |id: u64| {
+        let answers = answer.json().as_array().unwrap().clone();
+        answers.into_iter().find(|answer| answer["id"] == id).unwrap()["error"]["code"].as_i64()
+    };
+    assert_eq!((code(1), code(2), code(3)), (Some(-32602), None, Some(-32600)), "{}", answer.body);
+    assert_eq!(server.times_asked("tools/call"), 1);
 }
 
 /// The variants by which a server with a lenient reader was made to run a denied tool, and what is answered today.

@@ -145,7 +145,7 @@ impl MayChange {
 }
 
 /// What proxies add to a request: RFC 7239, RFC 9110 (7.6.3), RFC 8586, and what nginx, Envoy, HAProxy and their like add.
-const PROXY_HEADERS: [&str; 12] = [
+const PROXY_HEADERS: [&str; 11] = [
     "forwarded",
     "via",
     "cdn-loop",
@@ -154,7 +154,6 @@ const PROXY_HEADERS: [&str; 12] = [
     "x-client-ip",
     "x-cluster-client-ip",
     "x-real-ip",
-    "x-request-id",
     "x-sucuri-clientip",
     "x-cloud-trace-context",
     "x-scheme",

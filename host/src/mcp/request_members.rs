@@ -190,9 +190,6 @@ pub struct CheckedObject<M> {
     members: PhantomData<M>,
 }
 
-/// The parameters of a request, of which every level was checked.
-pub type RequestParams = CheckedObject<ParamsMember>;
-
 impl<M> Default for CheckedObject<M> {
     fn default() -> Self {
         Self { object: RawObject::new(), members: PhantomData }
@@ -238,15 +235,17 @@ impl<M: Members> CheckedObject<M> {
         self.object.get_str(member.key())
     }
 
-    /// The object that is a member's value; none if it is something else.
-    pub fn object<N: Members>(&self, member: M) -> Option<CheckedObject<N>> {
-        CheckedObject::check(RawObject::parse(self.get(member)?).ok()?).ok()
-    }
-
     /// The object, to be changed and sent on: every other member is there too.
     pub fn to_object(&self) -> RawObject {
         self.object.clone()
     }
+}
+
+/// The parameters of a request, of which every level was checked.
+#[derive(Clone, Debug, Default)]
+pub struct RequestParams {
+    params: CheckedObject<ParamsMember>,
+    meta: CheckedObject<MetaMember>,
 }
 
 impl RequestParams {
@@ -255,45 +254,76 @@ impl RequestParams {
     /// # Errors
     /// [`AmbiguousMember`], for the first member that breaks the rule.
     pub fn new(params: RawObject) -> Result<Self, AmbiguousMember> {
-        let params = Self::check(params)?;
+        let params = CheckedObject::<ParamsMember>::check(params)?;
         params.check_in::<ReferenceMember>(ParamsMember::Reference)?;
         params.check_in::<ArgumentMember>(ParamsMember::Argument)?;
         params.check_in::<NotificationsMember>(ParamsMember::Notifications)?;
         params.check_in::<CapabilitiesMember>(ParamsMember::Capabilities)?;
         let meta = params.check_in::<MetaMember>(ParamsMember::Meta)?;
         meta.check_in::<CapabilitiesMember>(MetaMember::ClientCapabilities)?;
-        Ok(params)
+        Ok(Self { params, meta })
+    }
+
+    /// The value of a member.
+    pub fn get(&self, member: ParamsMember) -> Option<&RawValue> {
+        self.params.get(member)
+    }
+
+    /// The value of a member, if it is a string of Unicode text.
+    pub fn get_str(&self, member: ParamsMember) -> Option<String> {
+        self.params.get_str(member)
+    }
+
+    /// The object that is a member's value; none if it is something else.
+    pub fn object<N: Members>(&self, member: ParamsMember) -> Option<CheckedObject<N>> {
+        CheckedObject::check(RawObject::parse(self.get(member)?).ok()?).ok()
+    }
+
+    /// The metadata; empty if there is none.
+    pub fn meta(&self) -> &CheckedObject<MetaMember> {
+        &self.meta
     }
 
     /// Sets a member of the metadata; what is no object is replaced.
     pub fn set_meta(&mut self, member: MetaMember, value: Box<RawValue>) {
-        let mut meta = self.meta().object;
-        meta.set(member.key(), value);
-        self.object.set(ParamsMember::Meta.key(), meta.to_raw());
+        self.meta.object.set(member.key(), value);
+        self.params.object.set(ParamsMember::Meta.key(), self.meta.object.to_raw());
     }
 
-    /// The metadata; empty if there is none.
-    pub fn meta(&self) -> CheckedObject<MetaMember> {
-        self.object(ParamsMember::Meta).unwrap_or_default()
+    /// The parameters, to be changed and sent on: every other member is there too.
+    pub fn to_object(&self) -> RawObject {
+        self.params.to_object()
     }
 }
 
 /// The member that some reader takes a name for, which is not exactly its name.
 pub(super) fn misspelled(key: &str, members: &[&'static str]) -> Option<&'static str> {
-    members.iter().copied().find(|member| *member != key && reads_as(key, member))
+    let (first, first_letter) = (folded(key).next(), folded(key).find(|character| !is_delimiter(*character)));
+    // Most names begin with another letter.
+    let begins_alike = |member: &str| {
+        let begin = folded(member).next();
+        begin == first || begin == first_letter
+    };
+    members.iter().copied().find(|member| *member != key && begins_alike(member) && reads_as(key, member))
 }
 
 /// Delimiters count only for members that have some themselves: `meta` is a name of its own.
 fn reads_as(key: &str, member: &str) -> bool {
-    let delimiters: &[char] = if member.contains(['-', '_']) { &[] } else { &['-', '_'] };
-    folded(key).filter(|character| !delimiters.contains(character)).eq(folded(member))
+    let keeps_delimiters = member.contains(is_delimiter);
+    folded(key).filter(|character| keeps_delimiters || !is_delimiter(*character)).eq(folded(member))
 }
 
-/// A name up to its first NUL, without case. Upper case first: it joins letters that have one lower case each (U+017F and s,
-/// U+0131 and i), and lower case joins the rest (U+212A and k). What is left of U+0130 in lower case is an i and U+0307.
+fn is_delimiter(character: char) -> bool {
+    matches!(character, '-' | '_')
+}
+
+/// A name up to its first NUL, without case and without what replaces lone surrogates, which some readers drop. Upper case
+/// first: it joins letters that have one lower case each (U+017F and s, U+0131 and i), and lower case joins the rest (U+212A
+/// and k). What is left of U+0130 in lower case is an i and U+0307.
 fn folded(name: &str) -> impl Iterator<Item = char> {
     let characters = name.chars().take_while(|character| *character != '\0');
-    characters.flat_map(char::to_uppercase).flat_map(char::to_lowercase).filter(|character| *character != '\u{307}')
+    let folded = characters.flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    folded.filter(|character| !['\u{307}', char::REPLACEMENT_CHARACTER].contains(character))
 }
 
 #[cfg(test)]
@@ -305,8 +335,21 @@ mod tests {
     }
 
     /// Spellings that are taken for `name` by some reader: ASCII case, NUL, delimiters.
-    const NAMES: [&str; 9] =
-        ["Name", "NAME", "nAME", r"name\u0000", r"NAME\u0000", r"name\u0000x", "na_me", "_name", "n-A-me"];
+    const NAMES: [&str; 13] = [
+        "Name",
+        "NAME",
+        "nAME",
+        r"name\u0000",
+        r"NAME\u0000",
+        r"name\u0000x",
+        r"name\u0000\ud800",
+        r"name\ud800",
+        r"\udc00na\ud800me",
+        "na_me",
+        "_name",
+        "n-A-me",
+        "--Name",
+    ];
 
     mod spelling {
         use super::*;

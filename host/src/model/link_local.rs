@@ -7,11 +7,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Metadata services outside of link-local ranges: AWS (Instance Metadata Service, IPv6), Google Cloud (metadata server,
-/// IPv6), Alibaba Cloud, Azure (WireServer), as their manuals name them.
-const METADATA_V6: [Ipv6Addr; 2] =
-    [Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)];
-const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
+/// Metadata services outside of link-local ranges, as their manuals name them: Alibaba Cloud, Azure (WireServer), Oracle
+/// (classic).
+const METADATA_V4: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16), Ipv4Addr::new(192, 0, 0, 192)];
+
+/// The same over IPv6, by the first segments: AWS (instance metadata, EKS pod identity, time and name service), Oracle,
+/// Scaleway, Google Cloud.
+const METADATA_V6: [&[u16]; 4] = [&[0xfd00, 0xec2], &[0xfd00, 0xc1], &[0xfd00, 0x42], &[0xfd20, 0xce]];
 
 /// Names of metadata services, which resolve on the clouds' machines only.
 const METADATA_NAMES: [&str; 2] = ["metadata.google.internal", "metadata.goog"];
@@ -22,7 +25,7 @@ pub(crate) fn is_link_local(address: IpAddr) -> bool {
         IpAddr::V4(address) => address.is_link_local() || METADATA_V4.contains(&address),
         IpAddr::V6(address) => {
             address.is_unicast_link_local()
-                || METADATA_V6.contains(&address)
+                || METADATA_V6.iter().any(|begin| address.segments().starts_with(begin))
                 || embedded(address).is_some_and(|embedded| is_link_local(embedded.into()))
         }
     }
@@ -38,11 +41,12 @@ pub(crate) fn names_link_local(url: &Url) -> bool {
     }
 }
 
-/// The IPv4 address within an IPv6 one: mapped or compatible (RFC 4291, 2.5.5), translated (RFC 6052), or 6to4 (RFC 3056).
+/// The IPv4 address within an IPv6 one: mapped or compatible (RFC 4291, 2.5.5), translated (RFC 6052, RFC 8215), or 6to4
+/// (RFC 3056).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let pair = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
     match address.segments() {
-        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(pair(high, low)),
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0x64, 0xff9b, .., high, low] => Some(pair(high, low)),
         [0x2002, high, low, ..] => Some(pair(high, low)),
         _ => None,
     }
@@ -67,7 +71,11 @@ mod tests {
             "http://[2002:a9fe:a9fe::]/",
             "http://[fe80::1]/",
             "http://[febf::1]/",
+            "http://[64:ff9b:1::a9fe:a9fe]/",
             "http://[fd00:ec2::254]/",
+            "http://[fd00:ec2::23]/",
+            "http://[fd00:c1::a9fe:a9fe]/",
+            "http://[fd00:42::42]/",
             "http://[fd20:ce::254]/",
             "http://100.100.100.200/",
             "http://168.63.129.16/",

@@ -16,7 +16,7 @@ use serde_json::value::RawValue;
 /// Cloning shares the values: a request of many megabytes is held once, however many owners its parameters have.
 ///
 /// Duplicate keys are all kept; looking one up finds the last, as `JSON.parse` does. Keys are compared after their
-/// escapes are resolved; a key that is no Unicode text (a lone surrogate) is compared as it is written.
+/// escapes are resolved, and lone surrogates read as U+FFFD; they are written as they came.
 #[derive(Clone, Debug, Default)]
 pub struct RawObject {
     members: Vec<Member>,
@@ -172,6 +172,38 @@ pub fn as_text(raw: &RawValue) -> Option<String> {
     serde_json::from_str(raw.get()).ok()
 }
 
+/// The text of a raw string, in which lone surrogates are U+FFFD.
+pub(crate) fn lossy_text(raw: &RawValue) -> String {
+    if let Some(text) = as_text(raw) {
+        return text;
+    }
+    let (mut units, mut buffer) = (Vec::new(), [0; 2]);
+    let mut characters = raw.get().trim_matches('"').chars();
+    while let Some(character) = characters.next() {
+        let escaped = if character == '\\' { characters.next() } else { None };
+        let unit = match escaped {
+            Some('u') => {
+                let digits: String = characters.by_ref().take(4).collect();
+                u16::from_str_radix(&digits, 16).unwrap_or(REPLACEMENT)
+            }
+            Some('b') => 8,
+            Some('f') => 12,
+            Some('n') => 10,
+            Some('r') => 13,
+            Some('t') => 9,
+            other => {
+                units.extend_from_slice(other.unwrap_or(character).encode_utf16(&mut buffer));
+                continue;
+            }
+        };
+        units.push(unit);
+    }
+    String::from_utf16_lossy(&units)
+}
+
+/// U+FFFD.
+const REPLACEMENT: u16 = 0xfffd;
+
 /// Whether a raw value is an object.
 pub fn is_object(raw: &RawValue) -> bool {
     raw.get().starts_with('{')
@@ -231,8 +263,7 @@ impl Member {
         if plain && !inner.bytes().any(|byte| byte < b' ') {
             return Self { key: inner.to_owned(), written: None, value: shared(value) };
         }
-        let key = as_text(key).unwrap_or_else(|| quoted.get(1..quoted.len() - 1).unwrap_or_default().to_owned());
-        Self { key, written: Some(quoted.into()), value: shared(value) }
+        Self { key: lossy_text(key), written: Some(quoted.into()), value: shared(value) }
     }
 }
 
@@ -328,6 +359,18 @@ mod tests {
         assert_eq!(object.get("quote\"d").unwrap().get(), "true");
         assert_eq!(object.get("").unwrap().get(), "null");
         assert_eq!(object.iter().map(|(key, _)| key).collect::<Vec<_>>(), ["space", "quote\"d", ""]);
+    }
+
+    #[test]
+    fn lone_surrogates_read_as_replacements_and_other_escapes_as_what_they_are() {
+        for (written, text) in [
+            (r#""lone\ud800key""#, "lone\u{fffd}key"),
+            (r#""\udc00\ud83d\ude00\"\\\/\b\f\n\r\té\u0000""#, "\u{fffd}😀\"\\/\u{8}\u{c}\n\r\té\0"),
+            (r#""n\u0061me\u0000\ud800""#, "name\0\u{fffd}"),
+            (r#""plain""#, "plain"),
+        ] {
+            assert_eq!(lossy_text(&RawValue::from_string(written.to_owned()).unwrap()), text);
+        }
     }
 
     #[test]

@@ -79,12 +79,7 @@ impl TargetRules {
     /// [`TargetFault`].
     pub fn check(&self, entry: &RegistryEntry) -> Result<(), TargetFault> {
         match &entry.transport {
-            Ok(Transport::Http { endpoint, .. } | Transport::Sse { endpoint, .. }) => {
-                if !self.allows_link_local && names_link_local(endpoint) {
-                    return Err(TargetFault::LinkLocal);
-                }
-                self.own.refuse(endpoint)
-            }
+            Ok(Transport::Http { endpoint, .. } | Transport::Sse { endpoint, .. }) => self.check_address(endpoint),
             Ok(Transport::Stdio { command, arguments, environment }) => {
                 let starts_gateway = |text: &String| Path::new(text).file_name().is_some_and(|name| name == PROGRAM);
                 let is_started = std::iter::once(command).chain(arguments).any(starts_gateway);
@@ -95,10 +90,22 @@ impl TargetRules {
                 }
                 // Programs that connect to an address for a client: `mcp-remote URL`.
                 let urls = arguments.iter().filter_map(|argument| Url::parse(argument).ok());
-                urls.filter(|url| matches!(url.scheme(), "http" | "https")).try_for_each(|url| self.own.refuse(&url))
+                urls.filter(|url| matches!(url.scheme(), "http" | "https")).try_for_each(|url| self.check_address(&url))
             }
             Ok(Transport::WebSocket) | Err(_) => Ok(()),
         }
+    }
+}
+
+impl TargetRules {
+    fn check_address(&self, url: &Url) -> Result<(), TargetFault> {
+        if !self.allows_link_local && names_link_local(url) {
+            return Err(TargetFault::LinkLocal);
+        }
+        if self.own.contains(url) {
+            return Err(TargetFault::Own { address: url.origin().ascii_serialization() });
+        }
+        Ok(())
     }
 }
 
@@ -106,10 +113,6 @@ impl TargetRules {
 const PROGRAM: &str = "cortex-mcp";
 
 impl OwnAddresses {
-    fn refuse(&self, url: &Url) -> Result<(), TargetFault> {
-        if self.contains(url) { Err(TargetFault::Own { address: url.origin().ascii_serialization() }) } else { Ok(()) }
-    }
-
     /// Whether a URL leads to the gateway.
     pub fn contains(&self, url: &Url) -> bool {
         let (Some(host), Some(port)) = (url.host(), url.port_or_known_default()) else { return false };
@@ -230,5 +233,9 @@ mod tests {
         let rules = |allows_link_local| TargetRules { own: own(&[]), allows_link_local };
         assert_eq!(rules(false).check(&entry), Err(TargetFault::LinkLocal));
         assert_eq!(rules(true).check(&entry), Ok(()));
+        let through =
+            r#"{"name":"a","transport":"stdio","command":"npx","args":["mcp-remote","http://169.254.169.254/"]}"#;
+        let through = RegistryEntry::parse(through).unwrap();
+        assert_eq!(rules(false).check(&through), Err(TargetFault::LinkLocal));
     }
 }

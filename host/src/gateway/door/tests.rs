@@ -156,7 +156,6 @@ fn without_tokens_neither_a_proxy_nor_a_page_of_this_machine_changes_the_gateway
         ("cdn-loop", "cloudflare", Refused::Proxied),
         ("x-original-forwarded-for", "192.0.2.60", Refused::Proxied),
         ("x-envoy-external-address", "192.0.2.60", Refused::Proxied),
-        ("x-request-id", "7b5a", Refused::Proxied),
         ("x-amzn-trace-id", "Root=1-67891233", Refused::Proxied),
         ("fly-client-ip", "192.0.2.60", Refused::Proxied),
         ("fastly-client-ip", "192.0.2.60", Refused::Proxied),
