@@ -107,10 +107,11 @@ impl GatewayFlags {
         Ok(Settings::resolve(&flags, &environment)?)
     }
 
-    /// Who can write the configuration and the registry.
-    fn shared_files(&self, paths: &Paths) -> Result<[(PathBuf, FileAccess); 2], CommandError> {
+    /// Who can write the configuration, the registry, and journals beside it, which are merged into it.
+    fn shared_files(&self, paths: &Paths) -> Result<Vec<(PathBuf, FileAccess)>, CommandError> {
         let configuration = self.config.clone().unwrap_or_else(|| paths.configuration());
-        let accessed = [configuration, paths.registry()].map(|path| {
+        let journal = paths.registry().with_extension("json.journal");
+        let accessed = [configuration, paths.registry(), journal].into_iter().map(|path| {
             let access =
                 file_access(&path).map_err(|source| CommandError::File { path: path.display().to_string(), source })?;
             match access {
@@ -120,8 +121,7 @@ impl GatewayFlags {
                 access => Ok((path, access)),
             }
         });
-        let [configuration, registry] = accessed;
-        Ok([configuration?, registry?])
+        accessed.collect()
     }
 }
 
