@@ -121,10 +121,12 @@ where
 }
 
 async fn pass(gateway: &Gateway, asked: &Asked, route: &Route, method: &str, member: ParamsMember) -> Answer {
+    // Before the answer, when another server may have taken its place.
+    let called = gateway.snapshot().part(&route.connector).map(|part| part.connector.clone());
     match send(gateway, asked, route, method, member).await {
         Ok(outcome) => {
-            if let Outcome::Result(result) = &outcome {
-                asked.note_links(gateway, &route.connector, result);
+            if let (Outcome::Result(result), Some(called)) = (&outcome, called) {
+                asked.note_links(gateway, &called, result);
             }
             Answer::passed(asked.era, method, outcome)
         }
