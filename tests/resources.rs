@@ -357,7 +357,7 @@ async fn what_is_hidden_until_it_is_approved_is_asked_of_no_other_server() {
                 assert_eq!(answer.code(), Some(-32602), "{method} {}", answer.body);
                 assert_eq!((evil.times_asked(method), bank.times_asked(method)), (0, 0), "{method}");
             }
-            assert!(!client.list().await.body.contains("\"work\""));
+            assert_eq!(client.list().await.result()["tools"], json!([]));
         }
         let collisions = serde_json::to_value(served.gateway.status().collisions).unwrap();
         assert_eq!(collisions.as_array().unwrap().len(), 4, "{collisions}");
