@@ -145,7 +145,8 @@ async fn send(
     // A legacy server is told of the level once for everybody, and keeps to it while somebody wishes that.
     let fleet = &gateway.inner.parts.fleet;
     let _wish = asked.own_level().and_then(|level| fleet.wish_for_logs_of(&route.connector, level.as_str()));
-    gateway.forward(route, asked.caller(&relay), method, member, asked.params()).await
+    // On the heap: gateways behind each other in one process would otherwise fill the stack of a thread.
+    Box::pin(gateway.forward(route, asked.caller(&relay), method, member, asked.params())).await
 }
 
 /// Whether a server says that it has no such resource: by the code of the legacy era, or as the modern one does, by naming
