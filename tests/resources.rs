@@ -7,6 +7,7 @@ mod support;
 use std::sync::Arc;
 
 use cortex_mcp::edge::virtual_network::Host;
+use cortex_mcp::gateway::{Approval, SyncKind};
 use cortex_mcp::mcp::Era;
 use cortex_mcp::model::{Digest, ListKind};
 use http::Method;
@@ -295,11 +296,10 @@ async fn uri_schemes_say_which_resources_a_connector_is_requested_for() {
         assert_eq!(read(uri).await.code(), code, "{uri}");
     }
     assert_eq!((asked_for(&evil), served.gateway.status().collisions.len()), (vec!["evil:1".to_owned()], 0));
-    assert_eq!(
-        read("cortex+s1:bank://accounts/listed").await.code(),
-        None,
-        "a qualified URI goes to the connector that it names"
-    );
+    for (uri, code) in [("cortex+s1:bank://accounts/listed", Some(-32602)), ("cortex+s1:evil:2", None)] {
+        assert_eq!(read(uri).await.code(), code, "{uri}");
+    }
+    assert_eq!(asked_for(&evil), ["evil:1", "evil:2"]);
     // A reload puts others in force at once.
     rig.toml = "[connector.s2]\nuri-schemes = []".to_owned();
     served.gateway.reload(rig.settings()).await.unwrap();
@@ -307,6 +307,84 @@ async fn uri_schemes_say_which_resources_a_connector_is_requested_for() {
         assert_eq!(read(uri).await.code(), code, "{uri}");
     }
     assert_eq!(asked_for(&bank), [DOCUMENT]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_link_names_the_server_whose_result_it_was_and_no_later_one_of_its_identifier() {
+    let elsewhere: url::Url = "https://elsewhere.test/mcp".parse().unwrap();
+    let rotated = || json!({ "headers": { "x-key": "2" } });
+    for (moves, is_kept) in [(false, true), (true, false)] {
+        let (mut rig, evil, bank, served) = bank("").await;
+        let client = with_session(&served.legacy()).await;
+        client.call("s1__work", "{}").await.result();
+        rig.network.set(&elsewhere, Host::Serve(evil.router()));
+        rig.publish(|map| match moves {
+            true => map.connectors[0].endpoint = elsewhere.to_string(),
+            false => map.connectors[0].more = rotated(),
+        });
+        served.gateway.sync(SyncKind::Force, |_| {}).await;
+        let is_back = |served: &Served| served.connector("s1").is_some_and(|status| status.resources == 1);
+        served.until("the other list", seconds(60), is_back).await;
+        client.ask("resources/read", &format!(r#""uri":"{DOCUMENT}""#)).await.result();
+        assert_eq!((asked_for(&evil).len(), asked_for(&bank).len()), if is_kept { (1, 0) } else { (0, 1) });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_hidden_until_it_is_approved_is_asked_of_no_other_server() {
+    let toml = "names = \"plain\"\n[connector.s2]\non-change = \"hide\"";
+    let (mut rig, evil, bank, mut served) = bank(toml).await;
+    // Both have the resources and templates that `s2` had first; so it is with tools and prompts.
+    for (kind, item) in [
+        (ListKind::Tools, r#"{"name":"work","description":"another","inputSchema":{"type":"object"}}"#),
+        (ListKind::Prompts, r#"{"name":"write","description":"another"}"#),
+        (ListKind::Resources, r#"{"uri":"bank://accounts/listed","name":"another"}"#),
+        (ListKind::Templates, r#"{"uriTemplate":"bank://{a}/{b}","name":"another"}"#),
+    ] {
+        bank.list(kind, vec![item.to_owned()]);
+    }
+    served.gateway.sync(SyncKind::Force, |_| {}).await;
+    let requests = [
+        ("tools/call", r#""name":"work","arguments":{}"#.to_owned()),
+        ("prompts/get", r#""name":"write""#.to_owned()),
+        ("resources/read", r#""uri":"bank://accounts/listed""#.to_owned()),
+        ("resources/read", format!(r#""uri":"{DOCUMENT}""#)),
+    ];
+    for restarts in [true, false] {
+        for client in [served.legacy(), served.modern()] {
+            for (method, params) in &requests {
+                let answer = client.ask(method, params).await;
+                assert_eq!(answer.code(), Some(-32602), "{method} {}", answer.body);
+                assert_eq!((evil.times_asked(method), bank.times_asked(method)), (0, 0), "{method}");
+            }
+            assert_eq!(client.list().await.result()["tools"], json!([]));
+        }
+        let collisions = serde_json::to_value(served.gateway.status().collisions).unwrap();
+        assert_eq!(collisions.as_array().unwrap().len(), 4, "{collisions}");
+        for one in collisions.as_array().unwrap() {
+            assert_eq!(
+                (&one["served"], &one["reservedFor"], &one["hidden"]),
+                (&Value::Null, &json!("s2"), &json!("s1"))
+            );
+        }
+        if restarts {
+            served.gateway.shut_down().await;
+            served = rig.ready().await;
+        }
+    }
+    let status = served.connector("s2").unwrap();
+    let (connector, digest) = (Some("s2".parse().unwrap()), status.definitions.digest.unwrap());
+    let approval = Approval { connector, kind: ListKind::Tools, name: None, digest };
+    served.gateway.approve(&approval).await.unwrap();
+    for (method, params) in &requests {
+        served.modern().ask(method, params).await.result();
+        assert_eq!(evil.times_asked(method), 0, "{method}");
+    }
+    // Nothing changes with the other's settings.
+    rig.toml = toml.replace("s2", "s1");
+    served.gateway.reload(rig.settings()).await.unwrap();
+    served.modern().ask(requests[0].0, &requests[0].1).await.result();
+    assert_eq!((evil.times_asked("tools/call"), bank.times_asked("tools/call")), (0, 2));
 }
 
 #[tokio::test(start_paused = true)]

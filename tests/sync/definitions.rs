@@ -417,7 +417,8 @@ async fn an_approval_that_cannot_be_saved_is_not_acknowledged() {
 async fn a_baseline_is_written_only_when_a_definition_changed() {
     let world = World::new(Era::Modern, "");
     let served = world.rig.ready().await;
-    tokio::time::sleep(seconds(1)).await;
+    // Until the first claims are written.
+    tokio::time::sleep(seconds(5)).await;
     let written = |served: &Served| served.metric("mcp_state_records_written_total").unwrap();
     let mut before = written(&served);
     for (text, records) in [("pays", 1.0), ("another", 2.0), ("another", 1.0), ("pays", 2.0), ("pays", 1.0)] {

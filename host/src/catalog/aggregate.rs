@@ -11,13 +11,14 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::chunk::{Chunk, ChunkItem};
+use super::chunk::Chunk;
 use super::claims::Claim;
 use super::connector_entry::{ConnectorEntry, Exposed};
 use super::qualified::qualify;
+use super::route::Route;
 use super::template::UriTemplate;
 use super::view::View;
-use super::view_snapshot::{Listed, TemplateRank, ViewSnapshot};
+use super::view_snapshot::{Listed, ViewSnapshot};
 use crate::config::NameStyle;
 use crate::model::raw::{self, RawObject};
 use crate::model::{ConnectorId, ListKind};
@@ -29,9 +30,8 @@ impl ViewSnapshot {
         let Listed { exposed: before, mut listed } = self.connectors.get(id).cloned().unwrap_or_default();
         let exposed = entry.map(|entry| entry.exposed.clone()).unwrap_or_default();
         for kind in ListKind::ALL {
-            let (old, new) = (before.chunk(kind), exposed.chunk(kind));
-            let is_same = Arc::ptr_eq(old, new) && before.schemes == exposed.schemes;
-            if is_same || (old.len() == 0 && new.len() == 0) {
+            let claims_nothing = |exposed: &Exposed| exposed.claimed_items(kind).next().is_none();
+            if before.is_same(&exposed, kind) || (claims_nothing(&before) && claims_nothing(&exposed)) {
                 continue;
             }
             let disturbed = self.move_claims(kind, id, &before, &exposed);
@@ -57,16 +57,17 @@ impl ViewSnapshot {
     fn move_claims(&mut self, kind: ListKind, id: &ConnectorId, old: &Exposed, new: &Exposed) -> BTreeSet<ConnectorId> {
         let (view, style) = (&self.view, self.style);
         let claims = &mut self.claims[kind as usize];
-        let claim = |exposed: &Exposed, item: &ChunkItem, position| {
-            let since = exposed.since(kind, &item.key);
-            Claim { since, connector: id.clone(), position }
+        let claim = |exposed: &Exposed, key: &str, position| Claim {
+            since: exposed.since(kind, key),
+            connector: id.clone(),
+            position,
         };
         let mut disturbed = BTreeSet::new();
-        for (position, item) in shown(view, style, kind, old) {
-            disturbed.extend(claims.remove(&item.key, &claim(old, item, position)));
+        for (position, key, _) in shown(view, style, kind, old) {
+            disturbed.extend(claims.remove(key, &claim(old, key, position)));
         }
-        for (position, item) in shown(view, style, kind, new) {
-            disturbed.extend(claims.add(&item.key, claim(new, item, position)));
+        for (position, key, _) in shown(view, style, kind, new) {
+            disturbed.extend(claims.add(key, claim(new, key, position)));
         }
         disturbed
     }
@@ -111,34 +112,31 @@ impl ViewSnapshot {
 
     fn move_templates(&mut self, id: &ConnectorId, old: &Exposed, new: &Exposed) {
         let kind = ListKind::Templates;
-        let parsed = |exposed: &Exposed| -> Vec<(TemplateRank, UriTemplate)> {
-            let parsed = shown(&self.view, self.style, kind, exposed).filter_map(|(position, item)| {
-                let template = UriTemplate::parse(&item.route.as_ref()?.original);
-                let since = exposed.since(kind, &item.key);
-                Some((TemplateRank::new(&template, Claim { since, connector: id.clone(), position }), template))
-            });
-            parsed.collect()
+        let claim = |exposed: &Exposed, key: &str, position| Claim {
+            since: exposed.since(kind, key),
+            connector: id.clone(),
+            position,
         };
-        let (old, new) = (parsed(old), parsed(new));
-        for (rank, _) in old {
-            self.templates.remove_mut(&rank);
+        for (position, key, _) in shown(&self.view, self.style, kind, old) {
+            self.templates.remove_mut(&claim(old, key, position));
         }
-        for (rank, template) in new {
-            self.templates.insert_mut(rank, template);
+        for (position, key, route) in shown(&self.view, self.style, kind, new) {
+            let Some(route) = route else { continue };
+            self.templates.insert_mut(claim(new, key, position), UriTemplate::parse(&route.original));
         }
     }
 }
 
-/// The items that a view shows of what a connector exposes, with their positions.
+/// The items that a view shows of what a connector claims, with their positions and keys.
 fn shown<'a>(
     view: &'a View,
     style: NameStyle,
     kind: ListKind,
     exposed: &'a Exposed,
-) -> impl Iterator<Item = (usize, &'a ChunkItem)> {
-    exposed.chunk(kind).items().iter().enumerate().filter(move |(_, item)| match kind {
-        ListKind::Tools => view.sees_tool(&item.key, style, item.route.as_ref()),
-        _ => item.route.as_ref().is_none_or(|route| exposed.schemes.expose(kind, &route.original)),
+) -> impl Iterator<Item = (usize, &'a Arc<str>, Option<&'a Route>)> {
+    exposed.claimed_items(kind).filter(move |(_, key, route)| match kind {
+        ListKind::Tools => view.sees_tool(key, style, *route),
+        _ => route.is_none_or(|route| exposed.schemes.expose(kind, &route.original)),
     })
 }
 

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
+use serde::{Deserialize, Serialize};
 
 use crate::model::ConnectorId;
 
-/// When a key was first claimed by a connector that has listed it ever since: the number of the publication. Numbers of an
-/// earlier process come before those of this one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// When a key was first claimed by a connector that has listed it ever since: the number of the publication, counted across
+/// restarts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub(super) struct ClaimTime(pub(super) u64);
 
 /// When a connector claimed each of its keys of one kind.

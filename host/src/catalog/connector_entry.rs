@@ -9,9 +9,10 @@ use super::NameRule;
 use super::chunk::Chunk;
 use super::claims::{ClaimTime, ClaimTimes};
 use super::definition::{expose, exposed_key};
-use super::saved_claims::SavedClaims;
+use super::route::Route;
+use super::saved_claims::EarlierClaims;
 use crate::config::ToolFilter;
-use crate::model::{Connector, InstanceId, ListFacts, ListKind, Offer, UriScheme};
+use crate::model::{Connector, HiddenKeys, InstanceId, ListFacts, ListKind, Offer, OfferSource, UriScheme};
 
 /// What the catalog holds of one connector.
 #[derive(Clone, Debug)]
@@ -20,6 +21,10 @@ pub struct Part {
     pub connector: Arc<Connector>,
     /// What it offers; none if there is nothing that may be served.
     pub offer: Option<Offer>,
+    /// Where that comes from.
+    pub source: OfferSource,
+    /// What its server lists besides, and is hidden until it is approved: it claims its keys and is not served.
+    pub hidden: HiddenKeys,
     /// The state of its lists.
     pub facts: ListFacts,
 }
@@ -32,7 +37,7 @@ impl Part {
             (None, None) => true,
             _ => false,
         };
-        same_offer && self.connector == other.connector
+        same_offer && self.hidden == other.hidden && self.connector == other.connector
     }
 }
 
@@ -107,6 +112,9 @@ impl Schemes {
 pub(super) struct Exposed {
     /// In the order of [`ListKind::ALL`].
     pub(super) chunks: [Arc<Chunk>; 4],
+    /// What is hidden until it is approved, in the same order: keys and routes. It is claimed and not listed; its connector
+    /// refuses requests about it.
+    hidden: [Arc<[(Arc<str>, Route)]>; 4],
     /// When it claimed each key, in the same order, with those that it lists and that are hidden. Without a list that may be
     /// served, those of the last one: a server that is down gives nothing up.
     pub(super) claimed: [Arc<ClaimTimes>; 4],
@@ -118,7 +126,30 @@ impl Exposed {
         &self.chunks[kind as usize]
     }
 
-    /// When a key of a chunk was claimed.
+    /// What claims a key, with its position: what is listed, and then what is hidden.
+    pub(super) fn claimed_items(&self, kind: ListKind) -> impl Iterator<Item = (usize, &Arc<str>, Option<&Route>)> {
+        let listed = self.chunk(kind).items().iter().map(|item| (&item.key, item.route.as_ref()));
+        let hidden = self.hidden[kind as usize].iter().map(|(key, route)| (key, Some(route)));
+        listed.chain(hidden).enumerate().map(|(position, (key, route))| (position, key, route))
+    }
+
+    /// The route of the claimed item at a position.
+    pub(super) fn route(&self, kind: ListKind, position: usize) -> Option<&Route> {
+        let listed = self.chunk(kind).items();
+        match position.checked_sub(listed.len()) {
+            Some(hidden) => self.hidden[kind as usize].get(hidden).map(|(_, route)| route),
+            None => listed.get(position)?.route.as_ref(),
+        }
+    }
+
+    /// Whether the same is listed and claimed of a kind.
+    pub(super) fn is_same(&self, other: &Self, kind: ListKind) -> bool {
+        Arc::ptr_eq(self.chunk(kind), other.chunk(kind))
+            && self.hidden[kind as usize] == other.hidden[kind as usize]
+            && self.schemes == other.schemes
+    }
+
+    /// When a key was claimed.
     pub(super) fn since(&self, kind: ListKind, key: &str) -> ClaimTime {
         self.claimed[kind as usize].get(key).copied().unwrap_or_default()
     }
@@ -158,17 +189,29 @@ impl ConnectorEntry {
         let about_tools = filter.filter(|filter| filter.is_about_tools());
         let effect = about_tools.map(|filter| Arc::new(effect(&part, filter, &chunks[ListKind::Tools as usize])));
         let schemes = Arc::new(Schemes::new(&chunks, filter));
-        let exposed = Exposed { chunks, claimed: Default::default(), schemes };
+        let hidden = ListKind::ALL.map(|kind| {
+            let filter = filter.unwrap_or(&unfiltered);
+            // What an operator hides blocks nothing.
+            let admits = |own: &&String| match kind {
+                ListKind::Tools => filter.admits(own),
+                _ => schemes.expose(kind, own),
+            };
+            let items = part.hidden[kind as usize].iter().filter(admits).map(|own| {
+                let key = exposed_key(rule, filter, &part.connector.id, kind, own);
+                (Arc::from(key), Route { connector: part.connector.id.clone(), original: own.clone() })
+            });
+            items.collect()
+        });
+        let exposed = Exposed { chunks, hidden, claimed: Default::default(), schemes };
         Self { part: Arc::new(part), exposed, effect, version: 0 }
     }
 
-    /// Claims what it exposes. What was claimed `before` or by an earlier process keeps its time, also while it is hidden: an
-    /// item that may be served again later has given nothing up. The rest is claimed `now`. The cost is that of the lists
-    /// that changed.
+    /// Claims what it exposes and what is hidden until it is approved. What was claimed `before` or earlier keeps its time,
+    /// also while a filter hides it: an item that may be served again later has given nothing up. The cost is that of the
+    /// lists that changed.
     pub(super) fn claim(
         &mut self,
-        (before, saved): (Option<&Self>, Option<&SavedClaims>),
-        now: ClaimTime,
+        (before, earlier): (Option<&Self>, &EarlierClaims<'_>),
         rule: NameRule,
         filter: Option<&ToolFilter>,
     ) {
@@ -176,25 +219,27 @@ impl ConnectorEntry {
         // Another server of the same identifier starts without.
         let is_same_server = |before: &&Self| {
             let old = &before.part.connector;
-            Arc::ptr_eq(old, connector) || old.origin_digest() == connector.origin_digest()
+            Arc::ptr_eq(old, connector) || old.server_digest() == connector.server_digest()
         };
         let before = before.filter(is_same_server).map(|before| &before.exposed);
-        let saved = saved.filter(|saved| saved.origin == connector.origin_digest());
         self.exposed.claimed = ListKind::ALL.map(|kind| {
             let chunk = self.exposed.chunk(kind);
             let known = before.map(|before| &before.claimed[kind as usize]);
-            let is_same = before.is_some_and(|before| Arc::ptr_eq(before.chunk(kind), chunk));
+            let is_same = before.is_some_and(|before| before.is_same(&self.exposed, kind));
             let offered = self.part.offer.as_ref().map(|offer| offer.list(kind).items());
             let Some(offered) = offered.filter(|_| !is_same) else { return known.cloned().unwrap_or_default() };
-            let kept = |key: &str| known.and_then(|times| times.get(key).copied()).or_else(|| saved?.since(kind, key));
-            let shown = chunk.items().iter();
-            let mut claims: ClaimTimes = shown.map(|item| (item.key.clone(), kept(&item.key).unwrap_or(now))).collect();
-            if chunk.len() < offered.len() {
+            let kept = |key: &str| known.and_then(|times| times.get(key).copied()).or_else(|| earlier.since(kind, key));
+            let since = |key: &str| kept(key).unwrap_or_else(|| earlier.first_time(kind, key));
+            let claimed = self.exposed.claimed_items(kind).map(|(_, key, _)| (key.clone(), since(key)));
+            let mut claims: ClaimTimes = claimed.collect();
+            let unapproved = &self.part.hidden[kind as usize];
+            if chunk.len() + self.exposed.hidden[kind as usize].len() < offered.len() + unapproved.len() {
                 let unfiltered = ToolFilter::default();
                 let filter = filter.unwrap_or(&unfiltered);
-                let keys = offered.iter().map(|item| exposed_key(rule, filter, &connector.id, kind, &item.key));
-                let hidden: Vec<String> = keys.filter(|key| !claims.contains_key(key.as_str())).collect();
-                claims.extend(hidden.into_iter().filter_map(|key| Some((Arc::from(key.as_str()), kept(&key)?))));
+                let own = offered.iter().map(|item| &item.key).chain(unapproved);
+                let keys = own.map(|own| exposed_key(rule, filter, &connector.id, kind, own));
+                let filtered: Vec<String> = keys.filter(|key| !claims.contains_key(key.as_str())).collect();
+                claims.extend(filtered.into_iter().filter_map(|key| Some((Arc::from(key.as_str()), kept(&key)?))));
             }
             Arc::new(claims)
         });

@@ -14,7 +14,7 @@ use super::connector_entry::{ConnectorEntry, Part};
 use super::crowd::{Crowd, ToolBounds};
 use super::definition::{begin_path, exposed_key};
 use super::route::OwnTool;
-use super::saved_claims::{self, ClaimsRecord, ReservedClaims};
+use super::saved_claims::{self, ClaimsRecord, EarlierClaims, ReservedClaims};
 use super::snapshot::CatalogSnapshot;
 use crate::config::ToolFilter;
 use crate::model::{ConnectorId, InstanceId, ListKind};
@@ -56,11 +56,10 @@ impl Catalog {
         (publishing.reserved, publishing.claimed) = ReservedClaims::new(record);
     }
 
-    /// Forgets the saved claims of connectors that are not there: one that comes later starts without.
-    pub fn forget_claims_of_absent(&self) {
+    /// Forgets the saved claims of connectors that have no entry: one that gets one later starts without.
+    pub fn forget_claims_of_absent(&self, described: &BTreeSet<ConnectorId>) {
         let mut publishing = self.lock();
-        let current = self.snapshot();
-        if publishing.reserved.retain(|id| current.entries.contains_key(id)) {
+        if publishing.reserved.retain(|id| described.contains(id)) {
             // The record is another one.
             self.changes.send_modify(|changes| *changes += 1);
         }
@@ -124,7 +123,7 @@ impl Catalog {
             let mut exposed =
                 ConnectorEntry::new((*entry.part).clone(), (self.rule, self.instance), filter, (Some(entry), false));
             claimed.0 += 1;
-            exposed.claim((Some(entry), None), claimed, self.rule, filter);
+            exposed.claim((Some(entry), &EarlierClaims::none(claimed)), self.rule, filter);
             names.push((id.clone(), exposed.tool_names()));
             changed.push((id.clone(), Some(exposed)));
         }
@@ -167,9 +166,12 @@ impl Catalog {
             if publishing.filters.get(&id) == filter.as_ref() {
                 let current = self.snapshot();
                 publishing.claimed.0 += 1;
-                let saved = part.offer.as_ref().and_then(|_| publishing.reserved.take(&id));
-                let earlier = (current.entries.get(&id), saved.as_ref());
-                entry.claim(earlier, publishing.claimed, self.rule, filter.as_deref());
+                let now = publishing.claimed;
+                let earlier = match part.offer {
+                    Some(_) => publishing.reserved.take(&part, now),
+                    None => EarlierClaims::none(now),
+                };
+                entry.claim((current.entries.get(&id), &earlier), self.rule, filter.as_deref());
                 let names = entry.tool_names();
                 let changed = vec![(id, Some(entry))];
                 self.publish(&mut publishing, current.with_entries(changed));
@@ -179,14 +181,32 @@ impl Catalog {
         }
     }
 
-    /// Takes a connector out and publishes.
+    /// Takes a connector out and publishes. It keeps its claims for when it comes back.
+    pub fn withdraw(&self, id: &ConnectorId) {
+        let mut publishing = self.lock();
+        if let Some(entry) = self.snapshot().entries.get(id) {
+            publishing.reserved.keep(entry);
+        }
+        self.take_out(&mut publishing, id);
+    }
+
+    /// Takes a connector out and publishes. It keeps no claims.
     pub fn remove(&self, id: &ConnectorId) {
         let mut publishing = self.lock();
-        let _ = publishing.reserved.take(id);
-        let current = self.snapshot();
-        if current.entries.contains_key(id) {
-            self.publish(&mut publishing, current.with_entries(vec![(id.clone(), None)]));
+        let had_claims = publishing.reserved.retain(|other| other != id);
+        if !self.take_out(&mut publishing, id) && had_claims {
+            // The record is another one.
+            self.changes.send_modify(|changes| *changes += 1);
         }
+    }
+
+    fn take_out(&self, publishing: &mut Publishing, id: &ConnectorId) -> bool {
+        let current = self.snapshot();
+        let is_there = current.entries.contains_key(id);
+        if is_there {
+            self.publish(publishing, current.with_entries(vec![(id.clone(), None)]));
+        }
+        is_there
     }
 
     fn lock(&self) -> MutexGuard<'_, Publishing> {

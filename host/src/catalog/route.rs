@@ -32,8 +32,11 @@ pub struct Collision {
     pub name: String,
     /// Of what kind they are.
     pub kind: ListKind,
-    /// Whose item is served; none: the gateway's own.
+    /// Whose item is served; none: the gateway's own, or that of `reserved_for` once it is approved.
     pub served: Option<ConnectorId>,
+    /// Whose item claimed the name first and is hidden until it is approved: nothing is served by that name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reserved_for: Option<ConnectorId>,
     /// Whose item is not, or not by this name.
     pub hidden: ConnectorId,
     /// The qualified URI or template by which that is served instead; none for tools and prompts, which are not.

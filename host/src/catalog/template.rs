@@ -43,11 +43,6 @@ impl UriTemplate {
         Self { start, rest: gaps.into_iter().zip(literals).collect() }
     }
 
-    /// How much of it is literal: the more, the less it matches by accident.
-    pub(super) fn literal_bytes(&self) -> usize {
-        self.start.len() + self.rest.iter().map(|(_, literal)| literal.len()).sum::<usize>()
-    }
-
     /// Whether a URI may be one of its expansions.
     pub(super) fn matches(&self, uri: &str) -> bool {
         let Some(mut left) = uri.strip_prefix(self.start.as_str()) else { return false };

@@ -4,7 +4,6 @@
 //! not in it, so that no request reaches them. Everything is shared with the snapshots before and after, but for what
 //! changed.
 
-use std::cmp::Reverse;
 use std::ops::Bound;
 use std::sync::{Arc, OnceLock};
 
@@ -38,8 +37,8 @@ pub struct ViewSnapshot {
     /// Every connector that the view sees.
     pub(super) connectors: RedBlackTreeMapSync<ConnectorId, Listed>,
     pub(super) claims: [Claims; 4],
-    /// The servers' own templates, those with the longest literals first.
-    pub(super) templates: RedBlackTreeMapSync<TemplateRank, UriTemplate>,
+    /// The servers' own templates, the oldest claim first.
+    pub(super) templates: RedBlackTreeMapSync<Claim, UriTemplate>,
     pub(super) totals: [Total; 4],
     /// Each list as one text, once it was read.
     joined: [OnceLock<Bytes>; 4],
@@ -63,19 +62,6 @@ pub(super) struct Listed {
 pub(super) struct Total {
     pub(super) items: usize,
     pub(super) digest: ListDigest,
-}
-
-/// The rank of a template: the most literal first, otherwise the one that was claimed first.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct TemplateRank {
-    literal_bytes: Reverse<usize>,
-    claim: Claim,
-}
-
-impl TemplateRank {
-    pub(super) fn new(template: &UriTemplate, claim: Claim) -> Self {
-        Self { literal_bytes: Reverse(template.literal_bytes()), claim }
-    }
 }
 
 /// The first tool of a connector that is not served because there are too many.
@@ -204,28 +190,31 @@ impl ViewSnapshot {
     pub fn template(&self, template: &str) -> Option<&Route> {
         self.routed(ListKind::Templates, template).or_else(|| {
             let (connector, own) = qualified::split(template)?;
-            let exposed = &self.connectors.get(&connector)?.exposed.chunk(ListKind::Templates);
-            exposed.items().iter().filter_map(|item| item.route.as_ref()).find(|route| route.original == own)
+            let exposed = &self.connectors.get(&connector)?.exposed;
+            let mut routes = exposed.claimed_items(ListKind::Templates).filter_map(|(_, _, route)| route);
+            routes.find(|route| route.original == own && exposed.schemes.expose(ListKind::Templates, own))
         })
     }
 
     fn routed(&self, kind: ListKind, key: &str) -> Option<&Route> {
         let claim = self.claims[kind as usize].first(key)?;
-        self.connectors.get(&claim.connector)?.exposed.chunk(kind).items().get(claim.position)?.route.as_ref()
+        self.connectors.get(&claim.connector)?.exposed.route(kind, claim.position)
     }
 
     /// Where a resource may be read: the connectors that are requested one after another, each only if the one before denies
     /// having it.
     ///
-    /// A qualified URI goes to the connector that it names, and a listed one to the connector that lists it. Results may name
+    /// A qualified URI goes to the connector that it names, and a listed one to the connector that lists it, which refuses it
+    /// if it is hidden. `uri-schemes` admit both. Results may name
     /// resources that no connector lists: such a one goes to `named_by`, the connector whose result named it to this client,
     /// if that serves the scheme; else to the connectors with a template for it, and then to those whose `uri-schemes` name
     /// its scheme. No other connector learns of it: URIs may hold secrets.
     pub fn resource(&self, uri: &str, named_by: Option<&ConnectorId>) -> Vec<Route> {
         if let Some((connector, own)) = qualified::split(uri)
-            && self.connectors.contains_key(&connector)
+            && let Some(Listed { exposed, .. }) = self.connectors.get(&connector)
         {
-            return vec![Route { connector, original: own.to_owned() }];
+            let route = Route { connector, original: own.to_owned() };
+            return if exposed.schemes.admits(own) { vec![route] } else { Vec::new() };
         }
         if let Some(route) = self.routed(ListKind::Resources, uri) {
             return vec![route.clone()];
@@ -254,10 +243,11 @@ impl ViewSnapshot {
         candidates
     }
 
-    /// The connectors with a template for a URI, once for each.
+    /// The connectors with a template for a URI, once for each: the oldest claim first, however literal it is. A template that
+    /// fits better must not take from a connector what it has served.
     fn with_templates(&self, uri: &str) -> impl Iterator<Item = &ConnectorId> {
         let compared = self.templates.iter().filter(|_| uri.len() <= limits::TEMPLATE_URI_BYTES_MAX);
-        compared.filter_map(move |(TemplateRank { claim, .. }, template)| {
+        compared.filter_map(move |(claim, template)| {
             let schemes = &self.connectors.get(&claim.connector)?.exposed.schemes;
             (template.matches(uri) && schemes.admits(uri)).then_some(&claim.connector)
         })
@@ -273,21 +263,25 @@ impl ViewSnapshot {
         let mut hidden = Vec::new();
         for (key, claims) in claims.contested() {
             let own = self.is_own_name(kind, key);
-            let served = claims.first().filter(|_| !own).map(|first| first.connector.clone());
-            hidden.extend(claims.iter().skip(usize::from(!own)).map(|claim| (claim, key.clone(), served.clone())));
+            let first = claims.first().filter(|_| !own);
+            hidden.extend(claims.iter().skip(usize::from(!own)).map(|claim| (claim, key.clone(), first)));
         }
         let own = self.own.items().iter().filter(|_| kind == ListKind::Tools);
         hidden.extend(own.filter_map(|own| Some((claims.only(&own.key)?, own.key.clone(), None))));
         hidden.sort_unstable_by_key(|(claim, ..)| (claim.connector.clone(), claim.position));
-        let collisions = hidden.into_iter().map(|(claim, key, served)| {
-            let of_another = served.as_ref().is_some_and(|served| *served != claim.connector);
-            let exposed = self.connectors.get(&claim.connector).map(|one| one.exposed.chunk(kind));
-            let route = exposed.and_then(|exposed| exposed.items().get(claim.position)?.route.as_ref());
+        let collisions = hidden.into_iter().map(|(claim, key, first)| {
+            let of_another = first.is_some_and(|first| first.connector != claim.connector);
+            let item =
+                |claim: &Claim| self.connectors.get(&claim.connector)?.exposed.chunk(kind).items().get(claim.position);
+            let route = item(claim).and_then(|item| item.route.as_ref());
             let instead = route.filter(|_| of_another && is_address(kind));
+            let (served, reserved): (Vec<_>, Vec<_>) = first.into_iter().partition(|first| item(first).is_some());
+            let connector = |first: Vec<&Claim>| first.first().map(|first| first.connector.clone());
             Collision {
                 name: key.to_string(),
                 kind,
-                served,
+                served: connector(served),
+                reserved_for: connector(reserved),
                 hidden: claim.connector.clone(),
                 instead: instead.map(|route| qualify(&route.connector, &route.original)),
             }

@@ -155,11 +155,14 @@ fn describe(output: Output, status: &Value) {
             Some(instead) => format!("; the second is served as {instead}"),
             None => String::new(),
         };
+        let (owner, state) = match collision["reservedFor"].as_str() {
+            Some(owner) => (owner, "hidden until it is approved"),
+            None => (collision["served"].as_str().unwrap_or("this gateway itself"), "served"),
+        };
         output.line(format_args!(
-            "{} is one of the {} of {} and of {}; the first is served{instead}",
+            "{} is one of the {} of {owner} and of {}; the first is {state}{instead}",
             text(&collision["name"]),
             text(&collision["kind"]),
-            collision["served"].as_str().unwrap_or("this gateway itself"),
             text(&collision["hidden"])
         ));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Connector, ConnectorId, ListFacts, Offer};
+use crate::model::{Connector, ConnectorId, HiddenKeys, ListFacts, Offer, OfferSource};
 
 /// What a connector publishes: the whole of it, each time.
 #[derive(Clone, Debug)]
@@ -11,6 +11,10 @@ pub struct Published {
     pub connector: Arc<Connector>,
     /// What it offers; none if there is nothing that may be served.
     pub offer: Option<Offer>,
+    /// Where that comes from.
+    pub source: OfferSource,
+    /// What its server lists besides, and is hidden until it is approved.
+    pub hidden: HiddenKeys,
     /// How the list stands.
     pub facts: ListFacts,
 }
@@ -23,7 +27,7 @@ impl Published {
             (None, None) => true,
             _ => false,
         };
-        same_list && self.facts == before.facts && self.connector == before.connector
+        same_list && self.hidden == before.hidden && self.facts == before.facts && self.connector == before.connector
     }
 }
 
@@ -32,6 +36,9 @@ pub trait Publisher: Send + Sync + 'static {
     /// Takes a connector's list, in the place of the one it had.
     fn publish(&self, published: Published);
 
-    /// A connector has left.
+    /// Nothing of a connector is served any more. Its entry exists: it may come back.
     fn withdraw(&self, id: &ConnectorId);
+
+    /// The entry of a connector has left, whether that was served or not.
+    fn forget(&self, id: &ConnectorId);
 }

@@ -19,7 +19,8 @@ use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{ListScope, ProtocolFault, WireError};
 use crate::model::Contact;
 use crate::model::{
-    BootMs, Digest, Failure, FailureClass, ListFacts, ListKind, ListState, Offer, Reach, Scope, WallMs, milliseconds,
+    BootMs, Digest, Failure, FailureClass, ListFacts, ListKind, ListState, Offer, OfferSource, Reach, Scope, WallMs,
+    milliseconds,
 };
 use crate::policy::contract::{
     AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted, case_name,
@@ -420,6 +421,7 @@ impl Supervisor {
         let serving = verdict.serve == ServeVerdict::Serve;
         let state = list_state(verdict.state);
         let served = self.offer.as_ref().filter(|_| serving).and_then(|_| self.handle.definitions.served());
+        let hidden = served.as_ref().map(|_| self.handle.definitions.hidden_keys()).unwrap_or_default();
         let count = |kind| served.as_ref().map_or(0, |offer| offer.list(kind).items().len());
         let status = ConnectorStatus {
             id: self.handle.id.clone(),
@@ -450,6 +452,8 @@ impl Supervisor {
         let published = Published {
             connector: self.handle.connector.load_full(),
             offer: served,
+            source: if self.runs == 0 { OfferSource::Saved } else { OfferSource::Fetched },
+            hidden,
             facts: ListFacts {
                 state,
                 reason: status.reason.clone(),

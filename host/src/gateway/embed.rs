@@ -381,7 +381,7 @@ impl Gateway {
     async fn observe_first_pass(&self) {
         let report = self.sync(SyncKind::First, |_| {}).await;
         // One that comes back later starts without.
-        self.inner.parts.catalog.forget_claims_of_absent();
+        self.inner.parts.catalog.forget_claims_of_absent(&self.inner.parts.fleet.described());
         self.log(&report);
         self.inner.parts.first_pass.send_replace(Some(Arc::new(report)));
     }

@@ -41,14 +41,19 @@ pub(super) fn note(trace: Option<&TraceWriter>, clock: &dyn Clock, id: &Connecto
 }
 
 impl Publisher for Publishing {
-    fn publish(&self, Published { connector, offer, facts }: Published) {
+    fn publish(&self, Published { connector, offer, source, hidden, facts }: Published) {
         let id = connector.id.clone();
-        if let Some(names) = self.catalog.put(Part { connector, offer, facts }) {
+        if let Some(names) = self.catalog.put(Part { connector, offer, source, hidden, facts }) {
             self.note(&id, names);
         }
     }
 
     fn withdraw(&self, id: &ConnectorId) {
+        self.catalog.withdraw(id);
+        self.note(id, Vec::new());
+    }
+
+    fn forget(&self, id: &ConnectorId) {
         self.catalog.remove(id);
         self.note(id, Vec::new());
     }

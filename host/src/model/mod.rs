@@ -42,7 +42,7 @@ pub use instance::{
 };
 pub use item_list::{Contact, ItemList, ItemListError, ListFacts, ListKind, ListState, ListedItem, Scope};
 pub use log::{LogFormat, LogLevel};
-pub use offer::{About, Offer, OfferError};
+pub use offer::{About, HiddenKeys, Offer, OfferError, OfferSource};
 pub use reach::{CommandLine, Reach};
 pub use severity::Severity;
 pub use time::{BootId, BootMs, Moment, TimestampError, WallMs, milliseconds};

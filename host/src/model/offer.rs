@@ -17,6 +17,19 @@ pub struct Offer {
     about: Arc<About>,
 }
 
+/// The names, URIs and URI templates of the items that a server lists and that are hidden until they are approved, in the order
+/// of [`ListKind::ALL`].
+pub type HiddenKeys = Arc<[Vec<String>; 4]>;
+
+/// Where an offer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OfferSource {
+    /// An earlier process saved it.
+    Saved,
+    /// Its server sent it to this process.
+    Fetched,
+}
+
 /// What a server says about itself.
 #[derive(Clone, Debug)]
 pub struct About {

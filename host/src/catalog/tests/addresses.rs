@@ -93,9 +93,9 @@ fn an_unlisted_uri_goes_where_it_was_named_else_to_matching_templates_and_nowher
         }
     };
     assert_all(&[
-        // The most literal template first, of those the oldest.
-        ("wiki://pages/Bern", None, &["cc", "bb", "aa"]),
-        ("wiki://Bern", None, &["bb", "aa"]),
+        // The oldest template first, however literal it is.
+        ("wiki://pages/Bern", None, &["cc", "aa", "bb"]),
+        ("wiki://Bern", None, &["aa", "bb"]),
         // The one that named it alone, if it has the scheme.
         ("wiki://pages/Bern", Some("bb"), &["bb"]),
         ("wiki:Bern", Some("bb"), &["bb"]),
@@ -105,9 +105,9 @@ fn an_unlisted_uri_goes_where_it_was_named_else_to_matching_templates_and_nowher
         ("made-up:1", Some("aa"), &["aa"]),
         ("no scheme", Some("aa"), &["aa"]),
         // Without the scheme, the others decide.
-        ("wiki://pages/Bern", Some("dd"), &["cc", "bb", "aa"]),
-        ("wiki://pages/Bern", Some("ee"), &["cc", "bb", "aa"]),
-        ("wiki://pages/Bern", Some("gone"), &["cc", "bb", "aa"]),
+        ("wiki://pages/Bern", Some("dd"), &["cc", "aa", "bb"]),
+        ("wiki://pages/Bern", Some("ee"), &["cc", "aa", "bb"]),
+        ("wiki://pages/Bern", Some("gone"), &["cc", "aa", "bb"]),
         // Listed and qualified ones are where they are, whichever result names them.
         ("d:1", Some("aa"), &["dd"]),
     ]);
@@ -135,11 +135,13 @@ fn an_unlisted_uri_goes_where_it_was_named_else_to_matching_templates_and_nowher
     let served = catalog.snapshot().served(&View::everything());
     assert_eq!(names(&served, ListKind::Resources), ["d:1"], "what may not be requested is not listed");
     assert_eq!(names(&served, ListKind::Templates), ["wiki://pages/{id}"]);
-    assert_eq!(
-        served.resource("cortex+bb:wiki://x", None),
-        [route("bb", "wiki://x")],
-        "the qualified form always goes"
-    );
+    // Nor by its qualified form.
+    for (uri, own) in [("cortex+bb:wiki://x", None), ("cortex+bb:WIKI://main", None), ("cortex+bb:D:2", Some("D:2"))] {
+        let expected: Vec<Route> = own.map(|own| route("bb", own)).into_iter().collect();
+        assert_eq!(served.resource(uri, None), expected, "{uri}");
+    }
+    assert_eq!(served.template("cortex+bb:wiki://{page}"), None);
+    assert_eq!(served.template("cortex+cc:wiki://pages/{id}"), Some(&route("cc", "wiki://pages/{id}")));
     set("bb", &["wiki"]);
     let served = catalog.snapshot().served(&View::everything());
     assert_eq!(names(&served, ListKind::Resources), ["WIKI://main", "d:1"]);

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::ToolFilter;
 use crate::model::{ConnectorId, Reach};
 
 /// A part of a server at an address.
@@ -18,6 +19,12 @@ fn all_kinds(id: &str, key: &str) -> Part {
 
 fn without_list(id: &str) -> Part {
     Part { offer: None, ..all_kinds(id, "x:1") }
+}
+
+/// What lists another key, and [`KEY`], which is hidden until it is approved.
+fn hiding(id: &str) -> Part {
+    let hidden = Arc::new(std::array::from_fn(|_| vec![KEY.to_owned()]));
+    Part { hidden, ..all_kinds(id, "other") }
 }
 
 /// The connector that each kind of a key leads to.
@@ -45,6 +52,10 @@ enum Step {
     /// There is nothing that may be served of it.
     IsDown(&'static str),
     Leaves(&'static str),
+    IsDisabled(&'static str),
+    RotatesItsKey(&'static str),
+    /// It lists the key, which is hidden until it is approved.
+    Hides(&'static str),
     MovesElsewhere(&'static str),
     /// It is described otherwise, and is the same server.
     IsRenamed(&'static str),
@@ -56,6 +67,15 @@ fn apply(catalog: &Catalog, step: Step) {
         Step::ListsNothing(id) => drop(catalog.put(all_kinds(id, "other"))),
         Step::IsDown(id) => drop(catalog.put(without_list(id))),
         Step::Leaves(id) => catalog.remove(&id.parse().unwrap()),
+        Step::IsDisabled(id) => catalog.withdraw(&id.parse().unwrap()),
+        Step::RotatesItsKey(id) => {
+            let part = all_kinds(id, KEY);
+            let headers = BTreeMap::from([("authorization".to_owned(), "Bearer 2".to_owned())]);
+            let connector = Connector { headers, ..(*part.connector).clone() };
+            catalog.withdraw(&connector.id);
+            catalog.put(Part { connector: Arc::new(connector), ..part });
+        }
+        Step::Hides(id) => drop(catalog.put(hiding(id))),
         Step::MovesElsewhere(id) => drop(catalog.put(at("http://elsewhere.example/", all_kinds(id, KEY)))),
         Step::IsRenamed(id) => {
             let part = all_kinds(id, KEY);
@@ -81,6 +101,21 @@ fn the_connector_that_claimed_a_key_first_keeps_it_while_it_lists_it() {
         (&[IsDown("bank")], "aaa-evil"),
         (&[IsDown("bank"), Lists("bank")], "bank"),
         (&[IsDown("bank"), IsDown("bank"), Lists("aaa-evil"), Lists("bank")], "bank"),
+        (&[IsDisabled("bank")], "aaa-evil"),
+        (&[IsDisabled("bank"), Lists("bank")], "bank"),
+        (&[IsDisabled("bank"), IsDown("bank"), IsDisabled("bank"), Lists("bank")], "bank"),
+        (&[IsDisabled("bank"), Leaves("bank"), Lists("bank")], "aaa-evil"),
+        (&[IsDisabled("bank"), MovesElsewhere("bank")], "aaa-evil"),
+        (&[RotatesItsKey("bank")], "bank"),
+        // Requests go to the owner, which refuses them.
+        (&[Hides("bank")], "bank"),
+        (&[Hides("bank"), Lists("aaa-evil"), Lists("third")], "bank"),
+        (&[Hides("bank"), Leaves("aaa-evil"), Lists("aaa-evil"), Lists("bank")], "bank"),
+        (&[Hides("bank"), IsDown("bank")], "aaa-evil"),
+        (&[Hides("bank"), IsDown("bank"), Lists("bank")], "bank"),
+        (&[Hides("bank"), ListsNothing("bank")], "aaa-evil"),
+        (&[Hides("bank"), ListsNothing("bank"), Lists("bank")], "aaa-evil"),
+        (&[Hides("aaa-evil")], "bank"),
         (&[IsDown("bank"), MovesElsewhere("bank")], "aaa-evil"),
         (&[IsDown("bank"), Leaves("bank"), Lists("bank")], "aaa-evil"),
         (&[IsDown("bank"), ListsNothing("bank"), Lists("bank")], "aaa-evil"),
@@ -103,7 +138,6 @@ fn the_connector_that_claimed_a_key_first_keeps_it_while_it_lists_it() {
 
 #[test]
 fn a_tool_that_is_hidden_for_a_while_has_given_nothing_up() {
-    use crate::config::ToolFilter;
     let deny = |id: &str| {
         let filter = ToolFilter { deny: vec![KEY.parse().unwrap()], ..ToolFilter::default() };
         BTreeMap::from([(id.parse().unwrap(), filter)])
@@ -166,13 +200,13 @@ fn what_was_saved_of_another_server_or_of_one_that_was_away_counts_for_nothing()
     assert_eq!(owner(&moved), "aa");
     let absent = restored();
     apply(&absent, Step::Lists("aa"));
-    absent.forget_claims_of_absent();
+    absent.forget_claims_of_absent(&["aa".parse().unwrap()].into());
     apply(&absent, Step::Lists("mm"));
     assert_eq!(owner(&absent), "aa");
     // One that is there and down is not absent.
     let down = restored();
     [Step::Lists("aa"), Step::IsDown("mm")].into_iter().for_each(|step| apply(&down, step));
-    down.forget_claims_of_absent();
+    down.forget_claims_of_absent(&["aa", "mm"].map(|id| id.parse().unwrap()).into());
     assert_eq!((owner(&down), down.claims() == before.claims()), ("aa".to_owned(), true));
     apply(&down, Step::Lists("mm"));
     assert_eq!(owner(&down), "mm");
@@ -186,17 +220,141 @@ fn what_was_saved_of_another_server_or_of_one_that_was_away_counts_for_nothing()
 }
 
 #[test]
+fn what_is_hidden_until_it_is_approved_is_served_of_no_other_connector_also_after_a_restart() {
+    let deny = |id: &str| {
+        let uri_schemes = Some(["other".parse().unwrap()].into());
+        let filter = ToolFilter { deny: vec![KEY.parse().unwrap()], uri_schemes, ..ToolFilter::default() };
+        BTreeMap::from([(id.parse().unwrap(), filter)])
+    };
+    let saved = |part: Part| Part { source: OfferSource::Saved, ..part };
+    let before = catalog(NameStyle::Plain);
+    [Step::Lists("bank"), Step::Hides("bank")].into_iter().for_each(|step| apply(&before, step));
+    let after = catalog(NameStyle::Plain);
+    after.restore_claims(before.claims());
+    after.put(saved(hiding("bank")));
+    for catalog in [before, after] {
+        apply(&catalog, Step::Lists("aaa-evil"));
+        let snapshot = catalog.snapshot();
+        let served = snapshot.served(&View::everything());
+        assert_eq!(owner(&catalog), "bank");
+        for kind in ListKind::ALL {
+            let is_address = matches!(kind, ListKind::Resources | ListKind::Templates);
+            let mut expected = vec![("other".to_owned(), "bank".to_owned())];
+            expected.splice(0..0, is_address.then(|| (format!("cortex+aaa-evil:{KEY}"), "aaa-evil".to_owned())));
+            assert_eq!(listed(&served, kind), expected);
+        }
+        let collisions = served.collisions();
+        assert_eq!(collisions.len(), 4);
+        for one in collisions {
+            assert_eq!((one.served, one.reserved_for), (None, Some("bank".parse().unwrap())));
+            let is_address = matches!(one.kind, ListKind::Resources | ListKind::Templates);
+            assert_eq!((one.hidden.as_str(), one.instead.is_some()), ("aaa-evil", is_address));
+        }
+        // What the operator hides besides blocks nothing, and has given nothing up.
+        catalog.set_filters(deny("bank"));
+        let owners = owners(&catalog, &View::everything(), KEY);
+        assert_eq!(owners, ["aaa-evil", "bank", "aaa-evil", "bank"], "neither prompts nor templates of any scheme");
+        catalog.set_filters(BTreeMap::new());
+        assert_eq!(owner(&catalog), "bank");
+        // An approval gives it back.
+        apply(&catalog, Step::Lists("bank"));
+        assert_eq!(owner(&catalog), "bank");
+        assert!(catalog.snapshot().collisions().iter().all(|one| one.served.is_some() && one.reserved_for.is_none()));
+    }
+    // A hidden template keeps the resources that match it.
+    let catalog = catalog(NameStyle::Plain);
+    let bank = offering("bank", &[], &[], &[], &["bank:{n}"]);
+    catalog.put(bank.clone());
+    let hidden = Arc::new([vec![], vec![], vec![], vec!["bank:{n}".to_owned()]]);
+    catalog.put(Part { hidden, ..offering("bank", &[], &[], &[], &[]) });
+    catalog.put(offering("aaa-evil", &[], &[], &[], &["bank:1{n}"]));
+    let served = catalog.snapshot().served(&View::everything());
+    assert_eq!(served.resource("bank:12", None), [route("bank", "bank:12"), route("aaa-evil", "bank:12")]);
+    assert_eq!(served.template("bank:{n}"), Some(&route("bank", "bank:{n}")));
+}
+
+#[test]
+fn a_restored_key_without_a_record_is_claimed_by_the_seniority_of_its_connector() {
+    let saved = |part: Part| Part { source: OfferSource::Saved, ..part };
+    let uris: Vec<String> = (0..2 * limits::SAVED_CLAIMS_OF_ONE_MAX).map(|number| format!("y:{number}")).collect();
+    let mut uris: Vec<&str> = uris.iter().map(String::as_str).collect();
+    let long = "z".repeat(limits::SAVED_KEY_BYTES_MAX + 1);
+    uris.push(&long);
+    let list = |id: &str| offering(id, &[], &[], &uris, &[]);
+    let before = catalog(NameStyle::Plain);
+    // Written before anything was contested: the process ended before it wrote more.
+    before.put(list("mm"));
+    before.put(offering("aa", &[], &[], &["x:1"], &[]));
+    let early = before.claims();
+    before.put(list("aa"));
+    for (record, is_early) in [(early, true), (before.claims(), false)] {
+        for order in [["aa", "mm"], ["mm", "aa"]] {
+            let after = catalog(NameStyle::Plain);
+            after.restore_claims(record.clone());
+            order.iter().for_each(|id| drop(after.put(saved(list(id)))));
+            let served = after.snapshot().served(&View::everything());
+            for uri in &uris {
+                assert_eq!(served.resource(uri, None), [route("mm", uri)], "{is_early} {order:?}");
+            }
+            // What is fetched is claimed when it is.
+            let fetched = catalog(NameStyle::Plain);
+            fetched.restore_claims(record.clone());
+            fetched.put(saved(list("aa")));
+            fetched.put(list("mm"));
+            let owner = fetched.snapshot().served(&View::everything()).resource(&long, None);
+            assert_eq!(owner, [route("aa", &long)]);
+        }
+    }
+}
+
+#[test]
+fn seniority_takes_no_key_of_which_another_connector_has_a_record() {
+    let saved = |part: Part| Part { source: OfferSource::Saved, ..part };
+    let old: Vec<String> = (0..limits::SAVED_CLAIMS_OF_ONE_MAX).map(|number| format!("y:{number}")).collect();
+    let old: Vec<&str> = old.iter().map(String::as_str).collect();
+    let all: Vec<&str> = old.iter().copied().chain(["bank:1"]).collect();
+    let (evil, more) = (offering("evil", &[], &[], &old, &[]), offering("evil", &[], &[], &all, &[]));
+    let parts = [evil, offering("other", &[], &[], &old, &[]), offering("bank", &[], &[], &["bank:1"], &[]), more];
+    let before = catalog(NameStyle::Plain);
+    parts.iter().for_each(|part| drop(before.put(part.clone())));
+    let after = catalog(NameStyle::Plain);
+    after.restore_claims(before.claims());
+    parts[1..].iter().rev().for_each(|part| drop(after.put(saved(part.clone()))));
+    assert_eq!(after.snapshot().served(&View::everything()).resource("bank:1", None), [route("bank", "bank:1")]);
+}
+
+#[test]
+fn a_connector_without_a_list_has_its_claims_after_a_restart() {
+    for absent in [Step::IsDown("mm"), Step::IsDisabled("mm")] {
+        let before = catalog(NameStyle::Plain);
+        [Step::Lists("mm"), absent].into_iter().for_each(|step| apply(&before, step));
+        let again = catalog(NameStyle::Plain);
+        again.restore_claims(before.claims());
+        again.forget_claims_of_absent(&["mm".parse().unwrap()].into());
+        assert_eq!(again.claims(), before.claims());
+        [Step::Lists("aa"), absent].into_iter().for_each(|step| apply(&again, step));
+        assert_eq!(owner(&again), "aa");
+        apply(&again, Step::Lists("mm"));
+        assert_eq!(owner(&again), "mm");
+        again.remove(&"mm".parse().unwrap());
+        again.remove(&"aa".parse().unwrap());
+        assert!(again.claims().is_empty(), "nothing is kept without an entry");
+    }
+}
+
+#[test]
 fn only_what_a_restart_could_decide_otherwise_is_saved_and_within_bounds() {
     let catalog = catalog(NameStyle::Plain);
     catalog.put(offering("aa", &["one"], &["ask"], &["x:1"], &["x:{n}"]));
-    assert!(catalog.claims().is_empty(), "nothing is contested");
+    let nothing = serde_json::to_value(catalog.claims()).unwrap();
+    assert_eq!(nothing["claims"], serde_json::json!([]), "nothing is contested");
     catalog.put(offering("bb", &["two"], &[], &["x:1"], &["x:{other}"]));
     let record = serde_json::to_value(catalog.claims()).unwrap();
     let claims = serde_json::json!([
-        ["resources", "x:1", 0],
-        ["templates", "x:{n}", 0],
-        ["resources", "x:1", 1],
-        ["templates", "x:{other}", 1]
+        [1, "resources", "x:1", 0],
+        [1, "templates", "x:{n}", 0],
+        [2, "resources", "x:1", 1],
+        [2, "templates", "x:{other}", 1]
     ]);
     assert_eq!(record["claims"], claims);
     let uris: Vec<String> = (0..2 * limits::SAVED_CLAIMS_OF_ONE_MAX).map(|number| format!("y:{number}")).collect();
@@ -211,15 +369,15 @@ fn only_what_a_restart_could_decide_otherwise_is_saved_and_within_bounds() {
     assert!(record.to_string().len() < 200 << 10);
     // A damaged record costs what it does not say.
     let catalog = super::catalog(NameStyle::Plain);
-    catalog.restore_claims(serde_json::from_str(r#"{"connectors":[],"claims":[["tools","one",7]]}"#).unwrap());
+    catalog.restore_claims(serde_json::from_str(r#"{"connectors":[],"claims":[[3,"tools","one",7]]}"#).unwrap());
     assert!(catalog.claims().is_empty());
 }
 
 #[test]
-fn of_equally_literal_templates_the_oldest_is_requested_first_also_after_a_restart() {
-    let parts = [offering("zz", &[], &[], &[], &["x:{n}"]), offering("aa", &[], &[], &[], &["x:{other}"])];
+fn of_matching_templates_the_oldest_is_requested_first_also_after_a_restart() {
+    let parts = [offering("zz", &[], &[], &[], &["x:{n}"]), offering("aa", &[], &[], &[], &["x:1{more}"])];
     let candidates = |catalog: &Catalog| -> Vec<String> {
-        let routes = catalog.snapshot().served(&View::everything()).resource("x:1", None);
+        let routes = catalog.snapshot().served(&View::everything()).resource("x:12", None);
         routes.into_iter().map(|route| route.connector.to_string()).collect()
     };
     let before = catalog(NameStyle::Plain);
@@ -287,7 +445,7 @@ proptest! {
         after.restore_claims(before.claims());
         for number in order {
             if let Some(part) = parts.get(&id(number).parse().unwrap()) {
-                after.put(part.clone());
+                after.put(Part { source: OfferSource::Saved, ..part.clone() });
             }
         }
         prop_assert_eq!(after.claims(), before.claims());

@@ -17,8 +17,8 @@ use serde_json::value::RawValue;
 use super::*;
 use crate::config::NameStyle;
 use crate::model::{
-    About, Auth, BootMs, Connector, ItemList, ListFacts, ListKind, ListState, Offer, Quotas, Scope, Source, Timeouts,
-    raw,
+    About, Auth, BootMs, Connector, HiddenKeys, ItemList, ListFacts, ListKind, ListState, Offer, OfferSource, Quotas,
+    Scope, Source, Timeouts, raw,
 };
 
 pub(super) fn connector(id: &str) -> Arc<Connector> {
@@ -51,10 +51,15 @@ pub(super) fn facts() -> ListFacts {
     }
 }
 
+fn fetched(id: &str, offer: Offer) -> Part {
+    let (source, hidden) = (OfferSource::Fetched, HiddenKeys::default());
+    Part { connector: connector(id), offer: Some(offer), source, hidden, facts: facts() }
+}
+
 pub(super) fn part(id: &str, tools: &[&str]) -> Part {
     let raw = tools.iter().map(|tool| RawValue::from_string((*tool).into()).unwrap()).collect();
     let tools = ItemList::new(ListKind::Tools, raw).unwrap();
-    Part { connector: connector(id), offer: Some(Offer::of_tools(tools)), facts: facts() }
+    fetched(id, Offer::of_tools(tools))
 }
 
 pub(super) fn catalog(style: NameStyle) -> Catalog {
@@ -79,7 +84,7 @@ pub(super) fn offering(id: &str, tools: &[&str], prompts: &[&str], resources: &[
             .map(|(_, capability)| format!("\"{capability}\":{{}}"))
             .collect();
     let about = About { capabilities: raw::trusted(format!("{{{}}}", declared.join(","))), instructions: None };
-    Part { connector: connector(id), offer: Some(Offer::new(lists, about)), facts: facts() }
+    fetched(id, Offer::new(lists, about))
 }
 
 /// The keys of a list, in order, and whose items they are.

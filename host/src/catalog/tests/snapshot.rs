@@ -44,6 +44,7 @@ fn the_gateways_own_tools_come_first_and_hide_tools_of_their_names_until_they_ar
     assert_eq!(&snapshot.tools()[..], br#"[{"name":"a","own":true}]"#);
     assert!(snapshot.is_own("a") && snapshot.route("a").is_none());
     let hidden = Collision {
+        reserved_for: None,
         name: "a".into(),
         kind: ListKind::Tools,
         served: None,

@@ -30,7 +30,7 @@ use crate::mcp::protocol::{
     COMPLETION_COMPLETE, INVALID_PARAMS, PROMPTS_GET, RESOURCES_READ, RESOURCES_SUBSCRIBE, TOOLS_CALL,
 };
 use crate::model::raw::RawObject;
-use crate::model::{Connector, ConnectorId, Digest, InstanceId, ItemList, ListKind, Offer, WallMs};
+use crate::model::{Connector, ConnectorId, Digest, HiddenKeys, InstanceId, ItemList, ListKind, Offer, WallMs};
 use crate::telemetry::{LogLimit, labels};
 
 labels! {
@@ -100,6 +100,7 @@ struct State {
     passed: Option<[ItemList; 4]>,
     left_out: LeftOutDefinitions,
     served: Option<Offer>,
+    hidden: HiddenKeys,
     status: Arc<DefinitionsStatus>,
     phase: Phase,
 }
@@ -167,6 +168,11 @@ impl Definitions {
     /// What is served of the offer that was observed last: the very same lists as before where they hold the same items.
     pub(super) fn served(&self) -> Option<Offer> {
         self.lock().served.clone()
+    }
+
+    /// The keys of what is listed and not served until it is approved.
+    pub(super) fn hidden_keys(&self) -> HiddenKeys {
+        self.lock().hidden.clone()
     }
 
     /// What `status` shows.
@@ -372,6 +378,7 @@ impl State {
     /// Makes what is served and shown from what is known.
     fn refresh(&mut self) {
         let mut hidden = 0;
+        let mut hidden_keys: [Vec<String>; 4] = Default::default();
         if let (Some((raw, _)), Some(passed)) = (&self.raw, &self.passed) {
             let lists = ListKind::ALL.map(|kind| {
                 let passed = &passed[kind as usize];
@@ -382,12 +389,17 @@ impl State {
                     _ => passed.clone(),
                 };
                 hidden += passed.items().len() - list.items().len();
+                if let Some(baseline) = self.baseline.as_ref().filter(|_| list.items().len() < passed.items().len()) {
+                    let unapproved = passed.items().iter().filter(|item| !baseline.is_approved(kind, &item.key));
+                    hidden_keys[kind as usize] = unapproved.map(|item| item.key.clone()).collect();
+                }
                 match self.served.as_ref().map(|served| served.list(kind)) {
                     Some(served) if served.bytes() == list.bytes() => served.clone(),
                     _ => list,
                 }
             });
             self.served = Some(raw.with_lists(lists, self.served.as_ref()));
+            self.hidden = Arc::new(hidden_keys);
         }
         let changes = self.baseline.iter().flat_map(Baseline::changes);
         self.status = Arc::new(DefinitionsStatus {

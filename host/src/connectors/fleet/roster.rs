@@ -4,8 +4,8 @@
 //! A name has one supervisor at a time. One that changed, or that comes back while the former one of its name is ending,
 //! starts when that has ended, from what is described by then. Until then a changed one stays where it was.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -20,6 +20,8 @@ use crate::model::{Connector, ConnectorId, Reach};
 /// What is described, and who is on the way out.
 #[derive(Default)]
 pub(super) struct Roster {
+    /// All that have an entry, also those that are disabled.
+    described: BTreeSet<ConnectorId>,
     wanted: BTreeMap<ConnectorId, Connector>,
     /// Those whose supervisors are ending, and the resources that clients still want of the next one of the name.
     retiring: BTreeMap<ConnectorId, Arc<ResourceWishes>>,
@@ -63,19 +65,24 @@ impl Fleet {
     /// Lets go of connectors that are not described any more, and of those whose sessions must be rebuilt. Returns those
     /// that are to be started.
     fn follow(self: &Arc<Self>, desired: Vec<Connector>) -> Vec<ConnectorId> {
+        let described: BTreeSet<ConnectorId> = desired.iter().map(|connector| connector.id.clone()).collect();
         let wanted: BTreeMap<ConnectorId, Connector> =
             desired.into_iter().filter(|connector| connector.enabled).map(|one| (one.id.clone(), one)).collect();
         let roster = &mut *self.roster();
         if roster.ends {
             return Vec::new();
         }
+        roster.described.difference(&described).for_each(|id| self.publisher.forget(id));
+        roster.described = described;
         let before = self.members.load_full();
         let mut members = (*before).clone();
         for (id, member) in before.iter().filter(|(id, _)| !wanted.contains_key(*id)) {
             tracing::info!(connector = %id, "disabled or gone: it drains and leaves");
             members.remove_mut(id);
             // What it may still publish is withdrawn once its supervisor has ended.
-            self.publisher.withdraw(id);
+            if roster.described.contains(id) {
+                self.publisher.withdraw(id);
+            }
             // What clients want of one that is being rebuilt is kept: it may be described again before that has ended.
             if let Entry::Vacant(entry) = roster.retiring.entry(id.clone()) {
                 entry.insert(Arc::default());
@@ -101,6 +108,11 @@ impl Fleet {
         self.members.store(Arc::new(members));
         roster.wanted = wanted;
         added
+    }
+
+    /// Every connector that has an entry, also those that are disabled.
+    pub fn described(&self) -> BTreeSet<ConnectorId> {
+        self.roster().described.clone()
     }
 
     /// Starts those of these connectors that are still described and are not there.
@@ -188,7 +200,10 @@ impl Fleet {
         let wishes = roster.retiring.remove(id).unwrap_or_default();
         match roster.wanted.get(id) {
             None => {
-                self.publisher.withdraw(id);
+                match roster.described.contains(id) {
+                    true => self.publisher.withdraw(id),
+                    false => self.publisher.forget(id),
+                }
                 self.state.forget(&saved::record_name(id));
             }
             // What it last saved is for the next process.

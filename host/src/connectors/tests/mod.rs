@@ -43,6 +43,8 @@ impl Publisher for Nowhere {
     fn publish(&self, _: Published) {}
 
     fn withdraw(&self, _: &ConnectorId) {}
+
+    fn forget(&self, _: &ConnectorId) {}
 }
 
 impl StateSink for Nowhere {

@@ -20,7 +20,7 @@ use crate::mcp::protocol::{Era, META_LOG_LEVEL};
 use crate::mcp::request_members::{MetaMember, RequestParams};
 use crate::mcp::server::meta_of;
 use crate::model::raw::{self, RawObject};
-use crate::model::{ConnectorId, Severity};
+use crate::model::{Connector, ConnectorId, Severity};
 use serde_json::value::RawValue;
 
 /// A request that passed the rules of its era.
@@ -63,7 +63,7 @@ impl Asked {
     }
 
     /// Notes the resources that the result of a connector names to the client.
-    pub(super) fn note_links(&self, gateway: &Gateway, connector: &ConnectorId, result: &RawValue) {
+    pub(super) fn note_links(&self, gateway: &Gateway, connector: &Connector, result: &RawValue) {
         if !links::may_name_resources(result) {
             return;
         }
@@ -74,11 +74,13 @@ impl Asked {
         }
     }
 
-    /// Returns the connector whose result named a resource to the client last.
+    /// Returns the connector whose result named a resource to the client last, if it is the same server still.
     pub(super) fn named_by(&self, gateway: &Gateway, uri: &str) -> Option<ConnectorId> {
         let of_token = || gateway.inner.northbound.token_links.find(&self.visitor);
         let links = self.session_links().or_else(|| of_token().filter(|_| self.era == Era::Modern))?;
-        links.named_by(uri, gateway.inner.parts.edge.clock.boot())
+        let (connector, server) = links.named_by(uri, gateway.inner.parts.edge.clock.boot())?;
+        let is_same = gateway.snapshot().part(&connector).is_some_and(|part| part.connector.server_digest() == server);
+        is_same.then_some(connector)
     }
 
     fn session_links(&self) -> Option<Arc<Links>> {

@@ -121,10 +121,12 @@ where
 }
 
 async fn pass(gateway: &Gateway, asked: &Asked, route: &Route, method: &str, member: ParamsMember) -> Answer {
+    // Before the answer, when another server may have taken its place.
+    let called = gateway.snapshot().part(&route.connector).map(|part| part.connector.clone());
     match send(gateway, asked, route, method, member).await {
         Ok(outcome) => {
-            if let Outcome::Result(result) = &outcome {
-                asked.note_links(gateway, &route.connector, result);
+            if let (Outcome::Result(result), Some(called)) = (&outcome, called) {
+                asked.note_links(gateway, &called, result);
             }
             Answer::passed(asked.era, method, outcome)
         }
@@ -143,7 +145,8 @@ async fn send(
     // A legacy server is told of the level once for everybody, and keeps to it while somebody wishes that.
     let fleet = &gateway.inner.parts.fleet;
     let _wish = asked.own_level().and_then(|level| fleet.wish_for_logs_of(&route.connector, level.as_str()));
-    gateway.forward(route, asked.caller(&relay), method, member, asked.params()).await
+    // On the heap: gateways behind each other in one process would otherwise fill the stack of a thread.
+    Box::pin(gateway.forward(route, asked.caller(&relay), method, member, asked.params())).await
 }
 
 /// Whether a server says that it has no such resource: by the code of the legacy era, or as the modern one does, by naming

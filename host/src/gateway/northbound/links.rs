@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -18,12 +18,54 @@ use tokio_util::sync::CancellationToken;
 use super::held_bytes::{Held, HeldBytes};
 use crate::gateway::limits;
 use crate::gateway::visitor::Visitor;
-use crate::model::{BootMs, ConnectorId};
+use crate::model::{BootMs, Connector, ConnectorId, Digest};
+
+/// The bytes of the links of all clients. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LinkBytes {
+    held: HeldBytes,
+    clients: Arc<Mutex<Vec<Weak<Links>>>>,
+}
+
+impl LinkBytes {
+    fn add(&self, client: &Arc<Links>) {
+        let mut clients = self.lock();
+        // Before it grows.
+        if clients.len() == clients.capacity() {
+            clients.retain(|client| client.strong_count() > 0);
+        }
+        clients.push(Arc::downgrade(client));
+    }
+
+    /// Holds bytes more. If all clients together hold too many, the one with the most loses the older half of its links: no
+    /// client takes them from one that holds less. None if nothing is left to be lost.
+    fn hold(&self, bytes: usize) -> Option<Held> {
+        loop {
+            if let Some(held) = self.held.try_hold(bytes) {
+                return Some(held);
+            }
+            let clients: Vec<Arc<Links>> = self.lock().iter().filter_map(Weak::upgrade).collect();
+            let largest = clients.iter().max_by_key(|client| client.lock().bytes)?;
+            let mut table = largest.lock();
+            let half = table.bytes / 2;
+            if table.by_uri.is_empty() {
+                return None;
+            }
+            while table.bytes > half {
+                table.remove_oldest();
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Weak<Links>>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// The resources that were named to one client.
 #[derive(Debug)]
 pub(in crate::gateway) struct Links {
-    held: HeldBytes,
+    held: LinkBytes,
     /// How long each is remembered; none: as long as the client's session lasts.
     lifetime: Option<Duration>,
     table: Mutex<LinkTable>,
@@ -42,6 +84,7 @@ struct LinkTable {
 #[derive(Debug)]
 struct NamedResource {
     connector: ConnectorId,
+    server: Digest,
     number: u64,
     at: BootMs,
     held: Held,
@@ -49,32 +92,43 @@ struct NamedResource {
 
 impl Links {
     /// The links of a session.
-    pub(super) fn of_session(held: HeldBytes) -> Self {
-        Self { held, lifetime: None, table: Mutex::default() }
+    pub(super) fn of_session(held: LinkBytes) -> Arc<Self> {
+        Self::new(held, None)
     }
 
     /// The links of a token's calls.
-    fn of_token(held: HeldBytes) -> Self {
-        Self { lifetime: Some(limits::LINK_LIFETIME), ..Self::of_session(held) }
+    fn of_token(held: LinkBytes) -> Arc<Self> {
+        Self::new(held, Some(limits::LINK_LIFETIME))
+    }
+
+    fn new(held: LinkBytes, lifetime: Option<Duration>) -> Arc<Self> {
+        let links = Arc::new(Self { held: held.clone(), lifetime, table: Mutex::default() });
+        held.add(&links);
+        links
     }
 
     /// Notes the resources that a result of a connector names.
-    pub(super) fn note(&self, connector: &ConnectorId, result: &RawValue, now: BootMs) {
+    pub(super) fn note(&self, connector: &Connector, result: &RawValue, now: BootMs) {
         let uris = named_resources(result);
-        let mut table = self.lock();
-        table.expire(self.lifetime, now);
+        let server = connector.server_digest();
+        self.lock().expire(self.lifetime, now);
         // A result may name a million; the last ones would be left of them.
         for uri in uris.iter().skip(uris.len().saturating_sub(limits::LINKS_MAX)) {
-            table.insert(uri, connector, now, &self.held);
+            if uri.len() > limits::LINK_URI_BYTES_MAX {
+                continue;
+            }
+            // Not while the table is locked: other clients' tables may be.
+            let Some(held) = self.held.hold(uri.len() + limits::LINK_OVERHEAD_BYTES) else { return };
+            self.lock().insert(uri, (&connector.id, server), now, held);
         }
     }
 
-    /// Returns the connector whose result named a resource last.
-    pub(super) fn named_by(&self, uri: &str, now: BootMs) -> Option<ConnectorId> {
+    /// Returns the connector whose result named a resource last, and which server it was.
+    pub(super) fn named_by(&self, uri: &str, now: BootMs) -> Option<(ConnectorId, Digest)> {
         let table = self.lock();
         let link = table.by_uri.get(uri)?;
         let is_over = self.lifetime.is_some_and(|lifetime| now.since(link.at) >= lifetime);
-        (!is_over).then(|| link.connector.clone())
+        (!is_over).then(|| (link.connector.clone(), link.server))
     }
 
     fn lock(&self) -> MutexGuard<'_, LinkTable> {
@@ -83,28 +137,17 @@ impl Links {
 }
 
 impl LinkTable {
-    fn insert(&mut self, uri: &str, connector: &ConnectorId, now: BootMs, pool: &HeldBytes) {
-        if uri.len() > limits::LINK_URI_BYTES_MAX {
-            return;
-        }
+    fn insert(&mut self, uri: &str, (connector, server): (&ConnectorId, Digest), now: BootMs, held: Held) {
         self.remove(uri);
-        let bytes = uri.len() + limits::LINK_OVERHEAD_BYTES;
+        let bytes = held.bytes();
         while self.by_uri.len() >= limits::LINKS_MAX || self.bytes + bytes > limits::LINKS_BYTES_MAX {
             self.remove_oldest();
         }
-        let held = loop {
-            match pool.try_hold(bytes) {
-                Some(held) => break held,
-                // The other clients hold everything: this resource is found by its templates only.
-                None if self.by_uri.is_empty() => return,
-                None => self.remove_oldest(),
-            }
-        };
         let (uri, number) = (Arc::<str>::from(uri), self.named);
         self.named += 1;
         self.bytes += bytes;
         self.order.insert(number, uri.clone());
-        self.by_uri.insert(uri, NamedResource { connector: connector.clone(), number, at: now, held });
+        self.by_uri.insert(uri, NamedResource { connector: connector.clone(), server, number, at: now, held });
     }
 
     fn remove(&mut self, uri: &str) {
@@ -136,7 +179,7 @@ impl LinkTable {
 /// The links of the tokens that call in the modern era.
 #[derive(Debug)]
 pub(super) struct TokenLinks {
-    held: HeldBytes,
+    held: LinkBytes,
     by_token: Mutex<HashMap<Arc<str>, LinksOfToken>>,
 }
 
@@ -149,7 +192,7 @@ struct LinksOfToken {
 }
 
 impl TokenLinks {
-    pub(super) fn new(held: HeldBytes) -> Self {
+    pub(super) fn new(held: LinkBytes) -> Self {
         Self { held, by_token: Mutex::default() }
     }
 
@@ -171,7 +214,7 @@ impl TokenLinks {
         }
         let one = all.entry(token).or_insert_with(|| LinksOfToken {
             grant: visitor.grant.clone(),
-            links: Arc::new(Links::of_token(self.held.clone())),
+            links: Links::of_token(self.held.clone()),
             used: now,
         });
         one.used = now;

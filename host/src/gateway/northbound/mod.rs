@@ -46,7 +46,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::held_bytes::HeldBytes;
-use self::links::TokenLinks;
+use self::links::{LinkBytes, TokenLinks};
 use self::places::Places;
 use self::sessions::Sessions;
 use super::embed::Gateway;
@@ -63,7 +63,7 @@ pub(super) struct Northbound {
     /// What is held for clients between their requests.
     held: HeldBytes,
     /// What links to resources hold, of all clients.
-    link_bytes: HeldBytes,
+    link_bytes: LinkBytes,
     token_links: TokenLinks,
     /// How much large messages may hold that wait for clients, in KiB.
     pub(super) outbox: Arc<Semaphore>,
@@ -80,7 +80,7 @@ pub(super) struct Northbound {
 impl Northbound {
     /// Nobody is there yet.
     pub(super) fn new() -> Self {
-        let link_bytes = HeldBytes::default();
+        let link_bytes = LinkBytes::default();
         Self {
             sessions: Sessions::default(),
             held: HeldBytes::default(),
@@ -96,7 +96,7 @@ impl Northbound {
 
     /// The memory of the links of one session.
     pub(super) fn session_links(&self) -> Arc<Links> {
-        Arc::new(Links::of_session(self.link_bytes.clone()))
+        Links::of_session(self.link_bytes.clone())
     }
 
     /// Ends the streams that have no end of their own, so that whoever serves them can end.

@@ -7,10 +7,36 @@ use proptest::prelude::*;
 use super::*;
 use crate::catalog::View;
 use crate::gateway::door::MayChange;
-use crate::model::raw;
+use crate::model::{Auth, Quotas, Reach, Source, Timeouts, raw};
 
 fn id(text: &str) -> ConnectorId {
     text.parse().unwrap()
+}
+
+/// A connector of a server that its ID tells from others.
+fn at(text: &str) -> Connector {
+    Connector {
+        id: id(text),
+        name: String::new(),
+        version: String::new(),
+        enabled: true,
+        reach: Some(Reach::Http(format!("https://{text}.example/mcp").parse().unwrap())),
+        auth: Auth::default(),
+        headers: BTreeMap::new(),
+        scopes: Vec::new(),
+        tags: Vec::new(),
+        quotas: Quotas::default(),
+        timeouts: Timeouts::default(),
+        expires: None,
+        source: Source::Registry,
+    }
+}
+
+fn named_by(links: &Links, uri: &str, now: BootMs) -> Option<ConnectorId> {
+    links.named_by(uri, now).map(|(connector, server)| {
+        assert_eq!(server, at(connector.as_str()).server_digest());
+        connector
+    })
 }
 
 fn result(text: &str) -> Box<RawValue> {
@@ -74,24 +100,23 @@ fn results_name_resources_as_links_and_embedded() {
 
 #[test]
 fn the_last_result_that_named_a_resource_counts_and_the_oldest_is_forgotten() {
-    let pool = HeldBytes::default();
-    let links = Links::of_session(pool.clone());
-    links.note(&id("aa"), &linking(&["x:1", "x:2"]), BootMs(0));
-    links.note(&id("bb"), &linking(&["x:1"]), BootMs(0));
-    assert_eq!(links.named_by("x:1", BootMs(u64::MAX)), Some(id("bb")));
-    assert_eq!(links.named_by("x:2", BootMs(0)), Some(id("aa")));
-    assert_eq!(links.named_by("x:3", BootMs(0)), None);
+    let links = Links::of_session(LinkBytes::default());
+    links.note(&at("aa"), &linking(&["x:1", "x:2"]), BootMs(0));
+    links.note(&at("bb"), &linking(&["x:1"]), BootMs(0));
+    assert_eq!(named_by(&links, "x:1", BootMs(u64::MAX)), Some(id("bb")));
+    assert_eq!(named_by(&links, "x:2", BootMs(0)), Some(id("aa")));
+    assert_eq!(named_by(&links, "x:3", BootMs(0)), None);
     let many: Vec<String> = (0..limits::LINKS_MAX - 1).map(|number| format!("y:{number}")).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    links.note(&id("cc"), &linking(&many), BootMs(0));
-    assert_eq!(links.named_by("x:2", BootMs(0)), None, "it was named before x:1");
-    assert_eq!(links.named_by("x:1", BootMs(0)), Some(id("bb")));
-    links.note(&id("cc"), &linking(&["y:next"]), BootMs(0));
-    assert_eq!(links.named_by("x:1", BootMs(0)), None);
+    links.note(&at("cc"), &linking(&many), BootMs(0));
+    assert_eq!(named_by(&links, "x:2", BootMs(0)), None, "it was named before x:1");
+    assert_eq!(named_by(&links, "x:1", BootMs(0)), Some(id("bb")));
+    links.note(&at("cc"), &linking(&["y:next"]), BootMs(0));
+    assert_eq!(named_by(&links, "x:1", BootMs(0)), None);
     // Bounded in bytes as well.
     let long: Vec<String> = (0..200).map(|number| format!("z:{number}{}", "z".repeat(8_000))).collect();
     let long: Vec<&str> = long.iter().map(String::as_str).collect();
-    links.note(&id("cc"), &linking(&long), BootMs(0));
+    links.note(&at("cc"), &linking(&long), BootMs(0));
     let table = links.lock();
     assert!(
         table.bytes <= limits::LINKS_BYTES_MAX && table.by_uri.len() == limits::LINKS_BYTES_MAX / 8_261,
@@ -100,39 +125,59 @@ fn the_last_result_that_named_a_resource_counts_and_the_oldest_is_forgotten() {
     );
     drop(table);
     let too_long = format!("z:{}", "z".repeat(limits::LINK_URI_BYTES_MAX));
-    links.note(&id("cc"), &linking(&[&too_long]), BootMs(0));
-    assert_eq!(links.named_by(&too_long, BootMs(0)), None);
-    // What all clients hold is bounded, and given back.
-    let everything = |links: &Links| links.lock().bytes;
-    let rest = pool.try_hold(limits::HELD_BYTES_MAX - everything(&links)).unwrap();
-    let other = Links::of_session(pool.clone());
-    other.note(&id("aa"), &linking(&["x:1"]), BootMs(0));
-    assert_eq!(other.named_by("x:1", BootMs(0)), None);
-    links.note(&id("aa"), &linking(&["x:1"]), BootMs(0));
-    assert_eq!(links.named_by("x:1", BootMs(0)), Some(id("aa")), "it gives its own back");
-    drop((rest, links, other));
-    assert!(pool.try_hold(limits::HELD_BYTES_MAX).is_some());
+    links.note(&at("cc"), &linking(&[&too_long]), BootMs(0));
+    assert_eq!(named_by(&links, &too_long, BootMs(0)), None);
+}
+
+#[test]
+fn what_all_clients_hold_is_bounded_and_a_client_that_holds_little_keeps_it() {
+    let pool = LinkBytes::default();
+    let uris: Vec<String> = (0..limits::LINKS_MAX).map(|number| format!("y:{number}{}", "y".repeat(240))).collect();
+    let uris: Vec<&str> = uris.iter().map(String::as_str).collect();
+    let small = Links::of_session(pool.clone());
+    small.note(&at("aa"), &linking(&["x:1", "x:2"]), BootMs(0));
+    let count = 2 * limits::HELD_BYTES_MAX / limits::LINKS_BYTES_MAX;
+    let many: Vec<_> = (0..count).map(|_| Links::of_session(pool.clone())).collect();
+    let held = || many.iter().chain([&small]).map(|links| links.lock().bytes).sum::<usize>();
+    for links in &many {
+        links.note(&at("bb"), &linking(&uris), BootMs(0));
+        assert!(held() <= limits::HELD_BYTES_MAX && links.lock().by_uri.len() > limits::LINKS_MAX / 2);
+    }
+    // Those that hold little and those that come late find room.
+    let late = Links::of_session(pool.clone());
+    late.note(&at("cc"), &linking(&["x:1"]), BootMs(0));
+    assert_eq!(named_by(&small, "x:1", BootMs(0)), Some(id("aa")));
+    assert_eq!(named_by(&late, "x:1", BootMs(0)), Some(id("cc")));
+    let newest = uris.last().unwrap();
+    assert!(many.iter().all(|links| named_by(links, newest, BootMs(0)).is_some()), "the oldest are lost first");
+    // It is given back, and nothing is left to be lost.
+    drop((small, many, late));
+    let rest = pool.hold(limits::HELD_BYTES_MAX).unwrap();
+    assert!(pool.hold(1).is_none());
+    drop(rest);
+    (0..1_000).for_each(|_| drop(Links::of_session(pool.clone())));
+    assert!(pool.lock().len() < 1_000, "clients that have left are forgotten");
 }
 
 #[test]
 fn a_token_remembers_for_ten_minutes_and_no_other_learns_of_it() {
-    let all = TokenLinks::new(HeldBytes::default());
+    let all = TokenLinks::new(LinkBytes::default());
     let (one, two, none) = (visitor(Some("one")), visitor(Some("two")), visitor(None));
     let minutes = |minutes: u64| BootMs(minutes * 60_000);
-    let named_by = |visitor: &Visitor, now| all.find(visitor)?.named_by("x:1", now);
-    all.open(&one, minutes(0)).unwrap().note(&id("aa"), &linking(&["x:1"]), minutes(0));
+    let named_by = |visitor: &Visitor, now| named_by(&*all.find(visitor)?, "x:1", now);
+    all.open(&one, minutes(0)).unwrap().note(&at("aa"), &linking(&["x:1"]), minutes(0));
     assert_eq!(named_by(&one, BootMs(599_999)), Some(id("aa")));
     assert_eq!(named_by(&one, minutes(10)), None);
     assert_eq!(named_by(&two, minutes(0)), None);
     assert!(all.open(&none, minutes(0)).is_none() && all.find(&none).is_none());
     // What is over is forgotten with the next call, and with the next sweep.
     let links = all.open(&one, minutes(10)).unwrap();
-    links.note(&id("aa"), &linking(&["x:2"]), minutes(10));
+    links.note(&at("aa"), &linking(&["x:2"]), minutes(10));
     assert_eq!(links.lock().by_uri.len(), 1);
     all.expire(minutes(20));
     assert!(all.lock().is_empty());
     // A token of the same name that was replaced is another one.
-    all.open(&one, minutes(20)).unwrap().note(&id("aa"), &linking(&["x:1"]), minutes(20));
+    all.open(&one, minutes(20)).unwrap().note(&at("aa"), &linking(&["x:1"]), minutes(20));
     one.grant.cancel();
     let replaced = visitor(Some("one"));
     assert_eq!(named_by(&replaced, minutes(20)), None);
@@ -140,7 +185,7 @@ fn a_token_remembers_for_ten_minutes_and_no_other_learns_of_it() {
     // Bounded in number.
     for number in 0..2 * limits::LINK_TOKENS_MAX {
         let links = all.open(&visitor(Some(&format!("t{number}"))), BootMs(number as u64));
-        links.unwrap().note(&id("aa"), &linking(&["x:1"]), minutes(0));
+        links.unwrap().note(&at("aa"), &linking(&["x:1"]), minutes(0));
     }
     assert_eq!(all.lock().len(), limits::LINK_TOKENS_MAX);
 }
@@ -150,17 +195,17 @@ proptest! {
     fn what_is_remembered_is_what_the_definition_says(
         named in proptest::collection::vec((0u8..3, "x:[a-f]{1,2}", 0u64..400), 0..60)
     ) {
-        let links = Links::of_token(HeldBytes::default());
+        let links = Links::of_token(LinkBytes::default());
         let mut now = 0;
         let mut expected: HashMap<String, (u8, u64)> = HashMap::new();
         for (connector, uri, wait) in named {
             now += wait * 1_000;
-            links.note(&id(&format!("s{connector}")), &linking(&[&uri]), BootMs(now));
+            links.note(&at(&format!("s{connector}")), &linking(&[&uri]), BootMs(now));
             expected.insert(uri, (connector, now));
         }
         for (uri, (connector, at)) in expected {
             let known = (now - at < 600_000).then(|| id(&format!("s{connector}")));
-            prop_assert_eq!(links.named_by(&uri, BootMs(now)), known);
+            prop_assert_eq!(named_by(&links, &uri, BootMs(now)), known);
         }
         let table = links.lock();
         prop_assert_eq!(table.bytes, table.by_uri.values().map(|link| link.held.bytes()).sum::<usize>());
