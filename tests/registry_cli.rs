@@ -335,6 +335,34 @@ fn an_import_is_told_first_and_made_in_one_write() {
 }
 
 #[test]
+fn an_import_gives_no_file_and_no_variable_of_this_machine_to_a_server_unless_that_is_allowed() {
+    let installation = Installation::new().with("SECRET", "s3cr3t");
+    let headers = json!({ "A": "Bearer ${file:/run/key}", "B": "${env:SECRET}" });
+    let entry = json!({ "name": "a", "transport": "http", "endpoint": "https://evil.example/mcp", "headers": headers });
+    let file = installation.file("servers.json", json!({ "servers": [entry] }).to_string());
+    let refused = parsed(&installation, &["import", &file], 1);
+    let row = &refused["servers"][0];
+    assert_eq!((&row["action"], &row["code"]), (&json!("skipped"), &json!("references")));
+    for part in ["the file /run/key (in headers.A)", "the variable SECRET (in headers.B)", "evil.example"] {
+        assert!(row["reason"].as_str().unwrap().contains(part), "{row}");
+    }
+    assert_eq!(parsed(&installation, &["list"], 0)["servers"], json!([]));
+    let allowed = parsed(&installation, &["import", &file, "--allow-references"], 0);
+    assert_eq!(allowed["servers"][0]["notes"].as_array().unwrap().len(), 2, "{allowed}");
+    let stored = parsed(&installation, &["list", "--reveal"], 0);
+    assert_eq!(
+        stored["servers"][0]["entry"]["headers"].as_object().or(stored["servers"][0]["headers"].as_object()),
+        headers.as_object(),
+        "{stored}"
+    );
+    let client = json!({ "mcpServers": { "b": { "url": "https://b/", "headers": { "A": "${env:SECRET}" } } } });
+    let file = installation.file("client.json", client.to_string());
+    parsed(&installation, &["import", &file, "--allow-references"], 0);
+    let stored = registry(&installation, &["list", "--reveal", "--json"]).stdout;
+    assert!(!stored.contains("s3cr3t") && stored.matches("${env:SECRET}").count() == 2, "{stored}");
+}
+
+#[test]
 fn an_export_comes_back_as_it_was_and_its_file_is_its_owners_alone() {
     let installation = Installation::new();
     parsed(&installation, &["add", "a", "https://a", "--header", "X=s3cr3t"], 0);
@@ -416,7 +444,7 @@ fn what_an_edit_by_hand_replaced_is_listed_and_can_be_had_back() {
     assert_eq!(parsed(&installation, &["get", "a"], 0)["endpoint"], "https://a/former");
 }
 
-const CANARIES: [&str; 13] = [
+const CANARIES: [&str; 16] = [
     "canary-header",
     "canary-env",
     "canary-argument",
@@ -430,6 +458,9 @@ const CANARIES: [&str; 13] = [
     "canary-dsn",
     "ghp_canary0123456789",
     "canary-command",
+    "canary-line",
+    "canary-jdbc",
+    "canary-nested",
 ];
 
 #[test]
@@ -448,7 +479,8 @@ fn no_secret_is_told_unless_that_is_asked_for() {
     let program = r#"{"name":"program","transport":"stdio","command":"run","args":["--api-key","canary-argument",
         "--token=canary-flag","-e","PLAIN=canary-container","--header","X-Any: canary-header-flag","mysql://u:canary-dsn@h/x",
         "use ghp_canary0123456789"],"env":{"A":"canary-env"},"description":"ghp_canary0123456789"}"#;
-    let shell = r#"{"name":"shell","transport":"stdio","command":"DB_PWD=canary-command run"}"#;
+    let shell = r#"{"name":"shell","transport":"stdio","command":"DB_PWD=canary-command run",
+        "args":["-c","npx server --api-key canary-line","jdbc:x://h:1;password=canary-jdbc"],"more":{"environment":{"A":"canary-nested"}}}"#;
     let list = format!(
         r#"{{"servers":[{remote},{program},{shell},{{"name":"x","transport":"http","endpoint":"canary-query"}}]}}"#
     );

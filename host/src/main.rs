@@ -28,6 +28,7 @@ fn main() -> ExitCode {
     if let Some(code) = run_watcher_if_asked() {
         return code;
     }
+    cli::report_panics();
     // Before a secret is read.
     hide_process();
     raise_descriptor_limit(DESCRIPTORS_MAX);

@@ -39,7 +39,10 @@ pub(crate) fn hostile() -> String {
 fn serve(stream: &TcpStream) {
     let mut reader = BufReader::new(stream);
     while let Some((path, body)) = request(&mut reader) {
-        let answer = serde_json::from_slice(&body).ok().and_then(|message| answer(&path, &message));
+        let answer = match path.as_str() {
+            "/status" => Some(status()),
+            _ => serde_json::from_slice(&body).ok().and_then(|message| answer(&path, &message)),
+        };
         let (status, body) = match answer {
             Some(answer) => ("200 OK", answer.to_string()),
             None if body.is_empty() => ("405 Method Not Allowed", String::new()),
@@ -51,6 +54,15 @@ fn serve(stream: &TcpStream) {
             return;
         }
     }
+}
+
+/// The status of a gateway that lies.
+fn status() -> Value {
+    let connector = json!({ "id": hostile(), "contact": hostile(), "lastFailure": { "message": every_character(), "stderr": hostile() } });
+    json!({
+        "connectors": [connector], "warnings": [hostile(), every_character()], "serviceMap": { "state": hostile() },
+        "trace": { "directory": every_character() },
+    })
 }
 
 /// The path and the body of the next request.

@@ -23,6 +23,7 @@ mod tools;
 mod traces;
 mod why;
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use clap::builder::styling::{Style, Styles};
 use clap::{Parser, Subcommand};
 
 use error::CommandError;
-use output::{Output, complain};
+use output::{Output, complain, notice};
 
 /// The styles of help: bold, which is one of [`cortex_mcp::model::style`], and nothing else.
 const HELP_STYLES: Styles = {
@@ -84,6 +85,22 @@ enum Command {
     Policy(policy::PolicyCommand),
     /// Lists, changes, imports, exports, examines and mends the registry.
     Registry(registry::RegistryCommand),
+}
+
+/// Reports panics as every other error: escaped, and without secrets that the message quotes.
+pub(crate) fn report_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let thread = std::thread::current();
+        let backtrace = Backtrace::capture();
+        let backtrace =
+            if backtrace.status() == BacktraceStatus::Captured { backtrace.to_string() } else { String::new() };
+        notice(format_args!(
+            "thread {:?} panicked at {place}: {message}\n{backtrace}",
+            thread.name().unwrap_or_default()
+        ));
+    }));
 }
 
 /// Runs the command of this process's arguments.
@@ -148,3 +165,27 @@ pub(crate) fn block_on(
 /// How long blocking work, such as reading from a disk that hangs, may go on after its command has ended. Then the process
 /// ends all the same.
 const RUNTIME_END_TIMEOUT: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use cortex_mcp::model::text::is_hidden;
+
+    /// Set in the process that panics.
+    const PANICS: &str = "CORTEX_TEST_PANICS";
+
+    #[test]
+    fn a_panic_is_escaped_masked_and_located() {
+        if std::env::var_os(PANICS).is_some() {
+            super::report_panics();
+            panic!("owned\u{1b}[2J\u{202e} by ghp_canary0123456789");
+        }
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "cli::tests::a_panic_is_escaped_masked_and_located", "--nocapture"]);
+        let text = String::from_utf8(command.env(PANICS, "1").output().unwrap().stderr).unwrap();
+        assert!(
+            text.contains("panicked at host/src/cli/mod.rs") && text.contains("owned\\u{1b}[2J\\u{202e} by ***"),
+            "{text}"
+        );
+        assert!(!text.contains(|character| is_hidden(character) && character != '\n'), "{text:?}");
+    }
+}

@@ -2,11 +2,14 @@
 
 use std::cell::Cell;
 use std::convert::Infallible;
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 
 use clap::Args;
 use cortex_mcp::gateway::{Gateway, ListeningRecord, limits};
+use cortex_mcp::model::text::escape_json;
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::Instant;
@@ -82,9 +85,7 @@ impl Serve {
         };
         let on_stdio = async {
             if self.stdio {
-                #[expect(clippy::disallowed_methods, reason = "the client reads MCP messages there")]
-                let stdout = tokio::io::stdout();
-                gateway.serve_stdio(stdin::pipe(), stdout, stop.clone()).await;
+                serve_stdio(&gateway, stop.clone()).await;
                 // The client that this process is for is gone.
                 stop.cancel();
             }
@@ -143,6 +144,25 @@ impl Serve {
         gateway.reload(settings).await?;
         Ok(())
     }
+}
+
+/// Serves the client of stdin and stdout. On a terminal, which shows the messages to a person, they are escaped.
+async fn serve_stdio(gateway: &Gateway, stop: CancellationToken) {
+    #[expect(clippy::disallowed_methods, reason = "the client reads MCP messages there")]
+    let (mut stdout, is_terminal) = (tokio::io::stdout(), std::io::stdout().is_terminal());
+    if !is_terminal {
+        return gateway.serve_stdio(stdin::pipe(), stdout, stop).await;
+    }
+    let (writer, reader) = tokio::io::duplex(stdin::PIPE_BYTES);
+    let escaping = async {
+        let mut lines = BufReader::new(reader).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            // Nothing is left to do if the terminal is gone: the client is, too.
+            let _ = stdout.write_all(format!("{}\n", escape_json(&line)).as_bytes()).await;
+            let _ = stdout.flush().await;
+        }
+    };
+    tokio::join!(gateway.serve_stdio(stdin::pipe(), writer, stop), escaping);
 }
 
 /// Takes a socket.

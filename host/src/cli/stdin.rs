@@ -6,7 +6,7 @@ use std::io::Read;
 use tokio::io::{AsyncWriteExt, DuplexStream};
 
 /// How much is read ahead.
-const PIPE_BYTES: usize = 64 << 10;
+pub(crate) const PIPE_BYTES: usize = 64 << 10;
 
 /// What comes in on stdin; its end is the end of that. The thread ends with stdin, with whoever reads here, or with the
 /// process.

@@ -247,8 +247,14 @@ impl Examining<'_> {
             }
         }
         for server in &document.servers {
-            let members = serde_json::from_str(server.entry.json()).unwrap_or_default();
-            let fields = literal_secrets(&members);
+            let fields = match serde_json::from_str(server.entry.json()) {
+                Ok(members) => literal_secrets(&members),
+                Err(error) => {
+                    let message = format!("{} cannot be searched for secrets: {error}", server.entry.name);
+                    self.found(Finding::warning("literal-secrets", message, "remove what nests so deep").of(name));
+                    continue;
+                }
+            };
             if !fields.is_empty() {
                 let message = format!("{} holds secrets literally: {}", server.entry.name, fields.join(", "));
                 let remedy = "write a reference in place of each value of a header or a variable, ${file:/path} or ${env:NAME}; \

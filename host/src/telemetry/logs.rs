@@ -25,6 +25,9 @@ use crate::model::style::{self, Style};
 use crate::model::text::{escape, escape_json};
 use crate::model::{LogFormat, LogLevel};
 
+/// The field that holds the effective configuration.
+const CONFIGURATION: &str = "configuration";
+
 /// The brand of every record.
 const BRAND: &str = "brAInwav";
 
@@ -149,8 +152,8 @@ impl Visit for Fields {
             self.message = mask_text(&format!("{value:?}"));
         } else {
             let text = format!("{value:?}");
-            // Documents, such as the effective configuration, stay documents.
-            let document = text.starts_with('{').then(|| serde_json::from_str(&text).ok()).flatten();
+            // The effective configuration, which holds no secrets, stays a document.
+            let document = (field.name() == CONFIGURATION).then(|| serde_json::from_str(&text).ok()).flatten();
             self.put(field, document.unwrap_or_else(|| mask_text(&text).into()));
         }
     }
@@ -169,5 +172,49 @@ impl Visit for Fields {
 
     fn record_bool(&mut self, field: &Field, value: bool) {
         self.put(field, value.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().map_err(|_| io::ErrorKind::Other)?.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn documents_of_others_are_masked_and_escaped_as_text() {
+        for format in [LogFormat::Json, LogFormat::Pretty] {
+            let written = Written::default();
+            let writer = written.clone();
+            let layer = tracing_subscriber::fmt::layer()
+                .with_writer(move || writer.clone())
+                .with_ansi(false)
+                .event_format(Records { format });
+            tracing::subscriber::with_default(Registry::default().with(layer), || {
+                let document = r#"{"token":"canary","text":"ghp_canary0123456789\u202e"}"#;
+                tracing::info!(%document, text = document, "read {document}");
+                tracing::info!(configuration = %r#"{"log-level":"info"}"#, "effective configuration");
+            });
+            let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+            assert!(!text.contains("canary"), "{text}");
+            let is_document =
+                text.contains(r#"configuration":{"log-level"#) || text.contains(r#"configuration={"log-level"#);
+            assert!(is_document && text.contains("***"), "{text}");
+        }
     }
 }

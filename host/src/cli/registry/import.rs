@@ -6,7 +6,9 @@ use std::sync::Arc;
 use clap::Args;
 use cortex_mcp::config::Environment;
 use cortex_mcp::model::style::Style;
-use cortex_mcp::registry::formats::{ImportFormat, MAX_IMPORT_BYTES, Note, Preview, Proposed, import};
+use cortex_mcp::registry::formats::{
+    ImportFormat, ImportedReferences, MAX_IMPORT_BYTES, Note, Preview, Proposed, import,
+};
 use cortex_mcp::registry::{Acknowledged, Change, RegistryEntry, Store, StoreError, TargetRules};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -27,7 +29,9 @@ use crate::cli::output::{Output, Span, notice, shorten};
   curl -s https://registry.example/server.json | cortex-mcp registry import - --format server-json
   cortex-mcp registry import backup.json --overwrite
 
-`${VAR}`, `${VAR:-default}` and `${env:VAR}` in a client's file are replaced by this command's environment.
+`${VAR}`, `${VAR:-default}` and `${env:VAR}` in a client's file are replaced by this command's environment. A server that
+refers to files (`${file:/path}`) or variables (`${env:NAME}`) in its headers or its environment would get what they hold each time
+that the gateway connects to it: it is skipped. With --allow-references the references are stored, those of a client's file too.
 
 Exit codes: 0 all imported, 1 none, 3 some were skipped or could not be taken.")]
 pub(super) struct Import {
@@ -45,6 +49,10 @@ pub(super) struct Import {
     /// Replace servers that are there and differ.
     #[arg(long)]
     overwrite: bool,
+
+    /// Take servers that refer to files or variables of this machine, which their servers get.
+    #[arg(long)]
+    allow_references: bool,
 
     /// Only the server of that name. Repeatable.
     #[arg(long = "only", value_name = "NAME")]
@@ -81,7 +89,8 @@ impl Import {
     pub(super) fn run(self, output: Output, opening: &Opening) -> Result<Exit, CommandError> {
         let environment = Environment::of_process();
         let bytes = read_input(&self.file, MAX_IMPORT_BYTES)?;
-        let preview = import(&bytes, self.format, &|name| environment.get(name).map(str::to_owned))?;
+        let references = if self.allow_references { ImportedReferences::Allowed } else { ImportedReferences::Refused };
+        let preview = import(&bytes, self.format, references, &|name| environment.get(name).map(str::to_owned))?;
         let store = if self.dry_run { opening.to_read()? } else { opening.to_write()? };
         let (mut rows, changes) = self.rows(&store, &preview, &opening.target_rules());
         if !output.is_json() {

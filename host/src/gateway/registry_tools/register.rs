@@ -1,7 +1,7 @@
 //! A server that is to be registered: its entry, and what is answered once it is durable.
 
 use secrecy::ExposeSecret;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::answer::Failure;
 use super::arguments::Arguments;
@@ -70,9 +70,9 @@ impl Registration {
             return Ok(());
         }
         let refused = |message| Err(Failure::Refused { reason: "commands", message });
-        let members: Map<String, Value> = serde_json::from_str(self.entry.json()).unwrap_or_default();
         let is_command = matches!(self.entry.transport, Ok(Transport::Stdio { .. }))
-            || COMMAND_FIELDS.iter().any(|field| members.contains_key(*field));
+            || RawObject::from_str(self.entry.json())
+                .map_or(true, |members| COMMAND_FIELDS.iter().any(|field| members.get(field).is_some()));
         if is_command {
             return refused(
                 "an entry with a command starts a program on the machine of the gateway; set commands = true in [registry] of \

@@ -149,7 +149,7 @@ impl Reading<'_> {
             let field = format!("{field}.{}", shown(name));
             match self.text(value, &field)? {
                 Some(text) => {
-                    let text = self.variables.replace(&text, &field, None, &mut self.notes)?;
+                    let text = self.variables.replace_in_value(&text, &field, &mut self.notes)?;
                     replaced.insert(name.clone(), text.into());
                 }
                 None => add(&mut self.notes, Note::LeftOut { field }),

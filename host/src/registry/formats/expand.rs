@@ -1,4 +1,5 @@
-//! Replacing `${VAR}`, `${VAR:-default}` and `${env:VAR}` by what the environment says, once and while importing.
+//! Replacing `${VAR}`, `${VAR:-default}` and `${env:VAR}` by what the environment says, once and while importing. Where references are
+//! allowed, `${env:VAR}` in a header or a variable stays one.
 //!
 //! What a variable holds is not looked into again, and what it holds is never told: reasons and notes name the variable
 //! or the field.
@@ -9,19 +10,22 @@ use serde_json::{Map, Value};
 
 use super::limits::{MAX_EXPANSION_BYTES, MAX_NOTES};
 use super::names::shown;
+use super::references::ImportedReferences;
 use super::report::{Note, SkipReason};
+use crate::model::reference::{Piece, pieces};
 
 /// The environment of one import.
 pub(super) struct Variables<'a> {
     source: &'a dyn Fn(&str) -> Option<String>,
+    references: ImportedReferences,
     /// How many bytes of values may still be taken.
     left: Cell<usize>,
 }
 
 impl<'a> Variables<'a> {
     /// The environment behind a closure.
-    pub(super) fn new(source: &'a dyn Fn(&str) -> Option<String>) -> Self {
-        Self { source, left: Cell::new(MAX_EXPANSION_BYTES) }
+    pub(super) fn new(source: &'a dyn Fn(&str) -> Option<String>, references: ImportedReferences) -> Self {
+        Self { source, references, left: Cell::new(MAX_EXPANSION_BYTES) }
     }
 
     /// What a variable holds; none if it is not set.
@@ -79,6 +83,33 @@ impl<'a> Variables<'a> {
         }
         out.push_str(rest);
         Ok(out)
+    }
+
+    /// The value of a header or a variable with its variables replaced. A reference to a file stays, and one to a variable too where
+    /// references are allowed: the gateway resolves them in these fields, and [`super::references`] has the last word.
+    ///
+    /// # Errors
+    /// [`SkipReason`], naming the variable or input that has no value.
+    pub(super) fn replace_in_value(
+        &self,
+        text: &str,
+        field: &str,
+        notes: &mut Vec<Note>,
+    ) -> Result<String, SkipReason> {
+        let mut value = String::with_capacity(text.len());
+        for piece in pieces(text) {
+            match piece {
+                Piece::File(path) => value.extend(["${file:", path, "}"]),
+                Piece::Variable(name) if self.references == ImportedReferences::Allowed && is_name(name) => {
+                    value.extend(["${env:", name, "}"]);
+                }
+                Piece::Variable(body) => {
+                    value.push_str(&self.replace(&format!("${{env:{body}}}"), field, None, notes)?)
+                }
+                Piece::Text(text) => value.push_str(&self.replace(text, field, None, notes)?),
+            }
+        }
+        Ok(value)
     }
 
     fn value<'t>(&self, body: &'t str) -> Result<Found<'t>, SkipReason> {
@@ -185,7 +216,12 @@ mod tests {
     fn replace(text: &str) -> (Result<String, SkipReason>, Vec<Note>) {
         let mut notes = Vec::new();
         let own = json!({"OWN": "o", "KEY": "other"});
-        let replaced = Variables::new(&environment).replace(text, "args[0]", own.as_object(), &mut notes);
+        let replaced = Variables::new(&environment, ImportedReferences::Refused).replace(
+            text,
+            "args[0]",
+            own.as_object(),
+            &mut notes,
+        );
         (replaced, notes)
     }
 

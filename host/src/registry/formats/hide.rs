@@ -5,27 +5,22 @@
 
 use serde_json::{Map, Value};
 
-use crate::model::redaction::{MASK, is_secret_name, mask_address, mask_argument, mask_arguments, mask_text};
-use crate::model::reference::{has_reference, is_reference};
+use crate::model::redaction::{is_secret_name, mask_address, mask_field, mask_text, program, replace};
+use crate::model::reference::has_reference;
 
 /// Masks the secrets of an entry; returns whether there were any.
 pub(super) fn entry(entry: &mut Map<String, Value>) -> bool {
+    let program = program(entry);
     let mut hidden = false;
     for (name, value) in entry.iter_mut() {
-        match (name.as_str(), value) {
-            ("headers" | "env", value) => hidden |= everything(value),
+        hidden |= match (name.as_str(), value) {
+            ("name" | "transport", _) => false,
             ("endpoint", Value::String(address)) => {
                 let masked = mask_address(address);
-                replace(address, masked, &mut hidden);
+                replace(address, masked)
             }
-            ("command", Value::String(command)) => {
-                let masked = mask_argument(command);
-                replace(command, masked, &mut hidden);
-            }
-            ("args", Value::Array(args)) => hidden |= arguments(args),
-            ("name" | "transport", _) => {}
-            (name, value) => hidden |= named(name, value),
-        }
+            (name, value) => mask_field(name, value, &program),
+        };
     }
     hidden
 }
@@ -57,56 +52,6 @@ pub fn literal_secrets(entry: &Map<String, Value>) -> Vec<String> {
         }
     }
     found
-}
-
-fn replace(text: &mut String, masked: String, hidden: &mut bool) {
-    *hidden |= *text != masked;
-    *text = masked;
-}
-
-/// Masks every text, number and flag of a value.
-fn everything(value: &mut Value) -> bool {
-    match value {
-        Value::Object(members) => members.values_mut().fold(false, |hidden, value| everything(value) | hidden),
-        Value::Array(values) => values.iter_mut().fold(false, |hidden, value| everything(value) | hidden),
-        Value::Null => false,
-        // A reference names the place of a secret, not the secret.
-        Value::String(text) if is_reference(text) => false,
-        value => {
-            *value = MASK.into();
-            true
-        }
-    }
-}
-
-/// Masks what is called like a secret, at any depth.
-fn named(name: &str, value: &mut Value) -> bool {
-    match value {
-        Value::Object(members) => members.iter_mut().fold(false, |hidden, (own, value)| {
-            let hidden_here = if is_secret_name(name) { everything(value) } else { named(own, value) };
-            hidden_here | hidden
-        }),
-        Value::Array(values) => values.iter_mut().fold(false, |hidden, value| named(name, value) | hidden),
-        Value::String(_) | Value::Number(_) if is_secret_name(name) => everything(value),
-        Value::String(text) => {
-            let (masked, mut hidden) = (mask_text(text), false);
-            replace(text, masked, &mut hidden);
-            hidden
-        }
-        _ => false,
-    }
-}
-
-fn arguments(args: &mut [Value]) -> bool {
-    let mut hidden = false;
-    // What is no text is no argument, and separates those around it.
-    let masked = mask_arguments(args.iter().map(|argument| argument.as_str().unwrap_or_default()));
-    for (argument, masked) in args.iter_mut().zip(masked) {
-        if let Value::String(text) = argument {
-            replace(text, masked, &mut hidden);
-        }
-    }
-    hidden
 }
 
 #[cfg(test)]
@@ -155,6 +100,22 @@ mod tests {
             (
                 json!({"endpoint": "https://a0123456789abcdefghi.com/s/0123456789abcdefghij/mcp"}),
                 json!({"endpoint": "https://a0123456789abcdefghi.com/s/***/mcp"}),
+            ),
+            (
+                json!({"nested": {"environment": {"A": "s"}, "http_headers": ["X: s"], "envVars": "s", "env": {"B": 1}}}),
+                json!({"nested": {"environment": {"A": "***"}, "http_headers": ["***"], "envVars": "***", "env": {"B": "***"}}}),
+            ),
+            (
+                json!({"x": [{"url": "https://h/x?k=s", "command": "sh -c 'run --pat s'", "arguments": ["--api-key", "s"]}]}),
+                json!({"x": [{"url": "https://h/x?k=***", "command": "sh -c 'run --pat ***'", "arguments": ["--api-key", "***"]}]}),
+            ),
+            (
+                json!({"command": "/usr/bin/env", "args": ["plain=s", "run"]}),
+                json!({"command": "/usr/bin/env", "args": ["plain=***", "run"]}),
+            ),
+            (
+                json!({"command": "docker", "args": ["run", "-e", "TOKEN", "img", "--pat", "s"]}),
+                json!({"command": "docker", "args": ["run", "-e", "TOKEN", "img", "--pat", "***"]}),
             ),
             (json!({"oauth": {"id": "s", "on": true}}), json!({"oauth": {"id": "***", "on": "***"}})),
             (json!({"x": [{"clientSecret": "s", "y": 1}]}), json!({"x": [{"clientSecret": "***", "y": 1}]})),

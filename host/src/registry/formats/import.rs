@@ -11,6 +11,7 @@ use super::clients::UnknownFormat;
 use super::expand::{Variables, add};
 use super::limits::MAX_IMPORT_SERVERS;
 use super::names::{Alphabet, Names, shown};
+use super::references::{self, ImportedReferences};
 use super::report::{ImportError, Note, Preview, Proposed, SkipReason, Skipped};
 use super::{client, server_json, text};
 use crate::registry::RegistryEntry;
@@ -73,7 +74,8 @@ impl FromStr for ImportFormat {
 
 /// Reads what a file would bring into the registry.
 ///
-/// Without a `format` the file's shape decides. `variables` gives the value of an environment variable; an editor's
+/// Without a `format` the file's shape decides. A server that refers to files or variables of this machine is skipped unless
+/// `references` allows that. `variables` gives the value of an environment variable; an editor's
 /// input is asked for as `input:ID`, and what a `server.json` asks its user for by its own name and by the
 /// environment's spelling of it (`X-Api-Key` as `X_API_KEY`).
 ///
@@ -82,6 +84,7 @@ impl FromStr for ImportFormat {
 pub fn import(
     bytes: &[u8],
     format: Option<ImportFormat>,
+    references: ImportedReferences,
     variables: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Preview, ImportError> {
     let document = text::read(bytes)?;
@@ -101,8 +104,9 @@ pub fn import(
         return Err(ImportError::TooMany);
     }
     let names = Names::new(Alphabet::Registry, servers.iter().filter_map(|server| server.name));
-    let importing = Importing { names, preview: Preview { format, servers: Vec::new(), skipped: Vec::new(), notes } };
-    Ok(importing.run(&servers, &Variables::new(variables)))
+    let importing =
+        Importing { names, references, preview: Preview { format, servers: Vec::new(), skipped: Vec::new(), notes } };
+    Ok(importing.run(&servers, &Variables::new(variables, references)))
 }
 
 /// A server in a file.
@@ -158,6 +162,7 @@ fn client_servers<'a>(document: &'a Value, notes: &mut Vec<Note>) -> Vec<Found<'
 /// An import under way.
 struct Importing {
     names: Names,
+    references: ImportedReferences,
     preview: Preview,
 }
 
@@ -189,7 +194,8 @@ impl Importing {
         // The name is claimed only once the entry is known to be good: a refused one takes no name.
         entry.insert("name".to_owned(), PROBE.into());
         entry.extend(rest);
-        RegistryEntry::parse(&json!(entry).to_string()).map_err(SkipReason::Entry)?;
+        let parsed = RegistryEntry::parse(&json!(entry).to_string()).map_err(SkipReason::Entry)?;
+        references::check(&parsed, self.references, &mut notes)?;
         let name = self.names.claim(given);
         if name != given {
             notes.insert(0, Note::Renamed { from: shown(given) });

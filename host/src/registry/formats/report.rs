@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::import::ImportFormat;
 use super::limits::{MAX_DEPTH, MAX_IMPORT_BYTES, MAX_IMPORT_SERVERS};
 use super::names::shown;
+use super::references::Referrals;
 use crate::registry::EntryRule;
 
 /// What a file would bring into the registry.
@@ -119,6 +120,9 @@ pub enum SkipReason {
         /// The variable.
         name: String,
     },
+    /// It refers to files or variables of this machine, which its server would get.
+    #[error("{0}; import it with --allow-references if its server may have them")]
+    References(Referrals),
     /// The values of the variables are too large.
     #[error("becomes too large when its variables are replaced; shorten their values")]
     Expansion,
@@ -151,6 +155,7 @@ impl SkipReason {
             Self::Variable { .. } => "variable_not_set",
             Self::Input { .. } => "input_needed",
             Self::Editor { .. } => "editor_variable",
+            Self::References(_) => "references",
             Self::Expansion => "expansion_too_large",
             Self::Entry(_) => "entry_rule",
             Self::NothingToRun => "nothing_to_run",
@@ -182,6 +187,8 @@ pub enum Note {
         /// The field.
         field: String,
     },
+    /// A value refers to a file or a variable of this machine, which the server gets.
+    Reference(Referrals),
     /// A `${...}` stands as it was, since its form is none that is replaced, or since the field is none where it is.
     NotReplaced {
         /// The field.
@@ -231,6 +238,7 @@ impl Note {
             Self::BothKinds => "both_kinds",
             Self::LeftOut { .. } => "left_out",
             Self::MadeText { .. } => "made_text",
+            Self::Reference(_) => "reference",
             Self::NotReplaced { .. } => "not_replaced",
             Self::Dollar { .. } => "dollar_name",
             Self::LeftToProgram { .. } => "left_to_program",
@@ -259,10 +267,10 @@ impl fmt::Display for Note {
             }
             Self::MadeText { field } => write!(formatter, "its field {field} is no text and is made one"),
             Self::NotReplaced { field } => {
-                write!(formatter, "its field {field} holds a ${{...}} that is not replaced and stands as it is; ${{file:...}} in a header or a variable \
-                     is read each time that the server is connected to"
+                write!(formatter, "its field {field} holds a ${{...}} that is not replaced and stands as it is"
                 )
             }
+            Self::Reference(referrals) => write!(formatter, "it {referrals}, each time that it is connected to"),
             Self::Dollar { field } => {
                 write!(
                     formatter,

@@ -14,12 +14,15 @@ use super::lines::LineReader;
 use super::report::ProcessReport;
 use crate::mcp::limits::{MAX_COMPLAINT_BYTES, MAX_COMPLAINTS_PER_SECOND};
 use crate::model::ConnectorId;
+use crate::model::redaction::{KeyLines, MASK};
 
 /// Logs what comes, to its end, and notes the last line in the process's report.
 pub(super) async fn log(errors: impl AsyncRead + Unpin, connector: &ConnectorId, report: &ProcessReport) {
     let mut lines = LineReader::new(errors, MAX_COMPLAINT_BYTES);
     let mut pace = Pace::new();
+    let mut keys = KeyLines::default();
     while let Some((line, missing)) = lines.next_cut().await {
+        let line = if keys.is_key(&String::from_utf8_lossy(line)) { MASK.as_bytes() } else { line };
         report.note_line(line, missing > 0);
         let (may_log, left_out) = pace.another();
         say_left_out(connector, left_out);
@@ -78,6 +81,16 @@ mod tests {
         let report = ProcessReport::new(&command);
         let line = b"a\x1b[2Jb\tc\xff\x07 canary-of-a-key ghp_0123456789";
         assert_eq!(report.masked(line, false), "a\\u{1b}[2Jb\\u{9}c\u{fffd}\\u{7} *** ***");
+    }
+
+    #[tokio::test]
+    async fn the_lines_of_a_private_key_are_neither_logged_nor_noted() {
+        let command = CommandLine { program: "p".into(), arguments: Vec::new(), environment: Default::default() };
+        let report = ProcessReport::new(&command);
+        let lines: &[u8] = b"-----BEGIN EC PRIVATE KEY-----\nMIIcanary\ncanary\n";
+        log(lines, &"server".parse().unwrap(), &report).await;
+        let failure = report.ended();
+        assert_eq!(failure.stderr.unwrap().as_str(), MASK);
     }
 
     #[tokio::test(start_paused = true)]

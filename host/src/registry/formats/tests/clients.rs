@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::registry::formats::{ImportError, ImportFormat, Note, Preview, SkipReason, Skipped, import};
+use crate::registry::formats::{
+    ImportError, ImportFormat, ImportedReferences, Note, Preview, SkipReason, Skipped, import,
+};
 
 pub(super) fn environment(name: &str) -> Option<String> {
     match name {
@@ -13,7 +15,7 @@ pub(super) fn environment(name: &str) -> Option<String> {
 }
 
 pub(super) fn preview(text: &str) -> Preview {
-    import(text.as_bytes(), None, &environment).unwrap()
+    import(text.as_bytes(), None, ImportedReferences::Refused, &environment).unwrap()
 }
 
 /// The entries of a file that has nothing to skip.
@@ -91,8 +93,10 @@ fn vs_codes_file_is_read_and_its_inputs_are_asked_for() {
     let input = SkipReason::Input { id: "perplexity-key".to_owned() };
     assert_eq!(preview.skipped[0], Skipped { name: Some("Perplexity".to_owned()), reason: input });
     assert!(matches!(preview.skipped[1].reason, SkipReason::Entry(_)));
-    let given =
-        import(text.as_bytes(), None, &|name| (name == "input:perplexity-key").then(|| "k".to_owned())).unwrap();
+    let given = import(text.as_bytes(), None, ImportedReferences::Refused, &|name| {
+        (name == "input:perplexity-key").then(|| "k".to_owned())
+    })
+    .unwrap();
     assert_eq!(given.servers[0].entry["env"], json!({"PERPLEXITY_API_KEY": "k"}));
 }
 
@@ -231,15 +235,22 @@ fn names_are_made_well_formed_and_distinct() {
 #[test]
 fn a_file_of_no_accepted_shape_is_an_error_that_names_the_shapes() {
     for text in ["[]", "{}", "1", r#"{"mcpServers": []}"#, r#"{"name": "x"}"#, r#"{"servers": 1}"#] {
-        assert_eq!(import(text.as_bytes(), None, &environment).unwrap_err(), ImportError::Shape, "{text}");
+        assert_eq!(
+            import(text.as_bytes(), None, ImportedReferences::Refused, &environment).unwrap_err(),
+            ImportError::Shape,
+            "{text}"
+        );
     }
     assert!(ImportError::Shape.to_string().contains("mcpServers"));
     let client = br#"{"mcpServers": {}}"#;
-    let other = import(client, Some(ImportFormat::Registry), &environment).unwrap_err();
+    let other = import(client, Some(ImportFormat::Registry), ImportedReferences::Refused, &environment).unwrap_err();
     assert_eq!(other, ImportError::OtherShape(ImportFormat::Registry));
-    assert!(import(client, Some(ImportFormat::Client), &environment).is_ok());
+    assert!(import(client, Some(ImportFormat::Client), ImportedReferences::Refused, &environment).is_ok());
     for format in [ImportFormat::Registry, ImportFormat::ServerJson] {
-        assert_eq!(import(br#"{"servers": []}"#, Some(format), &environment).unwrap().format, format);
+        assert_eq!(
+            import(br#"{"servers": []}"#, Some(format), ImportedReferences::Refused, &environment).unwrap().format,
+            format
+        );
     }
 }
 
@@ -248,7 +259,12 @@ fn how_many_servers_a_file_names_is_bounded() {
     let many = |count: usize| {
         let servers =
             (0..count).map(|index| format!(r#""s{index}": {{"command": "a"}}"#)).collect::<Vec<_>>().join(",");
-        import(format!(r#"{{"mcpServers": {{{servers}}}}}"#).as_bytes(), None, &environment)
+        import(
+            format!(r#"{{"mcpServers": {{{servers}}}}}"#).as_bytes(),
+            None,
+            ImportedReferences::Refused,
+            &environment,
+        )
     };
     assert_eq!(many(10_000).unwrap().servers.len(), 10_000);
     assert_eq!(many(10_001).unwrap_err(), ImportError::TooMany);

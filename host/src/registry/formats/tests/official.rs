@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::clients::preview;
-use crate::registry::formats::{ImportFormat, Note, SkipReason, import};
+use crate::registry::formats::{ImportFormat, ImportedReferences, Note, SkipReason, import};
 
 fn server(parts: &Value) -> Value {
     let mut server = json!({"$schema": "https://static.modelcontextprotocol.io/schemas/2025-12-11/server.schema.json",
@@ -30,7 +30,7 @@ fn set(name: &str) -> Option<String> {
 
 /// The one entry of a document, without what is kept for people, and its notes.
 fn entry(document: &Value) -> (Value, Vec<Note>) {
-    let mut preview = import(document.to_string().as_bytes(), None, &set).unwrap();
+    let mut preview = import(document.to_string().as_bytes(), None, ImportedReferences::Refused, &set).unwrap();
     assert_eq!((preview.format, preview.skipped.len()), (ImportFormat::ServerJson, 0), "{:?}", preview.skipped);
     let mut server = preview.servers.remove(0);
     for field in ["name", "registryName", "description", "version"] {
@@ -43,7 +43,7 @@ fn entry(document: &Value) -> (Value, Vec<Note>) {
 }
 
 fn reason(document: &Value) -> SkipReason {
-    let mut preview = import(document.to_string().as_bytes(), None, &set).unwrap();
+    let mut preview = import(document.to_string().as_bytes(), None, ImportedReferences::Refused, &set).unwrap();
     assert!(preview.servers.is_empty());
     preview.skipped.remove(0).reason
 }

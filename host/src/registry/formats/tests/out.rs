@@ -4,7 +4,9 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::clients::environment;
-use crate::registry::formats::{ExportFormat, ExportRemark, Exported, ImportFormat, Secrets, export, import, snippet};
+use crate::registry::formats::{
+    ExportFormat, ExportRemark, Exported, ImportFormat, ImportedReferences, Secrets, export, import, snippet,
+};
 
 fn entries(values: &[Value]) -> Vec<Map<String, Value>> {
     values.iter().map(|value| value.as_object().unwrap().clone()).collect()
@@ -65,7 +67,7 @@ fn claude_desktop_gets_a_bridge_and_header_values_stay_off_its_command_line() {
     assert_eq!(servers["old.events"]["args"], events);
     assert_eq!(remarks(&exported, "wiki"), [ExportRemark::Bridged]);
     assert_eq!(remarks(&exported, "socket"), [ExportRemark::NotSpoken { transport: "ws" }]);
-    let back = import(exported.text.as_bytes(), None, &environment).unwrap();
+    let back = import(exported.text.as_bytes(), None, ImportedReferences::Refused, &environment).unwrap();
     assert_eq!((back.servers.len(), back.skipped.len()), (4, 0), "{back:?}");
 }
 
@@ -166,7 +168,9 @@ fn a_snippet_points_at_the_endpoint_and_says_where_the_token_comes_from() {
 fn a_snippet_can_be_imported_like_any_file() {
     let gateway = Url::parse("https://g.example").unwrap();
     for client in ExportFormat::ALL.into_iter().filter(|client| *client != ExportFormat::Codex) {
-        let preview = import(snippet(client, &gateway, None).text.as_bytes(), None, &environment).unwrap();
+        let preview =
+            import(snippet(client, &gateway, None).text.as_bytes(), None, ImportedReferences::Refused, &environment)
+                .unwrap();
         assert_eq!(preview.servers.len(), 1, "{client}: {:?}", preview.skipped);
     }
 }

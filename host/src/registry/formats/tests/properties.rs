@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
 use crate::registry::RegistryEntry;
-use crate::registry::formats::{ExportFormat, ImportFormat, Secrets, export, import};
+use crate::registry::formats::{ExportFormat, ImportFormat, ImportedReferences, Secrets, export, import};
 
 /// Stands wherever a value may stand, and nowhere in what is said.
 const CANARY: &str = "c4n4ry";
@@ -174,14 +174,14 @@ proptest! {
     ) {
         for bytes in [bytes.as_slice(), text.as_bytes(), any.as_bytes()] {
             for format in ImportFormat::ALL.map(Some).into_iter().chain([None]) {
-                let _ = import(bytes, format, &unset);
+                let _ = import(bytes, format, ImportedReferences::Refused, &unset);
             }
         }
     }
 
     #[test]
     fn what_is_proposed_is_what_the_registry_takes(file in file()) {
-        let Ok(preview) = import(file.to_string().as_bytes(), None, &unset) else { return Ok(()) };
+        let Ok(preview) = import(file.to_string().as_bytes(), None, ImportedReferences::Refused, &unset) else { return Ok(()) };
         let mut names = HashSet::new();
         for proposed in &preview.servers {
             let read = RegistryEntry::parse(&Value::Object(proposed.entry.clone()).to_string());
@@ -197,7 +197,7 @@ proptest! {
         let secret = |name: &str| (name == "SECRET").then(|| CANARY.to_owned());
         let broken = text.get(..cut.min(text.len())).unwrap_or_default();
         for bytes in [text.as_bytes(), broken.as_bytes()] {
-            match import(bytes, None, &secret) {
+            match import(bytes, None, ImportedReferences::Refused, &secret) {
                 Ok(preview) => {
                     let mut told = format!("{preview:?}");
                     for skipped in &preview.skipped {
@@ -237,7 +237,7 @@ proptest! {
                 continue;
             }
             let asked = (format == ExportFormat::Registry).then_some(ImportFormat::Registry);
-            let preview = import(exported.text.as_bytes(), asked, &unset).unwrap();
+            let preview = import(exported.text.as_bytes(), asked, ImportedReferences::Refused, &unset).unwrap();
             prop_assert_eq!(&preview.skipped, &[], "{}", format);
             prop_assert_eq!(preview.servers.len(), entries.len());
             for (proposed, entry) in preview.servers.iter().zip(&entries) {
