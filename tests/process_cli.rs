@@ -377,7 +377,7 @@ fn a_changed_definition_is_shown_and_approved_by_the_digest_that_was_shown() {
     );
     let changed = parsed(&run(&["tools", "--changed", "--json"]), 0);
     let [first, second] = changed.as_array().unwrap().as_slice() else { panic!("{changed}") };
-    assert_eq!((&first["change"], &first["definition"]["name"]), (&json!("added"), &first["name"]), "{changed}");
+    assert_eq!((&first["change"], &first["definitions"][0]["name"]), (&json!("added"), &first["name"]), "{changed}");
     let name = format!("server-01__{}", first["name"].as_str().unwrap());
     let digest = |one: &Value| one["digest"].as_str().unwrap().to_owned();
     let wrong = run(&["tools", "approve", &name, "--digest", &digest(second)]);

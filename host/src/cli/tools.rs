@@ -4,7 +4,7 @@ mod approve;
 
 use clap::{Args, Subcommand, ValueEnum};
 use cortex_mcp::model::ListKind;
-use cortex_mcp::model::raw::{self, RawObject};
+use cortex_mcp::model::raw::RawObject;
 use serde_json::value::RawValue;
 
 use super::client::GatewayAddress;
@@ -130,9 +130,9 @@ impl Tools {
                 text("kind"),
                 text("change")
             ));
-            if let Some(definition) = one.get("definition").filter(|definition| !raw::is_null(definition)) {
-                output.line(format_args!("  {definition}"));
-            }
+            let definitions = one.get("definitions").and_then(|all| serde_json::from_str(all.get()).ok());
+            let definitions: Vec<Box<RawValue>> = definitions.unwrap_or_default();
+            definitions.iter().for_each(|definition| output.line(format_args!("  {definition}")));
             output.line(format_args!("  digest {}", text("digest")));
         }
         let word = if changed.len() == 1 { "definition" } else { "definitions" };
