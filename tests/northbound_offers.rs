@@ -158,6 +158,11 @@ async fn prompts_and_completions_reach_their_server_under_its_own_names() {
         for (reference, sent) in [
             (r#"{"type":"ref/prompt","name":"s2__write","x":1.0}"#, r#"{"type":"ref/prompt","name":"write","x":1.0}"#),
             (r#"{"type":"ref/resource","uri":"t2://{x}"}"#, r#"{"type":"ref/resource","uri":"t2://{x}"}"#),
+            (r#"{"type":"ref/prompt","name":"s2__write","uri":"t1://{x}"}"#, r#"{"type":"ref/prompt","name":"write"}"#),
+            (
+                r#"{"name":"s1__write","type":"ref/resource","uri":"t2://{x}"}"#,
+                r#"{"type":"ref/resource","uri":"t2://{x}"}"#,
+            ),
         ] {
             ask(&router, client, "completion/complete", "", &format!(r#""ref":{reference},{argument}"#)).await;
             assert!(
@@ -168,10 +173,18 @@ async fn prompts_and_completions_reach_their_server_under_its_own_names() {
             ("prompts/get", r#""name":"write""#),
             ("completion/complete", r#""ref":{"type":"ref/prompt","name":"s9__write"}"#),
             ("completion/complete", r#""ref":7"#),
+            ("completion/complete", r#""ref":{"uri":"t2://{x}","name":"s1__write"}"#),
+            ("completion/complete", r#""ref":{"type":"ref/tool","uri":"t2://{x}","name":"s1__write"}"#),
+            ("completion/complete", r#""ref":{"type":"Ref/Prompt","uri":"t2://{x}","name":"s2__write"}"#),
+            ("completion/complete", r#""ref":{"type":"ref/prompt ","uri":"t2://{x}","name":"s2__write"}"#),
+            ("completion/complete", r#""ref":{"type":null,"uri":"t2://{x}"}"#),
+            ("completion/complete", r#""ref":{"type":["ref/resource"],"uri":"t2://{x}"}"#),
         ] {
             let (_, _, refused) = ask(&router, client, method, "write", params).await;
             assert_eq!(refused["error"]["code"], -32602, "{method} {params}");
         }
+        let asked: usize = servers.iter().map(|server| server.times_asked("completion/complete")).sum();
+        assert_eq!(asked, 4, "what is refused reaches no server");
     }
 }
 

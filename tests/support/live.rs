@@ -54,6 +54,7 @@ struct Inner {
     asked: Vec<(String, Value)>,
     refuse_streams: Option<u16>,
     refuse_subscriptions: bool,
+    hops_max: u64,
     fail_subscriptions: usize,
     hang_on: Option<&'static str>,
     withhold_streams: bool,
@@ -84,6 +85,7 @@ impl Live {
             asked: Vec::new(),
             refuse_streams: None,
             refuse_subscriptions: false,
+            hops_max: u64::MAX,
             fail_subscriptions: 0,
             hang_on: None,
             withhold_streams: false,
@@ -118,6 +120,11 @@ impl Live {
     /// Answers every request for a stream with this status; none: serves them.
     pub(crate) fn refuse_streams(&self, status: Option<u16>) {
         self.inner().refuse_streams = status;
+    }
+
+    /// Refuses subscriptions and streams with a greater count of hops, as another gateway does.
+    pub(crate) fn limit_hops(&self, most: u64) {
+        self.inner().hops_max = most;
     }
 
     pub(crate) fn refuse_subscriptions(&self) {
@@ -289,6 +296,11 @@ impl Live {
             Answer::Now(json_of(&json!({ "jsonrpc": "2.0", "id": id, "error": error })))
         };
         let capabilities = self.inner().capabilities.clone();
+        let hops = params["_meta"]["com.brainwav.cortex/hops"].as_u64().unwrap_or_default();
+        if matches!(method.as_str(), "resources/subscribe" | "subscriptions/listen") && hops > self.inner().hops_max {
+            let error = json!({ "code": -32602, "message": "too far", "data": { "reason": "hop-limit" } });
+            return Answer::Now(json_of(&json!({ "jsonrpc": "2.0", "id": id, "error": error })));
+        }
         match (method.as_str(), self.modern) {
             ("initialize", false) => {
                 let result = json!({

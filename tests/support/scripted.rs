@@ -53,6 +53,8 @@ pub(crate) struct Scripted {
     era: Era,
     style: Style,
     lists: Mutex<HashMap<&'static str, Vec<String>>>,
+    /// JSON.
+    instructions: Mutex<String>,
     told: Mutex<(Vec<Before>, Ending)>,
     asked: Mutex<Vec<Asked>>,
     answers: Mutex<Vec<(HeaderMap, String)>>,
@@ -69,6 +71,7 @@ impl Scripted {
             era,
             style,
             lists: Mutex::default(),
+            instructions: Mutex::new("null".to_owned()),
             told: Mutex::new((Vec::new(), Ending::Result("{}".to_owned()))),
             asked: Mutex::default(),
             answers: Mutex::default(),
@@ -82,6 +85,12 @@ impl Scripted {
     /// What it lists: the texts of the definitions.
     pub(crate) fn list(&self, kind: ListKind, definitions: Vec<String>) {
         self.lists.lock().unwrap().insert(kind.method(), definitions);
+    }
+
+    /// What it wants a model to know; sessions that are open know it already.
+    #[allow(dead_code, reason = "each test binary uses a part of this")]
+    pub(crate) fn instruct(&self, text: Option<&str>) {
+        *self.instructions.lock().unwrap() = serde_json::to_string(&text).unwrap();
     }
 
     /// What it says to requests from now on, those apart that have an answer of their own.
@@ -152,12 +161,13 @@ impl Scripted {
             Some(Ending::Error(status, r#"{"code":-32601,"message":"no such method"}"#.to_owned()))
         };
         let capabilities = Self::capabilities();
+        let instructions = self.instructions.lock().unwrap().clone();
         match (method, self.era) {
             ("initialize", Era::Legacy) => result(format!(
-                r#"{{"protocolVersion":"2025-11-25","capabilities":{capabilities},"serverInfo":{{"name":"raw","version":"1"}}}}"#
+                r#"{{"protocolVersion":"2025-11-25","capabilities":{capabilities},"serverInfo":{{"name":"raw","version":"1"}},"instructions":{instructions}}}"#
             )),
             ("server/discover", Era::Modern) => result(format!(
-                r#"{{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{capabilities},"ttlMs":0,"cacheScope":"private"}}"#
+                r#"{{"resultType":"complete","supportedVersions":["2026-07-28"],"capabilities":{capabilities},"instructions":{instructions},"ttlMs":0,"cacheScope":"private"}}"#
             )),
             ("ping" | "logging/setLevel" | "resources/subscribe" | "resources/unsubscribe", Era::Legacy) => {
                 result("{}".to_owned())

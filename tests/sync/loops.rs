@@ -2,12 +2,15 @@
 
 use std::sync::Arc;
 
+use axum::Router;
+use axum::extract::Request;
 use cortex_mcp::edge::files::MemoryDirectory;
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::SyncKind;
 use cortex_mcp::mcp::protocol::Era;
 use cortex_mcp::model::ListKind;
 use serde_json::Value;
+use tower::ServiceExt as _;
 use url::Url;
 
 use crate::support::full_disk::FullDisk;
@@ -38,7 +41,12 @@ async fn circle(gateways: usize, era: &str) -> (Vec<Rig>, Vec<Served>) {
     for rig in &rigs {
         for (number, served) in all.iter().enumerate() {
             let router = served.gateway.router(format!("127.0.0.1:{}", 8420 + number).parse().unwrap());
-            rig.network.set(&url(number), Host::Serve(router));
+            // Each gateway on a stack of its own, as in a process of its own.
+            let serve = move |request: Request| {
+                let served = tokio::spawn(router.clone().oneshot(request));
+                async { served.await.unwrap() }
+            };
+            rig.network.set(&url(number), Host::Serve(Router::new().fallback(serve)));
         }
     }
     (rigs, all)

@@ -130,8 +130,8 @@ impl Tools {
                 text("kind"),
                 text("change")
             ));
-            let definitions = one.get("definitions").map(|definitions| serde_json::from_str(definitions.get()));
-            let definitions: Vec<&RawValue> = definitions.and_then(Result::ok).unwrap_or_default();
+            let definitions = one.get("definitions").and_then(|all| serde_json::from_str(all.get()).ok());
+            let definitions: Vec<Box<RawValue>> = definitions.unwrap_or_default();
             definitions.iter().for_each(|definition| output.line(format_args!("  {definition}")));
             output.line(format_args!("  digest {}", text("digest")));
         }

@@ -371,7 +371,7 @@ impl Fleet {
         }
     }
 
-    /// Every change of a connector's definitions that was not approved, with what its server lists now.
+    /// Every change of a connector's definitions that was not approved, with what its server lists now under the name.
     pub fn changed_definitions(&self, id: &ConnectorId) -> Vec<(ChangedDefinition, Vec<Box<RawValue>>)> {
         self.handle(id).map(|handle| handle.definitions.changes()).unwrap_or_default()
     }

@@ -16,9 +16,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
 use super::call::CallError;
+use super::definitions::DefinitionKind;
 use crate::mcp::ErrorType;
 use crate::mcp::protocol::{COMPLETION_COMPLETE, PROMPTS_GET, RESOURCES_READ, TOOLS_CALL};
-use crate::model::{ConnectorId, ListKind};
+use crate::model::ConnectorId;
 use crate::telemetry::{
     ClosedFamily, Label, MetricRegistry, RefreshMetrics, labels, network_seconds, observe, process_seconds,
 };
@@ -101,7 +102,7 @@ pub(super) struct ConnectorMetrics {
     /// On demand: of some 170 combinations, a connector uses a few.
     operations: ClosedFamily<(CalledMethod, ErrorType), Histogram>,
     refused: ClosedFamily<CallRefusal, Counter>,
-    definitions: ClosedFamily<ListKind, Counter>,
+    definitions: ClosedFamily<DefinitionKind, Counter>,
     connectors: Arc<Connectors>,
 }
 
@@ -124,7 +125,7 @@ impl ConnectorMetrics {
     }
 
     /// Counts definitions that changed.
-    pub(super) fn definitions_changed(&self, kind: ListKind, changes: usize) {
+    pub(super) fn definitions_changed(&self, kind: DefinitionKind, changes: usize) {
         self.definitions.get(kind).inc_by(u64::try_from(changes).unwrap_or(u64::MAX));
     }
 }
@@ -193,17 +194,12 @@ fn each(
     all.iter().try_for_each(|connector| write(connector, &[("connector", connector.id.as_str())], family))
 }
 
-impl Label for ListKind {
+impl Label for DefinitionKind {
     const NAME: &'static str = "kind";
     const ALL: &'static [Self] = &Self::ALL;
 
     fn value(self) -> &'static str {
-        match self {
-            Self::Tools => "tools",
-            Self::Prompts => "prompts",
-            Self::Resources => "resources",
-            Self::Templates => "templates",
-        }
+        self.as_str()
     }
 
     fn index(self) -> usize {
@@ -278,7 +274,7 @@ mod tests {
                 ["breaker-open", "quota", "busy", "throttled"]
                     .map(|reason| format!("mcp_calls_refused_total{{connector=\"live\",reason=\"{reason}\"}} 0"))
             );
-            assert_eq!(scraped.lines("mcp_tool_definition_changes_total{").len(), 4);
+            assert_eq!(scraped.lines("mcp_tool_definition_changes_total{").len(), DefinitionKind::ALL.len());
             drop(handles);
             assert_eq!(scraped.lines("connector=\"live\"").len(), 0);
             assert!(scraped.metrics.connectors.lock().is_empty());
@@ -304,7 +300,7 @@ mod tests {
             scraped.metrics.connectors.lock().clear();
             let again = scraped.metrics.connector(&id("live"));
             drop(former);
-            assert_eq!(scraped.lines("mcp_tool_definition_changes_total{").len(), 4);
+            assert_eq!(scraped.lines("mcp_tool_definition_changes_total{").len(), DefinitionKind::ALL.len());
             drop(again);
             assert_eq!(scraped.lines("mcp_tool_definition_changes_total{").len(), 0);
         }

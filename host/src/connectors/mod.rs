@@ -47,7 +47,9 @@ pub use call::CallError;
 pub use caller::{Caller, OwnSessions};
 pub use credentials::{CredentialError, Credentials};
 pub(crate) use definitions::RECORD_PREFIX as DEFINITIONS_PREFIX;
-pub use definitions::{ApprovalError, ChangeKind, ChangedDefinition, DefinitionsStatus, LeftOutDefinitions, Selection};
+pub use definitions::{
+    ApprovalError, ChangeKind, ChangedDefinition, DefinitionKind, DefinitionsStatus, LeftOutDefinitions, Selection,
+};
 pub use events::ServerEvent;
 pub use fleet::{Fleet, KeptState};
 pub use metrics::ConnectorsMetrics;

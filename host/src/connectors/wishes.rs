@@ -19,6 +19,7 @@ pub use super::log_wishes::LogWish;
 use super::session_slot::SessionSlot;
 use crate::edge::http::HttpError;
 use crate::mcp::envelope::error_object;
+use crate::mcp::hops::{HOPS_MAX, HopsError};
 use crate::mcp::protocol::{METHOD_NOT_FOUND, RESOURCES_SUBSCRIBE};
 use crate::mcp::{Era, WireError, hops};
 use crate::model::raw::RawObject;
@@ -48,6 +49,7 @@ pub(super) struct ResourceWishes {
 #[derive(Debug)]
 struct Wanted {
     holders: usize,
+    /// With the least count of hops of those who wish for it: the count of one client is no reason to refuse another.
     params: RawObject,
     standing: Standing,
 }
@@ -93,11 +95,6 @@ impl ResourceWishes {
         self.lock().keys().cloned().collect()
     }
 
-    /// How many gateways the requests behind them passed through at most, this one included.
-    pub(super) fn hops(&self) -> u64 {
-        self.lock().values().map(|wanted| hops::of(&wanted.params)).max().unwrap_or(1)
-    }
-
     /// A session begins that knows of no wish.
     pub(super) fn begin_anew(&self) {
         self.lock().values_mut().for_each(|wanted| wanted.standing = Standing::New);
@@ -129,9 +126,12 @@ impl ResourceWishes {
             .for_each(|wanted| wanted.standing = Standing::New);
     }
 
-    /// A wish was carried out, or refused.
-    pub(super) fn settle(&self, uri: &str, outcome: Result<(), Refusal>) {
-        if let Some(wanted) = self.lock().get_mut(uri) {
+    /// A wish that was asked for with this count of hops was carried out, or refused. A refusal of a greater count than the
+    /// present one settles nothing.
+    pub(super) fn settle(&self, uri: &str, asked: u64, outcome: Result<(), Refusal>) {
+        if let Some(wanted) = self.lock().get_mut(uri)
+            && (outcome.is_ok() || asked <= hops::of(&wanted.params))
+        {
             wanted.standing = match outcome {
                 Ok(()) => Standing::Granted,
                 Err(refusal) => Standing::Refused(refusal),
@@ -170,9 +170,12 @@ impl ResourceWishes {
             if all.len() >= RESOURCE_WISHES_MAX && !all.contains_key(uri) {
                 return None;
             }
-            let new = || Wanted { holders: 0, params, standing: Standing::New };
+            let new = || Wanted { holders: 0, params: params.clone(), standing: Standing::New };
             let wanted = all.entry(uri.to_owned()).or_insert_with(new);
             wanted.holders += 1;
+            if hops::of(&params) < hops::of(&wanted.params) {
+                wanted.params = params;
+            }
             if matches!(wanted.standing, Standing::Refused(_)) {
                 wanted.standing = Standing::New;
             }
@@ -289,7 +292,7 @@ impl Handle {
         loop {
             attempts -= 1;
             let carried_out = async {
-                can_subscribe(&slot).await?;
+                can_subscribe(&slot, hops).await?;
                 self.wishes.outcome(&uri).await
             };
             let timeout = || Err(Refusal::Failed(WireError::Http(HttpError::Timeout).failure()));
@@ -308,11 +311,15 @@ impl Handle {
     }
 }
 
-/// Opens the session if need be. A modern server that has no subscriptions is not asked for one.
-async fn can_subscribe(slot: &Arc<SessionSlot>) -> Result<(), Refusal> {
+/// Opens the session if need be. A modern server that has no subscriptions is not asked for one. It has one stream for all
+/// clients, which carries no count of theirs: what another gateway would refuse for the count is refused here, alone.
+async fn can_subscribe(slot: &Arc<SessionSlot>, hops: u64) -> Result<(), Refusal> {
     let session = slot.session().await.map_err(Refusal::Failed)?;
     if session.era() == Era::Legacy {
         return Ok(());
+    }
+    if hops >= HOPS_MAX {
+        return Err(Refusal::Answer(HopsError::TooMany.error()));
     }
     if let Err(error) = session.learn().await {
         slot.forget(&session, &error);
@@ -333,4 +340,30 @@ async fn can_subscribe(slot: &Arc<SessionSlot>) -> Result<(), Refusal> {
 /// What is answered for a server that has none.
 pub(super) fn no_subscriptions() -> Box<RawValue> {
     error_object(METHOD_NOT_FOUND, "this resource's server has no subscriptions", None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_of_a_greater_count_of_hops_settles_nothing() {
+        let wishes = Arc::new(ResourceWishes::default());
+        let nothing = BTreeSet::new();
+        let asked = |wishes: &ResourceWishes| match wishes.next_step(&nothing, &nothing) {
+            Some(Step::Subscribe(_, params)) => Some(hops::of(&params)),
+            _ => None,
+        };
+        let params = |hops: u64| hops::with(RawObject::new(), hops);
+        let refused = || Err(Refusal::Answer(HopsError::TooMany.error()));
+        let _far = wishes.wish("x:1", params(4)).unwrap();
+        assert_eq!(asked(&wishes), Some(4));
+        let _near = wishes.wish("x:1", params(2)).unwrap();
+        wishes.settle("x:1", 4, refused());
+        assert_eq!(asked(&wishes), Some(2), "the nearer one is asked for");
+        let _farther = wishes.wish("x:1", params(3)).unwrap();
+        assert_eq!(asked(&wishes), Some(2));
+        wishes.settle("x:1", 2, refused());
+        assert_eq!(asked(&wishes), None);
+    }
 }

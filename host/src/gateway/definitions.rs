@@ -16,10 +16,10 @@ use super::StateRole;
 use super::admin::wrong_type;
 use super::embed::Gateway;
 use super::json;
-use crate::connectors::{ApprovalError, ChangedDefinition, Fleet, Selection};
+use crate::connectors::{ApprovalError, ChangedDefinition, DefinitionKind, Fleet, Selection};
 use crate::edge::state::StateRecord;
 use crate::mcp::protocol::JSON_TYPE;
-use crate::model::{ConnectorId, Digest, ListKind};
+use crate::model::{ConnectorId, Digest};
 
 /// What is to be approved: one change by its name, or all of one connector.
 #[derive(Clone, Debug, Deserialize)]
@@ -27,17 +27,18 @@ use crate::model::{ConnectorId, Digest, ListKind};
 pub struct Approval {
     /// Only a change of this connector.
     pub connector: Option<ConnectorId>,
-    /// The list that `name` is of.
+    /// What `name` is of.
     #[serde(default = "tools")]
-    pub kind: ListKind,
-    /// The exposed name, or the server's own one, or a URI or URI template; none: every change of `connector`.
+    pub kind: DefinitionKind,
+    /// The exposed name, or the server's own one, or a URI or URI template; the connector's ID for instructions. None: every
+    /// change of `connector`, or its instructions.
     pub name: Option<String>,
     /// The digest of the change that was reviewed.
     pub digest: Digest,
 }
 
-fn tools() -> ListKind {
-    ListKind::Tools
+fn tools() -> DefinitionKind {
+    DefinitionKind::Tools
 }
 
 /// What was approved.
@@ -57,7 +58,7 @@ pub struct PendingDefinition {
     /// The change.
     #[serde(flatten)]
     pub change: ChangedDefinition,
-    /// The definitions that the server lists under the name now: none if it was removed, several if it is listed twice.
+    /// All definitions of the name that the server lists now, in the order of the list; the digest is that of all of them.
     pub definitions: Vec<Box<RawValue>>,
 }
 
@@ -79,16 +80,16 @@ pub enum ApproveError {
     /// There is no such change.
     #[error("there is no change of {} {name:?} to approve; `cortex-mcp status` lists what there is", .kind.singular())]
     Unknown {
-        /// The list.
-        kind: ListKind,
+        /// What it is of.
+        kind: DefinitionKind,
         /// The name.
         name: String,
     },
     /// Several connectors have such a change.
     #[error("{} {name:?} changed at several connectors ({connectors}); name one with --connector", .kind.singular())]
     Ambiguous {
-        /// The list.
-        kind: ListKind,
+        /// What it is of.
+        kind: DefinitionKind,
         /// The name.
         name: String,
         /// The connectors.
@@ -145,9 +146,11 @@ impl Gateway {
     /// Finds the change that is meant. By the exposed name, or by the one that its server gave it.
     fn select(&self, approval: &Approval) -> Result<(ConnectorId, Selection), ApproveError> {
         let Approval { connector, kind, name, .. } = approval;
-        let Some(name) = name else {
-            let connector = connector.clone().ok_or(ApproveError::NothingNamed)?;
-            return Ok((connector, Selection::All));
+        let name = match (name, connector) {
+            (Some(name), _) => name.as_str(),
+            (None, Some(id)) if *kind == DefinitionKind::Instructions => id.as_str(),
+            (None, Some(id)) => return Ok((id.clone(), Selection::All)),
+            (None, None) => return Err(ApproveError::NothingNamed),
         };
         let (fleet, catalog) = (&self.inner.parts.fleet, &self.inner.parts.catalog);
         let mut found: Vec<(ConnectorId, String)> = Vec::new();
@@ -157,16 +160,17 @@ impl Gateway {
                 continue;
             }
             let changes = fleet.changed_definitions(id).into_iter().map(|(change, _)| change);
-            let is_meant = |own: &str| own == name || catalog.exposed_name(id, *kind, own) == *name;
+            let is_exposed = |own: &str| kind.list().is_some_and(|list| catalog.exposed_name(id, list, own) == name);
+            let is_meant = |own: &str| own == name || is_exposed(own);
             let meant = changes.filter(|change| change.kind == *kind && is_meant(&change.name));
             found.extend(meant.map(|change| (id.clone(), change.name)));
         }
         match found.len() {
-            0 => Err(ApproveError::Unknown { kind: *kind, name: name.clone() }),
+            0 => Err(ApproveError::Unknown { kind: *kind, name: name.to_owned() }),
             1 => Ok(found.swap_remove(0)).map(|(id, own)| (id, Selection::Item(*kind, own))),
             _ => {
                 let connectors: Vec<&str> = found.iter().map(|(id, _)| id.as_str()).collect();
-                Err(ApproveError::Ambiguous { kind: *kind, name: name.clone(), connectors: connectors.join(", ") })
+                Err(ApproveError::Ambiguous { kind: *kind, name: name.to_owned(), connectors: connectors.join(", ") })
             }
         }
     }

@@ -13,8 +13,9 @@ use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+use super::hops::HopsError;
 use super::limits::MAX_ERROR_MESSAGE_CHARACTERS;
-use super::protocol::{INVALID_REQUEST, PARSE_ERROR};
+use super::protocol::{INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR};
 use super::raw;
 use super::request_members::misspelled;
 
@@ -158,6 +159,8 @@ pub struct RpcError {
     /// The message, cut to [`MAX_ERROR_MESSAGE_CHARACTERS`]. Another server's words: pass them on to the caller, keep
     /// them out of logs.
     pub message: String,
+    /// The rule about hops that another gateway says was broken.
+    pub hops: Option<HopsError>,
 }
 
 impl RpcError {
@@ -169,7 +172,8 @@ impl RpcError {
             Some((end, _)) => message.get(..end).unwrap_or_default().to_owned(),
             None => message,
         };
-        Some(Self { code: wire.code, message })
+        let hops = if wire.code == INVALID_PARAMS { HopsError::in_error(error) } else { None };
+        Some(Self { code: wire.code, message, hops })
     }
 }
 

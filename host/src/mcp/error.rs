@@ -204,7 +204,7 @@ mod tests {
         for error in [HttpError::Connect.into(), HttpError::Dns.into(), WireError::SessionLost, WireError::WrongEra] {
             assert!(error.was_not_sent(), "{error}");
         }
-        let rpc = WireError::Rpc(RpcError { code: -32603, message: "secret".into() });
+        let rpc = WireError::Rpc(RpcError { code: -32603, message: "secret".into(), hops: None });
         for error in [HttpError::Broken.into(), status(503), ProtocolFault::StreamEnded.into(), rpc] {
             assert!(!error.was_not_sent(), "{error}");
         }
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn a_failure_never_quotes_the_server() {
-        let failure = WireError::Rpc(RpcError { code: -32603, message: "token=secret".into() }).failure();
+        let failure = WireError::Rpc(RpcError { code: -32603, message: "token=secret".into(), hops: None }).failure();
         assert_eq!((failure.class, failure.message.contains("secret")), (FailureClass::Server, false));
     }
 }

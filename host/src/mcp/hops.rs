@@ -3,6 +3,7 @@
 
 use serde_json::value::RawValue;
 
+use super::envelope::error_object;
 use super::protocol::{INVALID_PARAMS, META_HOPS};
 use super::request_members::{MetaMember, RequestParams};
 use super::server::meta_of;
@@ -32,8 +33,27 @@ impl HopsError {
     /// The `data` of the error: why, for programs.
     pub fn data(self) -> Box<RawValue> {
         let mut data = RawObject::new();
-        data.set("reason", raw::string(if self == Self::TooMany { "hop-limit" } else { "hops-malformed" }));
+        data.set("reason", raw::string(self.reason()));
         data.to_raw()
+    }
+
+    /// The JSON-RPC error object.
+    pub fn error(self) -> Box<RawValue> {
+        error_object(self.code(), &self.to_string(), Some(&self.data()))
+    }
+
+    /// Reads the one that another gateway's error object names; none if it names none.
+    pub fn in_error(error: &RawValue) -> Option<Self> {
+        let data = RawObject::parse(RawObject::parse(error).ok()?.get("data")?).ok()?;
+        let reason = data.get_str("reason")?;
+        [Self::TooMany, Self::Malformed].into_iter().find(|fault| fault.reason() == reason)
+    }
+
+    const fn reason(self) -> &'static str {
+        match self {
+            Self::TooMany => "hop-limit",
+            Self::Malformed => "hops-malformed",
+        }
     }
 }
 

@@ -13,17 +13,78 @@ use super::raw::{self, RawObject};
 use super::{Digest, META_CONNECTOR, META_PATH};
 
 /// The digest of a definition's canonical form without what gateways add to its `_meta`. A definition that has no canonical
-/// form (it nests too deeply, repeats a member or holds a number that no double is) is digested as it is written.
+/// form (it nests too deeply, repeats a member or holds a number that no double is) is digested as it is written. So is one
+/// whose canonical form is not the same value: beyond 2^53 doubles skip integers (RFC 8259, section 6), and a reader with
+/// wider numbers reads another one.
 pub(super) fn definition_digest(definition: &RawValue) -> Digest {
     let stripped = without_gateway_keys(definition);
     let text = stripped.as_deref().unwrap_or(definition).get();
     match document::parse(text.as_bytes()) {
-        Ok(value) => {
+        Ok(value) if numbers(text).all(is_double) => {
             let mut canonical = String::with_capacity(text.len());
             write_value(&mut canonical, &value);
             Digest::of(canonical.as_bytes())
         }
-        Err(_) => Digest::of(text.as_bytes()),
+        _ => Digest::of(text.as_bytes()),
+    }
+}
+
+/// The numbers in a JSON text, as they are written.
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let start = rest.find(|character: char| matches!(character, '"' | '-' | '0'..='9'))?;
+            let (is_text, from) = (rest[start..].starts_with('"'), &rest[start..]);
+            let end = if is_text { end_of_text(from) } else { from.find([',', ']', '}', ' ', '\t', '\n', '\r']) };
+            let (token, after) = from.split_at(end.unwrap_or(from.len()));
+            rest = after;
+            if !is_text {
+                return Some(token);
+            }
+        }
+    })
+}
+
+/// Where the JSON string ends that a text begins with.
+fn end_of_text(text: &str) -> Option<usize> {
+    let mut is_escaped = false;
+    let quote = text.char_indices().skip(1).find(|(_, character)| {
+        let ends = *character == '"' && !is_escaped;
+        is_escaped = *character == '\\' && !is_escaped;
+        ends
+    });
+    quote.map(|(at, _)| at + 1)
+}
+
+/// Whether the double that is read from a number is written as a number of the same value.
+fn is_double(number: &str) -> bool {
+    let written = number.parse().map(|double: f64| Decimal::of(ryu_js::Buffer::new().format(double)));
+    written.is_ok_and(|written| written.is_some() && written == Decimal::of(number))
+}
+
+/// The value of a number: one for each way to write it.
+#[derive(PartialEq, Eq)]
+struct Decimal {
+    sign: char,
+    /// Without zeros at either end; empty for zero.
+    digits: String,
+    /// The power of ten of the last digit; 0 for zero.
+    exponent: i64,
+}
+
+impl Decimal {
+    /// Reads a JSON number; none if the exponent is out of range.
+    fn of(number: &str) -> Option<Self> {
+        let (sign, number) = number.strip_prefix('-').map_or(('+', number), |positive| ('-', positive));
+        let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+        let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        let digits = format!("{whole}{fraction}");
+        let short = digits.trim_end_matches('0');
+        let dropped = i64::try_from(digits.len() - short.len()).ok()? - i64::try_from(fraction.len()).ok()?;
+        let exponent: i64 = exponent.parse().ok()?;
+        let exponent = if short.is_empty() { 0 } else { exponent.checked_add(dropped)? };
+        Some(Self { sign, digits: short.trim_start_matches('0').to_owned(), exponent })
     }
 }
 
@@ -182,6 +243,27 @@ mod tests {
         assert_ne!(digest(&deep("1")), digest(&deep("2")));
     }
 
+    #[test]
+    fn numbers_that_doubles_confuse_have_digests_of_their_own() {
+        let digest = |number: &str| definition_digest(&raw::trusted(format!(r#"{{"a":"\\\"1","n":[{number}]}}"#)));
+        for same in [&["1", "1.0", "10e-1", "0.1E+1"][..], &["0", "0.0", "0e9"], &["1e21", "1E+21"], &["-1.50", "-1.5"]]
+        {
+            for number in same {
+                assert_eq!(digest(number), digest(same[0]), "{number}");
+            }
+        }
+        for other in [
+            ["9007199254740993", "9007199254740992"],
+            ["12345678901234567890", "12345678901234567891"],
+            ["0.1", "0.1000000000000000055511151231257827"],
+            ["1e-400", "0"],
+            ["-0", "0"],
+            ["0e99999999999999999999", "0"],
+        ] {
+            assert_ne!(digest(other[0]), digest(other[1]), "{other:?}");
+        }
+    }
+
     fn values() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -204,6 +286,15 @@ mod tests {
             let mut once = String::new();
             write_value(&mut once, &value);
             prop_assert_eq!(&canonical(&once), &once);
+        }
+
+        /// Two integers are one digest only if they are one integer, also beside text that looks like one.
+        #[test]
+        fn each_integer_has_a_digest_of_its_own(one in any::<i128>(), step in 1..9i128, text in any::<String>()) {
+            let digest = |number: i128| {
+                definition_digest(&raw::trusted(format!(r#"{{{}:{number}}}"#, raw::string(&text))))
+            };
+            prop_assert_ne!(digest(one), digest(one.wrapping_add(step)));
         }
 
         #[test]

@@ -87,6 +87,13 @@ impl Offer {
         Self { lists, about: before.unwrap_or(self).about.clone() }
     }
 
+    /// The offer without the instructions.
+    #[must_use]
+    pub fn without_instructions(&self) -> Self {
+        let about = About { capabilities: self.about.capabilities.clone(), instructions: None };
+        Self::new(self.lists.clone(), about)
+    }
+
     /// What its server says about itself.
     pub fn about(&self) -> &About {
         &self.about

@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 use clap::Args;
+use clap::builder::PossibleValuesParser;
+use cortex_mcp::connectors::DefinitionKind;
 use cortex_mcp::model::{ConnectorId, Digest};
 use serde_json::{Value, json};
 
-use super::Kind;
 use crate::cli::client::GatewayAddress;
 use crate::cli::error::{CommandError, Exit};
 use crate::cli::output::Output;
@@ -17,12 +18,13 @@ use crate::cli::output::Output;
   cortex-mcp tools --changed
   cortex-mcp tools approve bank__pay --digest 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
   cortex-mcp tools approve bank://accounts --kind resources --digest 9f86d08...
+  cortex-mcp tools approve bank --kind instructions --digest 9f86d08...
   cortex-mcp tools approve --connector bank --digest 9f86d08...
 
 Approving everything takes the digest that `cortex-mcp status` shows for the connector. From another machine, or where tokens
 are configured, CORTEX_GATEWAY_TOKEN must hold one with admin = true. Exit codes: 0 approved, 1 refused, 2 wrong usage.")]
 pub(super) struct Approve {
-    /// The exposed name, the server's own one, or the URI.
+    /// The exposed name, the server's own one, or the URI; the connector's ID for its instructions.
     #[arg(required_unless_present = "connector")]
     name: Option<String>,
 
@@ -35,8 +37,9 @@ pub(super) struct Approve {
     connector: Option<ConnectorId>,
 
     /// What is approved.
-    #[arg(long, value_enum, default_value_t = Kind::Tools)]
-    kind: Kind,
+    #[arg(long, default_value = DefinitionKind::Tools.as_str(),
+        value_parser = PossibleValuesParser::new(DefinitionKind::ALL.map(DefinitionKind::as_str)))]
+    kind: String,
 
     #[command(flatten)]
     address: GatewayAddress,
@@ -46,7 +49,7 @@ impl Approve {
     pub(super) async fn run(self, output: &Output) -> Result<Exit, CommandError> {
         let approval = json!({
             "connector": self.connector.as_ref().map(ConnectorId::as_str),
-            "kind": self.kind.list(),
+            "kind": self.kind,
             "name": self.name,
             "digest": self.digest,
         });

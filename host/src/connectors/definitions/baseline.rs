@@ -8,19 +8,24 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::kind::DefinitionKind;
 use super::status::{ChangeKind, ChangedDefinition};
 use crate::connectors::limits::{EARLIER_STATES_MAX, UNAPPROVED_ABSENT_MAX};
-use crate::model::{Digest, ItemList, ListKind, Offer, WallMs};
+use crate::model::{Digest, ItemList, WallMs};
 
 /// The digest of an item's definition; none if it is not listed.
 type ItemState = Option<Digest>;
 
+/// The digest of each item that is listed.
+pub(super) type Listed<'a> = BTreeMap<&'a str, Digest>;
+
 /// The approved and the observed definitions of a connector.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Baseline {
-    /// When the first list with any item came.
+    /// When the first definition came.
     pub(super) taken_at: WallMs,
-    items: BTreeMap<ListKind, BTreeMap<String, Item>>,
+    /// Without a kind of which nothing came yet.
+    items: BTreeMap<DefinitionKind, BTreeMap<String, Item>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +43,7 @@ struct Item {
 /// An item that is in another state now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Transition {
-    pub(super) kind: ListKind,
+    pub(super) kind: DefinitionKind,
     pub(super) name: String,
     pub(super) to: TransitionKind,
 }
@@ -62,23 +67,31 @@ pub enum Selection {
     /// Every change of the connector.
     All,
     /// The change of one item, by its server's own name, URI or URI template.
-    Item(ListKind, String),
+    Item(DefinitionKind, String),
 }
 
 impl Baseline {
-    /// Approves everything in an offer.
-    pub(super) fn of(offer: &Offer, taken_at: WallMs) -> Self {
-        let approved = |(name, digest): (&str, Digest)| {
-            (name.to_owned(), Item { approved: Some(digest), observed: Some(digest), ..Item::default() })
-        };
-        let of_kind = |kind: ListKind| (kind, digests(offer.list(kind)).into_iter().map(approved).collect());
-        Self { taken_at, items: ListKind::ALL.into_iter().map(of_kind).collect() }
+    /// Returns one that holds no kind yet.
+    pub(super) fn new(taken_at: WallMs) -> Self {
+        Self { taken_at, items: BTreeMap::new() }
     }
 
-    /// Takes note of a list. Returns what is in another state now.
-    pub(super) fn observe(&mut self, kind: ListKind, list: &ItemList) -> Vec<Transition> {
+    /// Whether it holds a kind: something to compare a list with.
+    pub(super) fn has(&self, kind: DefinitionKind) -> bool {
+        self.items.contains_key(&kind)
+    }
+
+    /// Approves the first items of a kind.
+    pub(super) fn approve_first(&mut self, kind: DefinitionKind, listed: &Listed<'_>) {
+        let approved = |(name, digest): (&&str, &Digest)| {
+            ((*name).to_owned(), Item { approved: Some(*digest), observed: Some(*digest), ..Item::default() })
+        };
+        self.items.insert(kind, listed.iter().map(approved).collect());
+    }
+
+    /// Takes note of the items of a kind. Returns what is in another state now.
+    pub(super) fn observe(&mut self, kind: DefinitionKind, listed: Listed<'_>) -> Vec<Transition> {
         let items = self.items.entry(kind).or_default();
-        let listed = digests(list);
         let mut transitions = Vec::new();
         let mut note = |name: &str, item: &mut Item, state: ItemState| {
             let to = item.observe(state)?;
@@ -99,9 +112,10 @@ impl Baseline {
     }
 
     /// Whether an item may be served when changes are hidden.
-    pub(super) fn is_approved(&self, kind: ListKind, name: &str) -> bool {
+    pub(super) fn is_approved(&self, kind: DefinitionKind, name: &str) -> bool {
         let item = self.items.get(&kind).and_then(|items| items.get(name));
-        item.is_some_and(|item| item.observed == item.approved)
+        // An item that is not listed any more and never was approved is in no approved state.
+        item.is_some_and(|item| item.approved.is_some() && item.observed == item.approved)
     }
 
     /// The changes, in the order of kinds and names.
@@ -195,8 +209,8 @@ impl Item {
 }
 
 /// The digest of each item. Items of one name are one: that of all their digests, in the order of the list.
-fn digests(list: &ItemList) -> BTreeMap<&str, Digest> {
-    let mut digests: BTreeMap<&str, Digest> = BTreeMap::new();
+pub(super) fn digests(list: &ItemList) -> Listed<'_> {
+    let mut digests = Listed::new();
     for item in list.items() {
         let digest = item.digest();
         let joined = |before: &mut Digest| *before = Digest::of(&[*before.bytes(), *digest.bytes()].concat());

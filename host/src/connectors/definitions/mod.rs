@@ -6,6 +6,7 @@
 //! sent; nothing here changes a definition.
 
 mod baseline;
+mod kind;
 mod record;
 mod status;
 
@@ -17,7 +18,8 @@ use futures_util::future::BoxFuture;
 use serde_json::value::RawValue;
 
 pub use self::baseline::Selection;
-use self::baseline::{Baseline, Transition, TransitionKind};
+use self::baseline::{Baseline, Listed, Transition, TransitionKind, digests};
+pub use self::kind::DefinitionKind;
 pub(crate) use self::record::RECORD_PREFIX;
 pub(super) use self::record::{of_records, record_name};
 pub use self::status::{ChangeKind, ChangedDefinition, DefinitionsStatus, LeftOutDefinitions};
@@ -29,7 +31,7 @@ use crate::mcp::envelope::error_object;
 use crate::mcp::protocol::{
     COMPLETION_COMPLETE, INVALID_PARAMS, PROMPTS_GET, RESOURCES_READ, RESOURCES_SUBSCRIBE, TOOLS_CALL,
 };
-use crate::model::raw::RawObject;
+use crate::model::raw::{self, RawObject};
 use crate::model::{Connector, ConnectorId, Digest, HiddenKeys, InstanceId, ItemList, ListKind, Offer, WallMs};
 use crate::telemetry::{LogLimit, labels};
 
@@ -76,7 +78,7 @@ pub enum ApprovalError {
 /// The definitions of one connector.
 pub(super) struct Definitions {
     id: ConnectorId,
-    origin: Digest,
+    server: Digest,
     own: InstanceId,
     sink: Arc<dyn StateSink>,
     metrics: Arc<ConnectorMetrics>,
@@ -123,10 +125,10 @@ impl Definitions {
         metrics: Arc<ConnectorMetrics>,
         saved: Option<StateRecord>,
     ) -> Self {
-        let (id, origin) = (connector.id.clone(), connector.origin_digest());
+        let (id, server) = (connector.id.clone(), connector.server_digest());
         let lines = LogLimit::new(DEFINITION_LINES);
         let state = Mutex::new(State { unread: saved, ..State::default() });
-        Self { id, origin, own, sink, metrics, lines, state }
+        Self { id, server, own, sink, metrics, lines, state }
     }
 
     /// Reads what was kept of them.
@@ -140,12 +142,12 @@ impl Definitions {
 
     /// Takes what was kept of them, in the place of what is known. What the server has sent is compared with it.
     pub(super) fn restore(&self, record: &StateRecord, now: WallMs) {
-        let Some((header, baseline)) = record::restore(record, self.origin) else { return };
+        let Some((header, baseline)) = record::restore(record, self.server) else { return };
         let mut state = self.lock();
         (state.baseline, state.observed) = (Some(baseline), header.observed);
         let raw = state.raw.take();
         state.passed = None;
-        state.refresh();
+        state.refresh(&self.id);
         if let Some((offer, digest)) = raw {
             self.observe_in(&mut state, &offer, digest, now);
         }
@@ -161,7 +163,7 @@ impl Definitions {
         let mut state = self.lock();
         if state.on_change != on_change || state.status.on_change != on_change {
             state.on_change = on_change;
-            state.refresh();
+            state.refresh(&self.id);
         }
     }
 
@@ -180,20 +182,24 @@ impl Definitions {
         self.lock().status.clone()
     }
 
-    /// Every change, with the definitions that the server lists under the name now.
+    /// Every change, with all definitions of its name that the server lists now, in the order of the list: they are
+    /// approved together.
     pub(super) fn changes(&self) -> Vec<(ChangedDefinition, Vec<Box<RawValue>>)> {
         let state = self.lock();
-        let passed = state.passed.as_ref();
-        let mut listed: HashMap<(ListKind, &str), Vec<&RawValue>> = HashMap::new();
-        for kind in ListKind::ALL {
-            for item in passed.map(|lists| lists[kind as usize].items()).unwrap_or_default() {
-                listed.entry((kind, &item.key)).or_default().push(&item.definition);
+        let mut listed: HashMap<(DefinitionKind, &str), Vec<&RawValue>> = HashMap::new();
+        for (kind, list) in ListKind::ALL.into_iter().zip(state.passed.iter().flatten()) {
+            for item in list.items() {
+                listed.entry((kind.into(), &item.key)).or_default().push(&item.definition);
             }
+        }
+        let instructions = state.instructions().map(raw::string);
+        if let Some(instructions) = &instructions {
+            listed.insert((DefinitionKind::Instructions, self.id.as_str()), vec![instructions]);
         }
         let changes = state.baseline.iter().flat_map(Baseline::changes);
         let with_definitions = changes.map(|change| {
-            let definitions = listed.get(&(change.kind, change.name.as_str())).map(Vec::as_slice).unwrap_or_default();
-            let definitions = definitions.iter().map(|definition| (*definition).to_owned()).collect();
+            let definitions = listed.get(&(change.kind, change.name.as_str())).into_iter().flatten();
+            let definitions = definitions.map(|definition| (*definition).to_owned()).collect();
             (change, definitions)
         });
         with_definitions.collect()
@@ -246,7 +252,7 @@ impl Definitions {
         };
         let approved = baseline.changes().filter(is_selected).collect();
         baseline.approve(selection);
-        state.refresh();
+        state.refresh(&self.id);
         let not_saved = |cause: String| ApprovalError::NotSaved { connector: connector(), cause };
         let record = self.record_of(&state).ok_or_else(|| not_saved("it cannot be written as JSON".to_owned()))?;
         // Handed in under the lock: a later state is written later.
@@ -266,27 +272,36 @@ impl Definitions {
             before.as_ref().is_none_or(|before| !before[kind as usize].is_same(&passed[kind as usize]))
         };
         let known = state.observed.take().is_some_and(|observed| observed == (digest, self.own));
+        let instructions = offer.about().instructions.as_deref();
+        let listed = |kind: DefinitionKind| match kind.list() {
+            Some(list) => digests(&passed[list as usize]),
+            None => Listed::from_iter(instructions.map(|text| (self.id.as_str(), Digest::of(text.as_bytes())))),
+        };
+        // A server that is not ready yet may list nothing.
+        let is_ready = passed.iter().any(|list| !list.items().is_empty());
         let mut transitions = Vec::new();
         let mut is_changed = false;
-        match &mut state.baseline {
-            Some(_) if known => {}
-            Some(baseline) => {
-                for kind in ListKind::ALL.into_iter().filter(|kind| is_new(*kind)) {
-                    transitions.extend(baseline.observe(kind, &passed[kind as usize]));
+        for kind in DefinitionKind::ALL {
+            let is_given = is_ready || (kind == DefinitionKind::Instructions && instructions.is_some());
+            match &mut state.baseline {
+                Some(baseline) if baseline.has(kind) => {
+                    if !known && kind.list().is_none_or(is_new) {
+                        transitions.extend(baseline.observe(kind, listed(kind)));
+                    }
                 }
-                is_changed = !transitions.is_empty();
-            }
-            // A server that is not ready yet may list nothing.
-            None if passed.iter().all(|list| list.items().is_empty()) => {}
-            baseline @ None => {
-                *baseline = Some(Baseline::of(&Offer::new(passed.clone(), offer.about().clone()), now));
-                is_changed = true;
+                baseline if is_given => {
+                    baseline.get_or_insert_with(|| Baseline::new(now)).approve_first(kind, &listed(kind));
+                    is_changed = true;
+                }
+                _ => {}
             }
         }
         (state.raw, state.passed) = (Some((offer.clone(), digest)), Some(passed));
-        state.refresh();
+        state.refresh(&self.id);
         self.report(&transitions);
-        if is_changed && let Some(record) = self.record_of(state) {
+        if (is_changed || !transitions.is_empty())
+            && let Some(record) = self.record_of(state)
+        {
             self.sink.keep(&record_name(&self.id), record);
         }
     }
@@ -320,7 +335,7 @@ impl Definitions {
     }
 
     fn report(&self, transitions: &[Transition]) {
-        let mut kinds: BTreeMap<ListKind, usize> = BTreeMap::new();
+        let mut kinds: BTreeMap<DefinitionKind, usize> = BTreeMap::new();
         let counted = transitions.iter().filter(|transition| transition.to != TransitionKind::Return);
         counted.for_each(|transition| *kinds.entry(transition.kind).or_default() += 1);
         kinds.into_iter().for_each(|(kind, count)| self.metrics.definitions_changed(kind, count));
@@ -347,7 +362,7 @@ impl Definitions {
     fn record_of(&self, state: &State) -> Option<StateRecord> {
         let baseline = state.baseline.as_ref()?;
         let observed = state.raw.as_ref().map(|(_, digest)| (*digest, self.own)).or(state.observed);
-        record::record(&record::Header { origin: self.origin, observed }, baseline).ok()
+        record::record(&record::Header { server: self.server, observed }, baseline).ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -359,7 +374,12 @@ impl State {
     /// Whether an item is listed by the server and not approved.
     fn hides(&self, kind: ListKind, name: &str) -> bool {
         let (Some(baseline), Some(passed)) = (&self.baseline, &self.passed) else { return false };
-        !baseline.is_approved(kind, name) && passed[kind as usize].items().iter().any(|item| item.key == name)
+        !baseline.is_approved(kind.into(), name) && passed[kind as usize].items().iter().any(|item| item.key == name)
+    }
+
+    /// What the server wants a model to know.
+    fn instructions(&self) -> Option<&str> {
+        self.raw.as_ref()?.0.about().instructions.as_deref()
     }
 
     /// Whether the template that fits a URI best, of those of the server, is not approved and the URI is not listed by
@@ -368,29 +388,38 @@ impl State {
         let (Some(baseline), Some(passed)) = (&self.baseline, &self.passed) else { return false };
         let longest = |is_approved: bool| {
             let templates = passed[ListKind::Templates as usize].items().iter();
-            let of_kind = templates.filter(|item| baseline.is_approved(ListKind::Templates, &item.key) == is_approved);
+            let of_kind =
+                templates.filter(|item| baseline.is_approved(DefinitionKind::Templates, &item.key) == is_approved);
             let literal = of_kind.filter_map(|item| item.key.split('{').next());
             literal.filter(|literal| uri.starts_with(literal)).map(str::len).max()
         };
-        !baseline.is_approved(ListKind::Resources, uri) && longest(false) > longest(true)
+        !baseline.is_approved(DefinitionKind::Resources, uri) && longest(false) > longest(true)
     }
 
     /// Makes what is served and shown from what is known.
-    fn refresh(&mut self) {
+    fn refresh(&mut self, id: &ConnectorId) {
         let mut hidden = 0;
         let mut hidden_keys: [Vec<String>; 4] = Default::default();
         if let (Some((raw, _)), Some(passed)) = (&self.raw, &self.passed) {
+            let hiding = self.baseline.as_ref().filter(|_| self.on_change == OnChange::Hide);
+            let hides_instructions =
+                hiding.is_some_and(|baseline| !baseline.is_approved(DefinitionKind::Instructions, id.as_str()));
+            let raw = match &raw.about().instructions {
+                Some(_) if hides_instructions => {
+                    hidden += 1;
+                    raw.without_instructions()
+                }
+                _ => raw.clone(),
+            };
             let lists = ListKind::ALL.map(|kind| {
                 let passed = &passed[kind as usize];
-                let list = match &self.baseline {
-                    Some(baseline) if self.on_change == OnChange::Hide => {
-                        passed.filtered(|item| baseline.is_approved(kind, &item.key))
-                    }
-                    _ => passed.clone(),
+                let list = match hiding {
+                    Some(baseline) => passed.filtered(|item| baseline.is_approved(kind.into(), &item.key)),
+                    None => passed.clone(),
                 };
                 hidden += passed.items().len() - list.items().len();
                 if let Some(baseline) = self.baseline.as_ref().filter(|_| list.items().len() < passed.items().len()) {
-                    let unapproved = passed.items().iter().filter(|item| !baseline.is_approved(kind, &item.key));
+                    let unapproved = passed.items().iter().filter(|item| !baseline.is_approved(kind.into(), &item.key));
                     hidden_keys[kind as usize] = unapproved.map(|item| item.key.clone()).collect();
                 }
                 match self.served.as_ref().map(|served| served.list(kind)) {
@@ -451,3 +480,6 @@ impl fmt::Debug for Definitions {
         formatter.debug_struct("Definitions").field("connector", &self.id).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

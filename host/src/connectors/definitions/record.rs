@@ -29,8 +29,8 @@ pub(in crate::connectors) fn of_records(records: &[(String, StateRecord)]) -> BT
 /// The header of a record; its body is the baseline.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
-    /// Which server the baseline is of: [`Connector::origin_digest`](crate::model::Connector::origin_digest).
-    pub(super) origin: Digest,
+    /// Which server the baseline is of: [`Connector::server_digest`](crate::model::Connector::server_digest).
+    pub(super) server: Digest,
     /// The offer that was observed last, and by which gateway: it need not be compared again.
     pub(super) observed: Option<(Digest, InstanceId)>,
 }
@@ -41,8 +41,8 @@ pub(super) fn record(header: &Header, baseline: &Baseline) -> Result<StateRecord
 }
 
 /// Reads a record back: none if it is of another server, or of another form.
-pub(super) fn restore(record: &StateRecord, origin: Digest) -> Option<(Header, Baseline)> {
+pub(super) fn restore(record: &StateRecord, server: Digest) -> Option<(Header, Baseline)> {
     let header: Header = record.header().ok()?;
     let baseline = serde_json::from_slice(&record.body.bytes()).ok()?;
-    (header.origin == origin).then_some((header, baseline))
+    (header.server == server).then_some((header, baseline))
 }

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
+use super::kind::DefinitionKind;
 use crate::config::OnChange;
-use crate::model::{Digest, ListKind, PathFault};
+use crate::model::{Digest, PathFault};
 
 /// How a connector's definitions differ from what was approved.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -11,7 +12,7 @@ use crate::model::{Digest, ListKind, PathFault};
 pub struct DefinitionsStatus {
     /// What becomes of changes.
     pub on_change: OnChange,
-    /// When the baseline was taken: the first list with any item; none if there was no such list yet.
+    /// When the baseline was taken: with the first definition; none if there was none yet.
     pub baseline_taken_at: Option<String>,
     /// How many items differ from what was approved.
     pub changes: usize,
@@ -29,9 +30,9 @@ pub struct DefinitionsStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ChangedDefinition {
-    /// Its list.
-    pub kind: ListKind,
-    /// Its server's own name, URI or URI template.
+    /// What it is of.
+    pub kind: DefinitionKind,
+    /// Its server's own name, URI or URI template; the connector's ID for instructions.
     pub name: String,
     /// How it differs.
     pub change: ChangeKind,

@@ -37,7 +37,8 @@ struct Rig {
     network: Arc<VirtualNetwork>,
 }
 
-struct Nowhere;
+/// Publishes and keeps nothing.
+pub(super) struct Nowhere;
 
 impl Publisher for Nowhere {
     fn publish(&self, _: Published) {}
@@ -65,7 +66,7 @@ fn url() -> url::Url {
     "https://live.test/mcp".parse().unwrap()
 }
 
-fn described(version: &str) -> Connector {
+pub(super) fn described(version: &str) -> Connector {
     Connector {
         id: id(),
         name: "Live".into(),

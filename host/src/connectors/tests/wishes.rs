@@ -4,14 +4,20 @@ use super::live::{Live, OnCall};
 use super::*;
 use crate::connectors::{CallError, Caller, ResourceWish, ServerEvent};
 use crate::mcp::envelope::RpcError;
+use crate::mcp::hops::{self, HopsError};
 use crate::model::raw::{self, RawObject};
 
 type Wished = Result<Result<ResourceWish, RpcError>, CallError>;
 
 async fn wish(rig: &Rig, uri: &str) -> Wished {
+    wish_after(rig, uri, 1).await
+}
+
+/// The wish of a client whose request passed through so many gateways, this one included.
+async fn wish_after(rig: &Rig, uri: &str, hops: u64) -> Wished {
     let mut params = RawObject::new();
     params.set("uri", raw::string(uri));
-    let wished = rig.fleet.wish_for_resource(&id(), params).await;
+    let wished = rig.fleet.wish_for_resource(&id(), hops::with(params, hops)).await;
     wished.map(|answer| answer.map_err(|error| RpcError::parse(&error).unwrap()))
 }
 
@@ -75,6 +81,47 @@ async fn a_servers_own_refusal_is_handed_on_and_the_next_wish_asks_again() {
     }
     tokio::time::sleep(Duration::from_secs(60)).await;
     assert_eq!(rig.server.count("resources/unsubscribe"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_count_of_hops_of_one_client_costs_no_other_a_subscription() {
+    for modern in [false, true] {
+        let rig = Rig::new(modern).await;
+        // As another gateway: it counts itself, and four is the most.
+        rig.server.limit_hops(3);
+        let mut events = rig.fleet.events();
+        let before = wish(&rig, "x:1").await.unwrap().unwrap();
+        let (far, near) = tokio::join!(wish_after(&rig, "x:2", 4), wish(&rig, "x:3"));
+        assert_eq!(far.unwrap().unwrap_err().hops, Some(HopsError::TooMany), "modern: {modern}");
+        let (far, shared) = tokio::join!(wish_after(&rig, "x:4", 4), wish(&rig, "x:4"));
+        let refused = far.unwrap().err().and_then(|error| error.hops);
+        assert_eq!(refused, modern.then_some(HopsError::TooMany), "a legacy server was asked for the nearer one");
+        let farthest = wish_after(&rig, "x:5", 3).await.unwrap().unwrap();
+        let held = (before, near.unwrap().unwrap(), shared.unwrap().unwrap(), farthest);
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        let uris = ["x:1", "x:3", "x:4", "x:5"];
+        for uri in uris {
+            update(&rig.server, uri).await;
+        }
+        assert_eq!(updates(&mut events), uris, "modern: {modern}");
+        assert_eq!(rig.server.streams(), 1);
+        let streams = rig.server.params("subscriptions/listen");
+        assert!(streams.iter().all(|asked| asked["_meta"]["com.brainwav.cortex/hops"] == 1), "{streams:?}");
+        drop(held);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_is_refused_for_the_count_of_hops_is_asked_for_again() {
+    let rig = Rig::new(true).await;
+    rig.server.limit_hops(0);
+    rig.server.break_streams();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let asked = rig.server.count("subscriptions/listen");
+    assert!(asked > 2 && rig.server.streams() == 0, "{asked}");
+    rig.server.limit_hops(1);
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(rig.server.streams(), 1);
 }
 
 #[tokio::test(start_paused = true)]

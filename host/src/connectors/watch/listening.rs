@@ -16,6 +16,7 @@ use crate::connectors::handle::Signal;
 use crate::connectors::limits;
 use crate::connectors::session_slot::SessionSlot;
 use crate::connectors::wishes::{Refusal, no_subscriptions};
+use crate::mcp::hops::HopsError;
 use crate::mcp::protocol::{INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND};
 use crate::mcp::{Era, ProtocolFault, Session, WireError};
 use crate::model::{About, ListKind};
@@ -215,17 +216,17 @@ impl Watcher {
         let (sender, opened) = watch::channel(false);
         let announced = hearing.course.announced.clone();
         let ear = Ear { events: self.events.clone(), announced, opened: sender };
-        let (uris, hops) = (self.handle.wishes.uris(), self.handle.wishes.hops());
+        let uris = self.handle.wishes.uris();
         let named: Vec<String> = uris.iter().cloned().collect();
         let (session, changes) = (hearing.session, hearing.changes);
-        let work = async move { session.listen_after(hops, changes, &named, &ear).await };
+        let work = async move { session.listen(changes, &named, &ear).await };
         Stream { work: work.boxed(), opened, uris }
     }
 
     /// The wishes that a modern server's stream is open for are carried out. A legacy server subscribes to each.
     fn grant(&self, hearing: &Hearing<'_>, stream: &Stream<'_>) {
         if hearing.session.era() == Era::Modern {
-            stream.uris.iter().for_each(|uri| self.handle.wishes.settle(uri, Ok(())));
+            stream.uris.iter().for_each(|uri| self.handle.wishes.settle(uri, 1, Ok(())));
         }
     }
 
@@ -283,6 +284,8 @@ fn has_no_stream(result: &Result<(), WireError>, was_open: bool) -> bool {
         // Some servers answer what they do not know with an empty result.
         Ok(()) => !was_open,
         Err(WireError::Status { status, .. }) => means_no_stream(*status),
+        // A gateway that finds itself in a circle may be connected otherwise later.
+        Err(WireError::Rpc(error)) if error.hops == Some(HopsError::TooMany) => false,
         Err(WireError::Rpc(error)) => matches!(error.code, METHOD_NOT_FOUND | INVALID_PARAMS | INVALID_REQUEST),
         Err(WireError::Protocol(ProtocolFault::ContentType | ProtocolFault::NoAnswer)) => true,
         Err(error) => is_over(error),

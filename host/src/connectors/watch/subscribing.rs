@@ -14,12 +14,13 @@ use crate::connectors::session_slot::SessionSlot;
 use crate::connectors::wishes::{Refusal, Step};
 use crate::edge::http::HttpError;
 use crate::mcp::protocol::{RESOURCES_SUBSCRIBE, RESOURCES_UNSUBSCRIBE};
-use crate::mcp::{Nobody, Outcome, Session, WireError};
+use crate::mcp::{Nobody, Outcome, Session, WireError, hops};
 use crate::model::raw::{self, RawObject};
 
 /// What came of a step.
 enum Came {
-    Subscribed(String, Result<(), Refusal>),
+    /// With the count of hops that it was asked with.
+    Subscribed(String, u64, Result<(), Refusal>),
     Unsubscribed(String),
 }
 
@@ -48,12 +49,12 @@ impl Watcher {
             tokio::select! {
                 biased;
                 Some(came) = asking.next() => match came {
-                    Came::Subscribed(uri, outcome) => {
+                    Came::Subscribed(uri, hops, outcome) => {
                         busy.remove(&uri);
                         if outcome.is_ok() {
                             done.insert(uri.clone());
                         }
-                        wishes.settle(&uri, outcome);
+                        wishes.settle(&uri, hops, outcome);
                         if !wishes.has_failed() {
                             failures = 0;
                         }
@@ -77,8 +78,9 @@ impl Watcher {
     async fn step(&self, slot: &SessionSlot, session: &Arc<Session>, step: Step) -> Came {
         match step {
             Step::Subscribe(uri, params) => {
+                let hops = hops::of(&params);
                 let outcome = self.ask(slot, session, RESOURCES_SUBSCRIBE, params).await;
-                Came::Subscribed(uri, outcome)
+                Came::Subscribed(uri, hops, outcome)
             }
             Step::Unsubscribe(uri) => {
                 let mut params = RawObject::new();

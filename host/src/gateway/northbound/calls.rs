@@ -66,8 +66,11 @@ pub(super) async fn completion(gateway: &Gateway, asked: &Asked) -> Answer {
     let reference = asked.params.object(ParamsMember::Reference);
     let Some(reference) = reference else { return invalid("params.ref must name a prompt or a resource template") };
     let served = gateway.snapshot().served(&asked.visitor.view);
-    let is_prompt = reference.get_str(ReferenceMember::Type).as_deref() == Some("ref/prompt");
-    let member = if is_prompt { ReferenceMember::Name } else { ReferenceMember::Uri };
+    let (member, other) = match reference.get_str(ReferenceMember::Type).as_deref() {
+        Some("ref/prompt") => (ReferenceMember::Name, ReferenceMember::Uri),
+        Some("ref/resource") => (ReferenceMember::Uri, ReferenceMember::Name),
+        _ => return invalid("params.ref.type must be ref/prompt or ref/resource"),
+    };
     let Some(name) = reference.get_str(member) else { return invalid("params.ref must name what is completed") };
     let routes: Vec<Route> = match member {
         ReferenceMember::Name => served.prompt(&name).cloned().into_iter().collect(),
@@ -80,6 +83,8 @@ pub(super) async fn completion(gateway: &Gateway, asked: &Asked) -> Answer {
         let mut params = asked.params();
         let mut reference = reference.to_object();
         reference.set_str(member.key(), &route.original);
+        // A server that reads it would complete something that nothing checked here.
+        reference.remove(other.key());
         params.set(ParamsMember::Reference.key(), reference.to_raw());
         let relay = asked.relay();
         let fleet = &gateway.inner.parts.fleet;

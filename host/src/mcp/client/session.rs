@@ -220,20 +220,6 @@ impl Session {
         resources: &[String],
         interim: &dyn Interim,
     ) -> Result<(), WireError> {
-        self.listen_after(1, changes, resources, interim).await
-    }
-
-    /// The same on behalf of clients whose requests passed through so many gateways, this one included.
-    ///
-    /// # Errors
-    /// [`WireError`], if the server has no such stream, or the stream breaks.
-    pub async fn listen_after(
-        &self,
-        hops: u64,
-        changes: &[ListKind],
-        resources: &[String],
-        interim: &dyn Interim,
-    ) -> Result<(), WireError> {
         match &self.kind {
             Kind::Legacy(session) => {
                 let listened = self.link.listen(session.headers(), interim).await;
@@ -243,7 +229,8 @@ impl Session {
                 listened
             }
             Kind::Modern { .. } => {
-                let params = self.prepare(hops::with(meta::listen_params(changes, resources), hops));
+                // The stream is the gateway's own, whichever clients' subscriptions it carries.
+                let params = self.prepare(hops::with(meta::listen_params(changes, resources), 1));
                 match self.ask(SUBSCRIPTIONS_LISTEN, &params, interim, Purpose::Listening).await? {
                     Outcome::Result(_) => Ok(()),
                     Outcome::Error(error) => Err(rpc_error(&error)),
