@@ -107,14 +107,17 @@ impl Schemes {
     }
 }
 
+/// Keys and routes of hidden items.
+type HiddenItems = Arc<[(Arc<str>, Route)]>;
+
 /// What a connector exposes. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Exposed {
     /// In the order of [`ListKind::ALL`].
     pub(super) chunks: [Arc<Chunk>; 4],
-    /// What is hidden until it is approved, in the same order: keys and routes. It is claimed and not listed; its connector
+    /// What is hidden until it is approved, in the same order. It is claimed and not listed; its connector
     /// refuses requests about it.
-    hidden: [Arc<[(Arc<str>, Route)]>; 4],
+    hidden: [HiddenItems; 4],
     /// When it claimed each key, in the same order, with those that it lists and that are hidden. Without a list that may be
     /// served, those of the last one: a server that is down gives nothing up.
     pub(super) claimed: [Arc<ClaimTimes>; 4],
