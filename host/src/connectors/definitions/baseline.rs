@@ -89,9 +89,9 @@ impl Baseline {
         self.items.insert(kind, listed.iter().map(approved).collect());
     }
 
-    /// Takes note of the items of a kind. Returns what is in another state now.
+    /// Takes note of the items of a kind that it holds. Returns what is in another state now.
     pub(super) fn observe(&mut self, kind: DefinitionKind, listed: Listed<'_>) -> Vec<Transition> {
-        let items = self.items.entry(kind).or_default();
+        let Some(items) = self.items.get_mut(&kind) else { return Vec::new() };
         let mut transitions = Vec::new();
         let mut note = |name: &str, item: &mut Item, state: ItemState| {
             let to = item.observe(state)?;

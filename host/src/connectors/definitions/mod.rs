@@ -283,17 +283,14 @@ impl Definitions {
         let mut is_changed = false;
         for kind in DefinitionKind::ALL {
             let is_given = is_ready || (kind == DefinitionKind::Instructions && instructions.is_some());
-            match &mut state.baseline {
-                Some(baseline) if baseline.has(kind) => {
-                    if !known && kind.list().is_none_or(is_new) {
-                        transitions.extend(baseline.observe(kind, listed(kind)));
-                    }
-                }
-                baseline if is_given => {
-                    baseline.get_or_insert_with(|| Baseline::new(now)).approve_first(kind, &listed(kind));
-                    is_changed = true;
-                }
-                _ => {}
+            if is_given && state.baseline.as_ref().is_none_or(|baseline| !baseline.has(kind)) {
+                state.baseline.get_or_insert_with(|| Baseline::new(now)).approve_first(kind, &listed(kind));
+                is_changed = true;
+            } else if !known
+                && kind.list().is_none_or(is_new)
+                && let Some(baseline) = &mut state.baseline
+            {
+                transitions.extend(baseline.observe(kind, listed(kind)));
             }
         }
         (state.raw, state.passed) = (Some((offer.clone(), digest)), Some(passed));
