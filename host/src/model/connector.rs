@@ -162,7 +162,7 @@ mod tests {
 
     fn connector(reach: Reach) -> Connector {
         Connector {
-            id: "a".parse().unwrap(),
+            id: "wiki".parse().unwrap(),
             name: String::new(),
             version: String::new(),
             enabled: true,
