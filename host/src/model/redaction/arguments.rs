@@ -63,7 +63,7 @@ impl Scanner {
         let is_flag = argument.starts_with('-');
         match this {
             // Another flag: the value was left out. One dash alone may begin a secret.
-            Next::Secret | Next::Password if !argument.starts_with("--") && !(is_flag && argument.len() == 2) => {
+            Next::Secret | Next::Password if !(argument.starts_with("--") || is_flag && argument.len() == 2) => {
                 self.next = Next::Any;
                 let is_secret = this == Next::Password || is_secret_of_flag("", argument);
                 return (is_secret && !is_placeholder(argument)).then(|| MASK.to_owned());
@@ -164,7 +164,7 @@ fn announced(argument: &str) -> Next {
 
 /// Whether an argument is a group of short flags without values of their own, and one more: `-itde`.
 fn is_short_flags(argument: &str) -> bool {
-    let Some((_, before)) = argument[1..].as_bytes().split_last() else { return false };
+    let Some((_, before)) = argument.as_bytes()[1..].split_last() else { return false };
     before.len() < MAX_SHORT_FLAGS && before.iter().all(|flag| b"itdPq".contains(flag))
 }
 

@@ -157,7 +157,7 @@ fn token_length(text: &str, is_within_name: bool) -> Option<usize> {
     let body = &text[..text.find(['=', ':', '/', '@', '%']).unwrap_or(text.len())];
     let has_digit = |rest: &str| rest.bytes().any(|byte| byte.is_ascii_digit());
     let is_token = |prefix: &&str| {
-        let is_short = is_within_name && prefix.len() <= 4;
+        let is_short = is_within_name && prefix.len() <= 4 && prefix.ends_with(['-', '_']);
         body.strip_prefix(*prefix).is_some_and(|rest| rest.len() >= MIN_TOKEN && (!is_short || has_digit(rest)))
     };
     let is_after_word = |prefix: &&str| {
