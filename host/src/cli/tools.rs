@@ -34,7 +34,7 @@ pub(crate) struct Tools {
     #[arg(long, value_enum, default_value_t = Kind::Tools)]
     kind: Kind,
 
-    /// The definitions that differ from what was approved, with the digests to approve them by.
+    /// List the definitions that differ from what was approved, with the digests to approve them by.
     #[arg(long, conflicts_with = "kind")]
     changed: bool,
 
@@ -44,7 +44,7 @@ pub(crate) struct Tools {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Approves changed definitions.
+    /// Approve changed definitions.
     Approve(approve::Approve),
 }
 

@@ -11,8 +11,8 @@ use crate::cli::client::GatewayAddress;
 use crate::cli::error::{CommandError, Exit};
 use crate::cli::output::Output;
 
-/// Approves a changed definition, or every changed definition of a connector. The digest is the one of the change that was
-/// reviewed: `cortex-mcp tools --changed` shows both. Another one is refused.
+/// Approve a changed definition, or every changed definition of a connector. The digest is that of the change that was
+/// reviewed, as `cortex-mcp tools --changed` shows it. Another one is refused.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   cortex-mcp tools --changed
@@ -32,11 +32,11 @@ pub(super) struct Approve {
     #[arg(long, value_name = "DIGEST")]
     digest: Digest,
 
-    /// Only a change of this connector; without a name, every change of it.
+    /// Approve a change of this connector only; without a name, every change of it.
     #[arg(long, value_name = "ID")]
     connector: Option<ConnectorId>,
 
-    /// What is approved.
+    /// The kind of the definition.
     #[arg(long, default_value = DefinitionKind::Tools.as_str(),
         value_parser = PossibleValuesParser::new(DefinitionKind::ALL.map(DefinitionKind::as_str)))]
     kind: String,
