@@ -374,7 +374,7 @@ async fn what_is_hidden_until_it_is_approved_is_asked_of_no_other_server() {
     }
     let status = served.connector("s2").unwrap();
     let (connector, digest) = (Some("s2".parse().unwrap()), status.definitions.digest.unwrap());
-    let approval = Approval { connector, kind: ListKind::Tools, name: None, digest };
+    let approval = Approval { connector, kind: ListKind::Tools.into(), name: None, digest };
     served.gateway.approve(&approval).await.unwrap();
     for (method, params) in &requests {
         served.modern().ask(method, params).await.result();

@@ -9,7 +9,7 @@ use crate::model::{AuthKind, CommandLine, Reach, Source};
 
 fn definitions(connector: &Connector) -> Definitions {
     let metrics = ConnectorsMetrics::default().connector(&connector.id);
-    Definitions::new(connector, InstanceId::default(), Arc::new(Nowhere), metrics)
+    Definitions::new(connector, InstanceId::default(), Arc::new(Nowhere), metrics, None)
 }
 
 fn offer(description: &str) -> Offer {
