@@ -121,7 +121,9 @@ async fn a_stream_that_fails_is_tried_again_ever_more_slowly_and_holds_nothing_u
         assert!((60..=140).contains(&tries), "{tries}");
         assert_eq!(server.count("initialize"), usize::from(!modern), "the session stays");
         let status = served.connector("live").unwrap();
-        assert_eq!((status.state, status.failures, status.breaker.as_str()), (ListState::Fresh, 0, "closed"));
+        // The next refresh may just be due.
+        assert!(matches!(status.state, ListState::Fresh | ListState::Soft), "{status:?}");
+        assert_eq!((status.failures, status.breaker.as_str()), (0, "closed"));
         server.refuse_streams(None);
         served.until("the stream", seconds(61), |_| server.streams() == 1).await;
     }
