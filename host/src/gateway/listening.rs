@@ -42,10 +42,11 @@ impl Drop for ListeningRecord {
     }
 }
 
-/// The rules for entries of a registry: what leads to a gateway of these settings, which listens there.
+/// The rules for entries of a registry: what leads to a gateway of these settings, which listens there. One that does not run
+/// will listen where it is configured to.
 pub fn target_rules(settings: &Settings, listening: &[SocketAddr]) -> TargetRules {
     let own = OwnAddresses {
-        listen: [&[settings.listen], listening].concat(),
+        listen: if listening.is_empty() { vec![settings.listen] } else { listening.to_vec() },
         hosts: settings.allowed_hosts.clone(),
         machine: machine_name(),
         is_of_machine,
@@ -104,9 +105,10 @@ mod tests {
         let records: Vec<_> = addresses.iter().map(|address| ListeningRecord::hold(&settings, *address)).collect();
         assert!(records.iter().all(Option::is_some));
         assert_eq!(listening(&state), addresses);
-        assert!(target_rules(&settings, &listening(&state)).own.listen.ends_with(&addresses));
+        assert_eq!(target_rules(&settings, &listening(&state)).own.listen, addresses);
         drop(records);
         assert_eq!(listening(&state), []);
+        assert_eq!(target_rules(&settings, &listening(&state)).own.listen, [settings.listen]);
         // What a process that was killed left is not taken for a listener, and goes with the next.
         std::fs::write(state.join("listening-127.0.0.1:9000.lock"), "").unwrap();
         assert_eq!(listening(&state), []);
