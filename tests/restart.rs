@@ -154,7 +154,8 @@ async fn contested_names_keep_their_owners_until_another_endpoint_or_the_end_of_
     let second = rig.servers[1].url.to_string();
     let rotated = |value: &str| json!({ "headers": { "x-key": value } });
     let mut served = rig.ready().await;
-    let steps: [(&str, Box<dyn Fn(&mut MapDocument)>, &str); 7] = [
+    type Change<'a> = Box<dyn Fn(&mut MapDocument) + 'a>;
+    let steps: [(&str, Change<'_>, &str); 7] = [
         ("a rotated key", Box::new(|map| map.connectors[2].more = rotated("1")), "s3"),
         ("disabled", Box::new(|map| map.connectors[2].enabled = false), "s2"),
         ("enabled", Box::new(|map| map.connectors[2].enabled = true), "s3"),
