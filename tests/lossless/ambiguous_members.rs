@@ -1,4 +1,4 @@
-//! Random spellings and repetitions of members: what the gateway checked is what every reader runs, or nobody is asked.
+//! Random spellings and repetitions of members: what the gateway checked is what every reader runs, or no server is asked.
 //!
 //! The servers' readers are those of CVE-2026-27896 and of its relatives: without regard to case, NUL or delimiters and with
 //! the last match (Go), the first exact match (simdjson), the last exact match (most).

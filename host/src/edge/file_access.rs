@@ -115,7 +115,7 @@ pub fn file_access(path: &Path) -> io::Result<FileAccess> {
 fn look(worst: &mut (Writers, FileAccess), at: &Path, metadata: &Metadata, is_last: bool, file: &Path) {
     let is_folder_of_file = metadata.is_dir() && Some(at) == file.parent();
     let mut writers = match metadata {
-        // Anybody may link to anything; whoever owns the link, or can write the folder that it is in, chooses where to.
+        // Any user may link to anything; the owner of the link, or of the folder that it is in, chooses where to.
         link if link.is_symlink() => Writers::new(link.uid(), 0),
         // In such a folder others cannot replace a file, but put one where none is: a journal is taken over with the rest.
         folder if is_folder_of_file && !file.exists() => Writers::new(folder.uid(), folder.mode()),

@@ -343,7 +343,7 @@ impl Http for ReqwestHttp {
     }
 }
 
-/// The system's resolver, without what it resolves to link-local addresses: whoever answers for a name must not choose them.
+/// The system's resolver, without what it resolves to link-local addresses: a name server must not choose them.
 struct GuardedResolver;
 
 /// A name resolves to link-local addresses only.

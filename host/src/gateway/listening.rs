@@ -119,6 +119,6 @@ mod tests {
     #[test]
     fn addresses_of_this_machine_can_be_bound_and_others_cannot() {
         assert!(is_of_machine([127, 0, 0, 1].into()));
-        assert!(!is_of_machine([192, 0, 2, 1].into()), "TEST-NET-1 (RFC 5737) is nobody's");
+        assert!(!is_of_machine([192, 0, 2, 1].into()), "TEST-NET-1 (RFC 5737) is no machine's");
     }
 }

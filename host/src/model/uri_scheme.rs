@@ -71,7 +71,7 @@ impl fmt::Debug for UriScheme {
 )]
 pub struct UriSchemeError;
 
-/// Longest scheme, in bytes. It leaves room for a qualified one, `cortex+` and a connector's identifier of 63 characters.
+/// Longest scheme, in bytes. It is short enough for a qualified one, `cortex+` and a connector's identifier of 63 characters.
 const LENGTH_MAX: usize = 80;
 
 #[cfg(test)]
