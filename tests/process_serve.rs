@@ -19,7 +19,12 @@ fn serve_again_after(end: impl FnOnce(Serving) -> Finished, name: &str) {
     let gateway = installation.serve();
     let before = wait_for_tools(&gateway, 30);
     let fetched: Vec<_> = before.standings().iter().map(|one| one["fetchedAt"].clone()).collect();
-    until("ten lists and the map are on disk", PATIENCE, || (installation.kept().len() >= 11).then_some(()));
+    let mut expected: Vec<_> = (1..=10).map(|number| format!("connector-server-{number:02}")).collect();
+    expected.push("service-map".to_owned());
+    until("ten lists and the map are on disk", PATIENCE, || {
+        let kept = installation.kept();
+        expected.iter().all(|name| kept.contains(name)).then_some(())
+    });
     world.stop();
     end(gateway);
     let asked = world.requests();
