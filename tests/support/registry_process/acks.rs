@@ -43,7 +43,7 @@ impl Write {
     }
 
     /// The last moment at which it can have taken effect.
-    fn latest(&self) -> u64 {
+    pub(crate) fn latest(&self) -> u64 {
         match self.fate {
             Fate::Acknowledged(at) | Fate::Unknown(Some(at)) => at,
             Fate::Unknown(None) | Fate::Refused(_) => u64::MAX,

@@ -13,7 +13,7 @@ use super::acks::Acks;
 use super::{Dice, Names, Order, Work, entry, open, policy};
 
 /// How often a change is tried again that was refused, before the worker gives up.
-const TRIES: u32 = 50;
+const TRIES: u32 = 2_000;
 
 /// Does the work.
 pub(crate) fn work(order: &Order) {
@@ -115,13 +115,16 @@ impl Hand {
             self.values += 1;
             let value = (!removes).then_some(self.number << 24 | self.values);
             let store = store();
-            if self.change(&store, name, value).is_ok() {
-                done += u64::from(!removes);
-                refused = 0;
-            } else {
-                refused += 1;
-                assert!(refused < TRIES, "refused again and again");
-                std::thread::sleep(Duration::from_millis(20));
+            match self.change(&store, name, value) {
+                Ok(()) => {
+                    done += u64::from(!removes);
+                    refused = 0;
+                }
+                Err(error) => {
+                    refused += 1;
+                    assert!(refused < TRIES, "refused again and again: {error}");
+                    std::thread::sleep(Duration::from_millis(20));
+                }
             }
             // A command that can not close has its change all the same.
             let _ = after(&store);
