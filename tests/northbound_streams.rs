@@ -13,7 +13,7 @@ use cortex_mcp::mcp::Era;
 use cortex_mcp::model::ListKind;
 use http::Method;
 use serde_json::{Value, json};
-use support::scripted::{Before, Ending, Scripted, Style};
+use support::scripted::{Asked, Before, Ending, Scripted, Style};
 use support::streaming::{Stream, send};
 use support::{Rig, Served, seconds, until};
 
@@ -33,15 +33,13 @@ fn router(served: &Served) -> Router {
     served.gateway.router("127.0.0.1:8420".parse().unwrap())
 }
 
-/// A call of the tool: its body, in an era, with more in `_meta`.
+/// A call of the tool that asks for progress: its body, in an era, with more in `_meta`.
 fn call(era: Era, meta: &str) -> String {
     let modern =
         r#""io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}"#;
-    let meta = match era {
-        Era::Modern if meta.is_empty() => modern.to_owned(),
-        Era::Modern => format!("{modern},{meta}"),
-        Era::Legacy => meta.to_owned(),
-    };
+    let own = [r#""progressToken":"p""#, modern, meta];
+    let own = own.into_iter().filter(|part| !part.is_empty() && (era == Era::Modern || *part != modern));
+    let meta = own.collect::<Vec<_>>().join(",");
     format!(r#"{{"jsonrpc":"2.0","id":"c1","method":"tools/call","params":{{"name":"s1__work","_meta":{{{meta}}}}}}}"#)
 }
 
@@ -59,7 +57,7 @@ async fn session(router: &Router, capabilities: &str) -> String {
 }
 
 fn progress(number: u64) -> Before {
-    Before::Notice("notifications/progress", format!(r#"{{"progressToken":"p","progress":{number},"x-odd":1.50}}"#))
+    Before::Notice("notifications/progress", format!(r#"{{"progressToken":TOKEN,"progress":{number},"x-odd":1.50}}"#))
 }
 
 fn log(level: &str) -> Before {
@@ -85,10 +83,10 @@ async fn an_answer_with_nothing_before_it_is_json_and_one_with_messages_a_stream
         let (_rig, server, served) = served(upstream).await;
         let router = router(&served);
         server.tell(Vec::new(), result());
-        let plain = send(&router, Method::POST, headers, &call(client, r#""progressToken":"p""#)).await;
+        let plain = send(&router, Method::POST, headers, &call(client, "")).await;
         assert_eq!(plain.headers()["content-type"], "application/json");
         server.tell(vec![progress(1), progress(2)], result());
-        let stream = send(&router, Method::POST, headers, &call(client, r#""progressToken":"p""#)).await;
+        let stream = send(&router, Method::POST, headers, &call(client, "")).await;
         let mut stream = Stream::of(stream);
         assert_eq!(
             (&stream.headers["cache-control"], &stream.headers["x-accel-buffering"]),
@@ -99,7 +97,44 @@ async fn an_answer_with_nothing_before_it_is_json_and_one_with_messages_a_stream
         let rest = stream.rest().await;
         assert_eq!(methods(&rest), ["notifications/progress", "answer"], "{upstream} for {client}");
         assert_eq!(rest[1]["id"], "c1");
-        assert!(server.last("tools/call").params.contains(r#""progressToken":"p""#));
+        let asked = server.last("tools/call").params;
+        assert!(
+            asked.contains(r#""progressToken":""#) && !asked.contains(r#""p""#),
+            "the token is the gateway's: {asked}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_trace_context_of_a_request_goes_to_its_server_without_its_baggage() {
+    const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (upstream, client, headers) in [
+        (Era::Legacy, Era::Legacy, &[LEGACY][..]),
+        (Era::Modern, Era::Modern, &MODERN),
+        (Era::Legacy, Era::Modern, &MODERN),
+        (Era::Modern, Era::Legacy, &[LEGACY]),
+    ] {
+        let (_rig, server, served) = served(upstream).await;
+        let router = router(&served);
+        server.tell(Vec::new(), result());
+        let asked = async |parent: &str| {
+            let trace = [("traceparent", parent), ("tracestate", "a=1"), ("baggage", "user=1")];
+            let meta = format!(r#""traceparent":"{parent}","tracestate":"b=2","baggage":"user=2""#);
+            let headers = [headers, &trace].concat();
+            assert_eq!(send(&router, Method::POST, &headers, &call(client, &meta)).await.status(), 200);
+            server.last("tools/call")
+        };
+        let sent = asked(PARENT).await;
+        let header =
+            |asked: &Asked, name: &str| asked.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(header(&sent, "traceparent").as_deref(), Some(PARENT), "{upstream} for {client}");
+        assert_eq!(header(&sent, "tracestate").as_deref(), Some("a=1"));
+        assert_eq!(header(&sent, "baggage"), None);
+        assert!(sent.params.contains(&format!(r#""traceparent":"{PARENT}","tracestate":"b=2""#)), "{}", sent.params);
+        assert!(!sent.params.contains("baggage"), "{}", sent.params);
+        let broken = asked("00-short").await;
+        assert_eq!((header(&broken, "traceparent"), header(&broken, "tracestate")), (None, None));
+        assert!(!broken.params.contains("traceparent") && !broken.params.contains("tracestate"), "{}", broken.params);
     }
 }
 

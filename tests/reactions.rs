@@ -82,6 +82,29 @@ async fn a_server_that_announces_a_change_whenever_it_is_listed_is_not_listed_wi
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_storm_of_announcements_costs_few_lists_and_hides_no_change() {
+    for modern in [false, true] {
+        let (_rig, server, served) = listening(modern).await;
+        let storm = async |half_seconds: u32| {
+            for _ in 0..half_seconds * 100 {
+                server.announce();
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        storm(24).await;
+        let lists = server.count("tools/list");
+        assert!(lists <= 12, "{lists} lists in twelve seconds");
+        server.set_tools(9);
+        storm(4).await;
+        assert_eq!(served.tools(), 9, "the change is served within two seconds");
+        // One that brings nothing for long costs a list now and then.
+        storm(600).await;
+        let lists = server.count("tools/list");
+        assert!(lists <= 120, "{lists} lists in five minutes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_not_announced_is_seen_by_the_poll() {
     for modern in [false, true] {
         let (rig, server) = rig_of(modern);

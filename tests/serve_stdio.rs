@@ -150,7 +150,7 @@ async fn messages_and_questions_come_before_the_answer() {
     let mut pipes = Pipes::of(&served);
     pipes.shake_hands(r#"{"elicitation":{}}"#).await;
     let question = "{\"message\":\r\n \"who?\"}".to_owned();
-    let notice = Before::Notice("notifications/progress", r#"{"progressToken":1,"progress":1}"#.to_owned());
+    let notice = Before::Notice("notifications/progress", r#"{"progressToken":TOKEN,"progress":1}"#.to_owned());
     server.tell(vec![notice, Before::Question("elicitation/create", question)], Ending::Result("{\"a\":1}".into()));
     let first = pipes.ask("7", "tools/call", &format!(r#"{CALL},"_meta":{{"progressToken":1}}"#)).await;
     assert_eq!(first["method"], "notifications/progress");

@@ -62,6 +62,7 @@ impl World {
             ChildSpawner::new(Arc::new(VirtualProcesses::new())),
             &id,
             cortex_mcp::model::reference::References::Literal,
+            Default::default(),
         )
     }
 
@@ -160,6 +161,42 @@ async fn a_call_that_is_given_up_is_cancelled_and_what_is_announced_is_heard() {
     assert_eq!(told.methods(), ["notifications/tools/list_changed"]);
     world.server.hang_up();
     assert_eq!(listener.await.unwrap().unwrap_err(), ProtocolFault::PipeEnded.into());
+}
+
+/// Answers every call with the text of its argument, where ID stands for the identifier.
+fn say(message: &Value) -> Vec<String> {
+    let said = message["params"]["arguments"]["say"].as_str();
+    said.map(|text| text.replace("ID", &message["id"].to_string())).into_iter().collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_quite_the_protocol_costs_its_own_request_at_most() {
+    let world = World::of(OldServer::new(ENDPOINT, say));
+    let session = world.session().await;
+    let call = async |text: &str| {
+        let params = object(&json!({ "name": "t", "arguments": { "say": text } }).to_string());
+        let called = tokio::time::timeout(seconds(30), session.request("tools/call", params, &Nobody)).await;
+        called.unwrap_or(Err(HttpError::Timeout.into()))
+    };
+    for taken in [
+        r#"{"id":ID,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":"ID","result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"result":{},"error":null}"#,
+        r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}"#,
+    ] {
+        assert!(call(taken).await.is_ok(), "{taken}");
+    }
+    let large = "x".repeat(17 << 20);
+    for (refused, expected) in [
+        (r#"{"jsonrpc":"2.0","id":ID,"result":NaN}"#, WireError::from(ProtocolFault::NotANumber)),
+        (&format!(r#"{{"result":"{large}","id":ID}}"#), HttpError::Oversize { cap: 16 << 20 }.into()),
+        (r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32601,"message":"no"}}"#, HttpError::Timeout.into()),
+        (r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"no"}}"#, HttpError::Timeout.into()),
+    ] {
+        let error = call(refused).await.map(text).unwrap_err();
+        assert_eq!(error, expected, "{refused:.80}");
+    }
+    assert_eq!((session.has_ended(), world.server.gets()), (false, 1));
 }
 
 #[derive(Default)]

@@ -266,6 +266,7 @@ fn real(command: CommandLine) -> Upstream {
         ChildSpawner::new(Arc::new(SystemProcesses::new())),
         &id,
         cortex_mcp::model::reference::References::Literal,
+        Default::default(),
     )
 }
 

@@ -129,3 +129,36 @@ async fn a_body_that_is_shorter_than_it_says_and_one_that_is_packed_are_refused(
     assert_eq!(error, WireError::Protocol(ProtocolFault::ContentEncoding));
     assert!(written <= BUFFERS, "{written} bytes were taken");
 }
+
+/// A firewall that forgets an idle connection says nothing: whatever is sent there is lost.
+#[tokio::test]
+async fn a_call_after_a_pause_does_not_wait_on_a_connection_that_went_silent() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/mcp", listener.local_addr().unwrap()).parse().unwrap();
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        let mut silent = Vec::new();
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 65_536];
+            let length = stream.read(&mut request).await.unwrap();
+            let request = String::from_utf8_lossy(&request[..length]).into_owned();
+            let (_, id) = request.split_once(r#""id":"#).unwrap();
+            let id = id.split([',', '}']).next().unwrap();
+            let body = format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{{}}}}"#);
+            let head = head(&format!("content-type: application/json\r\ncontent-length: {}", body.len()));
+            stream.write_all(&[head, body.into_bytes()].concat()).await.unwrap();
+            silent.push(stream);
+        }
+    });
+    let http = ReqwestHttp::new(&HttpOptions::default()).unwrap();
+    let upstream = Upstream::new(Arc::new(http), url, http::HeaderMap::new());
+    let session = upstream.open(Some(Era::Modern), &Declared::default()).await.unwrap();
+    for _ in 0..3 {
+        let params = r#"{"name":"t"}"#.parse().unwrap();
+        within(DEADLINE, session.request("tools/call", params, &Nobody)).await.unwrap();
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        tokio::time::resume();
+    }
+}

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use bytes::Bytes;
-use cortex_mcp::mcp::{Era, Message, RequestId};
+use cortex_mcp::mcp::{Era, Message, RawObject, RequestId};
 use cortex_mcp::model::ListKind;
 use http::{HeaderMap, Method};
 use tokio::sync::{mpsc, oneshot};
@@ -217,8 +217,9 @@ async fn serve(State(server): State<Arc<Scripted>>, method: Method, headers: Hea
     match Message::parse(&body) {
         Ok(Message::Request { id, method, params }) => {
             let params = params.map(|params| params.get().to_owned()).unwrap_or_default();
+            let token = token_of(&params).unwrap_or_else(|| "null".to_owned());
             server.asked.lock().unwrap().push(Asked { method: method.clone(), params, headers });
-            answer(&server, &id, &method)
+            answer(&server, &id, &method, &token)
         }
         Ok(Message::Notification { method, params }) => {
             let params = params.map(|params| params.get().to_owned()).unwrap_or_default();
@@ -237,9 +238,20 @@ async fn serve(State(server): State<Arc<Scripted>>, method: Method, headers: Hea
     }
 }
 
-fn answer(server: &Arc<Scripted>, id: &RequestId, method: &str) -> Response {
+/// The token by which a request asked for progress.
+fn token_of(params: &str) -> Option<String> {
+    let meta = RawObject::parse(RawObject::from_str(params).ok()?.get("_meta")?).ok()?;
+    meta.get("progressToken").map(|token| token.get().to_owned())
+}
+
+fn answer(server: &Arc<Scripted>, id: &RequestId, method: &str, token: &str) -> Response {
     let by_itself = server.by_itself(method).map(|ending| (Vec::new(), ending));
-    let (before, ending) = by_itself.unwrap_or_else(|| server.told.lock().unwrap().clone());
+    let (mut before, ending) = by_itself.unwrap_or_else(|| server.told.lock().unwrap().clone());
+    for one in &mut before {
+        if let Before::Notice(_, params) = one {
+            *params = params.replace(r#""progressToken":TOKEN"#, &format!(r#""progressToken":{token}"#));
+        }
+    }
     let (status, member, text) = match ending {
         Ending::Result(result) => (200, "result", result),
         Ending::Error(status, error) => (status, "error", error),

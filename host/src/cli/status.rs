@@ -150,6 +150,12 @@ fn describe(output: Output, status: &Value) {
             ));
         }
     }
+    for connector in status["connectors"].as_array().into_iter().flatten() {
+        for warning in connector["warnings"].as_array().into_iter().flatten() {
+            let line = format!("{}: {}", text(&connector["id"]), text(warning));
+            output.spans([Span::styled(line, Style::Warning)]);
+        }
+    }
     for collision in status["collisions"].as_array().into_iter().flatten() {
         let instead = match collision["instead"].as_str() {
             Some(instead) => format!("; the second is served as {instead}"),

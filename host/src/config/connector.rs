@@ -37,6 +37,9 @@ pub struct FileConnector {
     pub pass_environment: Vec<String>,
     pub privileges: Option<Privileges>,
     pub on_change: Option<OnChange>,
+    pub max_message_bytes: Option<u64>,
+    pub trace_context: Option<bool>,
+    pub baggage: Option<bool>,
 }
 
 /// What is configured for one connector.
@@ -56,6 +59,12 @@ pub struct ConnectorSettings {
     pub child: ChildRules,
     /// `on-change`: what becomes of a definition that is another one than was approved.
     pub on_change: OnChange,
+    /// `max-message-bytes`: the largest message that is read from its server; unset: as for all.
+    pub max_message_bytes: Option<usize>,
+    /// `trace-context`: whether its server is sent the trace context of clients; unset: as for all.
+    pub trace_context: Option<bool>,
+    /// `baggage`: whether its server is sent the baggage of clients, too.
+    pub baggage: bool,
 }
 
 /// What becomes of a definition that was changed or added after the connector's definitions were first seen or approved.
@@ -172,7 +181,18 @@ impl ConnectorSettings {
         })?;
         let child = ChildRules { pass_environment, privileges: file.privileges.unwrap_or_default() };
         let on_change = file.on_change.unwrap_or_default();
-        Ok(Self { filter, limits: call_limits, era: file.era, timeouts, child, on_change })
+        let max_message_bytes = ranged("max-message-bytes", file.max_message_bytes, limits::MESSAGE_BYTES_RANGE)?;
+        Ok(Self {
+            filter,
+            limits: call_limits,
+            era: file.era,
+            timeouts,
+            child,
+            on_change,
+            max_message_bytes: count(max_message_bytes),
+            trace_context: file.trace_context,
+            baggage: file.baggage.unwrap_or(false),
+        })
     }
 
     /// As it is shown.
@@ -193,6 +213,9 @@ impl ConnectorSettings {
             "passEnvironment": self.child.pass_environment,
             "privileges": self.child.privileges,
             "onChange": self.on_change,
+            "maxMessageBytes": self.max_message_bytes,
+            "traceContext": self.trace_context,
+            "baggage": self.baggage,
         })
     }
 }

@@ -31,6 +31,8 @@ pub struct FileSettings {
     pub concurrency: Option<u64>,
     pub max_stale_ms: Option<u64>,
     pub call_timeout_ms: Option<u64>,
+    pub max_message_bytes: Option<u64>,
+    pub trace_context: Option<bool>,
     pub allowed_hosts: Option<Vec<String>>,
     pub allowed_origins: Option<Vec<String>>,
     #[serde(default)]

@@ -52,3 +52,6 @@ pub const TOKEN_NAME_MAX: usize = 64;
 pub const TOKEN_CALLS_RANGE: RangeInclusive<u32> = 1..=1_000_000;
 /// Shortest and longest that can be configured.
 pub const NAME_LENGTH_RANGE: RangeInclusive<u64> = 24..=128;
+/// Largest messages of servers that can be configured, in bytes: smaller ones would refuse usual lists of tools, larger ones take
+/// more memory at once than gateways usually have.
+pub const MESSAGE_BYTES_RANGE: RangeInclusive<u64> = 65_536..=268_435_456;

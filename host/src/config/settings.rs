@@ -12,6 +12,7 @@ use url::Url;
 use super::connector::variable_names;
 use super::environment::bad;
 use super::{ConfigError, ConnectorSettings, Environment, FileSettings, Paths, Token, limits, token};
+use crate::mcp::limits::MAX_MESSAGE_BYTES;
 use crate::model::{ConnectorId, LogFormat, LogLevel, VariableName, milliseconds};
 
 /// Everything that is configured. Its debug form is the redacted one.
@@ -46,6 +47,10 @@ pub struct Settings {
     pub max_stale: Duration,
     /// `call-timeout-ms`: how long a call may take where the connector does not say.
     pub call_timeout: Duration,
+    /// `max-message-bytes`: the largest message that is read from a server.
+    pub max_message_bytes: usize,
+    /// `trace-context`: whether servers are sent the trace context of clients.
+    pub trace_context: bool,
     /// `allowed-hosts`: values of `Host` accepted besides loopback names and the listen address.
     pub allowed_hosts: Vec<String>,
     /// `allowed-origins`: values of `Origin` accepted besides loopback ones.
@@ -303,6 +308,7 @@ impl Settings {
         let concurrency = concurrency.and_then(|number| u32::try_from(number).ok()).or(on_demand.then_some(1));
         let max_stale = ranged("max-stale-ms", file.max_stale_ms, 0..=limits::MAX_STALE_MAX_MS)?;
         let call_timeout = ranged("call-timeout-ms", file.call_timeout_ms, 1..=limits::CALL_TIMEOUT_MAX_MS)?;
+        let max_message_bytes = ranged("max-message-bytes", file.max_message_bytes, limits::MESSAGE_BYTES_RANGE)?;
         let name_length = ranged("name-length", file.name_length, limits::NAME_LENGTH_RANGE)?;
         let tools = |key, value| {
             let number = ranged(key, value, limits::TOOLS_RANGE)?;
@@ -355,6 +361,8 @@ impl Settings {
             concurrency,
             max_stale: max_stale.map_or(limits::MAX_STALE_DEFAULT, Duration::from_millis),
             call_timeout: call_timeout.map_or(limits::CALL_TIMEOUT_DEFAULT, Duration::from_millis),
+            max_message_bytes: max_message_bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(MAX_MESSAGE_BYTES),
+            trace_context: file.trace_context.unwrap_or(true),
             allowed_hosts: file.allowed_hosts.unwrap_or_default(),
             allowed_origins: file.allowed_origins.unwrap_or_default(),
             pass_environment,
@@ -437,6 +445,8 @@ impl Settings {
             "concurrency": self.concurrency,
             "maxStaleMs": milliseconds(self.max_stale),
             "callTimeoutMs": milliseconds(self.call_timeout),
+            "maxMessageBytes": self.max_message_bytes,
+            "traceContext": self.trace_context,
             "allowedHosts": self.allowed_hosts,
             "allowedOrigins": self.allowed_origins,
             "passEnvironment": self.pass_environment,

@@ -16,7 +16,7 @@ use super::patience::Patience;
 use crate::edge::clock::Clock;
 use crate::edge::http::HttpError;
 use crate::mcp::protocol::{INVALID_PARAMS, METHOD_NOT_FOUND, PROMPTS_GET, TOOLS_CALL, UNSUPPORTED_PROTOCOL_VERSION};
-use crate::mcp::{Era, Outcome, ProtocolFault, RpcError, Session, WireError};
+use crate::mcp::{Era, Outcome, ProtocolFault, RpcError, Session, WireError, trace_context};
 use crate::model::Contact;
 use crate::model::raw::RawObject;
 use crate::model::{ConnectorId, Failure, FailureClass};
@@ -126,12 +126,13 @@ impl Handle {
         clock: &Arc<dyn Clock>,
         caller: Caller<'_>,
         method: &str,
-        params: RawObject,
+        mut params: RawObject,
     ) -> Result<Called, CallError> {
+        trace_context::retain_in_meta(&mut params, self.trace_forwarding());
         let _in_flight = self.calls.token();
         let limit = self.deadlines.get().call;
         let (place, passage) = self.admit(clock, limit).await?;
-        let patience = Patience::new(caller.interim, &params, limit).seated(Seat::new(&self.gate, place));
+        let patience = Patience::new(caller.interim, limit).seated(Seat::new(&self.gate, place));
         let caller = Caller { interim: &patience, ..caller };
         let own = caller.own.and_then(|own| own.slot(self));
         let beside = own.as_ref().map(|own| own.asking());
@@ -199,6 +200,7 @@ impl Handle {
     ) -> Result<Called, Failure> {
         let shared = self.slot.clone()?;
         let mut slot = own.as_ref().map_or_else(|| shared.clone(), |own| own.slot.clone());
+        let headers = caller.trace.map(|trace| trace.headers(self.trace_forwarding())).unwrap_or_default();
         let mut attempts = limits::ATTEMPTS;
         loop {
             attempts -= 1;
@@ -214,7 +216,7 @@ impl Handle {
                 client.listen(self, own, &session).await;
             }
             let sent = tokio::time::Instant::now();
-            match session.request(method, params.clone(), caller.interim).await {
+            match session.request_with(method, params.clone(), &headers, caller.interim).await {
                 Ok(outcome) => {
                     if slot.take_lost() {
                         // A new session: the server may have been another one meanwhile.

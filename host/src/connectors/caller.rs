@@ -9,7 +9,7 @@ use super::handle::Handle;
 use super::limits;
 use super::log_wishes;
 use super::own_slot::{Granted, InUse, OwnSlot};
-use crate::mcp::{Declared, Era, Interim, Nobody, Session};
+use crate::mcp::{Declared, Era, Interim, Nobody, Session, TraceContext};
 use crate::model::{ConnectorId, Severity};
 
 /// Who makes a call.
@@ -19,12 +19,14 @@ pub struct Caller<'a> {
     pub interim: &'a dyn Interim,
     /// The sessions that a legacy client has of its own, if it can do more than wait for an answer.
     pub own: Option<&'a OwnSessions>,
+    /// The trace context of the client's request.
+    pub trace: Option<&'a TraceContext>,
 }
 
 impl Default for Caller<'_> {
     /// Somebody who wants the answer and nothing else.
     fn default() -> Self {
-        Self { interim: &Nobody, own: None }
+        Self { interim: &Nobody, own: None, trace: None }
     }
 }
 

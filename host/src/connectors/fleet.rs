@@ -282,6 +282,8 @@ impl Fleet {
         let credential = in_force.credentials.headers(&connector);
         let fingerprint = credential.as_ref().map(|sent| sent.fingerprint.clone()).unwrap_or_default();
         let deadlines = Deadlines::new(in_force.deadlines(&connector));
+        let metrics = self.metrics.connector(&id);
+        metrics.inbound.set_max_message_bytes(in_force.max_message_bytes(&id));
         let slot = match (credential, &connector.reach) {
             (Err(error), _) => {
                 tracing::warn!(connector = %id, %error, "it can not be connected to");
@@ -295,7 +297,8 @@ impl Fleet {
                     Source::ServiceMap => References::Literal,
                     Source::Registry => References::Resolved,
                 };
-                let upstream = Upstream::reached(reach, sent.headers, http, self.spawner(&id), &id, references);
+                let (spawner, inbound) = (self.spawner(&id), metrics.inbound.clone());
+                let upstream = Upstream::reached(reach, sent.headers, http, spawner, &id, references, inbound);
                 let former = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 let former = former.filter(|_| matches!(reach, Reach::Stdio(_)));
                 let (deadlines, starts) = (deadlines.clone(), self.starts.clone());
@@ -310,10 +313,10 @@ impl Fleet {
         let quota = QuotaGate::new(&connector.quotas, self.run.clock.clone());
         let edge = self.policy.edge().clone();
         let gate = CallGate::new(in_force.call_limits(&id), quota.places(), origin);
-        let metrics = self.metrics.connector(&id);
         let definitions = Definitions::new(&connector, self.instance, self.state.clone(), metrics.clone(), approved);
         let (limits, shared) = ((quota, gate, deadlines), (edge, metrics, definitions));
         let handle = Arc::new(Handle::new(connector, slot, breaker, limits, wishes, shared));
+        handle.set_trace_forwarding(in_force.trace_forwarding(&handle.id));
         let stop = CancellationToken::new();
         let boot_id = self.run.clock.boot_id().0;
         let surroundings = Surroundings {

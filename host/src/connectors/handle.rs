@@ -22,6 +22,7 @@ use super::session_slot::SessionSlot;
 use super::status::ConnectorStatus;
 use super::wishes::ResourceWishes;
 use crate::edge::Edge;
+use crate::mcp::TraceForwarding;
 use crate::model::Contact;
 use crate::model::{BootMs, Connector, ConnectorId, Failure, FailureClass, Reach};
 
@@ -52,6 +53,8 @@ pub(super) struct Handle {
     /// Cancelled when its supervisor has ended, however it ended.
     pub(super) ended: CancellationToken,
     contact: AtomicU8,
+    /// What its server is sent of the trace context of clients.
+    trace_forwarding: ArcSwap<TraceForwarding>,
     /// When a call last cast doubt on the list, by the boot clock; 0 for never.
     doubted_at: AtomicU64,
     /// Announced changes in a row that changed nothing.
@@ -89,6 +92,7 @@ impl Handle {
             status: watch::Sender::new(Arc::new(status)),
             ended: CancellationToken::new(),
             contact: AtomicU8::new(0),
+            trace_forwarding: ArcSwap::default(),
             doubted_at: AtomicU64::new(0),
             fruitless: AtomicU32::new(0),
             listed: AtomicBool::new(false),
@@ -109,6 +113,16 @@ impl Handle {
             }
         };
         tokio::join!(self.own.close(), shared);
+    }
+
+    /// What its server is sent of the trace context of clients.
+    pub(super) fn trace_forwarding(&self) -> TraceForwarding {
+        **self.trace_forwarding.load()
+    }
+
+    /// Sets what its server is sent of the trace context of clients from now on.
+    pub(super) fn set_trace_forwarding(&self, forwarding: TraceForwarding) {
+        self.trace_forwarding.store(Arc::new(forwarding));
     }
 
     /// Notes how the last contact ended.

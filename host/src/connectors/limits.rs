@@ -82,6 +82,16 @@ pub const LIST_CHANGED_PACE: Duration = Duration::from_millis(400);
 /// they are listed. Together with [`REFRESH_FLOOR`].
 pub const LIST_CHANGED_DOUBLINGS: u32 = 7;
 
+/// So many announcements since the last list are a storm, and no echo of that list: it has four kinds at most.
+pub const STORM_ANNOUNCEMENTS: u32 = 9;
+
+/// The longest pace amid a storm of announcements. With what the policy adds (at most half a second) a real change is followed
+/// within two seconds.
+pub const STORM_PACE: Duration = Duration::from_millis(1_300);
+
+/// After so many lists amid a storm that brought nothing new, some minute and a half, the pace grows as for echoes.
+pub const STORM_LISTS: u32 = 60;
+
 /// Backoff of a listening stream that ended, of a wish that failed, and of asking a server what it has.
 pub(super) const LISTEN_BACKOFF: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_secs(60) };
 

@@ -17,8 +17,8 @@ use prometheus_client::registry::Unit;
 
 use super::call::CallError;
 use super::definitions::DefinitionKind;
-use crate::mcp::ErrorType;
 use crate::mcp::protocol::{COMPLETION_COMPLETE, PROMPTS_GET, RESOURCES_READ, TOOLS_CALL};
+use crate::mcp::{ErrorType, Inbound};
 use crate::model::ConnectorId;
 use crate::telemetry::{
     ClosedFamily, Label, MetricRegistry, RefreshMetrics, labels, network_seconds, observe, process_seconds,
@@ -76,6 +76,7 @@ impl ConnectorsMetrics {
             operations: ClosedFamily::on_demand(network_seconds),
             refused: ClosedFamily::complete(Counter::default),
             definitions: ClosedFamily::complete(Counter::default),
+            inbound: Arc::new(Inbound::new(id.clone())),
             connectors: self.connectors.clone(),
         });
         connectors.insert(id.clone(), Arc::downgrade(&metrics));
@@ -103,6 +104,8 @@ pub(super) struct ConnectorMetrics {
     operations: ClosedFamily<(CalledMethod, ErrorType), Histogram>,
     refused: ClosedFamily<CallRefusal, Counter>,
     definitions: ClosedFamily<DefinitionKind, Counter>,
+    /// What applies to its server's messages, with the counts of those that break a rule.
+    pub(super) inbound: Arc<Inbound>,
     connectors: Arc<Connectors>,
 }
 
@@ -181,7 +184,10 @@ impl Collector for Connectors {
         each(&all, &mut family, |of, labels, family| of.refused.encode_with(labels, family))?;
         let help = "Definitions that became other ones than were approved, by connector and list.";
         let mut family = encoder.encode_descriptor("mcp_tool_definition_changes", help, None, MetricType::Counter)?;
-        each(&all, &mut family, |of, labels, family| of.definitions.encode_with(labels, family))
+        each(&all, &mut family, |of, labels, family| of.definitions.encode_with(labels, family))?;
+        let help = "Messages of servers that break a rule of the protocol, by connector and reason.";
+        let mut family = encoder.encode_descriptor("mcp_upstream_irregularities", help, None, MetricType::Counter)?;
+        each(&all, &mut family, |of, labels, family| of.inbound.irregularities.counts().encode_with(labels, family))
     }
 }
 

@@ -7,21 +7,16 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use serde_json::value::RawValue;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::asking::Seat;
 use super::limits::CALL_TIMEOUT_STRETCH;
-use crate::mcp::protocol::PROGRESS;
 use crate::mcp::{Interim, Notice, Outcome, Question};
-use crate::model::raw::RawObject;
 
 /// The patience with one call.
 pub(super) struct Patience<'a> {
     inner: &'a dyn Interim,
-    /// What the caller named to be told progress by; none: what comes is not about this call.
-    token: Option<Box<RawValue>>,
     limit: Duration,
     ends: Instant,
     sign: watch::Sender<Sign>,
@@ -36,12 +31,11 @@ struct Sign {
 }
 
 impl<'a> Patience<'a> {
-    /// With a call that begins now, and goes out with `params`.
-    pub(super) fn new(inner: &'a dyn Interim, params: &RawObject, limit: Duration) -> Self {
+    /// With a call that begins now.
+    pub(super) fn new(inner: &'a dyn Interim, limit: Duration) -> Self {
         let now = Instant::now();
         let sign = watch::Sender::new(Sign { last: now, asking: 0 });
-        let (token, ends) = (token_in(params.get("_meta")), now + limit * CALL_TIMEOUT_STRETCH);
-        Self { inner, token, limit, ends, sign, seat: None }
+        Self { inner, limit, ends: now + limit * CALL_TIMEOUT_STRETCH, sign, seat: None }
     }
 
     /// The same, with a call that holds places; they are given back with this.
@@ -90,13 +84,6 @@ impl<'a> Patience<'a> {
         }
     }
 
-    fn is_progress_of_the_call(&self, notice: &Notice) -> bool {
-        let named = notice.params.as_ref().and_then(|params| RawObject::parse(params).ok());
-        let named = named.as_ref().and_then(|params| params.get("progressToken"));
-        notice.method == PROGRESS
-            && matches!((&self.token, named), (Some(own), Some(named)) if own.get() == named.get())
-    }
-
     fn count_anew(&self, asking: impl Fn(usize) -> usize) {
         self.sign.send_modify(|sign| *sign = Sign { last: Instant::now(), asking: asking(sign.asking) });
     }
@@ -111,10 +98,12 @@ impl Interim for Patience<'_> {
         self.inner.paused(wait);
     }
 
+    fn progressed(&self) {
+        self.count_anew(|asking| asking);
+        self.inner.progressed();
+    }
+
     fn notify(&self, notice: Notice) -> BoxFuture<'_, ()> {
-        if self.is_progress_of_the_call(&notice) {
-            self.count_anew(|asking| asking);
-        }
         self.inner.notify(notice)
     }
 
@@ -149,10 +138,6 @@ impl Drop for Asking<'_, '_> {
     }
 }
 
-fn token_in(meta: Option<&RawValue>) -> Option<Box<RawValue>> {
-    RawObject::parse(meta?).ok()?.get("progressToken").map(ToOwned::to_owned)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
@@ -163,23 +148,14 @@ mod tests {
 
     const LIMIT: Duration = Duration::from_secs(10);
 
-    fn params() -> RawObject {
-        RawObject::from_str(r#"{"name":"t","_meta":{"progressToken":"p 1"}}"#).unwrap()
-    }
-
-    fn progress(token: &str) -> Notice {
-        let params = raw::trusted(format!(r#"{{"progressToken":{token},"progress":1}}"#));
-        Notice { method: PROGRESS.to_owned(), params: Some(params) }
-    }
-
     /// Waits for `gap` before each of so many signs; the time after which patience was over.
-    async fn given_up(token: &str, gap: u64, signs: u32) -> u64 {
-        let patience = Patience::new(&Nobody, &params(), LIMIT);
+    async fn given_up(gap: u64, signs: u32) -> u64 {
+        let patience = Patience::new(&Nobody, LIMIT);
         let began = Instant::now();
         let call = async {
             for _ in 0..signs {
                 tokio::time::sleep(Duration::from_secs(gap)).await;
-                patience.notify(progress(token)).await;
+                patience.progressed();
             }
             std::future::pending::<()>().await;
         };
@@ -189,16 +165,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn progress_of_the_call_counts_its_deadline_anew_but_not_for_ever() {
-        assert_eq!(given_up("\"p 1\"", 9, 0).await, 10);
-        assert_eq!(given_up("\"p 1\"", 9, 3).await, 37);
-        assert_eq!(given_up("\"p 1\"", 9, 1_000).await, 100);
-        assert_eq!(given_up("\"p 1\"", 11, 3).await, 10);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn progress_of_another_call_counts_nothing() {
-        assert_eq!(given_up("\"p 2\"", 9, 3).await, 10);
-        assert_eq!(given_up("1", 9, 3).await, 10);
+        assert_eq!(given_up(9, 0).await, 10);
+        assert_eq!(given_up(9, 3).await, 37);
+        assert_eq!(given_up(9, 1_000).await, 100);
+        assert_eq!(given_up(11, 3).await, 10);
     }
 
     /// A client that takes a while to answer.
@@ -222,7 +192,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_deadline_stands_still_while_the_client_is_asked() {
         let slow = Slow(Mutex::new(0));
-        let patience = Patience::new(&slow, &params(), LIMIT);
+        let patience = Patience::new(&slow, LIMIT);
         let question = || Question { method: "elicitation/create".to_owned(), params: None };
         let began = Instant::now();
         let answered = patience.with(
@@ -234,7 +204,7 @@ mod tests {
             None,
         );
         assert_eq!((answered.await.is_some(), began.elapsed().as_secs()), (true, 63));
-        let patience = Patience::new(&slow, &params(), LIMIT);
+        let patience = Patience::new(&slow, LIMIT);
         let began = Instant::now();
         let endless = patience.with(
             async {
@@ -251,7 +221,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_question_beside_the_call_stops_its_deadline_as_one_of_its_own_does() {
         let asked = watch::Sender::new(0);
-        let patience = Patience::new(&Nobody, &params(), LIMIT);
+        let patience = Patience::new(&Nobody, LIMIT);
         let began = Instant::now();
         let people = async {
             tokio::time::sleep(Duration::from_secs(9)).await;

@@ -8,6 +8,7 @@ use super::credentials::Credentials;
 use super::deadlines::InForce;
 use super::limits;
 use crate::config::{CallLimits, OnChange, RefreshMode, Settings};
+use crate::mcp::TraceForwarding;
 use crate::model::{ChildRules, Connector, ConnectorId, Era, Timeouts, VariableName, milliseconds};
 use crate::policy::UpkeepConfig;
 use crate::policy::contract::{self, CacheConfig, RefreshConfig, SubjectKind};
@@ -30,6 +31,10 @@ pub struct FleetSettings {
     pass_environment: Vec<VariableName>,
     child_rules: HashMap<ConnectorId, ChildRules>,
     on_change: HashMap<ConnectorId, OnChange>,
+    max_message_bytes: usize,
+    own_message_bytes: HashMap<ConnectorId, usize>,
+    trace_context: bool,
+    own_trace_context: HashMap<ConnectorId, (Option<bool>, bool)>,
 }
 
 impl FleetSettings {
@@ -51,6 +56,18 @@ impl FleetSettings {
             pass_environment: settings.pass_environment.clone(),
             child_rules: settings.connectors.iter().map(|(id, one)| (id.clone(), one.child.clone())).collect(),
             on_change: settings.connectors.iter().map(|(id, one)| (id.clone(), one.on_change)).collect(),
+            max_message_bytes: settings.max_message_bytes,
+            own_message_bytes: settings
+                .connectors
+                .iter()
+                .filter_map(|(id, one)| Some((id.clone(), one.max_message_bytes?)))
+                .collect(),
+            trace_context: settings.trace_context,
+            own_trace_context: settings
+                .connectors
+                .iter()
+                .map(|(id, one)| (id.clone(), (one.trace_context, one.baggage)))
+                .collect(),
         }
     }
 
@@ -80,6 +97,21 @@ impl FleetSettings {
     /// What becomes of a connector's changed definitions.
     pub(super) fn on_change(&self, id: &ConnectorId) -> OnChange {
         self.on_change.get(id).copied().unwrap_or_default()
+    }
+
+    /// The largest message that is read from a connector's server, in bytes.
+    pub(super) fn max_message_bytes(&self, id: &ConnectorId) -> usize {
+        self.own_message_bytes.get(id).copied().unwrap_or(self.max_message_bytes)
+    }
+
+    /// What a connector's server is sent of the trace context of clients.
+    pub(super) fn trace_forwarding(&self, id: &ConnectorId) -> TraceForwarding {
+        let (own, baggage) = self.own_trace_context.get(id).copied().unwrap_or_default();
+        match (own.unwrap_or(self.trace_context), baggage) {
+            (false, _) => TraceForwarding::Nothing,
+            (true, false) => TraceForwarding::Trace,
+            (true, true) => TraceForwarding::TraceAndBaggage,
+        }
     }
 
     /// How many calls a connector is given: what is configured for it. What is unset has the default of
@@ -146,6 +178,32 @@ mod tests {
         let fleet = FleetSettings::new(&settings);
         assert_eq!(fleet.call_limits(&wiki), limits);
         assert_eq!(fleet.call_limits(&"other".parse().unwrap()), CallLimits::default());
+    }
+
+    #[test]
+    fn messages_and_trace_context_of_a_connector_are_its_own_or_those_of_all() {
+        let mut settings = Settings::from_environment(&Environment::default()).unwrap();
+        let (wiki, other): (ConnectorId, ConnectorId) = ("wiki".parse().unwrap(), "other".parse().unwrap());
+        settings.max_message_bytes = 100_000;
+        for (all, own, baggage, expected) in [
+            (true, None, false, TraceForwarding::Trace),
+            (true, None, true, TraceForwarding::TraceAndBaggage),
+            (true, Some(false), true, TraceForwarding::Nothing),
+            (false, None, true, TraceForwarding::Nothing),
+            (false, Some(true), true, TraceForwarding::TraceAndBaggage),
+        ] {
+            settings.trace_context = all;
+            let one = ConnectorSettings {
+                max_message_bytes: Some(200_000),
+                trace_context: own,
+                baggage,
+                ..ConnectorSettings::default()
+            };
+            settings.connectors.insert(wiki.clone(), one);
+            let fleet = FleetSettings::new(&settings);
+            assert_eq!(fleet.trace_forwarding(&wiki), expected, "{all} {own:?} {baggage}");
+            assert_eq!((fleet.max_message_bytes(&wiki), fleet.max_message_bytes(&other)), (200_000, 100_000));
+        }
     }
 
     #[test]

@@ -69,6 +69,8 @@ pub struct ConnectorStatus {
     pub breaker: String,
     /// How its definitions differ from what was approved.
     pub definitions: Arc<DefinitionsStatus>,
+    /// Which rules of the protocol its server broke since the start, and what becomes of such messages.
+    pub warnings: Vec<&'static str>,
     /// How long its last successful run took, in milliseconds.
     pub last_duration_ms: Option<u64>,
     /// When the list was fetched, as a number.
@@ -106,6 +108,7 @@ impl ConnectorStatus {
             last_failure: None,
             breaker: "closed".into(),
             definitions: Arc::default(),
+            warnings: Vec::new(),
             last_duration_ms: None,
             fetched_wall: None,
             runs: 0,

@@ -16,7 +16,7 @@ use super::saved::{self, Saved, SavedHeader};
 use super::settings::FleetSettings;
 use super::status::{ConnectorStatus, LastFailure};
 use crate::edge::state::{StateRecord, StateSink};
-use crate::mcp::{ListScope, ProtocolFault, WireError};
+use crate::mcp::{Irregularity, ListScope, ProtocolFault, WireError};
 use crate::model::Contact;
 use crate::model::{
     BootMs, Digest, Failure, FailureClass, ListFacts, ListKind, ListState, Offer, OfferSource, Reach, Scope, WallMs,
@@ -178,6 +178,8 @@ impl Supervisor {
         self.set_deadlines(settings);
         self.handle.gate.reconfigure(settings.call_limits(&self.handle.id));
         self.handle.definitions.set_on_change(settings.on_change(&self.handle.id));
+        self.handle.metrics.inbound.set_max_message_bytes(settings.max_message_bytes(&self.handle.id));
+        self.handle.set_trace_forwarding(settings.trace_forwarding(&self.handle.id));
         if let Ok(slot) = &self.handle.slot {
             slot.pin(settings.era(&self.handle.id));
         }
@@ -444,6 +446,7 @@ impl Supervisor {
             last_failure: self.last_failure.clone(),
             breaker: case_name(&self.handle.breaker.phase()),
             definitions: self.handle.definitions.status(),
+            warnings: self.handle.metrics.inbound.irregularities.seen().map(Irregularity::description).collect(),
             last_duration_ms: self.last_duration_ms,
             fetched_wall,
             runs: self.runs,

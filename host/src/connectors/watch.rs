@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::ear::Announcements;
 use super::events::EventShare;
 use super::handle::{Handle, Signal};
 use super::limits;
@@ -40,7 +40,7 @@ pub(super) struct Watcher {
 #[derive(Default)]
 struct Course {
     /// Permits one signal: announcements that come faster are one.
-    announced: Arc<Notify>,
+    announced: Arc<Announcements>,
     /// Streams in a row that did not last.
     failures: AtomicU32,
 }
@@ -63,11 +63,9 @@ impl Watcher {
     /// Signals announced changes, at a pace. The last one is always signalled.
     async fn pass_announcements_on(&self, course: &Course) {
         loop {
-            course.announced.notified().await;
+            let announcements = course.announced.next().await;
             self.handle.signals.send(Signal::Changed);
-            let doublings = self.handle.fruitless().min(limits::LIST_CHANGED_DOUBLINGS);
-            let pace = limits::LIST_CHANGED_PACE * 2u32.pow(doublings);
-            self.sleep(pace.min(limits::REFRESH_FLOOR)).await;
+            self.sleep(pace(self.handle.fruitless(), announcements)).await;
         }
     }
 
@@ -184,6 +182,17 @@ impl Course {
     }
 }
 
+/// How long the next announcement is not followed, after so many lists in a row that brought nothing new, and so many
+/// announcements since the last list.
+///
+/// One announcement for each list may well be its echo. Many of them say nothing, but a real change may be among them: they are
+/// followed at a steady pace, until that has brought nothing for long.
+fn pace(fruitless: u32, announcements: u32) -> Duration {
+    let is_storm = announcements >= limits::STORM_ANNOUNCEMENTS && fruitless < limits::STORM_LISTS;
+    let longest = if is_storm { limits::STORM_PACE } else { limits::REFRESH_FLOOR };
+    (limits::LIST_CHANGED_PACE * 2u32.pow(fruitless.min(limits::LIST_CHANGED_DOUBLINGS))).min(longest)
+}
+
 /// Whether the session is over, so that only another one can go on.
 fn is_over(error: &WireError) -> bool {
     matches!(
@@ -192,4 +201,20 @@ fn is_over(error: &WireError) -> bool {
             | WireError::WrongEra
             | WireError::Protocol(ProtocolFault::PipeEnded | ProtocolFault::NotWritten)
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn echoes_are_followed_ever_more_slowly_and_storms_at_a_steady_pace_for_a_while() {
+        let one = (0..10).map(|fruitless| pace(fruitless, 1)).collect::<Vec<_>>();
+        assert!(one.is_sorted() && one[0] == limits::LIST_CHANGED_PACE && one[9] == limits::REFRESH_FLOOR);
+        for fruitless in 2..limits::STORM_LISTS {
+            assert_eq!(pace(fruitless, 200), limits::STORM_PACE);
+        }
+        assert_eq!(pace(limits::STORM_LISTS, 200), limits::REFRESH_FLOOR);
+        assert_eq!(pace(0, 200), limits::LIST_CHANGED_PACE);
+    }
 }

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +16,8 @@ use http::{HeaderMap, Method, StatusCode, header};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
 
+use super::proxies::Proxies;
+pub use super::proxies::ProxyName;
 use crate::model::link_local::{is_link_local, names_link_local};
 use crate::model::{Failure, FailureClass};
 
@@ -24,8 +27,18 @@ pub const MAX_REDIRECTS: usize = 3;
 /// The longest wait that is read out of `Retry-After`: whoever waits has a bound of its own, and no sum overflows.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
-/// How long an idle connection is kept for the next request.
-const POOL_IDLE: Duration = Duration::from_secs(90);
+/// How long an idle connection is kept for the next call. Firewalls and balancers forget idle connections without a word, and a
+/// call on such a one would wait for its whole deadline; servers close them, some after 5 s (Node.js, `server.keepAliveTimeout`),
+/// and a call that crosses with that is lost. Calls that come together share connections all the same.
+const CALL_POOL_IDLE: Duration = Duration::from_secs(4);
+
+/// The same for streams, which are opened seldom.
+const STREAM_POOL_IDLE: Duration = Duration::from_secs(90);
+
+/// How long sent bytes may stay unacknowledged before a connection counts as broken (RFC 5482): one that was forgotten on its way
+/// is noticed then, and not by the deadline of its call.
+#[cfg(target_os = "linux")]
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How often an HTTP/2 connection with open streams is asked whether it still stands: nothing else notices that the
 /// other side of a silent stream has gone.
@@ -80,6 +93,8 @@ pub struct Response {
     pub headers: HeaderMap,
     /// The body.
     pub body: Body,
+    /// The proxy that it came through, which may have answered itself.
+    pub proxy: Option<ProxyName>,
 }
 
 impl Response {
@@ -153,6 +168,9 @@ pub enum HttpError {
     /// The name did not resolve; nothing was sent.
     #[error("the name does not resolve")]
     Dns,
+    /// The proxy made no connection; nothing was sent.
+    #[error("no connection could be made through the proxy {0}; check the proxy, or name the server in NO_PROXY")]
+    Proxy(ProxyName),
     /// The server's certificate is not trusted; nothing was sent.
     #[error(
         "the server's certificate is not trusted: if it is of a private authority, name the file of that authority's \
@@ -185,16 +203,18 @@ pub enum HttpError {
 impl HttpError {
     /// Whether it is certain that the origin saw nothing of the request.
     pub fn was_not_sent(self) -> bool {
-        matches!(self, Self::Connect | Self::Dns | Self::Certificate | Self::LinkLocal)
+        matches!(self, Self::Connect | Self::Dns | Self::Proxy(_) | Self::Certificate | Self::LinkLocal)
     }
 }
 
 impl From<HttpError> for Failure {
     fn from(error: HttpError) -> Self {
         let class = match error {
-            HttpError::Connect | HttpError::Certificate | HttpError::Broken | HttpError::LinkLocal => {
-                FailureClass::Refused
-            }
+            HttpError::Connect
+            | HttpError::Proxy(_)
+            | HttpError::Certificate
+            | HttpError::Broken
+            | HttpError::LinkLocal => FailureClass::Refused,
             HttpError::Dns => FailureClass::Dns,
             HttpError::Timeout => FailureClass::Timeout,
             HttpError::Oversize { .. } => FailureClass::Oversize,
@@ -264,11 +284,12 @@ pub enum LinkLocal {
 /// The real network: a pooled client for each lane with rustls, the platform's roots and private ones, and the system's proxies. HTTP/2
 /// is spoken where a server offers it (ALPN). It has no deadline of its own, not for connecting either: every caller has
 /// one, and some are long.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ReqwestHttp {
     calls: reqwest::Client,
     streams: reqwest::Client,
     link_local: LinkLocal,
+    proxies: Arc<Proxies>,
 }
 
 impl ReqwestHttp {
@@ -285,20 +306,34 @@ impl ReqwestHttp {
             }
             roots.extend(found);
         }
-        let link_local = options.link_local;
-        Ok(Self { calls: Self::client(&roots, link_local)?, streams: Self::client(&roots, link_local)?, link_local })
+        check_certificate_variables(|name| std::env::var(name).ok())?;
+        let (link_local, proxies) = (options.link_local, Arc::new(Proxies::of_process()));
+        let client = |idle| Self::client(&roots, link_local, &proxies, idle);
+        let (calls, streams) = (client(CALL_POOL_IDLE)?, client(STREAM_POOL_IDLE)?);
+        Ok(Self { calls, streams, link_local, proxies })
     }
 
-    fn client(roots: &[reqwest::Certificate], link_local: LinkLocal) -> Result<reqwest::Client, HttpSetupError> {
+    fn client(
+        roots: &[reqwest::Certificate],
+        link_local: LinkLocal,
+        proxies: &Arc<Proxies>,
+        idle: Duration,
+    ) -> Result<reqwest::Client, HttpSetupError> {
+        let proxies = proxies.clone();
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
-            .pool_idle_timeout(POOL_IDLE)
+            .proxy(reqwest::Proxy::custom(move |url| proxies.find(url).map(|proxy| proxy.url.clone())))
+            .pool_idle_timeout(idle)
             .tcp_nodelay(true)
             .http2_initial_stream_window_size(HTTP2_STREAM_WINDOW)
             .http2_initial_connection_window_size(HTTP2_CONNECTION_WINDOW)
             .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
             .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
             .user_agent(concat!("cortex-mcp/", env!("CARGO_PKG_VERSION")));
+        #[cfg(target_os = "linux")]
+        {
+            builder = builder.tcp_user_timeout(TCP_USER_TIMEOUT);
+        }
         if link_local == LinkLocal::Refused {
             builder = builder.dns_resolver(GuardedResolver);
         }
@@ -316,9 +351,46 @@ pub enum HttpSetupError {
     /// The client.
     #[error("the HTTP client can not be set up: {0}; check the system's certificates and proxy settings")]
     Client(String),
+    /// A variable of the environment names certificates that cannot be read.
+    #[error("{variable} names {path}, which cannot be read: {reason}; correct the variable, or unset it")]
+    CertificateVariable {
+        /// The variable.
+        variable: &'static str,
+        /// What it names.
+        path: String,
+        /// Why that cannot be read.
+        reason: String,
+    },
     /// The private authorities.
     #[error("no certificate can be read in the file of private authorities (ca-file); write certificates in PEM form")]
     Roots,
+}
+
+/// Whether what the environment names as the platform's certificates is there: without it, every connection would fail with an
+/// error that does not name the variable.
+fn check_certificate_variables(variable: impl Fn(&str) -> Option<String>) -> Result<(), HttpSetupError> {
+    let check = |variable: &'static str, path: &str, read: std::io::Result<()>| {
+        read.map_err(|error| HttpSetupError::CertificateVariable {
+            variable,
+            path: path.to_owned(),
+            reason: error.to_string(),
+        })
+    };
+    if let Some(path) = variable("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
+        check("SSL_CERT_FILE", &path, std::fs::read(&path).map(drop))?;
+    }
+    // A list, as PATH is one.
+    let directories = variable("SSL_CERT_DIR").unwrap_or_default();
+    for path in directories.split(':').filter(|path| !path.is_empty()) {
+        check("SSL_CERT_DIR", path, std::fs::read_dir(path).map(drop))?;
+    }
+    Ok(())
+}
+
+impl std::fmt::Debug for ReqwestHttp {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("ReqwestHttp").field("link_local", &self.link_local).finish_non_exhaustive()
+    }
 }
 
 impl Http for ReqwestHttp {
@@ -331,10 +403,15 @@ impl Http for ReqwestHttp {
                 Lane::Call => &self.calls,
                 Lane::Stream => &self.streams,
             };
+            let proxy = self.proxies.find(&request.url).map(|proxy| proxy.name);
             let sending =
                 client.request(request.method, request.url).headers(request.headers).body(request.body).send();
-            let response = sending.await.map_err(|error| classify(&error))?;
+            let response = sending.await.map_err(|error| match (classify(&error), proxy) {
+                (HttpError::Connect | HttpError::Dns, Some(proxy)) => HttpError::Proxy(proxy),
+                (error, _) => error,
+            })?;
             Ok(Response {
+                proxy,
                 status: response.status(),
                 headers: response.headers().clone(),
                 body: Body::new(response.bytes_stream().map(|piece| piece.map_err(|error| classify(&error)))),
@@ -399,7 +476,8 @@ mod tests {
     fn waits(headers: &[(header::HeaderName, &'static str)]) -> Option<Duration> {
         let headers = headers.iter().map(|(name, value)| (name.clone(), header::HeaderValue::from_static(value)));
         let body = Body::new(futures_util::stream::empty());
-        Response { status: StatusCode::SERVICE_UNAVAILABLE, headers: headers.collect(), body }.retry_after()
+        Response { status: StatusCode::SERVICE_UNAVAILABLE, headers: headers.collect(), body, proxy: None }
+            .retry_after()
     }
 
     #[test]
@@ -434,6 +512,25 @@ mod tests {
         for bundle in [b"".as_slice(), b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
             let made = ReqwestHttp::new(&HttpOptions { roots: vec![bundle.to_vec()], ..HttpOptions::default() });
             assert!(made.is_err(), "{bundle:?}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_names_missing_certificates_is_named() {
+        let folder = std::env::temp_dir();
+        let folder = folder.to_str().unwrap();
+        for (variable, value, named) in [
+            ("SSL_CERT_FILE", "/missing/roots.pem", Some("/missing/roots.pem")),
+            ("SSL_CERT_FILE", folder, Some(folder)),
+            ("SSL_CERT_FILE", "", None),
+            ("SSL_CERT_DIR", "/missing/roots", Some("/missing/roots")),
+            ("SSL_CERT_DIR", folder, None),
+        ] {
+            let checked = check_certificate_variables(|name| (name == variable).then(|| value.to_owned()));
+            let error = checked.err().map(|error| error.to_string());
+            let expected = named.map(|path| format!("{variable} names {path}, which cannot be read: "));
+            assert_eq!(error.is_some(), expected.is_some(), "{error:?}");
+            assert!(error.iter().zip(&expected).all(|(error, expected)| error.starts_with(expected)), "{error:?}");
         }
     }
 

@@ -71,7 +71,7 @@ impl Http for VirtualNetwork {
             let response = router.oneshot(inner).await.map_err(|_| HttpError::Broken)?;
             let (parts, body) = response.into_parts();
             let body = body.into_data_stream().map(|piece| piece.map_err(|_| HttpError::Broken));
-            Ok(Response { status: parts.status, headers: parts.headers, body: Body::new(body) })
+            Ok(Response { status: parts.status, headers: parts.headers, body: Body::new(body), proxy: None })
         })
     }
 }

@@ -38,7 +38,7 @@ use crate::mcp::protocol::{
 };
 use crate::mcp::request_members::{ParamsMember, RequestParams};
 use crate::mcp::server::{Refusal, era_of, judge_legacy, judge_modern, judge_parameters, params_of};
-use crate::mcp::{EnvelopeError, RequestId};
+use crate::mcp::{EnvelopeError, RequestId, TraceContext};
 use crate::model::ListKind;
 
 /// What a client can read (RFC 9110, section 12.5.1). Weights matter only where they are 0.
@@ -290,6 +290,7 @@ async fn request(
         outlet: accepts.stream.then(|| outlet.clone()),
         in_flight,
         ending,
+        trace: TraceContext::from_headers(headers),
         _lease: lease,
     };
     let answering = answer(gateway.for_task(), asked).boxed();

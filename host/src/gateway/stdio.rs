@@ -25,7 +25,7 @@ use crate::mcp::protocol::{
 };
 use crate::mcp::request_members::RequestParams;
 use crate::mcp::server::{Refusal, judge_modern_body, names_version, params_of};
-use crate::mcp::{EnvelopeError, RequestId};
+use crate::mcp::{EnvelopeError, RequestId, TraceContext};
 
 impl Gateway {
     /// Serves one client on a pair of pipes, until its input ends, its output breaks, or `stop`. Requests in flight then
@@ -203,6 +203,7 @@ impl Conversation {
             outlet: Some(self.outlet.clone()),
             in_flight: Some(self.in_flight.clone()),
             ending: self.ending.clone(),
+            trace: TraceContext::default(),
             _lease: None,
         };
         let answering = answer(self.gateway.for_task(), asked);

@@ -4,6 +4,8 @@
 //! twice are refused as well, so that two readers cannot see two different messages in one text; of clients' messages also
 //! members that some readers take for another one ([`request_members`](super::request_members)).
 
+pub mod lenient;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -64,6 +66,11 @@ impl RequestId {
     /// An id of our own.
     pub fn from_number(number: u64) -> Self {
         Self(number.to_string().into())
+    }
+
+    /// An id that was found in a text, which is JSON as far as the reader knows.
+    pub(super) fn from_json(json: String) -> Self {
+        Self(json.into())
     }
 
     /// The id as JSON.

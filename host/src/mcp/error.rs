@@ -10,7 +10,7 @@ use super::envelope::{EnvelopeError, RpcError};
 use super::limits::{
     LISTEN_WINDOW, MAX_ITEMS, MAX_LIST_BYTES, MAX_LISTEN_EVENTS, MAX_PAGES, MAX_SERVER_REQUESTS, MAX_STREAM_BYTES,
 };
-use crate::edge::http::HttpError;
+use crate::edge::http::{HttpError, ProxyName};
 use crate::edge::process::SpawnFault;
 use crate::edge::references::ReferenceFault;
 use crate::model::{Failure, FailureClass, ListKind};
@@ -22,12 +22,14 @@ pub enum WireError {
     #[error(transparent)]
     Http(#[from] HttpError),
     /// The server answered with an HTTP status that carries no JSON-RPC answer, or that says more than one.
-    #[error("the server answered with status {}", status.as_u16())]
+    #[error("the server answered with status {}{}", status.as_u16(), through(*proxy))]
     Status {
         /// The status.
         status: StatusCode,
         /// When the server wants to be asked again.
         retry_after: Option<Duration>,
+        /// The proxy in between, which may have answered itself.
+        proxy: Option<ProxyName>,
     },
     /// The server does not know our session any more; a new one must be opened. The request was not carried out.
     #[error("the server does not know the session any more")]
@@ -52,6 +54,15 @@ pub enum ProtocolFault {
     /// The answer is no JSON-RPC message.
     #[error("the answer is not a JSON-RPC message: {0}")]
     Envelope(#[from] EnvelopeError),
+    /// The answer is in another encoding.
+    #[error("the answer is not UTF-8 text")]
+    NotUtf8,
+    /// The answer holds a number that JSON does not have.
+    #[error("the answer is not JSON: it contains NaN or Infinity")]
+    NotANumber,
+    /// The answer is cut off.
+    #[error("the answer is not JSON: it ends before its object does")]
+    Unfinished,
     /// The answer is a request or a notification.
     #[error("the answer is a JSON-RPC message, but not a response")]
     NotAResponse,
@@ -97,9 +108,6 @@ pub enum ProtocolFault {
     /// The list is of a type that a list can not be.
     #[error("the result type of the list of {} is not complete", .0.member())]
     ListResultType(ListKind),
-    /// The server gave the same cursor twice.
-    #[error("the list of {} repeats a cursor", .0.member())]
-    RepeatedCursor(ListKind),
     /// The list has too many pages.
     #[error("the list of {} has more than {MAX_PAGES} pages", .0.member())]
     TooManyPages(ListKind),
@@ -142,7 +150,7 @@ impl WireError {
     pub fn failure(&self) -> Failure {
         let class = match self {
             Self::Http(error) => return (*error).into(),
-            Self::Status { status, retry_after } => {
+            Self::Status { status, retry_after, .. } => {
                 let failure = Failure::new(class_of(*status), self.to_string());
                 return Failure { retry_after: *retry_after, ..failure };
             }
@@ -156,6 +164,10 @@ impl WireError {
         };
         Failure::new(class, self.to_string())
     }
+}
+
+fn through(proxy: Option<ProxyName>) -> String {
+    proxy.map_or_else(String::new, |proxy| format!(", through the proxy {proxy}"))
 }
 
 fn class_of(status: StatusCode) -> FailureClass {
@@ -178,7 +190,7 @@ mod tests {
 
     fn status(code: u16) -> WireError {
         let retry_after = Some(Duration::from_secs(7));
-        WireError::Status { status: StatusCode::from_u16(code).unwrap(), retry_after }
+        WireError::Status { status: StatusCode::from_u16(code).unwrap(), retry_after, proxy: None }
     }
 
     #[test]

@@ -5,11 +5,22 @@
 
 use std::time::Duration;
 
-/// The largest JSON answer that is read, in bytes.
-pub const MAX_ANSWER_BYTES: usize = 16 * 1024 * 1024;
+/// The largest message that is read from a server, in bytes, where the configuration does not say (`max-message-bytes`): ten
+/// screenshots of 13.5 MB together pass (figwright#128).
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
 
-/// The largest single event of an event stream, in bytes.
-pub const MAX_EVENT_BYTES: usize = 16 * 1024 * 1024;
+/// So many times the largest message a line or an event of a pipe may be long: what is above the largest message is discarded
+/// as it is read, but a line that never ends is a flood.
+pub const DISCARDED_MESSAGES: usize = 16;
+
+/// How many bytes of a name, a number or an identifier are looked at in a message that cannot be read.
+pub const OUTLINE_TOKEN_BYTES: usize = 128;
+
+/// How long the next line of a message over several lines is waited for: a server writes the lines of one message together.
+pub const NEXT_LINE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How many texts of one process that are no messages are logged.
+pub const UNREADABLE_LINES: usize = 3;
 
 /// The most that is read of one event stream that ends with an answer, in bytes; keep-alive comments count. Of a stream
 /// that is listened to, the most within one [`LISTEN_WINDOW`].

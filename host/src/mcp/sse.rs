@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+use super::limits::DISCARDED_MESSAGES;
+use super::outline::Outline;
+
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SseEvent {
@@ -40,12 +43,44 @@ pub struct SseParser {
     id: Option<String>,
     last_id: Option<String>,
     retry: Option<Duration>,
+    oversize: OnOversize,
+    discarding: Option<Discarding>,
+    discarded: Vec<Outline>,
+}
+
+/// What becomes of an event that is larger than its cap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OnOversize {
+    /// The stream ends with an error.
+    Fail,
+    /// The event is left out, and its outline made.
+    Discard,
+}
+
+/// An event that is left out.
+#[derive(Clone, Debug)]
+struct Discarding {
+    outline: Outline,
+    bytes: usize,
+    line: DiscardedLine,
+}
+
+/// The present line of such an event.
+#[derive(Clone, Copy, Debug)]
+enum DiscardedLine {
+    /// Too little of it has come to know.
+    Begins,
+    Data,
+    Other,
 }
 
 impl SseParser {
     /// A parser whose events and lines hold at most `cap` bytes.
     pub fn new(cap: usize) -> Self {
         Self {
+            oversize: OnOversize::Fail,
+            discarding: None,
+            discarded: Vec::new(),
             cap,
             line: Vec::new(),
             after_carriage_return: false,
@@ -57,6 +92,21 @@ impl SseParser {
             last_id: None,
             retry: None,
         }
+    }
+
+    /// A parser that leaves out events of more than `cap` bytes; [`Self::discarded`] returns their outlines.
+    pub(super) fn discarding(cap: usize) -> Self {
+        Self { oversize: OnOversize::Discard, ..Self::new(cap) }
+    }
+
+    /// Returns the outlines of the events that were left out since the last time.
+    pub(super) fn discarded(&mut self) -> Vec<Outline> {
+        std::mem::take(&mut self.discarded)
+    }
+
+    /// Whether what comes belongs to an event that is left out.
+    pub(super) fn is_discarding(&self) -> bool {
+        self.discarding.is_some()
     }
 
     /// The id of the last whole event that named one, whether it had data or not: where a stream that breaks off now is
@@ -90,10 +140,12 @@ impl SseParser {
             let (head, tail) = rest.split_at(end);
             self.after_carriage_return = tail.first() == Some(&b'\r');
             rest = tail.get(1..).unwrap_or_default();
-            if self.line.is_empty() {
+            if self.discarding.is_some() {
+                self.discard(head, true)?;
+            } else if self.line.is_empty() {
                 self.end_line(head, &mut events)?;
             } else {
-                self.hold(head)?;
+                self.line.extend_from_slice(head);
                 let mut line = std::mem::take(&mut self.line);
                 self.end_line(&line, &mut events)?;
                 // Keeps the allocation for the next line.
@@ -104,13 +156,61 @@ impl SseParser {
     }
 
     fn hold(&mut self, bytes: &[u8]) -> Result<(), EventTooLarge> {
-        self.check(self.line.len() + bytes.len())?;
+        if self.discarding.is_some() {
+            return self.discard(bytes, false);
+        }
         self.line.extend_from_slice(bytes);
+        if self.data.len() + self.line.len() > self.cap {
+            let line = std::mem::take(&mut self.line);
+            self.begin_discarding()?;
+            return self.discard(&line, false);
+        }
         Ok(())
     }
 
-    fn check(&self, more: usize) -> Result<(), EventTooLarge> {
-        if self.data.len() + more > self.cap { Err(EventTooLarge { cap: self.cap }) } else { Ok(()) }
+    fn begin_discarding(&mut self) -> Result<(), EventTooLarge> {
+        if self.oversize == OnOversize::Fail {
+            return Err(EventTooLarge { cap: self.cap });
+        }
+        let outline = Outline::from_bytes(&std::mem::take(&mut self.data));
+        self.discarding = Some(Discarding { outline, bytes: 0, line: DiscardedLine::Begins });
+        Ok(())
+    }
+
+    /// Takes a piece of an event that is left out; whether its line ends with it.
+    fn discard(&mut self, bytes: &[u8], ends: bool) -> Result<(), EventTooLarge> {
+        let Some(event) = &mut self.discarding else { return Ok(()) };
+        event.bytes = event.bytes.saturating_add(bytes.len());
+        if event.bytes > self.cap.saturating_mul(DISCARDED_MESSAGES) {
+            return Err(EventTooLarge { cap: self.cap });
+        }
+        match event.line {
+            DiscardedLine::Data => event.outline.push(bytes),
+            DiscardedLine::Other => {}
+            DiscardedLine::Begins => {
+                self.line.extend_from_slice(bytes);
+                if ends && self.line.is_empty() {
+                    self.discarded.extend(self.discarding.take().map(|event| event.outline));
+                    (self.has_data, self.event) = (false, String::new());
+                    return Ok(());
+                }
+                if ends || self.line.len() > DATA.len() {
+                    let line = std::mem::take(&mut self.line);
+                    event.line = match line.strip_prefix(DATA) {
+                        Some(value) => {
+                            event.outline.push(b"\n");
+                            event.outline.push(value);
+                            DiscardedLine::Data
+                        }
+                        None => DiscardedLine::Other,
+                    };
+                }
+            }
+        }
+        if ends {
+            event.line = DiscardedLine::Begins;
+        }
+        Ok(())
     }
 
     fn end_line(&mut self, line: &[u8], events: &mut Vec<SseEvent>) -> Result<(), EventTooLarge> {
@@ -120,7 +220,10 @@ impl SseParser {
             events.extend(self.dispatch());
             return Ok(());
         }
-        self.check(line.len())?;
+        if self.data.len() + line.len() > self.cap {
+            self.begin_discarding()?;
+            return self.discard(line, true);
+        }
         let colon = line.iter().position(|byte| *byte == b':').unwrap_or(line.len());
         let (field, value) = line.split_at(colon);
         let value = value.strip_prefix(b":").unwrap_or(value);
@@ -159,6 +262,9 @@ impl SseParser {
         Some(SseEvent { event, data, id: self.id.clone(), retry: self.retry })
     }
 }
+
+/// The field that holds a message.
+const DATA: &[u8] = b"data:";
 
 /// U+FEFF in UTF-8; ignored at the very start of a stream.
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -268,6 +374,37 @@ mod tests {
         let mut parser = SseParser::new(CAP);
         let refused = (0..100).find_map(|_| parser.push(b":endless comment").err());
         assert_eq!(refused, Some(EventTooLarge { cap: CAP }));
+    }
+
+    #[test]
+    fn an_event_that_is_left_out_costs_no_other_however_it_is_cut() {
+        let long = "x".repeat(CAP);
+        for large in [
+            format!("data: {{\"id\":7,\"result\":\"{long}\"}}\n\n"),
+            format!("event: message\ndata: {{\"result\":\"{long}\",\r\ndata: \"id\":7}}\r\n\r\n"),
+            format!(
+                "{}data: \"id\":7}}\nid: 4\n\n",
+                "data: {\ndata: \"a\": [1, 2, 3],\n".repeat(1) + &"data: \"b\": 12345678,\n".repeat(9)
+            ),
+        ] {
+            let stream = format!("data: a\n\n{large}data: b\n\n");
+            for size in [1, 2, 5, 7, 64, 4_096] {
+                let mut parser = SseParser::discarding(CAP);
+                let mut events = Vec::new();
+                let mut outlines = Vec::new();
+                for piece in stream.as_bytes().chunks(size) {
+                    events.extend(parser.push(piece).unwrap().into_iter().map(|event| event.data));
+                    outlines.extend(parser.discarded());
+                }
+                assert_eq!(events, [b"a", b"b"], "{size} {large}");
+                assert_eq!(outlines.len(), 1, "{size} {large}");
+                assert_eq!(outlines[0].id().unwrap().as_json(), "7", "{size} {large}");
+                assert!(!parser.is_discarding());
+            }
+        }
+        let mut parser = SseParser::discarding(CAP);
+        let endless = (0..=DISCARDED_MESSAGES).find_map(|_| parser.push(&[b'x'; CAP]).err());
+        assert_eq!(endless, Some(EventTooLarge { cap: CAP }));
     }
 
     #[test]

@@ -56,7 +56,7 @@ fn every_key_of_the_file_changes_the_settings() {
          refresh-sync = true\nrefresh-interval-ms = 1000\nmax-stale-ms = 0\ncall-timeout-ms = 7\n\
          allowed-hosts = [\"h\"]\nallowed-origins = [\"https://o\"]\nlog-level = \"off\"\nlog-format = \"json\"\n\
          service-map-url = \"https://m/\"\ntools-warn-above = 11\ntools-max = 12\n\
-         pass-environment = [\"ALL\"]\n\
+         pass-environment = [\"ALL\"]\nmax-message-bytes = 65536\ntrace-context = false\n\
          [policy]\nfile = \"p.wasm\"\nfamily = \"f\"\nreuse = true\noptions = {{ a = \"b\" }}\n\
          shadow = \"s.wasm\"\nshadow-family = \"sf\"\ncompiled-cache = true\n\
          [trace]\ndirectory = \"/t\"\nmax-mib = 9\n\
@@ -66,6 +66,7 @@ fn every_key_of_the_file_changes_the_settings() {
          calls = 3\nqueue = 0\nqueue-timeout-ms = 9\nera = \"modern\"\n\
          connect-timeout-ms = 1\nlist-timeout-ms = 2\ncall-timeout-ms = 3\nstart-timeout-ms = 4\n\
          pass-environment = [\"OWN\"]\nprivileges = \"keep\"\non-change = \"hide\"\n\
+         max-message-bytes = 70000\ntrace-context = true\nbaggage = true\n\
          [[token]]\nname = \"n\"\nsha256 = \"{digest}\"\nadmin = true\nconnectors = [\"c*\"]\ntools = [\"t*\"]\n\
          deny-tools = [\"d*\"]\ncalls-per-minute = 7\n"
     );
@@ -101,7 +102,18 @@ fn every_key_of_the_file_changes_the_settings() {
     let timeouts = Timeouts { connect: ms(1), list: ms(2), call: ms(3), start: ms(4) };
     let names = |name: &str| vec![name.parse::<VariableName>().unwrap()];
     let child = ChildRules { pass_environment: names("OWN"), privileges: Privileges::Keep };
-    let wiki = ConnectorSettings { filter, limits, era: Some(Era::Modern), timeouts, child, on_change: OnChange::Hide };
+    let wiki = ConnectorSettings {
+        filter,
+        limits,
+        era: Some(Era::Modern),
+        timeouts,
+        child,
+        on_change: OnChange::Hide,
+        max_message_bytes: Some(70_000),
+        trace_context: Some(true),
+        baggage: true,
+    };
+    assert_eq!((settings.max_message_bytes, settings.trace_context), (65_536, false));
     assert_eq!(settings.connectors, BTreeMap::from([("wiki".parse().unwrap(), wiki)]));
     assert_eq!(settings.pass_environment, names("ALL"));
     assert_eq!(settings.policy.options, [("a".to_owned(), "b".to_owned())]);
@@ -232,6 +244,7 @@ fn what_is_said_of_a_connector_must_be_usable() {
         ("list-timeout-ms = 3600001", "[connector.wiki] list-timeout-ms"),
         ("call-timeout-ms = 3600001", "[connector.wiki] call-timeout-ms"),
         ("start-timeout-ms = 3600001", "[connector.wiki] start-timeout-ms"),
+        ("max-message-bytes = 65535", "[connector.wiki] max-message-bytes: write a number from 65536 to 268435456"),
         ("rename = { old = \"\" }", "[connector.wiki] rename: write new names of 1 to 40 characters"),
         ("rename = { old = \"two words\" }", "A-Z, a-z, 0-9, _ and -"),
         (&format!("rename = {{ old = \"{long}\" }}"), "name-length is 46, of which 6 are the prefix"),
@@ -282,7 +295,8 @@ fn filters_bounds_and_tokens_are_shown_without_hashes() {
     let wiki = serde_json::json!({
         "allowTools": ["get_*"], "denyTools": [], "rename": { "a": "b" }, "uriSchemes": null, "calls": null, "queue": null, "queueTimeoutMs": 9,
         "era": null, "connectTimeoutMs": null, "listTimeoutMs": null, "callTimeoutMs": null, "startTimeoutMs": null,
-        "passEnvironment": [], "privileges": "drop", "onChange": "warn"
+        "passEnvironment": [], "privileges": "drop", "onChange": "warn",
+        "maxMessageBytes": null, "traceContext": null, "baggage": false
     });
     assert_eq!(shown["connectors"], serde_json::json!({ "wiki": wiki }));
     let agent = serde_json::json!({

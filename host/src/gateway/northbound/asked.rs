@@ -15,10 +15,10 @@ use crate::connectors::Caller;
 use crate::gateway::embed::Gateway;
 use crate::gateway::request_body::BodyLease;
 use crate::gateway::visitor::Visitor;
-use crate::mcp::RequestId;
 use crate::mcp::protocol::{Era, META_LOG_LEVEL};
 use crate::mcp::request_members::{MetaMember, RequestParams};
 use crate::mcp::server::meta_of;
+use crate::mcp::{RequestId, TraceContext};
 use crate::model::raw::{self, RawObject};
 use crate::model::{Connector, ConnectorId, Severity};
 use serde_json::value::RawValue;
@@ -40,6 +40,8 @@ pub(in crate::gateway) struct Asked {
     pub(in crate::gateway) in_flight: Option<Arc<InFlight>>,
     /// Cancelled when streams without an end of their own must end.
     pub(in crate::gateway) ending: CancellationToken,
+    /// The trace context in its headers.
+    pub(in crate::gateway) trace: TraceContext,
     /// The bytes of its body, which are in flight as long as its parameters are held; none where no body came over HTTP.
     pub(in crate::gateway) _lease: Option<BodyLease>,
 }
@@ -59,7 +61,8 @@ impl Asked {
 
     /// The client as connectors know it.
     pub(super) fn caller<'a>(&'a self, relay: &'a Relay) -> Caller<'a> {
-        Caller { interim: relay, own: self.session.as_ref().and_then(|session| session.own()) }
+        let own = self.session.as_ref().and_then(|session| session.own());
+        Caller { interim: relay, own, trace: Some(&self.trace) }
     }
 
     /// Notes the resources that the result of a connector names to the client.

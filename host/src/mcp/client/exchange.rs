@@ -12,9 +12,11 @@ use http::{HeaderMap, StatusCode, header};
 use super::stream::{self, Purpose, Way};
 use super::transport::Transport;
 use crate::edge::http::{Lane, Response};
+use crate::mcp::envelope::lenient::{self, Unreadable};
 use crate::mcp::envelope::{Message, Outcome, RequestId, RpcError};
 use crate::mcp::error::{ProtocolFault, WireError};
-use crate::mcp::limits::{MAX_ANSWER_BYTES, MAX_ERROR_BODY_BYTES};
+use crate::mcp::inbound::{Irregularities, Irregularity};
+use crate::mcp::limits::MAX_ERROR_BODY_BYTES;
 use crate::mcp::protocol::{EVENT_STREAM_TYPE, JSON_TYPE, SESSION_NOT_FOUND};
 
 /// A JSON-RPC answer and the HTTP answer that it came in.
@@ -45,15 +47,15 @@ pub(super) async fn ask(
     let response = transport.post(headers, body, lane).await?;
     let status = response.status;
     if !status.is_success() {
-        return refusal(response, id).await;
+        return refusal(response, id, &transport.inbound().irregularities).await;
     }
     if matches!(status, StatusCode::ACCEPTED | StatusCode::NO_CONTENT) {
         return Err(ProtocolFault::NoAnswer.into());
     }
     judge_encoding(&response)?;
-    let headers = response.headers.clone();
+    let (headers, inbound) = (response.headers.clone(), transport.inbound());
     let outcome = if response.content_type_is(JSON_TYPE) {
-        single(&response.body.collect(MAX_ANSWER_BYTES).await?, id)?
+        single(&response.body.collect(inbound.max_message_bytes()).await?, id, &inbound.irregularities)?
     } else if response.content_type_is(EVENT_STREAM_TYPE) {
         stream::answer(transport, response.body, way, id).await?
     } else {
@@ -113,7 +115,7 @@ pub(super) fn judge_encoding(response: &Response) -> Result<(), ProtocolFault> {
     if unpacked { Ok(()) } else { Err(ProtocolFault::ContentEncoding) }
 }
 
-async fn refusal(response: Response, id: &RequestId) -> Result<Reply, WireError> {
+async fn refusal(response: Response, id: &RequestId, irregularities: &Irregularities) -> Result<Reply, WireError> {
     let error = status_error(&response);
     let status = response.status;
     let says_more = matches!(
@@ -128,9 +130,10 @@ async fn refusal(response: Response, id: &RequestId) -> Result<Reply, WireError>
         return Err(error);
     }
     let Some(body) = error_body(response).await else { return Err(error) };
-    match Message::parse(&body) {
+    // Many pages of errors are JSON and no messages, which breaks no rule.
+    match lenient::read(&body).map(|reading| reading.message) {
         Ok(Message::Response { id: found, outcome: outcome @ Outcome::Error(_) })
-            if found.as_ref().is_none_or(|found| found == id) =>
+            if is_answer_to(id, found.as_ref(), irregularities) =>
         {
             Ok(Reply { status, headers, outcome })
         }
@@ -150,13 +153,36 @@ async fn error_body(response: Response) -> Option<Bytes> {
 }
 
 pub(super) fn status_error(response: &Response) -> WireError {
-    WireError::Status { status: response.status, retry_after: response.retry_after() }
+    WireError::Status { status: response.status, retry_after: response.retry_after(), proxy: response.proxy }
 }
 
-fn single(body: &[u8], id: &RequestId) -> Result<Outcome, WireError> {
-    match Message::parse(body).map_err(ProtocolFault::from)? {
-        Message::Response { id: found, outcome } if found.as_ref().is_none_or(|found| found == id) => Ok(outcome),
+fn single(body: &[u8], id: &RequestId, irregularities: &Irregularities) -> Result<Outcome, WireError> {
+    match read(body, irregularities).map_err(|unreadable| unreadable.fault)? {
+        Message::Response { id: found, outcome } if is_answer_to(id, found.as_ref(), irregularities) => Ok(outcome),
         Message::Response { .. } => Err(ProtocolFault::WrongId.into()),
         Message::Request { .. } | Message::Notification { .. } => Err(ProtocolFault::NotAResponse.into()),
     }
+}
+
+/// Reads a message of a server, and records what had to be forgiven in it.
+///
+/// # Errors
+/// [`Unreadable`], which is recorded too.
+pub(super) fn read(text: &[u8], irregularities: &Irregularities) -> Result<Message, Unreadable> {
+    let reading = lenient::read(text).inspect_err(|_| irregularities.record(Irregularity::Unreadable))?;
+    reading.forgiven.into_iter().for_each(|irregularity| irregularities.record(irregularity));
+    Ok(reading.message)
+}
+
+/// Whether an answer in the exchange of one request belongs to that: it may have no identifier there, or its number as a string.
+pub(super) fn is_answer_to(id: &RequestId, found: Option<&RequestId>, irregularities: &Irregularities) -> bool {
+    let Some(found) = found else { return true };
+    if found == id {
+        return true;
+    }
+    let is_it = found.number_in_text().is_some_and(|number| number == *id);
+    if is_it {
+        irregularities.record(Irregularity::TextId);
+    }
+    is_it
 }

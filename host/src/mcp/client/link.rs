@@ -13,6 +13,7 @@ use super::stream::{Purpose, Way};
 use super::transport::Transport;
 use crate::mcp::envelope::RequestId;
 use crate::mcp::error::WireError;
+use crate::mcp::inbound::Inbound;
 use crate::mcp::interim::Interim;
 
 /// A way to one server. Cheap to clone.
@@ -75,6 +76,14 @@ impl Link {
         match self {
             Self::Http(transport) => drop(transport.delete(headers).await),
             Self::Pipe(pipe) => pipe.end().await,
+        }
+    }
+
+    /// What applies to the messages that are read.
+    pub(super) fn inbound(&self) -> &Inbound {
+        match self {
+            Self::Http(transport) => transport.inbound(),
+            Self::Pipe(pipe) => pipe.inbound(),
         }
     }
 

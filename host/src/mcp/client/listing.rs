@@ -72,6 +72,17 @@ pub(super) struct Listing {
     ttl_ms: Option<u64>,
     scopes: Scopes,
     left_out: LeftOut,
+    end: ListEnd,
+}
+
+/// How a list came to its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum ListEnd {
+    /// Its server gave no more cursor.
+    #[default]
+    Last,
+    /// Its server gave a cursor that leads nowhere new.
+    Repeats,
 }
 
 /// A whole list, before tools that must not be offered are taken out.
@@ -96,19 +107,18 @@ impl Listing {
             ttl_ms: None,
             scopes: Scopes::default(),
             left_out: LeftOut::default(),
+            end: ListEnd::default(),
         }
     }
 
-    /// Takes a page and returns the parameters for the next one; none after the last.
+    /// Takes a page and returns the parameters for the next one; none after the last. A list ends where its server gives a
+    /// cursor again, or other cursors for the same items: some always give the same one, or an empty one (java-sdk#628,
+    /// csharp-sdk#1072). What came before is the list.
     ///
     /// # Errors
     /// [`ProtocolFault`] if the page can not be read or a cap is passed.
     pub(super) fn add(&mut self, result: &RawValue) -> Result<Option<RawObject>, ProtocolFault> {
         self.pages += 1;
-        self.bytes += result.get().len();
-        if self.bytes > MAX_LIST_BYTES {
-            return Err(ProtocolFault::ListTooLarge(self.kind));
-        }
         let page: Page<'_> = raw::is_object(result)
             .then(|| serde_json::from_str(result.get()).ok())
             .flatten()
@@ -116,7 +126,18 @@ impl Listing {
         if page.result_type.is_some_and(|kind| raw::as_text(kind).as_deref() != Some("complete")) {
             return Err(ProtocolFault::ListResultType(self.kind));
         }
+        let cursor = page.next_cursor.filter(|cursor| !raw::is_null(cursor));
+        // An empty cursor is a cursor.
+        let text = cursor.map(|cursor| raw::as_text(cursor).ok_or(ProtocolFault::List(self.kind))).transpose()?;
         let items = page.items(self.kind).ok_or(ProtocolFault::List(self.kind))?;
+        if text.is_some() && self.has_all(&items.0) {
+            self.end = ListEnd::Repeats;
+            return Ok(None);
+        }
+        self.bytes += result.get().len();
+        if self.bytes > MAX_LIST_BYTES {
+            return Err(ProtocolFault::ListTooLarge(self.kind));
+        }
         if self.items.len() + items.0.len() > MAX_ITEMS {
             return Err(ProtocolFault::TooManyItems(self.kind));
         }
@@ -130,11 +151,10 @@ impl Listing {
         }
         self.ttl_ms = self.ttl_ms.into_iter().chain(page.ttl_ms.and_then(milliseconds)).min();
         self.scopes.add(page.cache_scope);
-        let Some(cursor) = page.next_cursor.filter(|cursor| !raw::is_null(cursor)) else { return Ok(None) };
-        // An empty cursor is a cursor.
-        let text = raw::as_text(cursor).ok_or(ProtocolFault::List(self.kind))?;
+        let Some((cursor, text)) = cursor.zip(text) else { return Ok(None) };
         if !self.cursors.insert(text) {
-            return Err(ProtocolFault::RepeatedCursor(self.kind));
+            self.end = ListEnd::Repeats;
+            return Ok(None);
         }
         if self.pages == MAX_PAGES {
             return Err(ProtocolFault::TooManyPages(self.kind));
@@ -144,10 +164,24 @@ impl Listing {
         Ok(Some(params))
     }
 
-    /// The list, after its last page.
-    pub(super) fn finish(self) -> Unsifted {
-        let Self { items, ttl_ms, pages, left_out, .. } = self;
-        Unsifted { items, ttl_ms, scope: self.scopes.verdict(), pages, left_out }
+    /// Whether a page brings items, and none that did not come before.
+    fn has_all(&self, items: &[&RawValue]) -> bool {
+        if self.pages < 2 || items.is_empty() {
+            return false;
+        }
+        let known: HashSet<&str> = self.items.iter().map(|(key, _)| key.as_str()).collect();
+        items.iter().all(|item| key_of(self.kind, item).is_some_and(|key| known.contains(key.as_str())))
+    }
+
+    /// The list, after its last page, and how it came to its end. Of a list that repeats, an item that came twice is left out
+    /// once.
+    pub(super) fn finish(self) -> (Unsifted, ListEnd) {
+        let Self { mut items, ttl_ms, pages, left_out, end, .. } = self;
+        if end == ListEnd::Repeats {
+            let mut seen = HashSet::new();
+            items.retain(|(key, _)| seen.insert(key.clone()));
+        }
+        (Unsifted { items, ttl_ms, scope: self.scopes.verdict(), pages, left_out }, end)
     }
 }
 
@@ -297,7 +331,7 @@ mod tests {
         for page in pages {
             add(&mut listing, page).unwrap();
         }
-        listing.finish()
+        listing.finish().0
     }
 
     #[test]
@@ -320,10 +354,43 @@ mod tests {
             add(&mut listing, r#"{"tools":[],"nextCursor":"\u0061"}"#),
             Ok(Some(r#"{"cursor":"\u0061"}"#.into()))
         );
-        assert_eq!(
-            add(&mut listing, r#"{"tools":[],"nextCursor":"a"}"#),
-            Err(ProtocolFault::RepeatedCursor(ListKind::Tools))
-        );
+        assert_eq!(add(&mut listing, r#"{"tools":[],"nextCursor":"a"}"#), Ok(None));
+        assert_eq!(listing.finish().1, ListEnd::Repeats);
+    }
+
+    #[test]
+    fn a_list_that_does_not_advance_ends_with_what_there_is() {
+        let page = |names: &[&str], cursor: &str| {
+            let tools: Vec<String> = names.iter().map(|name| format!(r#"{{"name":"{name}"}}"#)).collect();
+            format!(r#"{{"tools":[{}]{cursor}}}"#, tools.join(","))
+        };
+        let cursor = |cursor: &str| format!(r#","nextCursor":"{cursor}""#);
+        let many: Vec<String> = (0..MAX_ITEMS).map(|number| number.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        for (pages, expected, end) in [
+            // Always an empty one, always the same one, a circle, and another one each time for the same items.
+            (vec![page(&["a", "b"], &cursor("")), page(&["a", "b"], &cursor(""))], 2, ListEnd::Repeats),
+            (vec![page(&["a"], &cursor("x")), page(&["a", "b"], &cursor("x"))], 2, ListEnd::Repeats),
+            (
+                vec![page(&["a"], &cursor("x")), page(&["b"], &cursor("y")), page(&["c"], &cursor("x"))],
+                3,
+                ListEnd::Repeats,
+            ),
+            (vec![page(&["a"], &cursor("1")), page(&["a"], &cursor("2"))], 1, ListEnd::Repeats),
+            (vec![page(&many, &cursor("x")), page(&many, &cursor("x"))], MAX_ITEMS, ListEnd::Repeats),
+            // An empty cursor that leads on, an empty page, and twins of a list that ends.
+            (vec![page(&["a"], &cursor("")), page(&["b"], "")], 2, ListEnd::Last),
+            (vec![page(&[], &cursor("1")), page(&[], &cursor("2")), page(&["a", "a"], "")], 2, ListEnd::Last),
+            (vec![page(&["a"], r#","nextCursor":null"#)], 1, ListEnd::Last),
+        ] {
+            let mut listing = Listing::new(ListKind::Tools);
+            let last = pages.len() - 1;
+            for (number, page) in pages.iter().enumerate() {
+                assert_eq!(add(&mut listing, page).unwrap().is_none(), number == last, "{number}");
+            }
+            let (listed, found) = listing.finish();
+            assert_eq!((listed.items.len(), found), (expected, end), "{:.80}", pages[0]);
+        }
     }
 
     #[test]
@@ -364,7 +431,7 @@ mod tests {
         ] {
             let mut listing = Listing::new(kind);
             add(&mut listing, page).unwrap();
-            assert_eq!(listing.finish().items[0].0, key);
+            assert_eq!(listing.finish().0.items[0].0, key);
             assert_eq!(add(&mut Listing::new(ListKind::Tools), page).is_ok(), kind == ListKind::Prompts);
         }
     }

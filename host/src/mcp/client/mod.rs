@@ -14,6 +14,7 @@ mod listing;
 mod meta;
 mod mirror;
 mod pipe;
+mod progress;
 mod rate;
 mod session;
 mod start;

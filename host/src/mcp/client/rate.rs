@@ -3,20 +3,22 @@
 use tokio::time::Instant;
 
 use crate::mcp::error::ProtocolFault;
-use crate::mcp::limits::{LISTEN_WINDOW, MAX_LISTEN_EVENTS, MAX_STREAM_BYTES};
+use crate::mcp::limits::{LISTEN_WINDOW, MAX_LISTEN_EVENTS};
 
 /// What came within the present [`LISTEN_WINDOW`], against what may.
 #[derive(Debug)]
 pub(super) struct Rate {
+    /// The most bytes within one window.
+    most: usize,
     since: Instant,
     bytes: usize,
     events: usize,
 }
 
 impl Rate {
-    /// Nothing yet.
-    pub(super) fn new() -> Self {
-        Self { since: Instant::now(), bytes: 0, events: 0 }
+    /// Nothing yet, of at most so many bytes within one window.
+    pub(super) fn new(most: usize) -> Self {
+        Self { most, since: Instant::now(), bytes: 0, events: 0 }
     }
 
     /// So many bytes came.
@@ -25,10 +27,10 @@ impl Rate {
     /// [`ProtocolFault::EventFlood`] if that is more than may come.
     pub(super) fn read(&mut self, length: usize) -> Result<(), ProtocolFault> {
         if self.since.elapsed() >= LISTEN_WINDOW {
-            *self = Self::new();
+            *self = Self::new(self.most);
         }
         self.bytes += length;
-        if self.bytes > MAX_STREAM_BYTES { Err(ProtocolFault::EventFlood) } else { Ok(()) }
+        if self.bytes > self.most { Err(ProtocolFault::EventFlood) } else { Ok(()) }
     }
 
     /// One event was among them.

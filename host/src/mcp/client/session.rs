@@ -15,14 +15,16 @@ use super::exchange::Reply;
 use super::facts::ServerFacts;
 use super::handshake::{LegacySession, rpc_error};
 use super::link::Link;
-use super::listing::{LeftOut, Listed, Listing, key_of};
+use super::listing::{LeftOut, ListEnd, Listed, Listing, key_of};
 use super::meta;
 use super::mirror::{self, Mirrors};
+use super::progress::{self, ProgressTokens};
 use super::stream::{Purpose, Way};
 use super::verdict::{judge_legacy, judge_modern, may_work_on};
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, notification_bytes, request_bytes};
 use crate::mcp::error::WireError;
 use crate::mcp::hops;
+use crate::mcp::inbound::Irregularity;
 use crate::mcp::interim::{Interim, Nobody};
 use crate::mcp::limits::TIDYING_DEADLINE;
 use crate::mcp::protocol::{
@@ -41,6 +43,7 @@ pub struct Session {
     kind: Kind,
     facts: OnceLock<ServerFacts>,
     mirrors: Mirrors,
+    progress: ProgressTokens,
     /// Whether the server may be of another era after all.
     is_doubtful: bool,
 }
@@ -75,7 +78,8 @@ impl Session {
 
     fn new(link: Link, ids: RequestIds, kind: Kind, facts: Option<ServerFacts>) -> Self {
         let facts = facts.map_or_else(OnceLock::new, OnceLock::from);
-        Self { link, ids, kind, facts, mirrors: Mirrors::default(), is_doubtful: false }
+        let (mirrors, progress) = (Mirrors::default(), ProgressTokens::default());
+        Self { link, ids, kind, facts, mirrors, progress, is_doubtful: false }
     }
 
     /// Which era the session is of.
@@ -162,7 +166,10 @@ impl Session {
                 Outcome::Error(error) => return Err(rpc_error(&error)),
             }
         }
-        let mut listed = listing.finish();
+        let (mut listed, end) = listing.finish();
+        if end == ListEnd::Repeats {
+            self.link.inbound().irregularities.record(Irregularity::RepeatedCursor);
+        }
         let items = match (&self.kind, kind) {
             (Kind::Modern { .. }, ListKind::Tools) => {
                 let mut found = HashMap::new();
@@ -193,8 +200,22 @@ impl Session {
     /// # Errors
     /// [`WireError`] if there is neither; never [`WireError::Rpc`].
     pub async fn request(&self, method: &str, params: RawObject, interim: &dyn Interim) -> Result<Outcome, WireError> {
+        self.request_with(method, params, &HeaderMap::new(), interim).await
+    }
+
+    /// The same, with headers of the client's request that are passed on where the server is reached over HTTP.
+    ///
+    /// # Errors
+    /// See [`Self::request`].
+    pub async fn request_with(
+        &self,
+        method: &str,
+        params: RawObject,
+        headers: &HeaderMap,
+        interim: &dyn Interim,
+    ) -> Result<Outcome, WireError> {
         let params = self.prepare(params);
-        let outcome = self.ask(method, &params, interim, Purpose::Answer).await?;
+        let outcome = self.ask_with(method, &params, headers, interim, Purpose::Answer).await?;
         if method != TOOLS_CALL || self.era() == Era::Legacy || code_of(&outcome) != Some(HEADER_MISMATCH) {
             return Ok(outcome);
         }
@@ -205,7 +226,7 @@ impl Session {
         if self.list(ListKind::Tools).await.is_err() || self.mirrors.of(&tool) == before {
             return Ok(outcome);
         }
-        self.ask(method, &params, interim, Purpose::Answer).await
+        self.ask_with(method, &params, headers, interim, Purpose::Answer).await
     }
 
     /// Passes on what the server sends that belongs to no request, until it ends the stream: changes of its lists, and
@@ -222,7 +243,8 @@ impl Session {
     ) -> Result<(), WireError> {
         match &self.kind {
             Kind::Legacy(session) => {
-                let listened = self.link.listen(session.headers(), interim).await;
+                let interim = self.progress.restoring(interim, &self.link.inbound().irregularities);
+                let listened = self.link.listen(session.headers(), &interim).await;
                 if matches!(listened, Err(WireError::SessionLost)) {
                     session.lost();
                 }
@@ -277,22 +299,36 @@ impl Session {
         interim: &dyn Interim,
         purpose: Purpose,
     ) -> Result<Outcome, WireError> {
+        self.ask_with(method, params, &HeaderMap::new(), interim, purpose).await
+    }
+
+    async fn ask_with(
+        &self,
+        method: &str,
+        params: &RawValue,
+        more: &HeaderMap,
+        interim: &dyn Interim,
+        purpose: Purpose,
+    ) -> Result<Outcome, WireError> {
         match &self.kind {
             Kind::Modern { proven } => {
-                let headers = self.headers(method, params);
+                let mut headers = self.headers(method, params);
+                headers.extend(more.clone());
                 let way = Way { interim, back: None, purpose };
-                let mut reply = self.ask_once(&headers, way, method, params).await;
+                let mut reply = self.ask_once(&headers, way, method, params, &self.ids.next()).await;
                 if matches!(&reply, Ok(Reply { outcome: Outcome::Error(error), .. }) if offers_our_version(error)) {
-                    reply = self.ask_once(&headers, way, method, params).await;
+                    reply = self.ask_once(&headers, way, method, params, &self.ids.next()).await;
                 }
                 judge_modern(proven, method, reply)
             }
             Kind::Legacy(session) => {
                 let id = self.ids.next();
-                let body = request_bytes(&id, method, Some(params));
                 let guard = session.cancel_on_drop(&id);
-                let headers = session.headers();
-                let reply = self.link.ask(headers, Way { interim, back: Some(headers), purpose }, &id, body).await;
+                let own = session.headers();
+                let mut headers = own.clone();
+                headers.extend(more.clone());
+                let way = Way { interim, back: Some(own), purpose };
+                let reply = self.ask_once(&headers, way, method, params, &id).await;
                 if !reply.as_ref().is_err_and(may_work_on) {
                     guard.disarm();
                 }
@@ -307,9 +343,17 @@ impl Session {
         way: Way<'_>,
         method: &str,
         params: &RawValue,
+        id: &RequestId,
     ) -> Result<Reply, WireError> {
-        let id = self.ids.next();
-        self.link.ask(headers, way, &id, request_bytes(&id, method, Some(params))).await
+        let interim = self.progress.restoring(way.interim, &self.link.inbound().irregularities);
+        let way = Way { interim: &interim, ..way };
+        match progress::ask(method, params, id) {
+            Some((params, own)) => {
+                let _under_way = self.progress.enter(id, own);
+                self.link.ask(headers, way, id, request_bytes(id, method, Some(&params))).await
+            }
+            None => self.link.ask(headers, way, id, request_bytes(id, method, Some(params))).await,
+        }
     }
 
     fn headers(&self, method: &str, params: &RawValue) -> HeaderMap {

@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::exchange::{judge_encoding, tell};
+use super::exchange::{self, is_answer_to, judge_encoding, tell};
 use super::rate::Rate;
 use super::transport::Transport;
 use crate::edge::http::{Body, HttpError, Response};
@@ -25,8 +25,8 @@ use crate::mcp::envelope::{self, Message, Outcome, RequestId};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::interim::{Interim, Notice, Question};
 use crate::mcp::limits::{
-    DRAIN_DEADLINE, MAX_DRAIN_BYTES, MAX_EVENT_BYTES, MAX_RESUMPTIONS, MAX_SERVER_REQUESTS, MAX_STREAM_BYTES,
-    RESUMPTION_WAIT_DEFAULT, RESUMPTION_WAIT_MAX, RESUMPTION_WAIT_MIN,
+    DRAIN_DEADLINE, MAX_DRAIN_BYTES, MAX_RESUMPTIONS, MAX_SERVER_REQUESTS, RESUMPTION_WAIT_DEFAULT,
+    RESUMPTION_WAIT_MAX, RESUMPTION_WAIT_MIN,
 };
 use crate::mcp::protocol::{CANCELLED, EVENT_STREAM_TYPE, LAST_EVENT_ID_HEADER, PING};
 use crate::mcp::sse::{SseEvent, SseParser};
@@ -116,7 +116,7 @@ impl<'a> Stream<'a> {
             transport,
             way,
             opened: false,
-            bounds: Bounds::of(way.purpose),
+            bounds: Bounds::of(way.purpose, transport.inbound().max_stream_bytes()),
             answering: FuturesUnordered::new(),
             asked: Vec::new(),
             places: Arc::new(Semaphore::new(MAX_SERVER_REQUESTS)),
@@ -135,7 +135,7 @@ impl<'a> Stream<'a> {
 
     /// Reads a body until the answer to `id`, or to its end. Questions are answered meanwhile.
     async fn read(&mut self, mut body: Body, id: Option<&RequestId>) -> Result<Option<Outcome>, WireError> {
-        let mut parser = SseParser::new(MAX_EVENT_BYTES);
+        let mut parser = SseParser::new(self.transport.inbound().max_message_bytes());
         loop {
             let Some(chunk) = meanwhile(&mut self.answering, body.chunk()).await? else { return Ok(None) };
             self.bounds.read(chunk.len())?;
@@ -161,9 +161,16 @@ impl<'a> Stream<'a> {
         if event.event != "message" || event.data.is_empty() {
             return Ok(None);
         }
-        match Message::parse(&event.data).map_err(ProtocolFault::from)? {
+        let irregularities = &self.transport.inbound().irregularities;
+        let message = match exchange::read(&event.data, irregularities) {
+            Ok(message) => message,
+            // It answers nothing: it is left out as it would be on a pipe.
+            Err(unreadable) if id.is_none() || unreadable.outline.has_method() => return Ok(None),
+            Err(unreadable) => return Err(unreadable.fault.into()),
+        };
+        match message {
             Message::Response { id: found, outcome }
-                if id.is_some_and(|id| found.as_ref().is_none_or(|found| found == id)) =>
+                if id.is_some_and(|id| is_answer_to(id, found.as_ref(), irregularities)) =>
             {
                 return Ok(Some(outcome));
             }
@@ -258,25 +265,25 @@ fn judge_resumed(response: Response) -> Resumed {
 #[derive(Debug)]
 enum Bounds {
     /// In all.
-    Answer { bytes: usize, questions: usize },
+    Answer { most: usize, bytes: usize, questions: usize },
     /// In its rate.
     Listening(Rate),
 }
 
 impl Bounds {
-    fn of(purpose: Purpose) -> Self {
+    fn of(purpose: Purpose, most: usize) -> Self {
         match purpose {
-            Purpose::Answer => Self::Answer { bytes: 0, questions: 0 },
-            Purpose::Listening => Self::Listening(Rate::new()),
+            Purpose::Answer => Self::Answer { most, bytes: 0, questions: 0 },
+            Purpose::Listening => Self::Listening(Rate::new(most)),
         }
     }
 
     fn read(&mut self, length: usize) -> Result<(), WireError> {
         match self {
-            Self::Answer { bytes, .. } => {
+            Self::Answer { most, bytes, .. } => {
                 *bytes += length;
-                if *bytes > MAX_STREAM_BYTES {
-                    return Err(HttpError::Oversize { cap: MAX_STREAM_BYTES }.into());
+                if *bytes > *most {
+                    return Err(HttpError::Oversize { cap: *most }.into());
                 }
             }
             Self::Listening(rate) => rate.read(length)?,

@@ -15,6 +15,7 @@ use url::Url;
 use super::tidying::Tidying;
 use crate::edge::http::{Http, HttpError, Lane, Request, Response, send_within_origin};
 use crate::edge::references::{self, ReferenceFault};
+use crate::mcp::inbound::Inbound;
 use crate::mcp::protocol::{ACCEPT_BOTH, EVENT_STREAM_TYPE, JSON_TYPE};
 use crate::model::reference::has_reference;
 
@@ -30,12 +31,13 @@ pub(super) struct Transport {
     /// Headers that refer to files and variables.
     references: Arc<[(HeaderName, String)]>,
     tidying: Tidying,
+    inbound: Arc<Inbound>,
 }
 
 impl Transport {
-    pub(super) fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap) -> Self {
+    pub(super) fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap, inbound: Arc<Inbound>) -> Self {
         let headers = Arc::new(ArcSwap::from_pointee(headers));
-        Self { http, endpoint, headers, references: Arc::new([]), tidying: Tidying::default() }
+        Self { http, endpoint, headers, references: Arc::new([]), tidying: Tidying::default(), inbound }
     }
 
     /// The same, in whose headers references are resolved.
@@ -72,6 +74,11 @@ impl Transport {
     /// Waits for what runs in the background, for so long; the rest is given up, and so is what would come later.
     pub(super) async fn tidied(&self, limit: Duration) {
         self.tidying.tidied(limit).await;
+    }
+
+    /// What applies to the messages that are read.
+    pub(super) fn inbound(&self) -> &Arc<Inbound> {
+        &self.inbound
     }
 
     /// Where the server is.

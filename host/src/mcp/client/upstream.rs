@@ -20,6 +20,7 @@ use super::transport::Transport;
 use crate::edge::http::{Http, HttpError};
 use crate::edge::process::ChildSpawner;
 use crate::mcp::error::{ProtocolFault, WireError};
+use crate::mcp::inbound::Inbound;
 use crate::mcp::limits::SSE_PROBE_TIMEOUT;
 use crate::mcp::protocol::{Era, INVALID_PARAMS, METHOD_NOT_FOUND, is_modern_error};
 use crate::model::reference::References;
@@ -53,7 +54,7 @@ impl Upstream {
     /// A server that speaks HTTP at `endpoint`. `headers` (credentials, mostly) never leave its origin; the protocol's
     /// own headers win over them.
     pub fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap) -> Self {
-        Self::over(Transport::new(http, endpoint, headers))
+        Self::over(Transport::new(http, endpoint, headers, Arc::default()))
     }
 
     fn over(transport: Transport) -> Self {
@@ -62,7 +63,7 @@ impl Upstream {
         Self { road: Road::Http(Arc::new(HttpRoad { transport, old, is_old: AtomicBool::new(false) })) }
     }
 
-    /// A server that is reached in any of the ways. `id` names it in logs.
+    /// A server that is reached in any of the ways. `id` names it in logs, `inbound` applies to what it sends.
     pub fn reached(
         reach: &Reach,
         headers: HeaderMap,
@@ -70,15 +71,16 @@ impl Upstream {
         spawner: ChildSpawner,
         id: &ConnectorId,
         references: References,
+        inbound: Arc<Inbound>,
     ) -> Self {
-        let transport = |url: &Url| {
-            let transport = Transport::new(http, url.clone(), headers);
+        let transport = |url: &Url, inbound| {
+            let transport = Transport::new(http, url.clone(), headers, inbound);
             if references == References::Resolved { transport.with_references() } else { transport }
         };
         let place = match reach {
-            Reach::Http(url) => return Self::over(transport(url)),
-            Reach::Sse { sse } => PipePlace::sse(Arc::new(transport(sse))),
-            Reach::Stdio(command) => PipePlace::stdio(spawner, command.clone(), id.clone()),
+            Reach::Http(url) => return Self::over(transport(url, inbound)),
+            Reach::Sse { sse } => PipePlace::sse(Arc::new(transport(sse, inbound))),
+            Reach::Stdio(command) => PipePlace::stdio(spawner, command.clone(), id.clone(), inbound),
         };
         Self { road: Road::Pipes(Arc::new(place)) }
     }

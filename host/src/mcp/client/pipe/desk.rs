@@ -11,20 +11,28 @@
 //! Nothing here waits, and nothing here writes: the reader of the stream is never held up.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 
 use super::inbox::{Inbox, Letter};
-use super::token;
-use crate::mcp::envelope::{Message, Outcome, RequestId, outcome_bytes};
+use crate::edge::http::HttpError;
+use crate::mcp::client::progress;
+use crate::mcp::envelope::lenient::{self, Reading, Unreadable};
+use crate::mcp::envelope::{Message, Outcome, RequestId, RpcError, outcome_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
+use crate::mcp::inbound::{Inbound, Irregularity};
 use crate::mcp::interim::{self, Notice, Question};
-use crate::mcp::limits::MAX_SERVER_REQUESTS;
-use crate::mcp::protocol::{CANCELLED, LISTS_CHANGED, LOG_MESSAGE, META_SUBSCRIPTION_ID, PING, PROGRESS};
+use crate::mcp::limits::{MAX_COMPLAINT_BYTES, MAX_SERVER_REQUESTS, UNREADABLE_LINES};
+use crate::mcp::outline::{Extent, Outline};
+use crate::mcp::protocol::{
+    CANCELLED, INVALID_REQUEST, LISTS_CHANGED, LOG_MESSAGE, META_SUBSCRIPTION_ID, PARSE_ERROR, PING, PROGRESS,
+};
+use crate::model::mask::Secrets;
 use crate::model::raw::{self, RawObject};
 
 /// Whose requests a pipe carries.
@@ -59,8 +67,6 @@ impl Stage {
 /// What a request wants besides its answer.
 #[derive(Debug, Default)]
 pub(super) struct Wants {
-    /// Its caller's own progress token.
-    pub(super) token: Option<Box<serde_json::value::RawValue>>,
     /// Whether it asked for log messages (2026-07-28, `server/utilities/logging`).
     pub(super) logs: bool,
     /// Whether it is a subscription, which its server may end without an answer.
@@ -99,6 +105,11 @@ pub(super) struct Desk {
     /// Cancelled when the pipe has ended.
     over: CancellationToken,
     dropped: AtomicU64,
+    /// Texts that are no messages.
+    unreadable: AtomicUsize,
+    inbound: Arc<Inbound>,
+    /// What may not be shown of what the server writes.
+    secrets: Secrets,
 }
 
 #[derive(Debug, Default)]
@@ -121,13 +132,16 @@ struct Waiting {
 }
 
 impl Desk {
-    pub(super) fn new(audience: Audience) -> Self {
+    pub(super) fn new(audience: Audience, inbound: Arc<Inbound>, secrets: Secrets) -> Self {
         Self {
             audience,
             inner: Mutex::default(),
             unclaimed: Arc::default(),
             over: CancellationToken::new(),
             dropped: AtomicU64::new(0),
+            unreadable: AtomicUsize::new(0),
+            inbound,
+            secrets,
         }
     }
 
@@ -191,27 +205,92 @@ impl Desk {
         self.dropped.load(Ordering::Relaxed)
     }
 
-    /// Takes what the server wrote. What is no message is ignored: some servers greet people on their standard output.
-    pub(super) fn take(&self, message: &[u8]) -> Taken {
-        match Message::parse(message) {
-            Ok(Message::Response { id, outcome }) => return self.answered(id, outcome),
-            Ok(Message::Notification { method, params }) => return self.noticed(Notice { method, params }),
-            Ok(Message::Request { id, method, params }) => {
-                return self.asked(id, Question { method, params }).map_or(Taken::OfItsOwn, Taken::ToBeTold);
-            }
-            Err(_) if message.iter().all(u8::is_ascii_whitespace) => {}
-            Err(_) => self.count_dropped(),
+    /// Takes what the server wrote. What is no message fails the request that it answers; some servers greet people on their
+    /// standard output, which is ignored.
+    pub(super) fn take(&self, text: &[u8]) -> Taken {
+        match lenient::read(text) {
+            Ok(reading) => self.take_message(reading),
+            Err(unreadable) => self.take_unreadable(unreadable, text),
         }
-        Taken::OfItsOwn
+    }
+
+    /// Takes a message of the server.
+    pub(super) fn take_message(&self, reading: Reading) -> Taken {
+        let Reading { message, forgiven } = reading;
+        forgiven.into_iter().for_each(|irregularity| self.inbound.irregularities.record(irregularity));
+        match message {
+            Message::Response { id, outcome } => self.answered(id, outcome),
+            Message::Notification { method, params } => self.noticed(Notice { method, params }),
+            Message::Request { id, method, params } => {
+                self.asked(id, Question { method, params }).map_or(Taken::OfItsOwn, Taken::ToBeTold)
+            }
+        }
+    }
+
+    /// Takes a text that is no message.
+    pub(super) fn take_unreadable(&self, unreadable: Unreadable, text: &[u8]) -> Taken {
+        let Unreadable { fault, outline } = unreadable;
+        if outline.extent() == Extent::Blank {
+            return Taken::OfItsOwn;
+        }
+        self.inbound.irregularities.record(Irregularity::Unreadable);
+        let taken = self.fail(&outline, fault.into());
+        if !matches!(taken, Taken::Awaited) && self.unreadable.fetch_add(1, Ordering::Relaxed) < UNREADABLE_LINES {
+            let (begin, rest) = text.split_at(text.len().min(MAX_COMPLAINT_BYTES));
+            let line = self.secrets.masked(begin, !rest.is_empty());
+            let connector = self.inbound.irregularities.connector().map(tracing::field::display);
+            tracing::info!(
+                connector,
+                line = line.as_str(),
+                missing_bytes = rest.len(),
+                "the server wrote what is no message"
+            );
+        }
+        taken
+    }
+
+    /// Takes a message that is too large, of which only the outline is known.
+    pub(super) fn take_oversize(&self, outline: &Outline) -> Taken {
+        self.inbound.irregularities.record(Irregularity::Oversize);
+        self.fail(outline, HttpError::Oversize { cap: self.inbound.max_message_bytes() }.into())
+    }
+
+    /// Fails the request that a message answers which cannot be taken. Without an identifier it is the only one in flight, if
+    /// the message is certainly an answer whose identifier may stand in what could not be read.
+    fn fail(&self, outline: &Outline, error: WireError) -> Taken {
+        let mut inner = self.lock();
+        let id = match outline.id() {
+            Some(id) if !outline.has_method() => self.waiting_id(&inner, id),
+            None if outline.is_answer() && outline.extent() != Extent::Whole => inner.only_one(),
+            _ => None,
+        };
+        match id.and_then(|id| inner.waiting.remove(&id)) {
+            Some(waiting) => {
+                drop(waiting.answer.send(Err(error)));
+                Taken::Awaited
+            }
+            None => {
+                drop(inner);
+                self.count_dropped();
+                Taken::OfItsOwn
+            }
+        }
     }
 
     fn answered(&self, id: Option<RequestId>, outcome: Outcome) -> Taken {
         let mut inner = self.lock();
-        // An error about a request whose id could not be read; where only one is in flight, it is about that one.
-        let id = id.or_else(|| match inner.waiting.len() {
-            1 => inner.waiting.keys().next().cloned(),
-            _ => None,
-        });
+        let id = match (id, &outcome) {
+            (Some(id), _) => self.waiting_id(&inner, &id),
+            // Only these two may have no identifier: it could not be read (JSON-RPC 2.0, section 5). Some servers answer
+            // notifications with other errors, and those concern no request.
+            (None, Outcome::Error(error)) if is_about_an_unreadable_request(error) => inner.only_one(),
+            (None, outcome) => {
+                if matches!(outcome, Outcome::Error(_)) {
+                    self.inbound.irregularities.record(Irregularity::NoId);
+                }
+                None
+            }
+        };
         if let Some(waiting) = id.and_then(|id| inner.waiting.remove(&id)) {
             drop(waiting.answer.send(Ok(outcome)));
             Taken::Awaited
@@ -223,15 +302,32 @@ impl Desk {
         }
     }
 
+    /// The request in flight of that identifier, which some servers repeat as a string.
+    fn waiting_id(&self, inner: &Inner, id: &RequestId) -> Option<RequestId> {
+        if inner.waiting.contains_key(id) {
+            return Some(id.clone());
+        }
+        let number = id.number_in_text().filter(|number| inner.waiting.contains_key(number))?;
+        self.inbound.irregularities.record(Irregularity::TextId);
+        Some(number)
+    }
+
     fn noticed(&self, notice: Notice) -> Taken {
         let mut inner = self.lock();
         let mut taken = Taken::OfItsOwn;
         let told = match notice.method.as_str() {
             PROGRESS => {
-                if inner.is_of_a_request(&notice) {
-                    taken = Taken::OnTheWay;
+                let waiting = notice.params.as_deref().and_then(progress::request_of);
+                match waiting.and_then(|id| inner.waiting.get(&id)) {
+                    Some(waiting) => {
+                        taken = Taken::OnTheWay;
+                        waiting.inbox.put(Letter::Notice(notice)).map_err(drop)
+                    }
+                    None => {
+                        self.inbound.irregularities.record(Irregularity::UnknownProgressToken);
+                        Err(())
+                    }
                 }
-                inner.progress(notice)
             }
             CANCELLED => {
                 inner.taken_back(&notice);
@@ -290,18 +386,12 @@ pub(super) fn refused(id: &RequestId) -> Bytes {
 }
 
 impl Inner {
-    /// Whether progress is that of a request in flight.
-    fn is_of_a_request(&self, notice: &Notice) -> bool {
-        let id = notice.params.as_deref().and_then(token::request_of);
-        id.is_some_and(|id| self.waiting.contains_key(&id))
-    }
-
-    fn progress(&self, mut notice: Notice) -> Result<(), ()> {
-        let params = notice.params.as_ref().ok_or(())?;
-        let waiting = token::request_of(params).and_then(|id| self.waiting.get(&id)).ok_or(())?;
-        let own = waiting.wants.token.as_ref().ok_or(())?;
-        notice.params = token::restore(params, own);
-        waiting.inbox.put(Letter::Notice(notice)).map_err(drop)
+    /// The request in flight, if there is only one.
+    fn only_one(&self) -> Option<RequestId> {
+        match self.waiting.len() {
+            1 => self.waiting.keys().next().cloned(),
+            _ => None,
+        }
     }
 
     /// The server takes a question back, or ends a subscription (2026-07-28, `basic/patterns/cancellation`). Both sides
@@ -341,7 +431,12 @@ impl Inner {
     }
 }
 
-fn subscription_of(params: &serde_json::value::RawValue) -> Option<RequestId> {
+/// Whether an error is one about a request that could not be read.
+fn is_about_an_unreadable_request(error: &RawValue) -> bool {
+    RpcError::parse(error).is_some_and(|error| matches!(error.code, PARSE_ERROR | INVALID_REQUEST))
+}
+
+fn subscription_of(params: &RawValue) -> Option<RequestId> {
     let params = RawObject::parse(params).ok()?;
     RequestId::read(RawObject::parse(params.get("_meta")?).ok()?.get(META_SUBSCRIPTION_ID)?)
 }

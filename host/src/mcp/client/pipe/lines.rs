@@ -5,7 +5,8 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 
 use crate::edge::http::HttpError;
 use crate::mcp::error::{ProtocolFault, WireError};
-use crate::mcp::limits::PIPE_BUFFER_BYTES;
+use crate::mcp::limits::{DISCARDED_MESSAGES, PIPE_BUFFER_BYTES};
+use crate::mcp::outline::Outline;
 
 /// A message as one line, without its end. Within JSON, line breaks stand between tokens only: strings write them
 /// escaped.
@@ -18,6 +19,15 @@ pub(super) fn one_line(message: Bytes) -> Bytes {
 
 fn is_break(byte: &u8) -> bool {
     matches!(byte, b'\n' | b'\r')
+}
+
+/// A line of a stream.
+#[derive(Debug)]
+pub(super) enum Line<'a> {
+    /// The whole line, without its end.
+    Whole(&'a [u8]),
+    /// A line that was too long to be held.
+    TooLong(Outline),
 }
 
 /// Reads lines, and holds no more than one of them.
@@ -33,29 +43,52 @@ impl<R: AsyncRead + Unpin> LineReader<R> {
         Self { input: BufReader::with_capacity(PIPE_BUFFER_BYTES, input), line: Vec::new(), cap }
     }
 
-    /// The next line without its end; the last one may have none. None at the end of the stream, and where it breaks.
+    /// Sets how long the lines that come are at most, in bytes.
+    pub(super) fn set_cap(&mut self, cap: usize) {
+        self.cap = cap;
+    }
+
+    /// The next line without its end; the last one may have none. None at the end of the stream, and where it breaks. Of a line
+    /// that is too long the outline is made as it is discarded, so that the next one is read again.
     ///
     /// # Errors
-    /// [`HttpError::Oversize`]: it is longer than allowed. The reader is of no use after that.
-    pub(super) async fn next(&mut self) -> Result<Option<&[u8]>, WireError> {
+    /// [`HttpError::Oversize`]: it is [`DISCARDED_MESSAGES`] times longer than allowed. The reader is of no use after that.
+    pub(super) async fn next(&mut self) -> Result<Option<Line<'_>>, WireError> {
         self.line.clear();
         self.line.shrink_to(PIPE_BUFFER_BYTES);
+        let mut discarded: Option<Outline> = None;
+        let mut length = 0;
         loop {
-            let Ok(held) = self.input.fill_buf().await else { return Ok(None) };
+            let held = self.input.fill_buf().await.unwrap_or_default();
             if held.is_empty() {
-                return Ok(if self.line.is_empty() { None } else { Some(&self.line) });
+                return Ok(match discarded {
+                    Some(outline) => Some(Line::TooLong(outline)),
+                    None => (!self.line.is_empty()).then_some(Line::Whole(&self.line)),
+                });
             }
             let end = held.iter().position(|byte| *byte == b'\n');
             let part = &held[..end.unwrap_or(held.len())];
-            if self.line.len() + part.len() > self.cap {
+            length += part.len();
+            if length > self.cap.saturating_mul(DISCARDED_MESSAGES) {
                 return Err(HttpError::Oversize { cap: self.cap }.into());
             }
-            self.line.extend_from_slice(part);
+            match &mut discarded {
+                Some(outline) => outline.push(part),
+                None if length > self.cap => {
+                    let mut outline = Outline::from_bytes(&self.line);
+                    outline.push(part);
+                    self.line = Vec::new();
+                    discarded = Some(outline);
+                }
+                None => self.line.extend_from_slice(part),
+            }
             let used = part.len() + usize::from(end.is_some());
             self.input.consume(used);
             if end.is_some() {
-                let line = self.line.strip_suffix(b"\r").unwrap_or(&self.line);
-                return Ok(Some(line));
+                return Ok(Some(match discarded {
+                    Some(outline) => Line::TooLong(outline),
+                    None => Line::Whole(self.line.strip_suffix(b"\r").unwrap_or(&self.line)),
+                }));
             }
         }
     }
@@ -99,16 +132,26 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lines_of_every_length_up_to_the_cap_are_read_and_a_longer_one_is_a_fault() {
-        let text = b"one\r\n\ntwo\nexactly-10\nlast";
+    async fn lines_up_to_the_cap_are_read_and_a_longer_one_costs_no_other() {
+        let text = b"one\r\n\ntwo\nexactly-10\n{\"result\":\"long\",\"id\":7}\nlast";
         let mut lines = LineReader::new(&text[..], 10);
-        for expected in [&b"one"[..], b"", b"two", b"exactly-10", b"last"] {
-            assert_eq!(lines.next().await.unwrap(), Some(expected));
+        for expected in [&b"one"[..], b"", b"two", b"exactly-10"] {
+            assert!(matches!(lines.next().await, Ok(Some(Line::Whole(line))) if line == expected));
         }
-        assert_eq!(lines.next().await.unwrap(), None);
-        let mut lines = LineReader::new(&b"fine\neleven-long\n"[..], 10);
-        lines.next().await.unwrap();
-        assert_eq!(lines.next().await, Err(HttpError::Oversize { cap: 10 }.into()));
+        let Ok(Some(Line::TooLong(outline))) = lines.next().await else { panic!() };
+        assert_eq!(outline.id().unwrap().as_json(), "7");
+        assert!(matches!(lines.next().await, Ok(Some(Line::Whole(b"last")))));
+        assert!(matches!(lines.next().await, Ok(None)));
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_is_a_fault_and_nothing_of_it_is_held() {
+        let text = vec![b'x'; 10 * DISCARDED_MESSAGES + 1];
+        let mut lines = LineReader::new(&text[..10 * DISCARDED_MESSAGES], 10);
+        assert!(matches!(lines.next().await, Ok(Some(Line::TooLong(_)))));
+        let mut lines = LineReader::new(&text[..], 10);
+        assert!(matches!(lines.next().await, Err(WireError::Http(HttpError::Oversize { cap: 10 }))));
+        assert!(lines.line.capacity() <= PIPE_BUFFER_BYTES);
     }
 
     #[tokio::test]

@@ -5,6 +5,7 @@
 //! ever retried here: what was certainly not written says so ([`ProtocolFault::NotWritten`]), and whoever asked
 //! decides.
 
+mod assembly;
 mod complaints;
 mod desk;
 mod inbox;
@@ -13,7 +14,6 @@ mod out;
 mod report;
 mod sse;
 mod stdio;
-mod token;
 
 #[cfg(test)]
 mod tests;
@@ -39,10 +39,12 @@ use super::transport::Transport;
 use crate::edge::http::HttpError;
 use crate::edge::process::ChildSpawner;
 use crate::edge::references;
-use crate::mcp::envelope::{Message, Outcome, RequestId, notification_bytes, outcome_bytes, request_bytes};
+use crate::mcp::envelope::{Message, Outcome, RequestId, notification_bytes, outcome_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
+use crate::mcp::inbound::Inbound;
 use crate::mcp::interim::{Interim, Question};
 use crate::mcp::protocol::{CANCELLED, INITIALIZE, META_LOG_LEVEL, SERVER_DISCOVER, SUBSCRIPTIONS_LISTEN};
+use crate::model::mask::Secrets;
 use crate::model::raw::{self, RawObject};
 use crate::model::{CommandLine, ConnectorId, Failure};
 use crate::telemetry::{LogLimit, limits as log_limits};
@@ -73,6 +75,8 @@ enum Road {
         command: CommandLine,
         /// Whose it is.
         id: ConnectorId,
+        /// What applies to what it writes.
+        inbound: Arc<Inbound>,
         /// Which of its ends are logged.
         exits: Arc<LogLimit<()>>,
         /// Of the process that was started last.
@@ -93,10 +97,10 @@ impl std::fmt::Debug for PipePlace {
 
 impl PipePlace {
     /// A command. Each pipe is a process of its own. `id` names it in logs.
-    pub(super) fn stdio(spawner: ChildSpawner, command: CommandLine, id: ConnectorId) -> Self {
+    pub(super) fn stdio(spawner: ChildSpawner, command: CommandLine, id: ConnectorId, inbound: Arc<Inbound>) -> Self {
         let exits = Arc::new(LogLimit::new(log_limits::EXIT_LINES));
         Self {
-            road: Road::Stdio { spawner, command, id, exits, report: Mutex::default() },
+            road: Road::Stdio { spawner, command, id, inbound, exits, report: Mutex::default() },
             tidying: Tidying::default(),
             gives_up: AtomicBool::new(false),
         }
@@ -160,6 +164,7 @@ impl PipePlace {
 #[derive(Debug)]
 pub(super) struct Pipe {
     desk: Arc<Desk>,
+    inbound: Arc<Inbound>,
     out: Out,
     ending: CancellationToken,
     /// Cancelled when nothing is left of it.
@@ -173,12 +178,16 @@ impl Pipe {
     /// # Errors
     /// [`WireError`].
     pub(super) async fn open(place: &PipePlace, audience: Audience) -> Result<Arc<Self>, WireError> {
-        let desk = Arc::new(Desk::new(audience));
+        let (inbound, secrets) = match &place.road {
+            Road::Stdio { inbound, command, .. } => (inbound.clone(), Secrets::of_command(command)),
+            Road::Sse(transport) => (transport.inbound().clone(), Secrets::default()),
+        };
+        let desk = Arc::new(Desk::new(audience, inbound.clone(), secrets));
         let (ending, gone) = (CancellationToken::new(), CancellationToken::new());
         let (tidying, given_up) = (place.tidying.clone(), place.tidying.given_up());
         let is_gone = gone.clone().drop_guard();
         let out = match &place.road {
-            Road::Stdio { spawner, command, id, exits, report: last } => {
+            Road::Stdio { spawner, command, id, exits, report: last, .. } => {
                 let environment = references::resolve(command.environment.clone().into_iter().collect()).await?;
                 let command = CommandLine { environment: environment.into_iter().collect(), ..command.clone() };
                 let child = spawner.start(&command).await.map_err(ProtocolFault::NotStarted)?;
@@ -186,7 +195,8 @@ impl Pipe {
                 *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
                 let (out, lines) = stdio::queue();
                 let (desk, connector, ending) = (desk.clone(), id.clone(), ending.clone());
-                let keeper = stdio::Keeper { desk, connector, exits: exits.clone(), report, ending, given_up };
+                let inbound = inbound.clone();
+                let keeper = stdio::Keeper { desk, connector, inbound, exits: exits.clone(), report, ending, given_up };
                 let weak = out.downgrade();
                 tidying.keep(async move {
                     keeper.keep(child, weak, lines).await;
@@ -206,7 +216,7 @@ impl Pipe {
                 out
             }
         };
-        Ok(Arc::new(Self { desk, out, ending, gone, tidying }))
+        Ok(Arc::new(Self { desk, inbound, out, ending, gone, tidying }))
     }
 
     /// Sends a request and waits for its answer; what the server says meanwhile that concerns it goes to `interim`. If
@@ -216,7 +226,7 @@ impl Pipe {
     /// # Errors
     /// [`WireError`], if there is no answer.
     pub(super) async fn ask(&self, id: &RequestId, body: Bytes, interim: &dyn Interim) -> Result<Outcome, WireError> {
-        let Prepared { body, wants, may_be_cancelled } = prepare(id, body);
+        let Prepared { body, wants, may_be_cancelled } = prepare(body);
         let Place { mut answer, inbox, stage } = self.desk.enter(id, wants)?;
         let mut stay = Stay { pipe: self, id, inbox: &inbox, stage: may_be_cancelled.then(|| stage.clone()) };
         let mut sending = std::pin::pin!(self.out.send(body, Some(stage)));
@@ -300,6 +310,11 @@ impl Pipe {
                 () = self.desk.over().cancelled() => return Err(ProtocolFault::PipeEnded.into()),
             }
         }
+    }
+
+    /// What applies to the messages that are read.
+    pub(super) fn inbound(&self) -> &Inbound {
+        &self.inbound
     }
 
     /// Ends the pipe, and waits until nothing is left of it.
@@ -424,7 +439,7 @@ struct Prepared {
     may_be_cancelled: bool,
 }
 
-fn prepare(id: &RequestId, body: Bytes) -> Prepared {
+fn prepare(body: Bytes) -> Prepared {
     // What is sent was written here.
     let Ok(Message::Request { method, params, .. }) = Message::parse(&body) else {
         return Prepared { body, wants: Wants::default(), may_be_cancelled: false };
@@ -432,14 +447,8 @@ fn prepare(id: &RequestId, body: Bytes) -> Prepared {
     // `initialize` must not be cancelled, and who does not know `server/discover` knows no cancellation of it either.
     let may_be_cancelled = !matches!(method.as_str(), INITIALIZE | SERVER_DISCOVER);
     let logs = params.as_ref().is_some_and(|params| wants_logs(params));
-    let wants = Wants { token: None, logs, subscribes: method == SUBSCRIPTIONS_LISTEN };
-    match params.and_then(|params| token::replace(&params, id)) {
-        Some((params, own)) => {
-            let body = request_bytes(id, &method, Some(&params));
-            Prepared { body, wants: Wants { token: Some(own), ..wants }, may_be_cancelled }
-        }
-        None => Prepared { body, wants, may_be_cancelled },
-    }
+    let wants = Wants { logs, subscribes: method == SUBSCRIPTIONS_LISTEN };
+    Prepared { body, wants, may_be_cancelled }
 }
 
 fn wants_logs(params: &serde_json::value::RawValue) -> bool {

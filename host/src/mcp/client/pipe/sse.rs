@@ -3,6 +3,7 @@
 //!
 //! That must be of the stream's own origin: the connector's headers never reach another one.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use http::HeaderMap;
@@ -17,7 +18,7 @@ use crate::mcp::client::exchange;
 use crate::mcp::client::rate::Rate;
 use crate::mcp::client::transport::Transport;
 use crate::mcp::error::{ProtocolFault, WireError};
-use crate::mcp::limits::MAX_EVENT_BYTES;
+use crate::mcp::outline::Outline;
 use crate::mcp::protocol::EVENT_STREAM_TYPE;
 use crate::mcp::sse::{SseEvent, SseParser};
 
@@ -29,8 +30,17 @@ pub(super) struct EventStream {
     body: Body,
     parser: SseParser,
     /// What has arrived and was not looked at.
-    events: std::collections::VecDeque<SseEvent>,
+    events: VecDeque<Arrived>,
     rate: Rate,
+    /// The largest event, in bytes.
+    cap: usize,
+}
+
+/// What a stream brought.
+enum Arrived {
+    Event(SseEvent),
+    /// An event that is too large.
+    TooLarge(Outline),
 }
 
 impl EventStream {
@@ -48,10 +58,16 @@ impl EventStream {
         if !response.content_type_is(EVENT_STREAM_TYPE) {
             return Err(ProtocolFault::ContentType.into());
         }
-        let parser = SseParser::new(MAX_EVENT_BYTES);
-        let mut stream = Self { body: response.body, parser, events: Default::default(), rate: Rate::new() };
-        let first = stream.next().await?.filter(|event| event.event == ENDPOINT);
-        let first = first.ok_or(ProtocolFault::NoPostEndpoint)?;
+        let inbound = transport.inbound();
+        let (cap, rate) = (inbound.max_message_bytes(), Rate::new(inbound.max_stream_bytes()));
+        let parser = SseParser::discarding(cap);
+        let mut stream = Self { body: response.body, parser, events: VecDeque::new(), rate, cap };
+        let Some(Arrived::Event(first)) = stream.next().await? else {
+            return Err(ProtocolFault::NoPostEndpoint.into());
+        };
+        if first.event != ENDPOINT {
+            return Err(ProtocolFault::NoPostEndpoint.into());
+        }
         let target = target(transport.endpoint(), &first.data).ok_or(ProtocolFault::NoPostEndpoint)?;
         Ok((stream, target))
     }
@@ -67,7 +83,7 @@ impl EventStream {
                 event = self.next() => event,
             };
             match event {
-                Ok(Some(event)) if event.event == "message" => {
+                Ok(Some(Arrived::Event(event))) if event.event == "message" => {
                     match desk.take(&event.data) {
                         Taken::Awaited => {
                             self.rate.forgive(event.data.len());
@@ -83,7 +99,12 @@ impl EventStream {
                         break flood.into();
                     }
                 }
-                Ok(Some(_)) => {
+                Ok(Some(arrived)) => {
+                    if let Arrived::TooLarge(outline) = arrived {
+                        desk.take_oversize(&outline);
+                        // What came before it was known to be too large.
+                        self.rate.forgive(self.cap);
+                    }
                     if let Err(flood) = self.rate.event() {
                         break flood.into();
                     }
@@ -95,15 +116,19 @@ impl EventStream {
         desk.end(&reason);
     }
 
-    async fn next(&mut self) -> Result<Option<SseEvent>, WireError> {
+    async fn next(&mut self) -> Result<Option<Arrived>, WireError> {
         loop {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
             let Some(chunk) = self.body.chunk().await? else { return Ok(None) };
-            self.rate.read(chunk.len())?;
+            // What is discarded has a bound of its own.
+            if !self.parser.is_discarding() {
+                self.rate.read(chunk.len())?;
+            }
             let events = self.parser.push(&chunk).map_err(|error| HttpError::Oversize { cap: error.cap })?;
-            self.events.extend(events);
+            self.events.extend(events.into_iter().map(Arrived::Event));
+            self.events.extend(self.parser.discarded().into_iter().map(Arrived::TooLarge));
         }
     }
 }

@@ -13,15 +13,17 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
+use super::assembly::Assembly;
 use super::complaints;
 use super::desk::{Desk, Taken};
-use super::lines::{LineReader, ended};
+use super::lines::{Line as InLine, LineReader, ended};
 use super::out::{Line, Out};
 use super::report::ProcessReport;
 use crate::edge::process::{Child, Exit, Life};
 use crate::mcp::client::rate::Rate;
 use crate::mcp::error::WireError;
-use crate::mcp::limits::{MAX_EVENT_BYTES, PIPE_DRAIN, PIPE_QUEUE, STDIN_GRACE, TERMINATE_GRACE};
+use crate::mcp::inbound::Inbound;
+use crate::mcp::limits::{NEXT_LINE_PATIENCE, PIPE_DRAIN, PIPE_QUEUE, STDIN_GRACE, TERMINATE_GRACE};
 use crate::model::ConnectorId;
 use crate::telemetry::LogLimit;
 
@@ -29,6 +31,7 @@ use crate::telemetry::LogLimit;
 pub(super) struct Keeper {
     pub(super) desk: Arc<Desk>,
     pub(super) connector: ConnectorId,
+    pub(super) inbound: Arc<Inbound>,
     /// Which of its ends are logged: a server that crashes is started again by every call.
     pub(super) exits: Arc<LogLimit<()>>,
     pub(super) report: Arc<ProcessReport>,
@@ -49,7 +52,7 @@ impl Keeper {
         let Child { pid, input, output, errors, mut life } = child;
         let close_input = CancellationToken::new();
         let mut writing = tokio::spawn(write(input, lines, close_input.clone()));
-        let mut reading = tokio::spawn(read(output, self.desk.clone(), out));
+        let mut reading = tokio::spawn(read(output, self.desk.clone(), out, self.inbound.clone()));
         let (connector, report) = (self.connector.clone(), self.report.clone());
         let mut complaining = tokio::spawn(async move { complaints::log(errors, &connector, &report).await });
 
@@ -172,27 +175,52 @@ async fn write(mut input: impl AsyncWrite + Unpin, mut lines: mpsc::Receiver<Lin
 }
 
 /// Reads lines until their end, and tells why that came.
-async fn read(output: impl AsyncRead + Unpin, desk: Arc<Desk>, out: mpsc::WeakSender<Line>) -> WireError {
-    let (mut lines, mut rate) = (LineReader::new(output, MAX_EVENT_BYTES), Rate::new());
+async fn read(
+    output: impl AsyncRead + Unpin,
+    desk: Arc<Desk>,
+    out: mpsc::WeakSender<Line>,
+    inbound: Arc<Inbound>,
+) -> WireError {
+    let mut rate = Rate::new(inbound.max_stream_bytes());
+    let mut lines = LineReader::new(output, inbound.max_message_bytes());
+    let mut assembly = Assembly::default();
     loop {
-        match lines.next().await {
-            Ok(Some(line)) => {
-                let taken = desk.take(line);
-                let within = match taken {
-                    Taken::Awaited => Ok(()),
-                    Taken::OnTheWay => rate.read(line.len()),
-                    Taken::OfItsOwn | Taken::ToBeTold(_) => rate.read(line.len()).and_then(|()| rate.event()),
-                };
-                if let Err(flood) = within {
-                    return flood.into();
-                }
-                if let (Taken::ToBeTold(reply), Some(out)) = (taken, out.upgrade()) {
-                    // Who does not read gets no answers: the reader never waits for the writer.
-                    Out::Lines(out).send_soon(reply);
-                }
-            }
+        lines.set_cap(inbound.max_message_bytes());
+        let (taken, length) = match next_line(&mut lines, &mut assembly, &desk).await {
+            Ok(Some(InLine::Whole(line))) => (assembly.take(line, &desk, &inbound), line.len()),
+            // It was discarded as it came, under a bound of its own.
+            Ok(Some(InLine::TooLong(outline))) => (desk.take_oversize(&outline), 0),
             Ok(None) => return ended(),
             Err(error) => return error,
+        };
+        let within = match taken {
+            Taken::Awaited => Ok(()),
+            Taken::OnTheWay => rate.read(length),
+            Taken::OfItsOwn | Taken::ToBeTold(_) => rate.read(length).and_then(|()| rate.event()),
+        };
+        if let Err(flood) = within {
+            return flood.into();
+        }
+        if let (Taken::ToBeTold(reply), Some(out)) = (taken, out.upgrade()) {
+            // Who does not read gets no answers: the reader never waits for the writer.
+            Out::Lines(out).send_soon(reply);
         }
     }
+}
+
+/// Waits for the next line. While a message over several lines is open, its request does not wait for long.
+async fn next_line<'a>(
+    lines: &'a mut LineReader<impl AsyncRead + Unpin>,
+    assembly: &mut Assembly,
+    desk: &Desk,
+) -> Result<Option<InLine<'a>>, WireError> {
+    let mut next = std::pin::pin!(lines.next());
+    if assembly.is_open() {
+        // Not dropped: it may hold the beginning of a line.
+        match timeout(NEXT_LINE_PATIENCE, &mut next).await {
+            Ok(line) => return line,
+            Err(_) => drop(assembly.give_up(desk)),
+        }
+    }
+    next.await
 }

@@ -183,9 +183,12 @@ async fn a_failing_server_is_no_wrong_era() {
     let rig = rig(slow(ServerEra::Modern));
     for status in [StatusCode::INTERNAL_SERVER_ERROR, StatusCode::SERVICE_UNAVAILABLE] {
         rig.server.fail_with(status);
-        assert_eq!(failure_of(&rig, None).await, WireError::Status { status, retry_after: None });
+        assert_eq!(failure_of(&rig, None).await, WireError::Status { status, retry_after: None, proxy: None });
         let session = rig.upstream.open(Some(Era::Modern), &Declared::default()).await.unwrap();
-        assert_eq!(session.list(ListKind::Tools).await.unwrap_err(), WireError::Status { status, retry_after: None });
+        assert_eq!(
+            session.list(ListKind::Tools).await.unwrap_err(),
+            WireError::Status { status, retry_after: None, proxy: None }
+        );
     }
 }
 

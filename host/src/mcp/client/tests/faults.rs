@@ -91,7 +91,10 @@ async fn a_json_rpc_error_is_understood_at_any_status_that_says_less() {
     }
     for code in [401, 403, 429, 503] {
         let failed = fault(move |_| answer(code, "application/json", vec![error.into()])).await;
-        assert_eq!(failed, WireError::Status { status: StatusCode::from_u16(code).unwrap(), retry_after: None });
+        assert_eq!(
+            failed,
+            WireError::Status { status: StatusCode::from_u16(code).unwrap(), retry_after: None, proxy: None }
+        );
     }
 }
 
@@ -114,6 +117,9 @@ async fn a_server_may_name_the_end_of_a_pause_by_its_own_clock() {
 async fn an_error_page_is_not_read_and_a_large_error_body_is_not_read_on() {
     for (content_type, size) in [("text/html", 1), ("application/json", 1 << 20)] {
         let failed = fault(move |_| answer(500, content_type, vec![Bytes::from(vec![b'['; size])])).await;
-        assert_eq!(failed, WireError::Status { status: StatusCode::INTERNAL_SERVER_ERROR, retry_after: None });
+        assert_eq!(
+            failed,
+            WireError::Status { status: StatusCode::INTERNAL_SERVER_ERROR, retry_after: None, proxy: None }
+        );
     }
 }

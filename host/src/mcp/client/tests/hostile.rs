@@ -7,7 +7,7 @@ use futures_util::StreamExt;
 
 use super::*;
 use crate::edge::http::within;
-use crate::mcp::limits::{MAX_ANSWER_BYTES, MAX_EVENT_BYTES, MAX_PAGES, MAX_SERVER_REQUESTS, MAX_STREAM_BYTES};
+use crate::mcp::limits::{MAX_MESSAGE_BYTES, MAX_PAGES, MAX_SERVER_REQUESTS, MAX_STREAM_BYTES};
 use crate::mcp::{EnvelopeError, Era, ProtocolFault, Session, WireError};
 use crate::model::FailureClass;
 
@@ -60,8 +60,8 @@ async fn an_endless_body_is_read_no_further_than_its_cap() {
     let notices = notice.repeat(MEBIBYTE / notice.len());
     for era in ERAS {
         for (content_type, piece, cap) in [
-            ("application/json", vec![b' '; MEBIBYTE], MAX_ANSWER_BYTES),
-            ("text/event-stream", vec![b'x'; MEBIBYTE], MAX_EVENT_BYTES),
+            ("application/json", vec![b' '; MEBIBYTE], MAX_MESSAGE_BYTES),
+            ("text/event-stream", vec![b'x'; MEBIBYTE], MAX_MESSAGE_BYTES),
             ("text/event-stream", b"data: x\n".repeat(MEBIBYTE / 8), MAX_STREAM_BYTES),
             ("text/event-stream", comment.clone(), MAX_STREAM_BYTES),
             ("text/event-stream", notices.clone(), MAX_STREAM_BYTES),
@@ -91,7 +91,10 @@ async fn an_error_status_does_not_open_the_way_for_a_large_body() {
             }));
             response
         });
-        assert_eq!(error.await, WireError::Status { status: StatusCode::INTERNAL_SERVER_ERROR, retry_after: None });
+        assert_eq!(
+            error.await,
+            WireError::Status { status: StatusCode::INTERNAL_SERVER_ERROR, retry_after: None, proxy: None }
+        );
         assert!(taken.load(Ordering::SeqCst) <= 6, "{era:?}");
     }
 }
@@ -201,7 +204,7 @@ async fn json_that_nests_deeper_than_any_stack_passes_as_a_result_and_harms_noth
 #[tokio::test(start_paused = true)]
 async fn an_answer_with_the_id_of_another_request_is_none() {
     for era in ERAS {
-        for id in ["77", "\"ID\"", "ID.0", "-ID", "\"\""] {
+        for id in ["77", "\"0ID\"", "\"ID.0\"", "ID.0", "-ID", "\"\""] {
             let wrong = move |request: &Request| response_of(&id.replace("ID", &id_of(request)), "{}");
             assert_eq!(fault(era, move |request| json(wrong(request))).await, ProtocolFault::WrongId.into(), "{id}");
             let on_stream = fault(era, move |request| events(format!("data: {}\n\n", wrong(request)))).await;
@@ -235,21 +238,58 @@ async fn of_two_answers_the_first_counts_and_two_in_one_text_are_none() {
 #[tokio::test(start_paused = true)]
 async fn cursors_that_come_round_or_never_end_end_the_list() {
     for era in ERAS {
-        for (period, requests, fault) in [
-            (1, 2, ProtocolFault::RepeatedCursor(ListKind::Tools)),
-            (3, 4, ProtocolFault::RepeatedCursor(ListKind::Tools)),
-            (usize::MAX, MAX_PAGES, ProtocolFault::TooManyPages(ListKind::Tools)),
-        ] {
+        for (period, requests) in [(1, 2), (3, 4), (usize::MAX, MAX_PAGES)] {
             let asked = Arc::new(AtomicUsize::new(0));
             let count = asked.clone();
             let (session, _) = session(era, move |request| {
                 let cursor = count.fetch_add(1, Ordering::SeqCst) % period;
-                json(response_of(&id_of(request), &format!(r#"{{"tools":[],"nextCursor":"{cursor}"}}"#)))
+                let page = format!(r#"{{"tools":[{{"name":"t{cursor}"}}],"nextCursor":"{cursor}"}}"#);
+                json(response_of(&id_of(request), &page))
             })
             .await;
-            assert_eq!(session.list(ListKind::Tools).await.unwrap_err(), fault.into());
+            let listed = session.list(ListKind::Tools).await;
+            match period {
+                usize::MAX => assert_eq!(listed.unwrap_err(), ProtocolFault::TooManyPages(ListKind::Tools).into()),
+                period => assert_eq!(listed.unwrap().items.len(), period, "{era:?}"),
+            }
             assert_eq!(asked.load(Ordering::SeqCst), requests, "{era:?}");
         }
+    }
+}
+
+/// What a server writes instead of a well-formed answer, with ID for the identifier, and what becomes of it.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_has_one_reading_is_taken_in_both_forms_and_any_other_fails_at_once() {
+    let taken = [
+        r#"{"id":ID,"result":{"a":1.0}}"#,
+        r#"{"jsonrpc":"2.0","id":ID,"result":{"a":1.0},"error":null}"#,
+        r#"{"jsonrpc":"2.0","id":"ID","result":{"a":1.0}}"#,
+        r#"{"jsonrpc":"2.0","id":null,"result":{"a":1.0}}"#,
+        "\u{feff}{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\"a\":1.0}}",
+    ];
+    let refused = [
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{"a":NaN}}"#, ProtocolFault::NotANumber),
+        (r#"{"jsonrpc":"2.0","id":ID,"result":{"a""#, ProtocolFault::Unfinished),
+    ];
+    for era in ERAS {
+        for form in [json as fn(String) -> Response, |text| events(format!("data: {text}\n\n"))] {
+            for text in taken {
+                let (outcome, _) = called(era, move |request| form(text.replace("ID", &id_of(request)))).await;
+                let Ok(Outcome::Result(found)) = outcome else { panic!("{era:?} {text}: {outcome:?}") };
+                assert_eq!(found.get(), r#"{"a":1.0}"#, "{text}");
+            }
+            for (text, expected) in refused.clone() {
+                let error = fault(era, move |request| form(text.replace("ID", &id_of(request)))).await;
+                assert_eq!(error, expected.into(), "{era:?} {text}");
+            }
+        }
+        // A notification that cannot be read costs no answer.
+        let (outcome, _) = called(era, |request| {
+            let broken = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"data":NaN}}"#;
+            events(format!("data: {broken}\n\ndata: {}\n\n", response_of(&id_of(request), "{}")))
+        })
+        .await;
+        assert!(outcome.is_ok(), "{era:?} {outcome:?}");
     }
 }
 
@@ -267,7 +307,7 @@ async fn what_is_no_text_is_no_message() {
                 let body = [start.as_bytes(), head.as_bytes(), b"\xff\xfe", tail.as_bytes(), end.as_bytes()].concat();
                 answer(200, content_type, vec![body.into()])
             });
-            assert_eq!(error.await, ProtocolFault::from(EnvelopeError::NotJson).into(), "{era:?}");
+            assert_eq!(error.await, ProtocolFault::NotUtf8.into(), "{era:?}");
         }
     }
 }

@@ -114,7 +114,7 @@ async fn a_legacy_server_may_ask_as_often_as_it_likes_and_only_so_much_at_once()
 #[tokio::test(start_paused = true)]
 async fn only_what_a_server_says_of_its_sessions_makes_a_missing_stream_a_lost_session() {
     let unknown = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}"#;
-    let status = |status| WireError::Status { status, retry_after: None };
+    let status = |status| WireError::Status { status, retry_after: None, proxy: None };
     for (code, content_type, body, expected) in [
         (404, "application/json", unknown, WireError::SessionLost),
         (404, "text/html", "Cannot GET /mcp", status(StatusCode::NOT_FOUND)),
@@ -190,6 +190,7 @@ async fn a_stream_of_2024_is_bounded_in_its_rate_too() {
             crate::edge::process::ChildSpawner::new(processes),
             &id,
             crate::model::reference::References::Literal,
+            Default::default(),
         );
         let session = upstream.open(None, &Declared::default()).await.unwrap();
         let failed = session.request("tools/call", object(r#"{"name":"t"}"#), &Nobody).await.unwrap_err();

@@ -134,7 +134,7 @@ fn answer(status: u16, content_type: &'static str, pieces: Vec<Bytes>) -> Respon
     let mut headers = HeaderMap::new();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     let body = Body::new(stream::iter(pieces.into_iter().map(Ok)));
-    Response { status: StatusCode::from_u16(status).unwrap(), headers, body }
+    Response { status: StatusCode::from_u16(status).unwrap(), headers, body, proxy: None }
 }
 
 fn json(text: String) -> Response {

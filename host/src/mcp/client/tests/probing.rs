@@ -88,7 +88,7 @@ async fn a_server_near_by_that_is_modern_sees_no_handshake() {
 async fn a_server_that_is_not_there_or_wants_a_pause_is_asked_one_question_only() {
     for (script, expected) in [
         (None, WireError::Http(HttpError::Connect)),
-        (Some(429), WireError::Status { status: StatusCode::TOO_MANY_REQUESTS, retry_after: None }),
+        (Some(429), WireError::Status { status: StatusCode::TOO_MANY_REQUESTS, retry_after: None, proxy: None }),
     ] {
         let network = Scripted::new(move |_| match script {
             None => Err(HttpError::Connect),

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::*;
 use crate::edge::http::HttpError;
-use crate::mcp::limits::MAX_EVENT_BYTES;
+use crate::mcp::limits::{DISCARDED_MESSAGES, MAX_MESSAGE_BYTES};
 use crate::mcp::{Nobody, ProtocolFault, WireError};
 
 #[tokio::test(start_paused = true)]
@@ -78,12 +78,12 @@ async fn what_a_child_said_last_still_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_line_that_is_too_long_ends_the_pipe_with_a_typed_fault_and_the_child_with_it() {
+async fn a_line_that_never_ends_ends_the_pipe_with_a_typed_fault_and_the_child_with_it() {
     let rig = Rig::new(|mut peer| async move {
         peer.open(Era::Legacy).await.unwrap();
         let piece = vec![b'x'; 1 << 20];
         // More than is ever read.
-        for _ in 0..64 {
+        for _ in 0..2 * DISCARDED_MESSAGES * MAX_MESSAGE_BYTES / piece.len() {
             if peer.output.write_all(&piece).await.is_err() {
                 return Exit::Code(1);
             }
@@ -92,7 +92,7 @@ async fn a_line_that_is_too_long_ends_the_pipe_with_a_typed_fault_and_the_child_
     });
     let session = rig.session(Era::Legacy).await;
     let error = session.request("tools/call", object("{}"), &Nobody).await.unwrap_err();
-    assert_eq!(error, WireError::Http(HttpError::Oversize { cap: MAX_EVENT_BYTES }));
+    assert_eq!(error, WireError::Http(HttpError::Oversize { cap: MAX_MESSAGE_BYTES }));
     assert!(session.has_ended());
     settle().await;
     assert_eq!(rig.processes.running(), 0);

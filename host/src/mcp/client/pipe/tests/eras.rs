@@ -135,6 +135,7 @@ async fn a_command_that_does_not_exist_says_so_and_nothing_was_sent() {
         ChildSpawner::new(rig.processes.clone()),
         &id,
         crate::model::reference::References::Literal,
+        Default::default(),
     );
     let error = upstream.open(None, &Declared::default()).await.unwrap_err();
     assert!(error.was_not_sent(), "{error:?}");

@@ -3,6 +3,7 @@
 mod death;
 mod ending;
 mod eras;
+mod irregular;
 mod messages;
 mod routes;
 mod starts;
@@ -130,6 +131,7 @@ impl Rig {
             ChildSpawner::new(processes.clone()),
             &id,
             crate::model::reference::References::Literal,
+            Default::default(),
         );
         Self { processes, upstream }
     }
