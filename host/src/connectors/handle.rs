@@ -1,7 +1,7 @@
 //! A connector as everybody else holds it: its description, session, gates, signals and published status.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -191,18 +191,22 @@ pub(super) enum Signal {
     MayHaveChanged = 32,
     /// Its description changed in a way that needs no other session.
     Described = 64,
+    /// The server may have forgotten the session that calls share, or refuses its credential.
+    Suspected = 128,
+    /// The credential is another one, or is accepted again.
+    CredentialsChanged = 256,
 }
 
 /// Signals that wait to be taken.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
-    waiting: AtomicU8,
+    waiting: AtomicU16,
     notify: Notify,
 }
 
 impl Signals {
     pub(super) fn send(&self, signal: Signal) {
-        self.waiting.fetch_or(signal as u8, Ordering::AcqRel);
+        self.waiting.fetch_or(signal as u16, Ordering::AcqRel);
         self.notify.notify_one();
     }
 
@@ -220,10 +224,10 @@ impl Signals {
 
 /// Signals that were taken.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Taken(u8);
+pub(super) struct Taken(u16);
 
 impl Taken {
     pub(super) fn has(self, signal: Signal) -> bool {
-        self.0 & signal as u8 != 0
+        self.0 & signal as u16 != 0
     }
 }

@@ -38,6 +38,7 @@ mod settings;
 mod starts;
 mod status;
 mod supervisor;
+mod suspicion;
 mod watch;
 mod wishes;
 

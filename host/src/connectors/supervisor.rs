@@ -15,15 +15,17 @@ use super::run::{self, Brought, RunContext};
 use super::saved::{self, Saved, SavedHeader};
 use super::settings::FleetSettings;
 use super::status::{ConnectorStatus, LastFailure};
+use super::suspicion::Suspicion;
 use crate::edge::state::{StateRecord, StateSink};
-use crate::mcp::{ListScope, ProtocolFault, WireError};
+use crate::mcp::{ListScope, ProtocolFault, Session, WireError};
 use crate::model::Contact;
 use crate::model::{
     BootMs, Digest, Failure, FailureClass, ListFacts, ListKind, ListState, Offer, OfferSource, Reach, Scope, WallMs,
     milliseconds,
 };
 use crate::policy::contract::{
-    AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted, case_name,
+    AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshMode, RefreshReason, ServeVerdict, Wanted,
+    case_name,
 };
 use crate::policy::{Policy, Run, Upkeep, UpkeepConfig};
 use crate::telemetry::{LastLogged, RefreshOutcome, RefreshSubject};
@@ -59,6 +61,7 @@ pub(super) struct Supervisor {
     published: Option<Published>,
     /// When a server that ended by itself is started again.
     restart: Option<BootMs>,
+    suspicion: Suspicion,
 }
 
 impl Supervisor {
@@ -97,6 +100,7 @@ impl Supervisor {
             forces: 0,
             published: None,
             restart: None,
+            suspicion: Suspicion::default(),
         };
         supervisor.remember_offer();
         supervisor.publish();
@@ -141,7 +145,7 @@ impl Supervisor {
 
     /// When something is to be done next. One timer for all of it: a timer costs more than the comparison.
     fn next_time(&self) -> Option<BootMs> {
-        [self.restart, self.upkeep.due(), self.upkeep.verdict_until()].into_iter().flatten().min()
+        [self.restart, self.suspicion.due(), self.upkeep.due(), self.upkeep.verdict_until()].into_iter().flatten().min()
     }
 
     /// Does what is due first.
@@ -149,6 +153,8 @@ impl Supervisor {
         let is_due = |time: Option<BootMs>| time.is_some_and(|time| time <= now);
         if is_due(self.restart) {
             self.start_again();
+        } else if is_due(self.suspicion.due()) {
+            self.check_session(now);
         } else if is_due(self.upkeep.due()) {
             self.begin();
         } else if is_due(self.upkeep.verdict_until()) {
@@ -200,6 +206,9 @@ impl Supervisor {
         }
         if signals.has(Signal::Changed) {
             self.upkeep.changed();
+        }
+        if signals.has(Signal::Suspected) {
+            self.suspect_session();
         }
         if signals.has(Signal::MayHaveChanged) {
             self.upkeep.may_have_changed();
@@ -281,6 +290,31 @@ impl Supervisor {
     fn start_again(&mut self) {
         self.restart = None;
         self.upkeep.may_have_changed();
+    }
+
+    /// A call was answered as if the server had forgotten the session. Without a session, the next request opens one anyway.
+    fn suspect_session(&mut self) {
+        if let Some(session) = self.open_session() {
+            let (now, held) = (self.with.run.clock.boot(), self.handle.held_for());
+            self.suspicion.raise(&session, now, held, &*self.with.policy.edge().entropy);
+        }
+    }
+
+    /// Has the list fetched that shows whether the server knows the session, unless a failure paces the next one already.
+    fn check_session(&mut self, now: BootMs) {
+        let current = self.open_session();
+        if !self.suspicion.take(now, current.as_ref()) {
+            return;
+        }
+        match self.upkeep.config().refresh.mode {
+            RefreshMode::Background => self.upkeep.may_have_changed(),
+            // Changes arm nothing in this mode.
+            RefreshMode::OnDemand => self.upkeep.forced(),
+        }
+    }
+
+    fn open_session(&self) -> Option<Arc<Session>> {
+        self.handle.slot.as_ref().ok().and_then(|slot| slot.open_session())
     }
 
     fn ended(&mut self, run: Run, result: Result<Brought, Failure>) {

@@ -6,6 +6,7 @@ mod live;
 
 mod doubtful_eras;
 mod leaving;
+mod lost_sessions;
 mod own_sessions;
 mod starts;
 mod timeouts;
