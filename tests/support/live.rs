@@ -71,6 +71,7 @@ struct Inner {
     on_call: OnCall,
     refusal: Option<Refusal>,
     forgets_always: bool,
+    bearer: Option<(String, u16)>,
     fail_calls: Option<u16>,
 }
 
@@ -105,6 +106,7 @@ impl Live {
             on_call: OnCall::Answer,
             refusal: None,
             forgets_always: false,
+            bearer: None,
             fail_calls: None,
         };
         Arc::new(Self {
@@ -135,6 +137,11 @@ impl Live {
     /// Answers requests in an unknown session like this from now on.
     pub(crate) fn refuse_unknown_sessions(&self, refusal: Refusal) {
         self.inner().refusal = Some(refusal);
+    }
+
+    /// Answers every request without this token with this status, and a challenge.
+    pub(crate) fn require_bearer(&self, token: &str, status: u16) {
+        self.inner().bearer = Some((token.to_owned(), status));
     }
 
     /// Knows no session a moment after it was opened.
@@ -427,6 +434,17 @@ enum Answer {
 }
 
 async fn serve(State(server): State<Arc<Live>>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
+    let bearer = server.inner().bearer.clone();
+    if let Some((token, code)) = bearer
+        && headers.get("authorization").is_none_or(|shown| shown != &format!("Bearer {token}"))
+    {
+        server.note("refused", Value::Null);
+        let challenge =
+            "Bearer error=\"invalid_token\", scope=\"a b\", resource_metadata=\"https://live.test/metadata\"";
+        let mut refused = status(code);
+        refused.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
+        return refused;
+    }
     match method {
         Method::POST => {
             let message: Value = serde_json::from_slice(&body).unwrap();

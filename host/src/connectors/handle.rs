@@ -1,7 +1,7 @@
 //! A connector as everybody else holds it: its description, session, gates, signals and published status.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::breaker::Breaker;
+use super::connector_headers::ConnectorHeaders;
 use super::deadlines::Deadlines;
 use super::definitions::Definitions;
 use super::gate::CallGate;
@@ -31,6 +32,8 @@ pub(super) struct Handle {
     pub(super) connector: ArcSwap<Connector>,
     /// Its session, or why there can be none.
     pub(super) slot: Result<Arc<SessionSlot>, Failure>,
+    /// The headers of its requests; none if there can be no session.
+    pub(super) headers: Option<Arc<ConnectorHeaders>>,
     pub(super) breaker: Arc<Breaker>,
     pub(super) quota: QuotaGate,
     pub(super) gate: CallGate,
@@ -63,7 +66,7 @@ pub(super) struct Handle {
 impl Handle {
     pub(super) fn new(
         connector: Arc<Connector>,
-        slot: Result<Arc<SessionSlot>, Failure>,
+        (slot, headers): (Result<Arc<SessionSlot>, Failure>, Option<Arc<ConnectorHeaders>>),
         breaker: Arc<Breaker>,
         (quota, gate, deadlines): (QuotaGate, CallGate, Deadlines),
         wishes: Arc<ResourceWishes>,
@@ -74,6 +77,7 @@ impl Handle {
             id: connector.id.clone(),
             connector: ArcSwap::new(connector),
             slot,
+            headers,
             breaker,
             quota,
             gate,
@@ -193,20 +197,18 @@ pub(super) enum Signal {
     Described = 64,
     /// The server may have forgotten the session that calls share, or refuses its credential.
     Suspected = 128,
-    /// The credential is another one, or is accepted again.
-    CredentialsChanged = 256,
 }
 
 /// Signals that wait to be taken.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
-    waiting: AtomicU16,
+    waiting: AtomicU8,
     notify: Notify,
 }
 
 impl Signals {
     pub(super) fn send(&self, signal: Signal) {
-        self.waiting.fetch_or(signal as u16, Ordering::AcqRel);
+        self.waiting.fetch_or(signal as u8, Ordering::AcqRel);
         self.notify.notify_one();
     }
 
@@ -224,10 +226,10 @@ impl Signals {
 
 /// Signals that were taken.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Taken(u16);
+pub(super) struct Taken(u8);
 
 impl Taken {
     pub(super) fn has(self, signal: Signal) -> bool {
-        self.0 & signal as u16 != 0
+        self.0 & signal as u8 != 0
     }
 }

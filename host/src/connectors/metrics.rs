@@ -16,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
 use super::call::CallError;
+use super::connector_headers::CredentialState;
 use super::definitions::DefinitionKind;
 use crate::mcp::ErrorType;
 use crate::mcp::protocol::{COMPLETION_COMPLETE, PROMPTS_GET, RESOURCES_READ, TOOLS_CALL};
@@ -76,6 +77,7 @@ impl ConnectorsMetrics {
             operations: ClosedFamily::on_demand(network_seconds),
             refused: ClosedFamily::complete(Counter::default),
             definitions: ClosedFamily::complete(Counter::default),
+            refused_credentials: ClosedFamily::complete(Counter::default),
             connectors: self.connectors.clone(),
         });
         connectors.insert(id.clone(), Arc::downgrade(&metrics));
@@ -103,6 +105,7 @@ pub(super) struct ConnectorMetrics {
     operations: ClosedFamily<(CalledMethod, ErrorType), Histogram>,
     refused: ClosedFamily<CallRefusal, Counter>,
     definitions: ClosedFamily<DefinitionKind, Counter>,
+    refused_credentials: ClosedFamily<CredentialState, Counter>,
     connectors: Arc<Connectors>,
 }
 
@@ -122,6 +125,11 @@ impl ConnectorMetrics {
         if let Some(reason) = refusal(error) {
             self.refused.get(reason).inc();
         }
+    }
+
+    /// Counts a request whose credential the server refused.
+    pub(super) fn credential_refused(&self, state: CredentialState) {
+        self.refused_credentials.get(state).inc();
     }
 
     /// Counts definitions that changed.
@@ -181,7 +189,10 @@ impl Collector for Connectors {
         each(&all, &mut family, |of, labels, family| of.refused.encode_with(labels, family))?;
         let help = "Definitions that became other ones than were approved, by connector and list.";
         let mut family = encoder.encode_descriptor("mcp_tool_definition_changes", help, None, MetricType::Counter)?;
-        each(&all, &mut family, |of, labels, family| of.definitions.encode_with(labels, family))
+        each(&all, &mut family, |of, labels, family| of.definitions.encode_with(labels, family))?;
+        let help = "Requests whose credential the server refused, by connector and HTTP status.";
+        let mut family = encoder.encode_descriptor("mcp_credential_refusals", help, None, MetricType::Counter)?;
+        each(&all, &mut family, |of, labels, family| of.refused_credentials.encode_with(labels, family))
     }
 }
 
@@ -192,6 +203,22 @@ fn each(
     write: impl Fn(&ConnectorMetrics, &[(&'static str, &str); 1], &mut MetricEncoder<'_>) -> fmt::Result,
 ) -> fmt::Result {
     all.iter().try_for_each(|connector| write(connector, &[("connector", connector.id.as_str())], family))
+}
+
+impl Label for CredentialState {
+    const NAME: &'static str = "status";
+    const ALL: &'static [Self] = &[Self::Unauthorized, Self::Forbidden];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "401",
+            Self::Forbidden => "403",
+        }
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
 }
 
 impl Label for DefinitionKind {

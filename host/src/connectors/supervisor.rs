@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::connector_headers::CredentialReport;
 use super::deaths::{Death, Deaths};
 use super::handle::{Handle, Signal, Taken};
 use super::limits;
@@ -24,8 +25,8 @@ use crate::model::{
     milliseconds,
 };
 use crate::policy::contract::{
-    AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshMode, RefreshReason, ServeVerdict, Wanted,
-    case_name,
+    self, AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshMode, RefreshReason, ServeVerdict,
+    Wanted, case_name,
 };
 use crate::policy::{Policy, Run, Upkeep, UpkeepConfig};
 use crate::telemetry::{LastLogged, RefreshOutcome, RefreshSubject};
@@ -62,6 +63,8 @@ pub(super) struct Supervisor {
     /// When a server that ended by itself is started again.
     restart: Option<BootMs>,
     suspicion: Suspicion,
+    /// What became of the credential, as it was last acted on.
+    credential: CredentialReport,
 }
 
 impl Supervisor {
@@ -101,6 +104,7 @@ impl Supervisor {
             published: None,
             restart: None,
             suspicion: Suspicion::default(),
+            credential: CredentialReport::default(),
         };
         supervisor.remember_offer();
         supervisor.publish();
@@ -118,6 +122,7 @@ impl Supervisor {
         }
         let mut swaps = self.with.policy.swaps();
         let mut settings = self.with.settings.clone();
+        let mut credential = self.handle.headers.as_ref().map(|headers| headers.reports());
         let mut deaths = Deaths::of(self.handle.slot.as_ref().ok().map(|slot| slot.sessions()));
         loop {
             let stop = self.with.stop.clone();
@@ -132,6 +137,7 @@ impl Supervisor {
                     self.reconfigure(&in_force);
                 }
                 Ok(()) = swaps.changed() => self.upkeep.judge_if_swapped(),
+                report = next_report(&mut credential) => self.credential_reported(&report),
                 signals = handle.signals.take() => self.signalled(signals),
                 (run, ended) = ended(&mut self.running) => self.ended(run, ended),
                 reached = contacted(&mut self.contacting) => self.contacted(reached),
@@ -292,6 +298,28 @@ impl Supervisor {
         self.upkeep.may_have_changed();
     }
 
+    /// The credential was refused, is accepted again, or was replaced.
+    fn credential_reported(&mut self, report: &CredentialReport) {
+        let before = std::mem::replace(&mut self.credential, report.clone());
+        let is_accepted = before.refused.is_some() && report.refused.is_none();
+        let waits_for_it = self.upkeep.failures().1 == Some(contract::FailureClass::Auth);
+        if before.replacements != report.replacements || (is_accepted && waits_for_it) {
+            self.upkeep.credentials_changed();
+        }
+        let state = |report: &CredentialReport| report.refused.as_ref().map(|refused| refused.state);
+        if state(&before) == state(report) {
+            return;
+        }
+        let Some(line) = self.with.run.failures.admit(FailureClass::Auth) else { return };
+        let (connector, left_out) = (&self.handle.id, line.left_out);
+        match &report.refused {
+            Some(refused) => tracing::warn!(
+                %connector, status = refused.http_status, action = refused.action, left_out, "credential refused"
+            ),
+            None => tracing::info!(%connector, left_out, "credential accepted again"),
+        }
+    }
+
     /// A call was answered as if the server had forgotten the session. Without a session, the next request opens one anyway.
     fn suspect_session(&mut self) {
         if let Some(session) = self.open_session() {
@@ -366,6 +394,9 @@ impl Supervisor {
         if std::mem::take(&mut self.announced) {
             let is_new = self.offer.as_ref().is_none_or(|offer| offer.digest() != digest);
             self.handle.note_announced(is_new);
+        }
+        if let Some(headers) = &self.handle.headers {
+            self.upkeep.set_credential(headers.fingerprint());
         }
         let event = FetchedEvent {
             digest: digest.to_string(),
@@ -476,6 +507,7 @@ impl Supervisor {
             next_reason: reason_name(self.upkeep.reason()),
             failures: self.upkeep.failures().0,
             last_failure: self.last_failure.clone(),
+            credential: self.handle.headers.as_ref().and_then(|headers| headers.refused_credential()),
             breaker: case_name(&self.handle.breaker.phase()),
             definitions: self.handle.definitions.status(),
             last_duration_ms: self.last_duration_ms,
@@ -561,6 +593,16 @@ async fn ended(running: &mut Option<(Run, JoinHandle<Result<Brought, Failure>>)>
         }
         None => std::future::pending().await,
     }
+}
+
+/// Waits for what becomes of the credential next; for ever if there is none. Cancelling it loses nothing.
+async fn next_report(reports: &mut Option<watch::Receiver<CredentialReport>>) -> CredentialReport {
+    if let Some(reports) = reports
+        && reports.changed().await.is_ok()
+    {
+        return reports.borrow_and_update().clone();
+    }
+    std::future::pending().await
 }
 
 async fn contacted(contacting: &mut Option<JoinHandle<Result<(), Failure>>>) -> Result<(), Failure> {

@@ -17,12 +17,12 @@ use super::pipe::{Audience, Pipe, PipePlace};
 use super::session::{RequestIds, Session};
 use super::start::{KnownEra, Start, open_process};
 use super::transport::Transport;
+use super::upstream_headers::{FixedHeaders, UpstreamHeaders};
 use crate::edge::http::{Http, HttpError};
 use crate::edge::process::ChildSpawner;
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::limits::SSE_PROBE_TIMEOUT;
 use crate::mcp::protocol::{Era, INVALID_PARAMS, METHOD_NOT_FOUND, is_modern_error};
-use crate::model::reference::References;
 use crate::model::{ConnectorId, Failure, Reach};
 
 /// A server: how it is reached, where it is, and the headers that every request to it carries. Cheap to clone.
@@ -50,10 +50,16 @@ struct HttpRoad {
 }
 
 impl Upstream {
+    /// Headers that never change, for servers that need no others.
+    #[cfg(test)]
+    pub(crate) fn fixed_headers() -> Arc<dyn UpstreamHeaders> {
+        Arc::new(FixedHeaders(Arc::default()))
+    }
+
     /// A server that speaks HTTP at `endpoint`. `headers` (credentials, mostly) never leave its origin; the protocol's
     /// own headers win over them.
     pub fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap) -> Self {
-        Self::over(Transport::new(http, endpoint, headers))
+        Self::over(Transport::new(http, endpoint, Arc::new(FixedHeaders(Arc::new(headers)))))
     }
 
     fn over(transport: Transport) -> Self {
@@ -65,16 +71,12 @@ impl Upstream {
     /// A server that is reached in any of the ways. `id` names it in logs.
     pub fn reached(
         reach: &Reach,
-        headers: HeaderMap,
+        headers: Arc<dyn UpstreamHeaders>,
         http: Arc<dyn Http>,
         spawner: ChildSpawner,
         id: &ConnectorId,
-        references: References,
     ) -> Self {
-        let transport = |url: &Url| {
-            let transport = Transport::new(http, url.clone(), headers);
-            if references == References::Resolved { transport.with_references() } else { transport }
-        };
+        let transport = |url: &Url| Transport::new(http, url.clone(), headers);
         let place = match reach {
             Reach::Http(url) => return Self::over(transport(url)),
             Reach::Sse { sse } => PipePlace::sse(Arc::new(transport(sse))),

@@ -125,11 +125,10 @@ impl Rig {
         let id = "scripted".parse().unwrap();
         let upstream = Upstream::reached(
             &Reach::Stdio(command),
-            HeaderMap::new(),
+            Upstream::fixed_headers(),
             network,
             ChildSpawner::new(processes.clone()),
             &id,
-            crate::model::reference::References::Literal,
         );
         Self { processes, upstream }
     }
