@@ -151,10 +151,7 @@ impl LegacySession {
 
     /// Notes that the server forgot the session, so that nobody closes it.
     pub(super) fn lost(&self) {
-        // A pipe is still to be ended.
-        if self.has_id() {
-            self.open.store(false, Ordering::Relaxed);
-        }
+        self.open.store(false, Ordering::Relaxed);
     }
 
     /// Deletes the session, best effort, once.

@@ -21,7 +21,7 @@ use super::mirror::{self, Mirrors};
 use super::stream::{Purpose, Way};
 use super::verdict::{LegacyAnswer, judge_legacy, judge_modern, may_work_on, speaks_of_the_request};
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, notification_bytes, request_bytes};
-use crate::mcp::error::WireError;
+use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::hops;
 use crate::mcp::interim::{Interim, Nobody};
 use crate::mcp::limits::TIDYING_DEADLINE;
@@ -168,12 +168,21 @@ impl Session {
     /// almost any status. 429 says nothing about it. 401 and 403 end a session that has answered before, so once: it is the
     /// credential that the next one would fail by, too. A modern session has nothing to lose but its era.
     pub fn is_given_up_after(&self, error: &WireError) -> bool {
-        let WireError::Status { status, .. } = error else { return false };
-        match &self.kind {
-            _ if *status == StatusCode::TOO_MANY_REQUESTS => false,
-            Kind::Legacy(session) if is_credential_refusal(*status) => session.has_answered(),
-            Kind::Legacy(_) => true,
-            Kind::Modern { .. } => speaks_of_the_request(*status),
+        let Kind::Legacy(session) = &self.kind else {
+            return matches!(error, WireError::Status { status, .. } if speaks_of_the_request(*status));
+        };
+        match error {
+            WireError::Status { status: StatusCode::TOO_MANY_REQUESTS, .. } => false,
+            WireError::Status { status, .. } => !is_credential_refusal(*status) || session.has_answered(),
+            // A page of text, an empty answer.
+            WireError::Protocol(
+                ProtocolFault::ContentType
+                | ProtocolFault::NoAnswer
+                | ProtocolFault::NotAResponse
+                | ProtocolFault::WrongId
+                | ProtocolFault::Envelope(_),
+            ) => session.has_id() && session.has_answered(),
+            _ => false,
         }
     }
 

@@ -126,7 +126,7 @@ pub(super) fn judge_legacy(session: &LegacySession, method: &str, reply: Result<
         (Ok(Reply { status, .. }), Some(rpc)) if refused_as_modern(*status, method, rpc) => {
             return LegacyAnswer { result: Err(WireError::WrongEra), is_suspect: false };
         }
-        (Ok(Reply { status, .. }), Some(rpc)) => evidence_of_error(session, *status, rpc),
+        (Ok(Reply { status, .. }), Some(rpc)) => evidence_of_error(session, method, *status, rpc),
         (Ok(_), None) => SessionEvidence::Known,
         (Err(WireError::Status { status, .. }), _) => evidence_of_status(session, *status),
         // What a server answers without knowing the session may be a page of text.
@@ -140,8 +140,9 @@ pub(super) fn judge_legacy(session: &LegacySession, method: &str, reply: Result<
     }
     let result = match evidence {
         SessionEvidence::Lost => {
-            // 400 may have been about the request after all; then the session is still there, and is to be closed.
-            if !is_bad_request(&reply) {
+            // Any other status may have been about the request after all; then the session is to be closed.
+            let status = status_of(&reply).filter(|_| session.has_id());
+            if status.is_some_and(|status| status.is_success() || status == StatusCode::NOT_FOUND) {
                 session.lost();
             }
             Err(WireError::SessionLost)
@@ -155,9 +156,11 @@ pub(super) fn judge_legacy(session: &LegacySession, method: &str, reply: Result<
     LegacyAnswer { result, is_suspect: evidence == SessionEvidence::Suspect }
 }
 
-fn is_bad_request(reply: &Result<Reply, WireError>) -> bool {
-    let (Ok(Reply { status, .. }) | Err(WireError::Status { status, .. })) = reply else { return false };
-    *status == StatusCode::BAD_REQUEST
+fn status_of(reply: &Result<Reply, WireError>) -> Option<StatusCode> {
+    match reply {
+        Ok(Reply { status, .. }) | Err(WireError::Status { status, .. }) => Some(*status),
+        Err(_) => None,
+    }
 }
 
 /// What an HTTP status without a JSON-RPC error shows. The specification answers an unknown session with 404; the official
@@ -175,7 +178,7 @@ fn evidence_of_status(session: &LegacySession, status: StatusCode) -> SessionEvi
 /// What a JSON-RPC error shows. The specification says 404; the reference servers add an error, some give it with 400, and some
 /// with 200 (anubis-mcp#124, python-sdk#1004). An error that is given in a session that has answered nothing yet is the server's
 /// own, unless it plainly speaks of the session: another session would be answered the same.
-fn evidence_of_error(session: &LegacySession, status: StatusCode, error: &RpcError) -> SessionEvidence {
+fn evidence_of_error(session: &LegacySession, method: &str, status: StatusCode, error: &RpcError) -> SessionEvidence {
     let speaks_of_session = speaks_of_session(&error.message);
     let is_reserved = (-32099..=-32000).contains(&error.code) || matches!(error.code, INVALID_REQUEST | INVALID_PARAMS);
     let is_lost = session.has_id()
@@ -196,6 +199,14 @@ fn evidence_of_error(session: &LegacySession, status: StatusCode, error: &RpcErr
         _ if is_lost => SessionEvidence::Lost,
         StatusCode::TOO_MANY_REQUESTS => SessionEvidence::None,
         status if status.is_success() && !(speaks_of_session && is_reserved) => SessionEvidence::Known,
+        // These two may be repeated, and every server that knows the session answers them.
+        _ if (method == PING || method == ListKind::Tools.method())
+            && session.has_id()
+            && session.has_answered()
+            && error.code != METHOD_NOT_FOUND =>
+        {
+            SessionEvidence::Lost
+        }
         _ => SessionEvidence::Suspect,
     }
 }
