@@ -323,6 +323,11 @@ async fn refused_credentials_are_told_and_not_hammered() {
     rig.server(1).require_bearer("right");
     let served = rig.ready().await;
     assert_eq!(served.connector("s1").unwrap().last_failure.as_ref().unwrap().class.as_str(), "auth");
+    let status = served.gateway.status();
+    let refused = status.connectors[0].credential.clone().unwrap();
+    assert_eq!(refused.http_status, 401);
+    assert!(refused.action.contains("CORTEX_CONNECTOR_S1_KEY") && !refused.action.contains("wrong"), "{refused:?}");
+    assert!(status.warnings.iter().any(|warning| warning.contains("401")), "{:?}", status.warnings);
     let asked = rig.server(1).counts().requests;
     tokio::time::sleep(seconds(1_800)).await;
     assert_eq!(rig.server(1).counts().requests, asked);

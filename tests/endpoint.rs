@@ -175,7 +175,22 @@ async fn once_tokens_are_configured_everybody_needs_one() {
         assert_eq!(client.get(path).await.status, 401);
     }
     assert_eq!(client.send(Method::POST, "/sync", &[], "").await.status, 401);
-    assert_eq!(client.with_header("authorization", "Bearer other").list().await.status, 401);
+    let unknown = client.with_header("authorization", "Bearer other").list().await;
+    let challenge = unknown.headers["www-authenticate"].to_str().unwrap();
+    assert_eq!((unknown.status, challenge), (401, "Bearer error=\"invalid_token\""));
+    // A client that looks for an authorization server finds none, and no registration.
+    for name in ["oauth-protected-resource", "oauth-authorization-server", "openid-configuration"] {
+        for path in [format!("/.well-known/{name}"), format!("/.well-known/{name}/mcp")] {
+            assert_eq!(client.get(&path).await.status, 404, "{path}");
+        }
+    }
+    let registered = client.send(Method::POST, "/register", &[], "{}").await;
+    assert_eq!(registered.status, 401);
+    assert!(
+        registered.body.contains("invalid_token") && registered.body.contains("gateway.toml"),
+        "{}",
+        registered.body
+    );
     let known = client.with_header("authorization", "Bearer open sesame");
     assert_eq!((known.list().await.status, known.get("/status").await.status), (200, 200));
     assert_eq!((client.get("/healthz").await.status, client.get("/readyz").await.status), (200, 200));

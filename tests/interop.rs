@@ -3,6 +3,7 @@
 //! `CORTEX_REQUIRE_INTEROP=1`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
+mod interop_sessions;
 mod processes;
 
 use std::path::Path;

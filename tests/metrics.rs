@@ -176,6 +176,8 @@ mod series_of {
             r#"mcp_calls_refused_total{connector="s1",reason="busy"}"#,
             r#"mcp_tool_definition_changes_total{connector="s1",kind="tools"}"#,
             r#"mcp_upstream_irregularities_total{connector="s1",reason="unreadable"}"#,
+            r#"mcp_credential_refusals_total{connector="s1",status="401"}"#,
+            r#"mcp_credential_refusals_total{connector="s1",status="403"}"#,
         ] {
             assert_eq!(served.metric(series), Some(0.0), "{series}");
         }

@@ -47,6 +47,15 @@ pub(crate) enum OnCall {
     Throttle(Option<u64>),
 }
 
+/// What a request in an unknown session is answered with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// None: the answer has no content type.
+    pub(crate) content_type: Option<&'static str>,
+    pub(crate) body: &'static str,
+}
+
 struct Inner {
     tools: usize,
     capabilities: Value,
@@ -60,6 +69,10 @@ struct Inner {
     withhold_streams: bool,
     announces_when_listed: bool,
     on_call: OnCall,
+    refusal: Option<Refusal>,
+    forgets_always: bool,
+    bearer: Option<(String, u16)>,
+    fail_calls: Option<u16>,
 }
 
 /// The server.
@@ -91,6 +104,10 @@ impl Live {
             withhold_streams: false,
             announces_when_listed: false,
             on_call: OnCall::Answer,
+            refusal: None,
+            forgets_always: false,
+            bearer: None,
+            fail_calls: None,
         };
         Arc::new(Self {
             modern,
@@ -115,6 +132,26 @@ impl Live {
 
     pub(crate) fn on_call(&self, on_call: OnCall) {
         self.inner().on_call = on_call;
+    }
+
+    /// Answers requests in an unknown session like this from now on.
+    pub(crate) fn refuse_unknown_sessions(&self, refusal: Refusal) {
+        self.inner().refusal = Some(refusal);
+    }
+
+    /// Answers every request without this token with this status, and a challenge.
+    pub(crate) fn require_bearer(&self, token: &str, status: u16) {
+        self.inner().bearer = Some((token.to_owned(), status));
+    }
+
+    /// Knows no session a moment after it was opened.
+    pub(crate) fn forget_always(&self) {
+        self.inner().forgets_always = true;
+    }
+
+    /// Answers calls with this status, and nothing else with it.
+    pub(crate) fn fail_calls(&self, status: Option<u16>) {
+        self.inner().fail_calls = status;
     }
 
     /// Answers every request for a stream with this status; none: serves them.
@@ -271,8 +308,19 @@ impl Live {
         let params = message["params"].clone();
         self.note(&method, params.clone());
         let session = headers.get("mcp-session-id").and_then(|id| id.to_str().ok()).map(str::to_owned);
-        if !self.modern && method != "initialize" && session.as_deref() != Some(&self.session()) {
-            return Answer::Now(status(if session.is_some() { 404 } else { 400 }));
+        let is_known = session.as_deref() == Some(&self.session()) && (id.is_null() || !self.inner().forgets_always);
+        if !self.modern && method != "initialize" && !is_known {
+            return Answer::Now(match self.inner().refusal {
+                Some(Refusal { status: code, content_type: Some(kind), body }) => {
+                    response(code, kind, Body::from(body))
+                }
+                Some(Refusal { status: code, content_type: None, body }) => {
+                    let mut response = Response::new(Body::from(body));
+                    *response.status_mut() = StatusCode::from_u16(code).unwrap();
+                    response
+                }
+                None => status(if session.is_some() { 404 } else { 400 }),
+            });
         }
         if self.modern && headers.get("mcp-protocol-version").is_none_or(|version| version != "2026-07-28") {
             let data = json!({ "supported": ["2026-07-28"], "requested": "?" });
@@ -359,6 +407,9 @@ impl Live {
                 Answer::Now(self.listen(Some(first), Some(last), wants, Some(id)))
             }
             ("tools/call", _) => {
+                if let Some(code) = self.inner().fail_calls {
+                    return Answer::Now(status(code));
+                }
                 let (tools, on_call) = {
                     let inner = self.inner();
                     (inner.tools, inner.on_call)
@@ -383,6 +434,17 @@ enum Answer {
 }
 
 async fn serve(State(server): State<Arc<Live>>, method: Method, headers: HeaderMap, body: Bytes) -> Response {
+    let bearer = server.inner().bearer.clone();
+    if let Some((token, code)) = bearer
+        && headers.get("authorization").is_none_or(|shown| shown != &format!("Bearer {token}"))
+    {
+        server.note("refused", Value::Null);
+        let challenge =
+            "Bearer error=\"invalid_token\", scope=\"a b\", resource_metadata=\"https://live.test/metadata\"";
+        let mut refused = status(code);
+        refused.headers_mut().insert("www-authenticate", challenge.parse().unwrap());
+        return refused;
+    }
     match method {
         Method::POST => {
             let message: Value = serde_json::from_slice(&body).unwrap();

@@ -17,7 +17,7 @@ use super::output::{Output, Span, shorten};
   cortex-mcp status
   cortex-mcp status --json | jq '.connectors[] | select(.contact != \"up\")'
 
-Exit codes: 0 every connector is up, 3 some are not.")]
+Exit codes: 0 every connector is up and takes its credential, 3 some do not.")]
 pub(crate) struct Status {
     #[command(flatten)]
     address: GatewayAddress,
@@ -38,7 +38,8 @@ impl Status {
             describe(*output, &status);
         }
         let connectors = status["connectors"].as_array().map_or(&[][..], Vec::as_slice);
-        let all_up = connectors.iter().all(|connector| connector["contact"] == "up");
+        let is_up = |connector: &Value| connector["contact"] == "up" && connector["credential"].is_null();
+        let all_up = connectors.iter().all(is_up);
         Ok(if all_up { Exit::Good } else { Exit::Partly })
     }
 }
@@ -118,9 +119,11 @@ fn describe(output: Output, status: &Value) {
     let mut table = output.table(&headings);
     for connector in status["connectors"].as_array().into_iter().flatten() {
         let contact = text(&connector["contact"]);
+        // A server that refuses the credential is there, and of no use.
+        let contact = connector["credential"]["state"].as_str().map_or(contact, str::to_owned);
         let style = match contact.as_str() {
             "up" => Style::Success,
-            "down" => Style::Error,
+            "down" | "unauthorized" | "forbidden" => Style::Error,
             _ => Style::Warning,
         };
         table.add_row([

@@ -22,8 +22,7 @@ impl Environment {
     /// # Errors
     /// [`ConfigError::SecretFile`], and [`ConfigError::SecretTwice`] if more than one of them is there.
     pub fn secret(&self, name: &str) -> Result<Option<SecretString>, ConfigError> {
-        let named = self.get(&format!("{name}{FILE_SUFFIX}")).map(PathBuf::from);
-        let credential = self.credentials_folder().map(|folder| folder.join(name)).filter(|path| path.exists());
+        let (named, credential) = (self.named_file(name), self.systemd_credential(name));
         let value = self.get(name).map(SecretString::from);
         if [value.is_some(), named.is_some(), credential.is_some()].into_iter().filter(|there| *there).count() > 1 {
             return Err(ConfigError::SecretTwice { name: name.to_owned() });
@@ -35,6 +34,19 @@ impl Environment {
                 Err(fault) => Err(ConfigError::SecretFile { name: name.to_owned(), path, fault }),
             },
         }
+    }
+
+    /// The file that a secret stands in, if it does.
+    pub(super) fn secret_file(&self, name: &str) -> Option<PathBuf> {
+        self.named_file(name).or_else(|| self.systemd_credential(name))
+    }
+
+    fn named_file(&self, name: &str) -> Option<PathBuf> {
+        self.get(&format!("{name}{FILE_SUFFIX}")).map(PathBuf::from)
+    }
+
+    fn systemd_credential(&self, name: &str) -> Option<PathBuf> {
+        self.credentials_folder().map(|folder| folder.join(name)).filter(|path| path.exists())
     }
 
     /// The names of all secrets that are there and that `is_wanted`, wherever they stand.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -12,6 +12,7 @@ use url::Url;
 use super::connector::variable_names;
 use super::environment::bad;
 use super::{ConfigError, ConnectorSettings, Environment, FileSettings, Paths, Token, limits, token};
+use crate::edge::secret_file::read_secret;
 use crate::mcp::limits::MAX_MESSAGE_BYTES;
 use crate::model::{ConnectorId, LogFormat, LogLevel, VariableName, milliseconds};
 
@@ -180,7 +181,12 @@ pub struct Secrets {
     pub shared_credential: Option<SecretString>,
     /// `CORTEX_CONNECTOR_<ID>_KEY`: connectors' own credentials, by the names of their variables.
     credentials: BTreeMap<String, SecretString>,
+    /// The files that connectors' credentials stand in, by the names of their variables.
+    credential_files: BTreeMap<String, PathBuf>,
 }
+
+/// The variable of the credential that every connector may get.
+const SHARED_CREDENTIAL: &str = "CONNECTORS_API_KEY";
 
 impl Secrets {
     /// Reads the secrets of the environment, and the files that it names.
@@ -196,12 +202,16 @@ impl Secrets {
             (None, Some(keys)) => Some(SignatureKeys::List(keys)),
             (None, None) => None,
         };
+        let names = environment.secret_names(ConnectorId::is_credential_variable);
+        let shared = SHARED_CREDENTIAL.to_owned();
+        let files =
+            names.iter().chain([&shared]).filter_map(|name| Some((name.clone(), environment.secret_file(name)?)));
         Ok(Self {
+            credential_files: files.collect(),
             signature_keys,
             service_map_token: environment.secret("CONNECTORS_SERVICE_MAP_TOKEN")?,
-            shared_credential: environment.secret("CONNECTORS_API_KEY")?,
-            credentials: environment
-                .secret_names(ConnectorId::is_credential_variable)
+            shared_credential: environment.secret(SHARED_CREDENTIAL)?,
+            credentials: names
                 .into_iter()
                 .filter_map(|name| Some(environment.secret(&name).transpose()?.map(|secret| (name, secret))))
                 .collect::<Result<_, _>>()?,
@@ -211,6 +221,34 @@ impl Secrets {
     /// A connector's own credential.
     pub fn credential(&self, id: &ConnectorId) -> Option<SecretString> {
         self.credentials.get(&id.credential_variable()).cloned()
+    }
+
+    /// The variable that a connector's credential comes from, and the file that it stands in, if it stands in one. `shared` is
+    /// whether the one for all may be sent.
+    pub fn credential_source(&self, id: &ConnectorId, shared: bool) -> (String, Option<&Path>) {
+        let own = id.credential_variable();
+        let is_shared = shared && !self.credentials.contains_key(&own) && self.shared_credential.is_some();
+        let name = if is_shared { SHARED_CREDENTIAL.to_owned() } else { own };
+        let file = self.credential_files.get(&name).map(PathBuf::as_path);
+        (name, file)
+    }
+
+    /// Reads a connector's credential again if it stands in a file. One that cannot be read, being replaced perhaps, stays as it
+    /// was.
+    pub fn reread_credential(&mut self, id: &ConnectorId, shared: bool) {
+        let (name, file) = self.credential_source(id, shared);
+        let Some(secret) = file.and_then(|file| read_secret(file).ok()) else { return };
+        if name == SHARED_CREDENTIAL {
+            self.shared_credential = Some(secret);
+        } else {
+            self.credentials.insert(name, secret);
+        }
+    }
+
+    /// The same with the connectors' credentials of `other`.
+    pub fn with_credentials_of(self, other: Self) -> Self {
+        let Self { shared_credential, credentials, credential_files, .. } = other;
+        Self { shared_credential, credentials, credential_files, ..self }
     }
 }
 

@@ -216,7 +216,14 @@ impl Handle {
                 client.listen(self, own, &session).await;
             }
             let sent = tokio::time::Instant::now();
-            match session.request_with(method, params.clone(), &headers, caller.interim).await {
+            let answered = session.request_with(method, params.clone(), &headers, caller.interim).await;
+            if session.take_suspicion() {
+                match own.as_ref().filter(|own| Arc::ptr_eq(&own.slot, &slot)) {
+                    Some(own) => self.check_own_session(own.shared(), session.clone()),
+                    None => self.signals.send(Signal::Suspected),
+                }
+            }
+            match answered {
                 Ok(outcome) => {
                     if slot.take_lost() {
                         // A new session: the server may have been another one meanwhile.

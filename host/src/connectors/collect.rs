@@ -4,6 +4,8 @@
 //! to give stays as it was, and is asked for again with the next run. In the fewest round trips: a server that has said
 //! what it has is asked for all of it at once, one that was only remembered says it while its tools are listed.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::edge::http::HttpError;
@@ -29,7 +31,7 @@ pub(super) async fn collect(
     id: &ConnectorId,
     limit: Duration,
 ) -> Result<Collected, WireError> {
-    let collecting = Collecting { session, kept, id, limit };
+    let collecting = Collecting { session, kept, id, limit, answered: AtomicBool::new(false), refused: OnceLock::new() };
     let known = session.facts().map(|facts| facts.about.clone());
     let (tools, more, about) = match known {
         Some(about) => {
@@ -61,6 +63,10 @@ struct Collecting<'a> {
     kept: Option<&'a Offer>,
     id: &'a ConnectorId,
     limit: Duration,
+    /// Whether any list but the tools was answered.
+    answered: AtomicBool,
+    /// How one of them was refused by a server that may have forgotten the session.
+    refused: OnceLock<WireError>,
 }
 
 /// One list, and what its server hints about it, if it was fetched or kept.
@@ -105,7 +111,11 @@ impl Collecting<'_> {
             self.lenient(about, ListKind::Resources),
             self.lenient(about, ListKind::Templates),
         )?;
-        Ok([prompts, resources, templates])
+        // Where there are no tools, these show whether the server knows the session.
+        match self.refused.get() {
+            Some(refused) if lacks_tools(about) && !self.answered.load(Ordering::Relaxed) => Err(refused.clone()),
+            _ => Ok([prompts, resources, templates]),
+        }
     }
 
     /// A list that a server has if it says so; one that it does not know after all is empty.
@@ -118,12 +128,18 @@ impl Collecting<'_> {
             Err(error) if is_unknown_method(&error) => Ok(List::empty()),
             Err(error) if !says_that_nobody_is_there(&error) => {
                 tracing::warn!(connector = %self.id, list = kind.method(), %error, "this list stays as it was");
+                if self.session.is_given_up_after(&error) {
+                    let _ = self.refused.set(error);
+                }
                 let items = self.kept.map_or_else(ItemList::empty, |kept| kept.list(kind).clone());
                 // Nobody said whom this one is for: whoever asked for it then may have been somebody else.
                 let hints = (!items.items().is_empty()).then_some((None, Some(ListScope::Private)));
                 Ok(List { items, hints })
             }
-            list => list,
+            list => {
+                self.answered.store(true, Ordering::Relaxed);
+                list
+            }
         }
     }
 

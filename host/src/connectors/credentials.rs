@@ -80,11 +80,36 @@ impl Credentials {
         Ok(CredentialHeaders { headers, fingerprint: fingerprint(&connector.id, &key) })
     }
 
+    /// Reads a connector's key again where it stands in a file.
+    pub(super) fn reread(&mut self, id: &ConnectorId) {
+        self.secrets.reread_credential(id, self.share);
+    }
+
+    /// Where a connector's key comes from, and what is to be done once it was replaced there.
+    pub(super) fn source_of(&self, id: &ConnectorId) -> (String, String) {
+        match self.secrets.credential_source(id, self.share) {
+            (name, Some(file)) => (format!("the file {} of {name}", file.display()), USED_NEXT.to_owned()),
+            (name, None) => {
+                let then =
+                    format!("restart the gateway, or name a file in {name}_FILE, which is read again while it runs");
+                (format!("the variable {name}"), then)
+            }
+        }
+    }
+
+    /// Whether a connector's key stands in a file, so that it may be replaced at any time.
+    pub(super) fn may_change(&self, id: &ConnectorId) -> bool {
+        self.secrets.credential_source(id, self.share).1.is_some()
+    }
+
     fn key(&self, id: &ConnectorId) -> Option<SecretString> {
         let own = self.secrets.credential(id);
         own.or_else(|| self.secrets.shared_credential.clone().filter(|_| self.share))
     }
 }
+
+/// What becomes of a credential that is replaced while the gateway runs.
+pub(super) const USED_NEXT: &str = "the next request uses it";
 
 /// 32 bits of a digest: enough to notice another key, useless to find one.
 fn fingerprint(id: &ConnectorId, key: &SecretString) -> String {

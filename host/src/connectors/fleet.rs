@@ -20,6 +20,7 @@ use super::admission::Admission;
 use super::breaker::Breaker;
 use super::call::CallError;
 use super::caller::Caller;
+use super::connector_headers::ConnectorHeaders;
 use super::deadlines::Deadlines;
 use super::definitions::{self, ApprovalError, ChangedDefinition, Definitions, Selection};
 use super::events::{Events, ServerEvent};
@@ -45,8 +46,7 @@ use crate::edge::process::{ChildSpawner, Processes};
 use crate::edge::state::{StateRecord, StateSink};
 use crate::mcp::{Declared, ErrorType, Outcome, Upstream};
 use crate::model::raw::RawObject;
-use crate::model::reference::References;
-use crate::model::{Connector, ConnectorId, Digest, Failure, InstanceId, ListState, Moment, Reach, Source};
+use crate::model::{Connector, ConnectorId, Digest, Failure, InstanceId, ListState, Moment, Reach};
 use crate::policy::Policy;
 use crate::telemetry::{LogLimit, RefreshMetrics, limits as telemetry_limits};
 
@@ -166,9 +166,11 @@ impl Fleet {
         }
     }
 
-    /// Other settings are in force from now on. Credentials and sessions stay as they are.
-    pub fn reconfigure(&self, mut settings: FleetSettings) {
-        settings.credentials = self.settings.borrow().credentials.clone();
+    /// Other settings are in force from now on. Sessions stay as they are; other credentials go with their next requests.
+    pub fn reconfigure(&self, settings: FleetSettings) {
+        for headers in self.members.load().values().filter_map(|member| member.handle.headers.as_ref()) {
+            headers.set_credentials(&settings.credentials);
+        }
         self.run.admission.reconfigure(settings.concurrency, settings.options.clone());
         self.settings.send_replace(Arc::new(settings));
     }
@@ -279,26 +281,23 @@ impl Fleet {
         let (saved, approved) = (self.lock_saved().remove(&id), self.lock_approved().remove(&id));
         let mut settings = self.settings.subscribe();
         let in_force = settings.borrow_and_update().clone();
-        let credential = in_force.credentials.headers(&connector);
-        let fingerprint = credential.as_ref().map(|sent| sent.fingerprint.clone()).unwrap_or_default();
-        let deadlines = Deadlines::new(in_force.deadlines(&connector));
         let metrics = self.metrics.connector(&id);
+        let clock = self.run.clock.clone();
+        let headers = ConnectorHeaders::new(connector.clone(), in_force.credentials.clone(), clock, metrics.clone());
+        let headers = headers.map(Arc::new);
+        let fingerprint = headers.as_ref().map(|headers| headers.fingerprint()).unwrap_or_default();
+        let deadlines = Deadlines::new(in_force.deadlines(&connector));
         metrics.inbound.set_max_message_bytes(in_force.max_message_bytes(&id));
-        let slot = match (credential, &connector.reach) {
+        let slot = match (&headers, &connector.reach) {
             (Err(error), _) => {
                 tracing::warn!(connector = %id, %error, "it can not be connected to");
-                Err(error.into())
+                Err(error.clone().into())
             }
             (Ok(_), None) => Err(Failure::new(crate::model::FailureClass::Schema, "it has no endpoint")),
-            (Ok(sent), Some(reach)) => {
+            (Ok(headers), Some(reach)) => {
                 let http = self.policy.edge().http.clone();
-                let references = match connector.source {
-                    // The signer of a map names no files of this machine.
-                    Source::ServiceMap => References::Literal,
-                    Source::Registry => References::Resolved,
-                };
                 let (spawner, inbound) = (self.spawner(&id), metrics.inbound.clone());
-                let upstream = Upstream::reached(reach, sent.headers, http, spawner, &id, references, inbound);
+                let upstream = Upstream::reached(reach, headers.clone(), http, spawner, &id, inbound);
                 let former = self.leaving.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
                 let former = former.filter(|_| matches!(reach, Reach::Stdio(_)));
                 let (deadlines, starts) = (deadlines.clone(), self.starts.clone());
@@ -315,7 +314,7 @@ impl Fleet {
         let gate = CallGate::new(in_force.call_limits(&id), quota.places(), origin);
         let definitions = Definitions::new(&connector, self.instance, self.state.clone(), metrics.clone(), approved);
         let (limits, shared) = ((quota, gate, deadlines), (edge, metrics, definitions));
-        let handle = Arc::new(Handle::new(connector, slot, breaker, limits, wishes, shared));
+        let handle = Arc::new(Handle::new(connector, (slot, headers.ok()), breaker, limits, wishes, shared));
         handle.set_trace_forwarding(in_force.trace_forwarding(&handle.id));
         let stop = CancellationToken::new();
         let boot_id = self.run.clock.boot_id().0;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::breaker::Breaker;
+use super::connector_headers::ConnectorHeaders;
 use super::deadlines::Deadlines;
 use super::definitions::Definitions;
 use super::gate::CallGate;
@@ -32,6 +33,8 @@ pub(super) struct Handle {
     pub(super) connector: ArcSwap<Connector>,
     /// Its session, or why there can be none.
     pub(super) slot: Result<Arc<SessionSlot>, Failure>,
+    /// The headers of its requests; none if there can be no session.
+    pub(super) headers: Option<Arc<ConnectorHeaders>>,
     pub(super) breaker: Arc<Breaker>,
     pub(super) quota: QuotaGate,
     pub(super) gate: CallGate,
@@ -66,7 +69,7 @@ pub(super) struct Handle {
 impl Handle {
     pub(super) fn new(
         connector: Arc<Connector>,
-        slot: Result<Arc<SessionSlot>, Failure>,
+        (slot, headers): (Result<Arc<SessionSlot>, Failure>, Option<Arc<ConnectorHeaders>>),
         breaker: Arc<Breaker>,
         (quota, gate, deadlines): (QuotaGate, CallGate, Deadlines),
         wishes: Arc<ResourceWishes>,
@@ -77,6 +80,7 @@ impl Handle {
             id: connector.id.clone(),
             connector: ArcSwap::new(connector),
             slot,
+            headers,
             breaker,
             quota,
             gate,
@@ -205,6 +209,8 @@ pub(super) enum Signal {
     MayHaveChanged = 32,
     /// Its description changed in a way that needs no other session.
     Described = 64,
+    /// The server may have forgotten the session that calls share, or refuses its credential.
+    Suspected = 128,
 }
 
 /// Signals that wait to be taken.

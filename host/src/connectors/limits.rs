@@ -189,6 +189,10 @@ pub const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Backoff of a server that ended by itself: as its connector's.
 pub(super) const RESTART_BACKOFF: Backoff = Backoff { min: BACKOFF_MIN, max: BACKOFF_MAX };
 
+/// Backoff of the checks of one session that its server may have forgotten: a server that fails calls and answers lists is listed
+/// no more often than a connector that is down.
+pub(super) const SUSPICION_BACKOFF: Backoff = Backoff { min: Duration::from_secs(1), max: BACKOFF_MAX };
+
 /// A process or stream that lasted so long is started again as if it were the first to end.
 pub const RESTART_STEADY: Duration = BACKOFF_MAX;
 

@@ -16,6 +16,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Unit;
 
 use super::call::CallError;
+use super::connector_headers::CredentialState;
 use super::definitions::DefinitionKind;
 use crate::mcp::protocol::{COMPLETION_COMPLETE, PROMPTS_GET, RESOURCES_READ, TOOLS_CALL};
 use crate::mcp::{ErrorType, Inbound};
@@ -77,6 +78,7 @@ impl ConnectorsMetrics {
             refused: ClosedFamily::complete(Counter::default),
             definitions: ClosedFamily::complete(Counter::default),
             inbound: Arc::new(Inbound::new(id.clone())),
+            refused_credentials: ClosedFamily::complete(Counter::default),
             connectors: self.connectors.clone(),
         });
         connectors.insert(id.clone(), Arc::downgrade(&metrics));
@@ -106,6 +108,7 @@ pub(super) struct ConnectorMetrics {
     definitions: ClosedFamily<DefinitionKind, Counter>,
     /// What applies to its server's messages, with the counts of those that break a rule.
     pub(super) inbound: Arc<Inbound>,
+    refused_credentials: ClosedFamily<CredentialState, Counter>,
     connectors: Arc<Connectors>,
 }
 
@@ -125,6 +128,11 @@ impl ConnectorMetrics {
         if let Some(reason) = refusal(error) {
             self.refused.get(reason).inc();
         }
+    }
+
+    /// Counts a request whose credential the server refused.
+    pub(super) fn credential_refused(&self, state: CredentialState) {
+        self.refused_credentials.get(state).inc();
     }
 
     /// Counts definitions that changed.
@@ -187,7 +195,10 @@ impl Collector for Connectors {
         each(&all, &mut family, |of, labels, family| of.definitions.encode_with(labels, family))?;
         let help = "Messages of servers that break a rule of the protocol, by connector and reason.";
         let mut family = encoder.encode_descriptor("mcp_upstream_irregularities", help, None, MetricType::Counter)?;
-        each(&all, &mut family, |of, labels, family| of.inbound.irregularities.counts().encode_with(labels, family))
+        each(&all, &mut family, |of, labels, family| of.inbound.irregularities.counts().encode_with(labels, family))?;
+        let help = "Requests whose credential the server refused, by connector and HTTP status.";
+        let mut family = encoder.encode_descriptor("mcp_credential_refusals", help, None, MetricType::Counter)?;
+        each(&all, &mut family, |of, labels, family| of.refused_credentials.encode_with(labels, family))
     }
 }
 
@@ -198,6 +209,22 @@ fn each(
     write: impl Fn(&ConnectorMetrics, &[(&'static str, &str); 1], &mut MetricEncoder<'_>) -> fmt::Result,
 ) -> fmt::Result {
     all.iter().try_for_each(|connector| write(connector, &[("connector", connector.id.as_str())], family))
+}
+
+impl Label for CredentialState {
+    const NAME: &'static str = "status";
+    const ALL: &'static [Self] = &[Self::Unauthorized, Self::Forbidden];
+
+    fn value(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "401",
+            Self::Forbidden => "403",
+        }
+    }
+
+    fn index(self) -> usize {
+        self as usize
+    }
 }
 
 impl Label for DefinitionKind {

@@ -12,6 +12,7 @@ mod breaker;
 mod call;
 mod caller;
 mod collect;
+mod connector_headers;
 mod credentials;
 mod deadlines;
 mod deaths;
@@ -38,6 +39,7 @@ mod settings;
 mod starts;
 mod status;
 mod supervisor;
+mod suspicion;
 mod watch;
 mod wishes;
 
@@ -45,6 +47,7 @@ pub use crate::model::Contact;
 pub use admission::Admission;
 pub use call::CallError;
 pub use caller::{Caller, OwnSessions};
+pub use connector_headers::{CredentialState, RefusedCredential};
 pub use credentials::{CredentialError, Credentials};
 pub(crate) use definitions::RECORD_PREFIX as DEFINITIONS_PREFIX;
 pub use definitions::{

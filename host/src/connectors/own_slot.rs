@@ -5,7 +5,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +23,8 @@ pub(super) struct OwnSlot {
     /// How many questions its client is asked on that stream now.
     asking: Arc<watch::Sender<usize>>,
     usage: Mutex<Usage>,
+    /// Held while its session is checked.
+    pub(super) checking: Arc<Semaphore>,
 }
 
 struct Usage {
@@ -59,7 +61,13 @@ impl OwnSlot {
     fn new(slot: SessionSlot) -> Arc<Self> {
         let usage = Usage { calls: 0, last: Instant::now(), retired: false };
         let asking = Arc::new(watch::Sender::new(0));
-        Arc::new(Self { slot: Arc::new(slot), stream: Mutex::default(), asking, usage: Mutex::new(usage) })
+        Arc::new(Self {
+            slot: Arc::new(slot),
+            stream: Mutex::default(),
+            asking,
+            usage: Mutex::new(usage),
+            checking: Arc::new(Semaphore::new(1)),
+        })
     }
 
     /// How many questions its client is asked beside the answers of its calls.

@@ -182,10 +182,14 @@ async fn attempt(
                     || (matches!(error, WireError::Http(HttpError::Timeout))
                         && session.is_shared_stream()
                         && !handle.calls.is_empty());
-                if session_is_over || (may_be_another && !is_only_slow) {
+                let is_given_up = session.is_given_up_after(&error);
+                if session_is_over || is_given_up || (may_be_another && !is_only_slow) {
                     slot.forget(&session, &error);
                 }
-                if !session_is_over || attempts == 0 || starts_a_process_again(&session, before.as_ref()) {
+                // One handshake for each run: a session that this run has opened is no better the second time.
+                let was_open = before.as_ref().is_some_and(|before| Arc::ptr_eq(before, &session));
+                let is_repeated = session_is_over || (is_given_up && was_open && error.failure().retry_after.is_none());
+                if !is_repeated || attempts == 0 || starts_a_process_again(&session, before.as_ref()) {
                     return Err(slot.failure(&session, &error).await);
                 }
             }

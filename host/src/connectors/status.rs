@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::connector_headers::RefusedCredential;
 use super::definitions::DefinitionsStatus;
 use crate::mcp::Era;
 use crate::model::mask::StderrLine;
@@ -65,6 +66,8 @@ pub struct ConnectorStatus {
     pub failures: u32,
     /// The last failure since the last success.
     pub last_failure: Option<LastFailure>,
+    /// How the server refuses the connector's credential; none if it takes it.
+    pub credential: Option<Arc<RefusedCredential>>,
     /// `closed`, `open` or `half-open`.
     pub breaker: String,
     /// How its definitions differ from what was approved.
@@ -106,6 +109,7 @@ impl ConnectorStatus {
             next_reason: "cold-start".into(),
             failures: 0,
             last_failure: None,
+            credential: None,
             breaker: "closed".into(),
             definitions: Arc::default(),
             warnings: Vec::new(),

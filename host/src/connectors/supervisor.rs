@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::connector_headers::CredentialReport;
 use super::deaths::{Death, Deaths};
 use super::handle::{Handle, Signal, Taken};
 use super::limits;
@@ -15,15 +16,17 @@ use super::run::{self, Brought, RunContext};
 use super::saved::{self, Saved, SavedHeader};
 use super::settings::FleetSettings;
 use super::status::{ConnectorStatus, LastFailure};
+use super::suspicion::Suspicion;
 use crate::edge::state::{StateRecord, StateSink};
-use crate::mcp::{Irregularity, ListScope, ProtocolFault, WireError};
+use crate::mcp::{Irregularity, ListScope, ProtocolFault, Session, WireError};
 use crate::model::Contact;
 use crate::model::{
     BootMs, Digest, Failure, FailureClass, ListFacts, ListKind, ListState, Offer, OfferSource, Reach, Scope, WallMs,
     milliseconds,
 };
 use crate::policy::contract::{
-    AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted, case_name,
+    self, AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshMode, RefreshReason, ServeVerdict,
+    Wanted, case_name,
 };
 use crate::policy::{Policy, Run, Upkeep, UpkeepConfig};
 use crate::telemetry::{LastLogged, RefreshOutcome, RefreshSubject};
@@ -59,6 +62,9 @@ pub(super) struct Supervisor {
     published: Option<Published>,
     /// When a server that ended by itself is started again.
     restart: Option<BootMs>,
+    suspicion: Suspicion,
+    /// What became of the credential, as it was last acted on.
+    credential: CredentialReport,
 }
 
 impl Supervisor {
@@ -97,6 +103,8 @@ impl Supervisor {
             forces: 0,
             published: None,
             restart: None,
+            suspicion: Suspicion::default(),
+            credential: CredentialReport::default(),
         };
         supervisor.remember_offer();
         supervisor.publish();
@@ -114,6 +122,7 @@ impl Supervisor {
         }
         let mut swaps = self.with.policy.swaps();
         let mut settings = self.with.settings.clone();
+        let mut credential = self.handle.headers.as_ref().map(|headers| headers.reports());
         let mut deaths = Deaths::of(self.handle.slot.as_ref().ok().map(|slot| slot.sessions()));
         loop {
             let stop = self.with.stop.clone();
@@ -128,6 +137,7 @@ impl Supervisor {
                     self.reconfigure(&in_force);
                 }
                 Ok(()) = swaps.changed() => self.upkeep.judge_if_swapped(),
+                report = next_report(&mut credential) => self.credential_reported(&report),
                 signals = handle.signals.take() => self.signalled(signals),
                 (run, ended) = ended(&mut self.running) => self.ended(run, ended),
                 reached = contacted(&mut self.contacting) => self.contacted(reached),
@@ -141,7 +151,7 @@ impl Supervisor {
 
     /// When something is to be done next. One timer for all of it: a timer costs more than the comparison.
     fn next_time(&self) -> Option<BootMs> {
-        [self.restart, self.upkeep.due(), self.upkeep.verdict_until()].into_iter().flatten().min()
+        [self.restart, self.suspicion.due(), self.upkeep.due(), self.upkeep.verdict_until()].into_iter().flatten().min()
     }
 
     /// Does what is due first.
@@ -149,6 +159,8 @@ impl Supervisor {
         let is_due = |time: Option<BootMs>| time.is_some_and(|time| time <= now);
         if is_due(self.restart) {
             self.start_again();
+        } else if is_due(self.suspicion.due()) {
+            self.check_session(now);
         } else if is_due(self.upkeep.due()) {
             self.begin();
         } else if is_due(self.upkeep.verdict_until()) {
@@ -202,6 +214,9 @@ impl Supervisor {
         }
         if signals.has(Signal::Changed) {
             self.upkeep.changed();
+        }
+        if signals.has(Signal::Suspected) {
+            self.suspect_session();
         }
         if signals.has(Signal::MayHaveChanged) {
             self.upkeep.may_have_changed();
@@ -285,6 +300,53 @@ impl Supervisor {
         self.upkeep.may_have_changed();
     }
 
+    /// The credential was refused, is accepted again, or was replaced.
+    fn credential_reported(&mut self, report: &CredentialReport) {
+        let before = std::mem::replace(&mut self.credential, report.clone());
+        let is_accepted = before.refused.is_some() && report.refused.is_none();
+        let waits_for_it = self.upkeep.failures().1 == Some(contract::FailureClass::Auth);
+        if before.replacements != report.replacements || (is_accepted && waits_for_it) {
+            self.upkeep.credentials_changed();
+        }
+        let state = |report: &CredentialReport| report.refused.as_ref().map(|refused| refused.state);
+        if state(&before) == state(report) {
+            return;
+        }
+        let Some(line) = self.with.run.failures.admit(FailureClass::Auth) else { return };
+        let (connector, left_out) = (&self.handle.id, line.left_out);
+        match &report.refused {
+            Some(refused) => tracing::warn!(
+                %connector, status = refused.http_status, action = refused.action, left_out, "credential refused"
+            ),
+            None => tracing::info!(%connector, left_out, "credential accepted again"),
+        }
+    }
+
+    /// A call was answered as if the server had forgotten the session. Without a session, the next request opens one anyway.
+    fn suspect_session(&mut self) {
+        if let Some(session) = self.open_session() {
+            let (now, held) = (self.with.run.clock.boot(), self.handle.held_for());
+            self.suspicion.raise(&session, now, held, &*self.with.policy.edge().entropy);
+        }
+    }
+
+    /// Has the list fetched that shows whether the server knows the session, unless a failure paces the next one already.
+    fn check_session(&mut self, now: BootMs) {
+        let current = self.open_session();
+        if !self.suspicion.take(now, current.as_ref()) {
+            return;
+        }
+        match self.upkeep.config().refresh.mode {
+            RefreshMode::Background => self.upkeep.may_have_changed(),
+            // Changes arm nothing in this mode.
+            RefreshMode::OnDemand => self.upkeep.forced(),
+        }
+    }
+
+    fn open_session(&self) -> Option<Arc<Session>> {
+        self.handle.slot.as_ref().ok().and_then(|slot| slot.open_session())
+    }
+
     fn ended(&mut self, run: Run, result: Result<Brought, Failure>) {
         self.running = None;
         self.runs += 1;
@@ -334,6 +396,9 @@ impl Supervisor {
         if std::mem::take(&mut self.announced) {
             let is_new = self.offer.as_ref().is_none_or(|offer| offer.digest() != digest);
             self.handle.note_announced(is_new);
+        }
+        if let Some(headers) = &self.handle.headers {
+            self.upkeep.set_credential(headers.fingerprint());
         }
         let event = FetchedEvent {
             digest: digest.to_string(),
@@ -444,6 +509,7 @@ impl Supervisor {
             next_reason: reason_name(self.upkeep.reason()),
             failures: self.upkeep.failures().0,
             last_failure: self.last_failure.clone(),
+            credential: self.handle.headers.as_ref().and_then(|headers| headers.refused_credential()),
             breaker: case_name(&self.handle.breaker.phase()),
             definitions: self.handle.definitions.status(),
             warnings: self.handle.metrics.inbound.irregularities.seen().map(Irregularity::description).collect(),
@@ -530,6 +596,16 @@ async fn ended(running: &mut Option<(Run, JoinHandle<Result<Brought, Failure>>)>
         }
         None => std::future::pending().await,
     }
+}
+
+/// Waits for what becomes of the credential next; for ever if there is none. Cancelling it loses nothing.
+async fn next_report(reports: &mut Option<watch::Receiver<CredentialReport>>) -> CredentialReport {
+    if let Some(reports) = reports
+        && reports.changed().await.is_ok()
+    {
+        return reports.borrow_and_update().clone();
+    }
+    std::future::pending().await
 }
 
 async fn contacted(contacting: &mut Option<JoinHandle<Result<(), Failure>>>) -> Result<(), Failure> {

@@ -42,6 +42,9 @@ pub enum ReferenceFault {
         /// The name of the header.
         header: String,
     },
+    /// The credential beside the references cannot be sent.
+    #[error("{0}")]
+    Credential(String),
     /// The work was given up.
     #[error("references were not resolved: the gateway shuts down")]
     Interrupted,

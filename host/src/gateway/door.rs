@@ -62,7 +62,10 @@ enum Refused {
     RepeatedHeader,
     Host,
     Origin,
+    /// No token was sent.
     Token,
+    /// A token was sent that is not known.
+    UnknownToken,
     NoAdmin,
     Part,
     NotLocal,
@@ -93,6 +96,11 @@ impl Refused {
                 StatusCode::UNAUTHORIZED,
                 RequestRefusal::Token,
                 "a known bearer token is needed in the Authorization header",
+            ),
+            Self::UnknownToken => (
+                StatusCode::UNAUTHORIZED,
+                RequestRefusal::Token,
+                "the bearer token in the Authorization header is not known; use one that a [[token]] in gateway.toml allows",
             ),
             Self::NoAdmin => (
                 StatusCode::FORBIDDEN,
@@ -209,9 +217,13 @@ impl Door {
             tracing::warn!(reason, token, path, left_out, "request refused at the door");
         }
         let mut response = (status, message).into_response();
-        if refused == Refused::Token {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
+        // RFC 6750, section 3: a request without a token is told of no error.
+        let challenge = match refused {
+            Refused::Token => "Bearer",
+            Refused::UnknownToken => "Bearer error=\"invalid_token\"",
+            _ => return response,
+        };
+        response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         response
     }
 
@@ -276,7 +288,7 @@ impl Rules {
             scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
         });
         let shown = Digest::of(shown.ok_or(Refused::Token)?.as_bytes());
-        self.token_of(&shown).map(Some).ok_or(Refused::Token)
+        self.token_of(&shown).map(Some).ok_or(Refused::UnknownToken)
     }
 
     /// The token of that hash. All of them are compared, each in the same time, whichever it is.

@@ -18,7 +18,7 @@ use super::cross_origin::share;
 use super::door::{Door, guard, guard_admin, guard_whole};
 use super::embed::Gateway;
 use super::request_body::{self, BodyRule};
-use super::{admin, definitions, endpoint, limits, rate};
+use super::{admin, definitions, endpoint, limits, oauth_discovery, rate};
 
 /// Marks everything that is not MCP as what it is: no browser guesses its type, no cache keeps it, and no page of another
 /// origin embeds it.
@@ -75,7 +75,7 @@ impl Gateway {
             .layer(from_fn_with_state(door.clone(), guard_admin));
         let open = Router::new().route("/healthz", get(admin::healthz)).route("/readyz", get(admin::readyz));
         let guarded = guarded.merge(whole).merge(changing).merge(approving).layer(from_fn_with_state(door, share));
-        guarded.merge(open).layer(map_response(harden)).with_state(self.clone())
+        guarded.merge(open).merge(oauth_discovery::routes()).layer(map_response(harden)).with_state(self.clone())
     }
 
     /// Serves the routes until `stop`; requests in flight then have [`limits::DRAIN_TIMEOUT`] to end.

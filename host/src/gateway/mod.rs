@@ -78,6 +78,7 @@ mod listener;
 mod listening;
 mod metrics;
 mod northbound;
+mod oauth_discovery;
 mod observed;
 mod publish;
 mod rate;

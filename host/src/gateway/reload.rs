@@ -130,7 +130,8 @@ fn with_what_is_fixed(before: &Settings, mut settings: Settings) -> Settings {
     let RegistrySettings { write_through, batch, .. } = before.registry;
     settings.registry = RegistrySettings { write_through, batch, ..settings.registry };
     settings.paths = before.paths.clone();
-    settings.secrets = before.secrets.clone();
+    // Connectors' credentials are replaced while their sessions are open.
+    settings.secrets = before.secrets.clone().with_credentials_of(settings.secrets);
     settings.policy.shadow.clone_from(&before.policy.shadow);
     settings.policy.shadow_family.clone_from(&before.policy.shadow_family);
     settings.policy.compiled_cache.clone_from(&before.policy.compiled_cache);

@@ -116,12 +116,30 @@ pub(super) fn warnings(
         let more = if bounds.cut > bounds.cut_first.len() { ", ..." } else { "" };
         warnings.push(format!("{} tools are not served because of tools-max: {names}{more}", bounds.cut));
     }
+    warnings.extend(connectors.iter().filter_map(|connector| credential_warning(connector)));
     warnings.extend(connectors.iter().flat_map(|connector| definition_warnings(&connector.id, &connector.definitions)));
     warnings
 }
 
 fn counted(count: usize, one: &str, several: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { several })
+}
+
+/// What an operator should know about a credential that a server refuses.
+fn credential_warning(connector: &ConnectorStatus) -> Option<String> {
+    let refused = connector.credential.as_ref()?;
+    // Escaped: a server chooses its words.
+    let asked = refused.challenges.iter().map(|challenge| {
+        let members = [("error", &challenge.error), ("scope", &challenge.scope), ("see", &challenge.resource_metadata)];
+        let members = members.iter().filter_map(|(name, value)| Some(format!(" {name} {:?}", value.as_ref()?)));
+        format!("{:?}{}", challenge.scheme, members.collect::<String>())
+    });
+    let asked = asked.collect::<Vec<_>>().join(", ");
+    let asks = if asked.is_empty() { String::new() } else { format!("; the server asks for {asked}") };
+    Some(format!(
+        "connector {}: its server refuses the credential with {} since {}{asks}; {}",
+        connector.id, refused.http_status, refused.since, refused.action
+    ))
 }
 
 /// What an operator should know about the definitions of a connector.

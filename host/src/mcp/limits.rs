@@ -37,6 +37,16 @@ pub const MAX_LISTEN_EVENTS: usize = 5_000;
 /// The most that is read of the body of an answer with an error status, in bytes.
 pub const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
 
+/// The most that is read of the challenges of an answer that refuses a credential, in bytes: as much as common servers send in all
+/// headers.
+pub const CHALLENGE_BYTES_MAX: usize = 4 * 1024;
+
+/// How many of them are kept: a server offers a few schemes.
+pub const CHALLENGES_MAX: usize = 4;
+
+/// How many characters of a parameter are kept: an address or a list of scopes.
+pub const CHALLENGE_VALUE_CHARACTERS: usize = 256;
+
 /// How many requests of the server are answered on one event stream: in all while it answers one of ours, at once where it
 /// is listened to.
 pub const MAX_SERVER_REQUESTS: usize = 100;

@@ -20,7 +20,10 @@ pub mod sse;
 pub mod trace_context;
 
 pub use crate::model::raw::{self, RawError, RawObject};
-pub use client::{Declared, KnownEra, LeftOut, ListScope, Listed, ServerFacts, Session, Start, Upstream};
+pub use client::{
+    Challenge, CredentialRefusal, Declared, KnownEra, LeftOut, ListScope, Listed, ServerFacts, Session, Start,
+    Upstream, UpstreamHeaders,
+};
 pub use envelope::{EnvelopeError, Message, Outcome, RequestId, RpcError};
 pub use error::{ProtocolFault, WireError};
 pub use error_type::ErrorType;

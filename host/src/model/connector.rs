@@ -40,9 +40,10 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// A digest of everything whose change must rebuild the session: endpoint, auth, headers and version.
+    /// A digest of everything whose change must rebuild the session: endpoint, kind of credential, version and document. Other
+    /// headers go with the next request of the session.
     pub fn fingerprint(&self) -> Digest {
-        digest_of(&(self.origin_digest(), &self.version))
+        digest_of(&(&self.reach, &self.auth, self.source, &self.version))
     }
 
     /// A digest of which server it is: its address, or its program and arguments, and the document that names it. Credentials

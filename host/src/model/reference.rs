@@ -1,15 +1,6 @@
 //! References in values of the registry: `${file:/run/secrets/key}` and `${env:NAME}` stand for what a file or a variable of the
 //! gateway's environment holds. They are parsed here and resolved at each connect (`edge::references`).
 
-/// What becomes of references in the headers of a server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum References {
-    /// They are sent as they are: the values come from another machine.
-    Literal,
-    /// They are resolved each time that the server is connected to.
-    Resolved,
-}
-
 /// A part of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Piece<'a> {

@@ -264,6 +264,17 @@ impl Upkeep {
         self.event(RefreshEvent::Changed);
     }
 
+    /// The credential was replaced, or is accepted again: what failed for it is fetched now.
+    pub fn credentials_changed(&mut self) {
+        self.event(RefreshEvent::CredentialsChanged);
+    }
+
+    /// What is fetched from now on is fetched with this credential. What was fetched before stands: a rotated credential is one of
+    /// the same client.
+    pub fn set_credential(&mut self, credential: String) {
+        self.config.cache.credential = credential;
+    }
+
     /// The machine woke up: what is armed may be long overdue, everywhere at once.
     pub fn resumed(&mut self) {
         self.event(RefreshEvent::Resumed);

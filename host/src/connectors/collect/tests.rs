@@ -213,3 +213,15 @@ async fn one_private_list_makes_the_whole_private_and_the_shortest_time_counts()
     let all = collected(&session, None).await.unwrap();
     assert_eq!((all.ttl_ms, all.scope), (Some(10), Some(ListScope::Private)));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_without_tools_that_refuses_every_list_is_refused_and_one_that_answers_any_is_not() {
+    let server = Scripted::new(r#"{"prompts":{},"resources":{}}"#);
+    let session = server.open(Era::Legacy).await;
+    let kept = collected(&session, None).await.unwrap().offer;
+    for list in ["prompts/list", "resources/list", "resources/templates/list"] {
+        assert_eq!(sizes(&collected(&session, Some(&kept)).await.unwrap().offer), [0, 1, 1, 1]);
+        server.say(list, Says::Status(503));
+    }
+    assert!(matches!(collected(&session, Some(&kept)).await, Err(WireError::Status { .. })));
+}

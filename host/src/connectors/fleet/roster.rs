@@ -162,8 +162,14 @@ impl Fleet {
         let current = handle.connector.load_full();
         // Quotas belong to a gate that is built with the session.
         let same_session = current.quotas == described.quotas && current.fingerprint() == described.fingerprint();
+        // Without headers that can be sent there is no session that could stay.
+        let same_session = same_session && (handle.headers.is_some() || *current == *described);
         if same_session && *current != *described {
-            handle.connector.store(Arc::new(described.clone()));
+            let described = Arc::new(described.clone());
+            handle.connector.store(described.clone());
+            if let Some(headers) = &handle.headers {
+                headers.set_connector(described);
+            }
             handle.signals.send(Signal::Described);
         }
         !same_session

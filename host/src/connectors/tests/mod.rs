@@ -6,7 +6,9 @@ mod live;
 
 mod doubtful_eras;
 mod leaving;
+mod lost_sessions;
 mod own_sessions;
+mod refused_credentials;
 mod starts;
 mod timeouts;
 mod wishes;

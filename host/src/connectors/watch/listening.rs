@@ -86,6 +86,10 @@ impl Watcher {
             if let Err(error) = &end.result {
                 tracing::debug!(connector = %self.handle.id, %error, "its listening stream ended");
             }
+            if missed && matches!(end.result, Err(WireError::Status { .. })) {
+                // A stream that was open is refused now: the server may have forgotten the session.
+                self.handle.signals.send(Signal::Suspected);
+            }
             let failures = course.ended_after(end.lasted.unwrap_or_default());
             let over = end.result.as_ref().err().filter(|error| is_over(error));
             if matches!(over, Some(WireError::Protocol(_))) {

@@ -107,7 +107,7 @@ fn once_tokens_are_configured_everybody_needs_one() {
     for (authorization, expected) in [
         ("Bearer secret", Ok(Some(&token))),
         ("bearer secret", Ok(Some(&token))),
-        ("Bearer other", Err(Refused::Token)),
+        ("Bearer other", Err(Refused::UnknownToken)),
         ("Basic secret", Err(Refused::Token)),
         ("secret", Err(Refused::Token)),
     ] {
@@ -127,7 +127,7 @@ fn who_changes_the_gateway_is_an_admin_or_on_this_machine() {
     for peer in [None, peer("127.0.0.1:1"), peer("192.0.2.9:1")] {
         assert_eq!(judge_admin(&with_tokens, &shown("admin"), peer), Ok(Some(&admin)));
         assert_eq!(judge_admin(&with_tokens, &shown("agent"), peer), Err(Refused::NoAdmin));
-        assert_eq!(judge_admin(&with_tokens, &shown("other"), peer), Err(Refused::Token));
+        assert_eq!(judge_admin(&with_tokens, &shown("other"), peer), Err(Refused::UnknownToken));
     }
     let without = door(|_| {});
     let nobody = headers(&[("host", "localhost")]);
@@ -183,7 +183,7 @@ fn each_of_several_tokens_is_known_wherever_it_stands() {
         assert_eq!(judge(&door, &shown(&format!("secret-{number}"))), Ok(Some(token)));
     }
     for other in ["secret-5", "secret-", "", &tokens[0].sha256.to_string()] {
-        assert_eq!(judge(&door, &shown(other)), Err(Refused::Token), "{other}");
+        assert_eq!(judge(&door, &shown(other)), Err(Refused::UnknownToken), "{other}");
     }
 }
 

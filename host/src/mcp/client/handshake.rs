@@ -30,6 +30,8 @@ pub(super) struct LegacySession {
     headers: HeaderMap,
     version: &'static str,
     open: AtomicBool,
+    /// Whether the server has answered a request of the session.
+    answered: AtomicBool,
 }
 
 /// What `initialize` was answered with.
@@ -77,7 +79,13 @@ pub(super) async fn initialize(link: Link, id: RequestId, declared: &Declared) -
     // From here on, dropping `session` closes it. A pipe holds none before the server accepts one: where it refuses, it may be
     // asked the other question on the same pipe.
     let open = AtomicBool::new(!link.is_shared_stream());
-    let mut session = LegacySession { link, headers: HeaderMap::new(), version: VERSION_2025_11_25, open };
+    let mut session = LegacySession {
+        link,
+        headers: HeaderMap::new(),
+        version: VERSION_2025_11_25,
+        open,
+        answered: AtomicBool::new(false),
+    };
     if let Some(session_id) = reply.headers.get(SESSION_HEADER) {
         session.headers.insert(SESSION_HEADER, session_id.clone());
     }
@@ -118,9 +126,19 @@ impl LegacySession {
         self.headers.contains_key(SESSION_HEADER)
     }
 
-    /// Whether there is anything to end: an id at the server, or a pipe.
-    fn holds_something(&self) -> bool {
+    /// Whether there is anything to end, or to lose: an id at the server, or a pipe.
+    pub(super) fn holds_something(&self) -> bool {
         self.has_id() || self.link.is_shared_stream()
+    }
+
+    /// Whether the server has answered a request of the session, so that it knew the session then.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answered.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it has.
+    pub(super) fn set_answered(&self) {
+        self.answered.store(true, Ordering::Relaxed);
     }
 
     /// Ends the handshake; nothing else may be asked before this returns.

@@ -5,6 +5,7 @@
 //! exception each: a header mismatch is repaired once, as the specification asks, and tidying runs in the background under
 //! a bound.
 
+mod challenge;
 mod discovery;
 mod exchange;
 mod facts;
@@ -22,6 +23,7 @@ mod stream;
 mod tidying;
 mod transport;
 mod upstream;
+mod upstream_headers;
 mod verdict;
 
 #[cfg(test)]
@@ -29,9 +31,11 @@ mod tests;
 
 pub(crate) use mirror::{add_headers, mirrors_of, mismatched};
 
+pub use challenge::Challenge;
 pub use facts::ServerFacts;
 pub use handshake::Declared;
 pub use listing::{LeftOut, ListScope, Listed};
 pub use session::Session;
 pub use start::{KnownEra, Start};
 pub use upstream::Upstream;
+pub use upstream_headers::{CredentialRefusal, UpstreamHeaders};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
 
 use super::discovery::{discover, modern_headers, offers_our_version};
@@ -20,9 +20,9 @@ use super::meta;
 use super::mirror::{self, Mirrors};
 use super::progress::{self, ProgressTokens};
 use super::stream::{Purpose, Way};
-use super::verdict::{judge_legacy, judge_modern, may_work_on};
+use super::verdict::{LegacyAnswer, judge_legacy, judge_modern, may_work_on, speaks_of_the_request};
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, notification_bytes, request_bytes};
-use crate::mcp::error::WireError;
+use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::hops;
 use crate::mcp::inbound::Irregularity;
 use crate::mcp::interim::{Interim, Nobody};
@@ -46,6 +46,8 @@ pub struct Session {
     progress: ProgressTokens,
     /// Whether the server may be of another era after all.
     is_doubtful: bool,
+    /// Whether an answer cast doubt on the session since that was last asked.
+    is_suspect: AtomicBool,
 }
 
 /// Ids that are never used twice within a session.
@@ -79,7 +81,7 @@ impl Session {
     fn new(link: Link, ids: RequestIds, kind: Kind, facts: Option<ServerFacts>) -> Self {
         let facts = facts.map_or_else(OnceLock::new, OnceLock::from);
         let (mirrors, progress) = (Mirrors::default(), ProgressTokens::default());
-        Self { link, ids, kind, facts, mirrors, progress, is_doubtful: false }
+        Self { link, ids, kind, facts, mirrors, progress, is_doubtful: false, is_suspect: AtomicBool::new(false) }
     }
 
     /// Which era the session is of.
@@ -150,6 +152,34 @@ impl Session {
     /// Whether it has.
     pub fn has_ended(&self) -> bool {
         self.link.has_ended()
+    }
+
+    /// Whether an answer since the last time that this was asked casts doubt on the session: the server may have forgotten it, or
+    /// refuses its credential. A list shows it.
+    pub fn take_suspicion(&self) -> bool {
+        self.is_suspect.swap(false, Ordering::Relaxed)
+    }
+
+    /// Whether a request that may be repeated and failed like this ends the session: real servers answer an unknown session with
+    /// almost any status. 429 says nothing about it. 401 and 403 end a session that has answered before, so once: it is the
+    /// credential that the next one would fail by, too. A modern session has nothing to lose but its era.
+    pub fn is_given_up_after(&self, error: &WireError) -> bool {
+        let Kind::Legacy(session) = &self.kind else {
+            return matches!(error, WireError::Status { status, .. } if speaks_of_the_request(*status));
+        };
+        match error {
+            WireError::Status { status: StatusCode::TOO_MANY_REQUESTS, .. } => false,
+            WireError::Status { status, .. } => !is_credential_refusal(*status) || session.has_answered(),
+            // A page of text, an empty answer.
+            WireError::Protocol(
+                ProtocolFault::ContentType
+                | ProtocolFault::NoAnswer
+                | ProtocolFault::NotAResponse
+                | ProtocolFault::WrongId
+                | ProtocolFault::Envelope(_),
+            ) => session.has_id() && session.has_answered(),
+            _ => false,
+        }
     }
 
     /// Lists everything of a kind, page by page. In the modern era, tools that misuse `x-mcp-header` are left out, as the
@@ -319,7 +349,11 @@ impl Session {
                 if matches!(&reply, Ok(Reply { outcome: Outcome::Error(error), .. }) if offers_our_version(error)) {
                     reply = self.ask_once(&headers, way, method, params, &self.ids.next()).await;
                 }
-                judge_modern(proven, method, reply)
+                let result = judge_modern(proven, method, reply);
+                if matches!(&result, Err(WireError::Status { status, .. }) if is_credential_refusal(*status)) {
+                    self.is_suspect.store(true, Ordering::Relaxed);
+                }
+                result
             }
             Kind::Legacy(session) => {
                 let id = self.ids.next();
@@ -332,7 +366,11 @@ impl Session {
                 if !reply.as_ref().is_err_and(may_work_on) {
                     guard.disarm();
                 }
-                judge_legacy(session, method, reply)
+                let LegacyAnswer { result, is_suspect } = judge_legacy(session, method, reply);
+                if is_suspect {
+                    self.is_suspect.store(true, Ordering::Relaxed);
+                }
+                result
             }
         }
     }
@@ -369,6 +407,11 @@ impl Session {
         }
         headers
     }
+}
+
+/// Whether a status refuses the sender's credential.
+fn is_credential_refusal(status: StatusCode) -> bool {
+    matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
 }
 
 fn code_of(outcome: &Outcome) -> Option<i64> {

@@ -7,17 +7,17 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
+use super::challenge::challenges_of;
 use super::tidying::Tidying;
+use super::upstream_headers::{CredentialRefusal, UpstreamHeaders};
 use crate::edge::http::{Http, HttpError, Lane, Request, Response, send_within_origin};
-use crate::edge::references::{self, ReferenceFault};
+use crate::edge::references::ReferenceFault;
 use crate::mcp::inbound::Inbound;
 use crate::mcp::protocol::{ACCEPT_BOTH, EVENT_STREAM_TYPE, JSON_TYPE};
-use crate::model::reference::has_reference;
 
 /// Without this header a server may pack its answers as it likes (RFC 9110, 12.5.3).
 const AS_IT_IS: HeaderValue = HeaderValue::from_static("identity");
@@ -27,43 +27,32 @@ const AS_IT_IS: HeaderValue = HeaderValue::from_static("identity");
 pub(super) struct Transport {
     http: Arc<dyn Http>,
     endpoint: Url,
-    headers: Arc<ArcSwap<HeaderMap>>,
-    /// Headers that refer to files and variables.
-    references: Arc<[(HeaderName, String)]>,
+    headers: Arc<dyn UpstreamHeaders>,
     tidying: Tidying,
     inbound: Arc<Inbound>,
 }
 
 impl Transport {
-    pub(super) fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap, inbound: Arc<Inbound>) -> Self {
-        let headers = Arc::new(ArcSwap::from_pointee(headers));
-        Self { http, endpoint, headers, references: Arc::new([]), tidying: Tidying::default(), inbound }
+    pub(super) fn new(
+        http: Arc<dyn Http>,
+        endpoint: Url,
+        headers: Arc<dyn UpstreamHeaders>,
+        inbound: Arc<Inbound>,
+    ) -> Self {
+        Self { http, endpoint, headers, tidying: Tidying::default(), inbound }
     }
 
-    /// The same, in whose headers references are resolved.
-    pub(super) fn with_references(mut self) -> Self {
-        let headers = self.headers.load();
-        let text = |value: &HeaderValue| std::str::from_utf8(value.as_bytes()).ok().map(str::to_owned);
-        let values = headers.iter().filter_map(|(name, value)| Some((name.clone(), text(value)?)));
-        self.references = values.filter(|(_, value)| has_reference(value)).collect();
-        drop(headers);
-        self
-    }
-
-    /// Resolves the references of the headers: before a session is opened, and when the server refuses a credential.
+    /// Reads credentials again that may have been replaced: before a session is opened.
     pub(super) async fn resolve(&self) -> Result<(), ReferenceFault> {
-        if self.references.is_empty() {
-            return Ok(());
+        self.headers.refresh().await
+    }
+
+    /// The headers of the next request. Where they cannot be read again, those of before are sent.
+    async fn current_headers(&self) -> HeaderMap {
+        if self.headers.is_stale() {
+            let _ = self.headers.refresh().await;
         }
-        let mut headers = HeaderMap::clone(&self.headers.load());
-        for (name, value) in references::resolve(self.references.to_vec()).await? {
-            let value = HeaderValue::try_from(value);
-            let mut value = value.map_err(|_| ReferenceFault::Header { header: name.to_string() })?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-        self.headers.store(Arc::new(headers));
-        Ok(())
+        HeaderMap::clone(&self.headers.current())
     }
 
     /// Lets work that nobody waits for now run, under a bound.
@@ -88,7 +77,7 @@ impl Transport {
 
     /// Posts one message. The protocol's headers win over the connector's.
     pub(super) async fn post(&self, more: &HeaderMap, body: Bytes, lane: Lane) -> Result<Response, HttpError> {
-        let mut headers = HeaderMap::clone(&self.headers.load());
+        let mut headers = self.current_headers().await;
         replace(&mut headers, more);
         headers.insert(header::ACCEPT, ACCEPT_BOTH);
         headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
@@ -98,7 +87,7 @@ impl Transport {
 
     /// Posts one message to where the server's stream said (2024-11-05), which must be of the endpoint's origin.
     pub(super) async fn post_to(&self, target: &Url, body: Bytes) -> Result<Response, HttpError> {
-        let mut headers = HeaderMap::clone(&self.headers.load());
+        let mut headers = self.current_headers().await;
         headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
         self.send(Method::POST, target.clone(), headers, body, Lane::Call).await
@@ -106,7 +95,7 @@ impl Transport {
 
     /// Asks for a stream of events.
     pub(super) async fn get(&self, more: &HeaderMap) -> Result<Response, HttpError> {
-        let mut headers = HeaderMap::clone(&self.headers.load());
+        let mut headers = self.current_headers().await;
         replace(&mut headers, more);
         headers.insert(header::ACCEPT, HeaderValue::from_static(EVENT_STREAM_TYPE));
         headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
@@ -115,7 +104,7 @@ impl Transport {
 
     /// Deletes what `more` names.
     pub(super) async fn delete(&self, more: &HeaderMap) -> Result<Response, HttpError> {
-        let mut headers = HeaderMap::clone(&self.headers.load());
+        let mut headers = self.current_headers().await;
         replace(&mut headers, more);
         self.send(Method::DELETE, self.endpoint.clone(), headers, Bytes::new(), Lane::Call).await
     }
@@ -129,22 +118,35 @@ impl Transport {
         lane: Lane,
     ) -> Result<Response, HttpError> {
         let mut request = Request { method, url, headers, body, lane };
-        let response = send_within_origin(&*self.http, request.clone()).await?;
-        // Refused, so not carried out: perhaps a secret was rotated.
-        if self.references.is_empty() || !is_refused(response.status) {
-            return Ok(response);
+        let before = self.headers.current();
+        let mut response = send_within_origin(&*self.http, request.clone()).await?;
+        // Refused, so not carried out: perhaps a credential was replaced.
+        if is_refused(response.status) && self.replace_credentials(&mut request.headers, &before).await {
+            response = send_within_origin(&*self.http, request).await?;
         }
-        let before = self.headers.load_full();
-        if self.resolve().await.is_err() || *before == **self.headers.load() {
-            return Ok(response);
+        if is_refused(response.status) {
+            let challenges = challenges_of(&response.headers);
+            self.headers.refused(CredentialRefusal { status: response.status, challenges });
+        } else if response.status.is_success() {
+            self.headers.accepted();
         }
-        let now = self.headers.load_full();
-        for (name, _) in &*self.references {
-            if let Some(value) = now.get(name).filter(|_| request.headers.get(name) == before.get(name)) {
-                request.headers.insert(name, value.clone());
+        Ok(response)
+    }
+
+    /// Reads the credentials again. Returns whether any header of a request that was sent with those of `before` is another one.
+    async fn replace_credentials(&self, sent: &mut HeaderMap, before: &HeaderMap) -> bool {
+        if self.headers.refresh().await.is_err() {
+            return false;
+        }
+        let mut is_changed = false;
+        for (name, value) in &*self.headers.current() {
+            // The protocol's own headers win over the connector's.
+            if before.get(name) != Some(value) && sent.get(name) == before.get(name) {
+                sent.insert(name.clone(), value.clone());
+                is_changed = true;
             }
         }
-        send_within_origin(&*self.http, request).await
+        is_changed
     }
 }
 

@@ -17,13 +17,13 @@ use super::pipe::{Audience, Pipe, PipePlace};
 use super::session::{RequestIds, Session};
 use super::start::{KnownEra, Start, open_process};
 use super::transport::Transport;
+use super::upstream_headers::{FixedHeaders, UpstreamHeaders};
 use crate::edge::http::{Http, HttpError};
 use crate::edge::process::ChildSpawner;
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::inbound::Inbound;
 use crate::mcp::limits::SSE_PROBE_TIMEOUT;
 use crate::mcp::protocol::{Era, INVALID_PARAMS, METHOD_NOT_FOUND, is_modern_error};
-use crate::model::reference::References;
 use crate::model::{ConnectorId, Failure, Reach};
 
 /// A server: how it is reached, where it is, and the headers that every request to it carries. Cheap to clone.
@@ -51,9 +51,16 @@ struct HttpRoad {
 }
 
 impl Upstream {
+    /// Headers that never change, for servers that need no others.
+    #[cfg(test)]
+    pub(crate) fn fixed_headers() -> Arc<dyn UpstreamHeaders> {
+        Arc::new(FixedHeaders(Arc::default()))
+    }
+
     /// A server that speaks HTTP at `endpoint`. `headers` (credentials, mostly) never leave its origin; the protocol's
     /// own headers win over them.
     pub fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap) -> Self {
+        let headers = Arc::new(FixedHeaders(Arc::new(headers)));
         Self::over(Transport::new(http, endpoint, headers, Arc::default()))
     }
 
@@ -66,17 +73,13 @@ impl Upstream {
     /// A server that is reached in any of the ways. `id` names it in logs, `inbound` applies to what it sends.
     pub fn reached(
         reach: &Reach,
-        headers: HeaderMap,
+        headers: Arc<dyn UpstreamHeaders>,
         http: Arc<dyn Http>,
         spawner: ChildSpawner,
         id: &ConnectorId,
-        references: References,
         inbound: Arc<Inbound>,
     ) -> Self {
-        let transport = |url: &Url, inbound| {
-            let transport = Transport::new(http, url.clone(), headers, inbound);
-            if references == References::Resolved { transport.with_references() } else { transport }
-        };
+        let transport = |url: &Url, inbound| Transport::new(http, url.clone(), headers, inbound);
         let place = match reach {
             Reach::Http(url) => return Self::over(transport(url, inbound)),
             Reach::Sse { sse } => PipePlace::sse(Arc::new(transport(sse, inbound))),

@@ -95,36 +95,124 @@ fn refused_as_modern(status: StatusCode, method: &str, error: &RpcError) -> bool
     says_so && status.is_client_error() && !may_act(method)
 }
 
+/// An answer of a legacy server, and what it shows about the session.
+#[derive(Debug)]
+pub(super) struct LegacyAnswer {
+    pub(super) result: Result<Outcome, WireError>,
+    /// Whether the server may have forgotten the session, which only a request that may be repeated shows.
+    pub(super) is_suspect: bool,
+}
+
+/// What an answer shows about the session that it was given in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SessionEvidence {
+    /// The server knows the session.
+    Known,
+    /// The server does not know the session; the request was not carried out.
+    Lost,
+    /// The server may have forgotten the session, and the request may have been carried out.
+    Suspect,
+    /// Nothing.
+    None,
+}
+
 /// What a legacy answer means.
-pub(super) fn judge_legacy(
-    session: &LegacySession,
-    method: &str,
-    reply: Result<Reply, WireError>,
-) -> Result<Outcome, WireError> {
-    match reply {
-        Ok(Reply { status, outcome: Outcome::Error(error), .. }) => {
-            let rpc = RpcError::parse(&error);
-            if rpc.as_ref().is_some_and(|rpc| refused_as_modern(status, method, rpc)) {
-                return Err(WireError::WrongEra);
-            }
-            if session.has_id() && rpc.is_some_and(|rpc| says_session_lost(status, &rpc)) {
-                session.lost();
-                return Err(WireError::SessionLost);
-            }
-            Ok(Outcome::Error(error))
+pub(super) fn judge_legacy(session: &LegacySession, method: &str, reply: Result<Reply, WireError>) -> LegacyAnswer {
+    let rpc = match &reply {
+        Ok(Reply { outcome: Outcome::Error(error), .. }) => RpcError::parse(error),
+        _ => None,
+    };
+    let evidence = match (&reply, &rpc) {
+        (Ok(Reply { status, .. }), Some(rpc)) if refused_as_modern(*status, method, rpc) => {
+            return LegacyAnswer { result: Err(WireError::WrongEra), is_suspect: false };
         }
-        Ok(reply) => Ok(reply.outcome),
-        Err(WireError::Status { status: StatusCode::NOT_FOUND, .. }) if session.has_id() => {
-            session.lost();
+        (Ok(Reply { status, .. }), Some(rpc)) => evidence_of_error(session, method, *status, rpc),
+        (Ok(_), None) => SessionEvidence::Known,
+        (Err(WireError::Status { status, .. }), _) => evidence_of_status(session, *status),
+        // What a server answers without knowing the session may be a page of text.
+        (Err(WireError::Protocol(fault)), _) if session.has_id() && *fault != ProtocolFault::AnswerLost => {
+            SessionEvidence::Suspect
+        }
+        (Err(_), _) => SessionEvidence::None,
+    };
+    if matches!(reply, Err(WireError::Protocol(ProtocolFault::AnswerLost))) {
+        session.lost();
+    }
+    let result = match evidence {
+        SessionEvidence::Lost => {
+            // Any other status may have been about the request after all; then the session is to be closed.
+            let status = status_of(&reply).filter(|_| session.has_id());
+            if status.is_some_and(|status| status.is_success() || status == StatusCode::NOT_FOUND) {
+                session.lost();
+            }
             Err(WireError::SessionLost)
         }
-        Err(WireError::Protocol(ProtocolFault::AnswerLost)) => {
-            session.lost();
-            Err(ProtocolFault::AnswerLost.into())
+        SessionEvidence::Known => {
+            session.set_answered();
+            reply.map(|reply| reply.outcome)
         }
-        Err(error) => Err(error),
+        SessionEvidence::Suspect | SessionEvidence::None => reply.map(|reply| reply.outcome),
+    };
+    LegacyAnswer { result, is_suspect: evidence == SessionEvidence::Suspect }
+}
+
+fn status_of(reply: &Result<Reply, WireError>) -> Option<StatusCode> {
+    match reply {
+        Ok(Reply { status, .. }) | Err(WireError::Status { status, .. }) => Some(*status),
+        Err(_) => None,
     }
 }
+
+/// What an HTTP status without a JSON-RPC error shows. The specification answers an unknown session with 404; the official
+/// Python SDK 1.10 to 1.20 with 400 and plain text (python-sdk#1004), which is not plain in a session that has answered nothing
+/// yet; others with 500, 503 or 401.
+fn evidence_of_status(session: &LegacySession, status: StatusCode) -> SessionEvidence {
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => SessionEvidence::None,
+        StatusCode::NOT_FOUND if session.holds_something() => SessionEvidence::Lost,
+        StatusCode::BAD_REQUEST if session.holds_something() && session.has_answered() => SessionEvidence::Lost,
+        _ => SessionEvidence::Suspect,
+    }
+}
+
+/// What a JSON-RPC error shows. The specification says 404; the reference servers add an error, some give it with 400, and some
+/// with 200 (anubis-mcp#124, python-sdk#1004). An error that is given in a session that has answered nothing yet is the server's
+/// own, unless it plainly speaks of the session: another session would be answered the same.
+fn evidence_of_error(session: &LegacySession, method: &str, status: StatusCode, error: &RpcError) -> SessionEvidence {
+    let speaks_of_session = speaks_of_session(&error.message);
+    let is_reserved = (-32099..=-32000).contains(&error.code) || matches!(error.code, INVALID_REQUEST | INVALID_PARAMS);
+    let is_lost = session.has_id()
+        && match status {
+            StatusCode::NOT_FOUND => error.code == SESSION_NOT_FOUND || speaks_of_session,
+            StatusCode::BAD_REQUEST if (-32099..=-32000).contains(&error.code) && speaks_of_session => true,
+            StatusCode::BAD_REQUEST if session.has_answered() => {
+                speaks_of_session
+                    || error.code == INVALID_REQUEST
+                    || (error.code == INVALID_PARAMS && error.message.eq_ignore_ascii_case(INVALID_REQUEST_PARAMETERS))
+            }
+            status if status.is_success() && session.has_answered() => {
+                error.code == SESSION_NOT_FOUND && speaks_of_session
+            }
+            _ => false,
+        };
+    match status {
+        _ if is_lost => SessionEvidence::Lost,
+        StatusCode::TOO_MANY_REQUESTS => SessionEvidence::None,
+        status if status.is_success() && !(speaks_of_session && is_reserved) => SessionEvidence::Known,
+        // These two may be repeated, and every server that knows the session answers them.
+        _ if (method == PING || method == ListKind::Tools.method())
+            && session.has_id()
+            && session.has_answered()
+            && error.code != METHOD_NOT_FOUND =>
+        {
+            SessionEvidence::Lost
+        }
+        _ => SessionEvidence::Suspect,
+    }
+}
+
+/// What the official Python SDK says to a request in a session that has not shaken hands.
+const INVALID_REQUEST_PARAMETERS: &str = "invalid request parameters";
 
 /// Whether a legacy server may still work on a request whose answer is given up: a stream that is closed cancels nothing
 /// there (2025-11-25, Streamable HTTP, "Sending Messages").
@@ -139,15 +227,6 @@ pub(super) fn may_work_on(error: &WireError) -> bool {
         | WireError::WrongEra
         | WireError::Rpc(_)
         | WireError::Reference(_) => false,
-    }
-}
-
-/// The specification says 404; the reference servers add an error, and some give it with 400.
-fn says_session_lost(status: StatusCode, error: &RpcError) -> bool {
-    match status {
-        StatusCode::NOT_FOUND => error.code == SESSION_NOT_FOUND || speaks_of_session(&error.message),
-        StatusCode::BAD_REQUEST => (-32099..=-32000).contains(&error.code) && speaks_of_session(&error.message),
-        _ => false,
     }
 }
 

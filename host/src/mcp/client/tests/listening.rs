@@ -185,11 +185,10 @@ async fn a_stream_of_2024_is_bounded_in_its_rate_too() {
         let id = "old".parse().unwrap();
         let upstream = Upstream::reached(
             &reach,
-            HeaderMap::new(),
+            Upstream::fixed_headers(),
             network,
             crate::edge::process::ChildSpawner::new(processes),
             &id,
-            crate::model::reference::References::Literal,
             Default::default(),
         );
         let session = upstream.open(None, &Declared::default()).await.unwrap();

@@ -130,11 +130,10 @@ async fn a_command_that_does_not_exist_says_so_and_nothing_was_sent() {
     let (network, id) = (Arc::new(VirtualNetwork::new()), "nothing".parse().unwrap());
     let upstream = Upstream::reached(
         &Reach::Stdio(command),
-        HeaderMap::new(),
+        Upstream::fixed_headers(),
         network,
         ChildSpawner::new(rig.processes.clone()),
         &id,
-        crate::model::reference::References::Literal,
         Default::default(),
     );
     let error = upstream.open(None, &Declared::default()).await.unwrap_err();

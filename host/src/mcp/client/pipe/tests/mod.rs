@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use http::HeaderMap;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines};
 
@@ -126,11 +125,10 @@ impl Rig {
         let id = "scripted".parse().unwrap();
         let upstream = Upstream::reached(
             &Reach::Stdio(command),
-            HeaderMap::new(),
+            Upstream::fixed_headers(),
             network,
             ChildSpawner::new(processes.clone()),
             &id,
-            crate::model::reference::References::Literal,
             Default::default(),
         );
         Self { processes, upstream }

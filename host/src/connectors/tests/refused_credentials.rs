@@ -1,0 +1,164 @@
+//! Credentials that servers refuse: shown by the first refused request of any kind, cleared by the first answer, and replaced
+//! without another session.
+
+use super::live::Live;
+use super::*;
+use crate::config::Secrets;
+use crate::connectors::{CallError, Caller, ConnectorStatus, CredentialState, PassKind};
+use crate::mcp::{Nobody, Outcome};
+use crate::model::raw::RawObject;
+use crate::model::{AuthKind, FailureClass};
+
+/// Where the credential of the connector stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Place {
+    /// A header of the map.
+    Header,
+    /// A header of an entry, that refers to a file.
+    Reference,
+    /// A file that a variable names.
+    File,
+}
+
+struct Guarded {
+    rig: Rig,
+    place: Place,
+    file: std::path::PathBuf,
+    _folder: tempfile::TempDir,
+}
+
+impl Guarded {
+    async fn new(modern: bool, place: Place) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "first\n").unwrap();
+        let server = Live::new(modern, 1);
+        server.require_bearer("first", 401);
+        let network = Arc::new(VirtualNetwork::new());
+        network.set(&url(), Host::Serve(server.router()));
+        let fleet = fleet(network.clone(), Arc::new(VirtualProcesses::new()), settings_with(&file));
+        let guarded = Self { rig: Rig { fleet, server, network }, place, file, _folder: folder };
+        guarded.rig.fleet.apply(vec![guarded.described("first")]).await;
+        guarded.rig.until("it is listed", || guarded.rig.server.count("tools/list") == 1).await;
+        guarded
+    }
+
+    fn described(&self, token: &str) -> Connector {
+        let mut connector = described("1");
+        match self.place {
+            Place::Header => drop(connector.headers.insert("Authorization".into(), format!("Bearer {token}"))),
+            Place::Reference => {
+                connector.source = Source::Registry;
+                let value = format!("Bearer ${{file:{}}}", self.file.display());
+                connector.headers.insert("Authorization".into(), value);
+            }
+            Place::File => connector.auth.kind = AuthKind::Bearer,
+        }
+        connector
+    }
+
+    /// The credential is another one where it stands.
+    async fn replace(&self, token: &str) {
+        match self.place {
+            Place::Header => self.rig.fleet.apply(vec![self.described(token)]).await,
+            Place::Reference | Place::File => std::fs::write(&self.file, format!("{token}\n")).unwrap(),
+        }
+    }
+
+    async fn call(&self) -> Result<Outcome, CallError> {
+        let params = RawObject::from_str(r#"{"name":"t1","arguments":{}}"#).unwrap();
+        self.rig.fleet.call(&id(), Caller { interim: &Nobody, own: None }, "tools/call", params).await
+    }
+
+    fn status(&self) -> Arc<ConnectorStatus> {
+        self.rig.fleet.statuses().pop().unwrap()
+    }
+}
+
+fn settings_with(file: &Path) -> FleetSettings {
+    let environment = Environment::from([("CORTEX_CONNECTOR_LIVE_KEY_FILE", file.display().to_string().as_str())]);
+    assert!(Secrets::of(&environment).is_ok());
+    let paths = Paths::below(Path::new("/virtual"));
+    let file = FileSettings::parse("", Path::new("gateway.toml")).unwrap();
+    FleetSettings::new(&Settings::from_parts(&Flags::default(), &environment, file, paths).unwrap())
+}
+
+async fn moment() {
+    // Files are read on a thread, which virtual time does not wait for.
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+const CASES: [(bool, Place); 6] = [
+    (false, Place::Header),
+    (false, Place::Reference),
+    (false, Place::File),
+    (true, Place::Header),
+    (true, Place::Reference),
+    (true, Place::File),
+];
+
+#[tokio::test(start_paused = true)]
+async fn the_first_refused_call_shows_and_a_replaced_credential_is_used_by_the_next() {
+    for (modern, place) in CASES {
+        for (status, state) in [(401, CredentialState::Unauthorized), (403, CredentialState::Forbidden)] {
+            let case = format!("modern {modern} {place:?} {status}");
+            let guarded = Guarded::new(modern, place).await;
+            let server = &guarded.rig.server;
+            moment().await;
+            assert!(guarded.call().await.is_ok() && guarded.status().credential.is_none(), "{case}");
+            server.require_bearer("second", status);
+            let failed = guarded.call().await.unwrap_err();
+            assert!(
+                matches!(&failed, CallError::Failed { failure, .. } if failure.class == FailureClass::Auth),
+                "{case}"
+            );
+            moment().await;
+            let refused = guarded.status().credential.clone().expect(&case);
+            assert_eq!((refused.state, refused.http_status), (state, status), "{case}");
+            let challenge = &refused.challenges[0];
+            assert_eq!((challenge.scheme.as_str(), challenge.scope.as_deref()), ("Bearer", Some("a b")));
+            assert_eq!(challenge.resource_metadata.as_deref(), Some("https://live.test/metadata"));
+            let named = if place == Place::File { "CORTEX_CONNECTOR_LIVE_KEY" } else { "Authorization" };
+            assert!(refused.action.contains(named) && !refused.action.contains("first"), "{case}: {}", refused.action);
+            let before = server.count("tools/list");
+            guarded.replace("second").await;
+            assert!(matches!(guarded.call().await, Ok(Outcome::Result(_))), "{case}");
+            moment().await;
+            assert_eq!(guarded.status().credential, None, "{case}");
+            assert!(server.count("tools/list") > before, "{case}: the policy was not told");
+            assert_eq!(guarded.status().failures, 0, "{case}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_list_shows_too_and_a_credential_that_is_accepted_again_clears_it() {
+    for (modern, place) in CASES {
+        let case = format!("modern {modern} {place:?}");
+        let guarded = Guarded::new(modern, place).await;
+        guarded.rig.server.require_bearer("second", 401);
+        guarded.rig.fleet.pass(PassKind::Force, tokio::time::Instant::now(), |_| {}).await;
+        moment().await;
+        let since = guarded.status().credential.clone().expect(&case).since.clone();
+        let _ = guarded.call().await;
+        assert_eq!(guarded.status().credential.clone().expect(&case).since, since, "{case}");
+        guarded.rig.server.require_bearer("first", 401);
+        assert!(matches!(guarded.call().await, Ok(Outcome::Result(_))), "{case}");
+        moment().await;
+        assert_eq!((guarded.status().credential.clone(), guarded.status().failures), (None, 0), "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn another_header_of_an_entry_goes_with_the_next_request_of_the_same_session() {
+    let guarded = Guarded::new(false, Place::Header).await;
+    let server = &guarded.rig.server;
+    let before = server.count("initialize");
+    guarded.replace("second").await;
+    server.require_bearer("second", 401);
+    assert!(matches!(guarded.call().await, Ok(Outcome::Result(_))));
+    moment().await;
+    assert_eq!((server.count("refused"), server.count("initialize"), server.count("DELETE")), (0, before, 0));
+}

@@ -1,0 +1,59 @@
+//! The headers that every request to one server carries, credentials mostly, and what becomes of a credential.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use http::{HeaderMap, StatusCode};
+
+use super::challenge::Challenge;
+use crate::edge::references::ReferenceFault;
+
+/// A request that a server refused for its credential.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CredentialRefusal {
+    /// 401 or 403.
+    pub status: StatusCode,
+    /// What the server asks for, bounded.
+    pub challenges: Vec<Challenge>,
+}
+
+/// Where the headers of a server's requests come from. They may change while sessions are open.
+pub trait UpstreamHeaders: Send + Sync {
+    /// Returns the headers as they were last read.
+    fn current(&self) -> Arc<HeaderMap>;
+
+    /// Whether they are to be read again before the next request.
+    fn is_stale(&self) -> bool {
+        false
+    }
+
+    /// Reads again what may have changed: files and variables. Called before a session is opened and when the server refuses a
+    /// credential.
+    ///
+    /// # Errors
+    /// [`ReferenceFault`]; what was read before stays.
+    fn refresh(&self) -> BoxFuture<'_, Result<(), ReferenceFault>>;
+
+    /// The server refused a request for its credential.
+    fn refused(&self, refusal: CredentialRefusal);
+
+    /// The server answered a request with success.
+    fn accepted(&self);
+}
+
+/// Headers that never change, of a server whose refusals are only told to the caller.
+pub(super) struct FixedHeaders(pub(super) Arc<HeaderMap>);
+
+impl UpstreamHeaders for FixedHeaders {
+    fn current(&self) -> Arc<HeaderMap> {
+        self.0.clone()
+    }
+
+    fn refresh(&self) -> BoxFuture<'_, Result<(), ReferenceFault>> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    fn refused(&self, _: CredentialRefusal) {}
+
+    fn accepted(&self) {}
+}
