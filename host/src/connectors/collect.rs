@@ -29,6 +29,9 @@ pub(super) async fn collect(
     id: &ConnectorId,
     limit: Duration,
 ) -> Result<Collected, WireError> {
+    if let Some(error) = session.take_refused_confirmation() {
+        tracing::warn!(connector = %id, %error, "server refused notifications/initialized; its lists are asked for all the same");
+    }
     let collecting = Collecting { session, kept, id, limit };
     let known = session.facts().map(|facts| facts.about.clone());
     let (tools, more, about) = match known {

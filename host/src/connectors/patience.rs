@@ -36,11 +36,10 @@ struct Sign {
 }
 
 impl<'a> Patience<'a> {
-    /// With a call that begins now, and goes out with `params`.
-    pub(super) fn new(inner: &'a dyn Interim, params: &RawObject, limit: Duration) -> Self {
-        let now = Instant::now();
-        let sign = watch::Sender::new(Sign { last: now, asking: 0 });
-        let (token, ends) = (token_in(params.get("_meta")), now + limit * CALL_TIMEOUT_STRETCH);
+    /// With a call that arrived then, and goes out with `params`.
+    pub(super) fn new(inner: &'a dyn Interim, params: &RawObject, (arrived, limit): (Instant, Duration)) -> Self {
+        let sign = watch::Sender::new(Sign { last: arrived, asking: 0 });
+        let (token, ends) = (token_in(params.get("_meta")), arrived + limit * CALL_TIMEOUT_STRETCH);
         Self { inner, token, limit, ends, sign, seat: None }
     }
 
@@ -174,7 +173,7 @@ mod tests {
 
     /// Waits for `gap` before each of so many signs; the time after which patience was over.
     async fn given_up(token: &str, gap: u64, signs: u32) -> u64 {
-        let patience = Patience::new(&Nobody, &params(), LIMIT);
+        let patience = Patience::new(&Nobody, &params(), (Instant::now(), LIMIT));
         let began = Instant::now();
         let call = async {
             for _ in 0..signs {
@@ -222,7 +221,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_deadline_stands_still_while_the_client_is_asked() {
         let slow = Slow(Mutex::new(0));
-        let patience = Patience::new(&slow, &params(), LIMIT);
+        let patience = Patience::new(&slow, &params(), (Instant::now(), LIMIT));
         let question = || Question { method: "elicitation/create".to_owned(), params: None };
         let began = Instant::now();
         let answered = patience.with(
@@ -234,7 +233,7 @@ mod tests {
             None,
         );
         assert_eq!((answered.await.is_some(), began.elapsed().as_secs()), (true, 63));
-        let patience = Patience::new(&slow, &params(), LIMIT);
+        let patience = Patience::new(&slow, &params(), (Instant::now(), LIMIT));
         let began = Instant::now();
         let endless = patience.with(
             async {
@@ -251,7 +250,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_question_beside_the_call_stops_its_deadline_as_one_of_its_own_does() {
         let asked = watch::Sender::new(0);
-        let patience = Patience::new(&Nobody, &params(), LIMIT);
+        let patience = Patience::new(&Nobody, &params(), (Instant::now(), LIMIT));
         let began = Instant::now();
         let people = async {
             tokio::time::sleep(Duration::from_secs(9)).await;

@@ -13,6 +13,7 @@ pub mod http;
 pub mod limits;
 pub mod process;
 pub mod process_usage;
+pub mod redirect;
 pub mod references;
 pub mod secret_file;
 pub mod state;

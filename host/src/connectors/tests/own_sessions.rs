@@ -18,7 +18,7 @@ fn listening() -> OwnSessions {
 
 async fn call(rig: &Rig, own: &OwnSessions) -> Result<Outcome, CallError> {
     let params = RawObject::from_str(r#"{"name":"t1","arguments":{}}"#).unwrap();
-    rig.fleet.call(&id(), Caller { interim: &Nobody, own: Some(own) }, "tools/call", params).await
+    rig.fleet.call(&id(), Caller { interim: &Nobody, own: Some(own), disconnected: None }, "tools/call", params).await
 }
 
 fn is_result(called: &Result<Outcome, CallError>) -> bool {
@@ -179,7 +179,9 @@ async fn a_session_under_a_call_is_not_taken_away_and_who_finds_none_shares() {
     let rig = &rig;
     let calls = clients.iter().map(|own| async move {
         let params = RawObject::from_str(r#"{"name":"t1","arguments":{}}"#).unwrap();
-        rig.fleet.call(&id(), Caller { interim: &Thinking, own: Some(own) }, "tools/call", params).await
+        rig.fleet
+            .call(&id(), Caller { interim: &Thinking, own: Some(own), disconnected: None }, "tools/call", params)
+            .await
     });
     let late = async {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -213,7 +215,9 @@ async fn calls_that_ask_their_clients_leave_their_places_to_others_up_to_a_bound
     let calls: Vec<_> = (0..asking + 50)
         .map(|_| async {
             let params = RawObject::from_str(r#"{"name":"t1","arguments":{}}"#).unwrap();
-            rig.fleet.call(&id(), Caller { interim: &Thinking, own: None }, "tools/call", params).await
+            rig.fleet
+                .call(&id(), Caller { interim: &Thinking, own: None, disconnected: None }, "tools/call", params)
+                .await
         })
         .collect();
     let late = async {

@@ -38,6 +38,8 @@ pub(in crate::gateway) struct Asked {
     pub(in crate::gateway) outlet: Option<Outlet>,
     /// Where the client takes requests back, if it can.
     pub(in crate::gateway) in_flight: Option<Arc<InFlight>>,
+    /// Cancelled when the client of a legacy request is gone and cannot come back for the answer.
+    pub(in crate::gateway) disconnected: CancellationToken,
     /// Cancelled when streams without an end of their own must end.
     pub(in crate::gateway) ending: CancellationToken,
     /// The bytes of its body, which are in flight as long as its parameters are held; none where no body came over HTTP.
@@ -59,7 +61,8 @@ impl Asked {
 
     /// The client as connectors know it.
     pub(super) fn caller<'a>(&'a self, relay: &'a Relay) -> Caller<'a> {
-        Caller { interim: relay, own: self.session.as_ref().and_then(|session| session.own()) }
+        let own = self.session.as_ref().and_then(|session| session.own());
+        Caller { interim: relay, own, disconnected: Some(&self.disconnected) }
     }
 
     /// Notes the resources that the result of a connector names to the client.

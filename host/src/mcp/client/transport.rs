@@ -13,7 +13,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use url::Url;
 
 use super::tidying::Tidying;
-use crate::edge::http::{Http, HttpError, Lane, Request, Response, send_within_origin};
+use crate::edge::http::{Http, HttpError, Lane, Request, Response};
+use crate::edge::redirect::send_within_origin;
 use crate::edge::references::{self, ReferenceFault};
 use crate::mcp::protocol::{ACCEPT_BOTH, EVENT_STREAM_TYPE, JSON_TYPE};
 use crate::model::reference::has_reference;
