@@ -8,6 +8,7 @@ use std::time::Duration;
 use cortex_mcp::demo::mcp_server::{AnswerStyle, ServerOptions};
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::mcp::protocol::Era;
+use cortex_mcp::model::Digest;
 use http::StatusCode;
 use serde_json::json;
 use support::canned::{CallAnswer, Canned};
@@ -142,7 +143,7 @@ async fn a_server_that_dies_during_a_call_is_told_at_once_and_not_asked_twice() 
     server.answer(CallAnswer::Dies);
     let began = Instant::now();
     let error = data(&served.modern().call("odd__tool", "{}").await);
-    assert_eq!((error["connector"].as_str(), error["reason"].as_str()), (Some("odd"), Some("refused")));
+    assert_eq!((error["connector"].as_str(), error["reason"].as_str()), (Some("odd"), Some("answer-lost")));
     assert_eq!((began.elapsed(), server.calls().len()), (Duration::ZERO, 1));
     assert_eq!(served.tools(), 1, "its list stays");
 }
@@ -403,4 +404,68 @@ async fn a_disabled_connector_lets_its_calls_end() {
     assert_eq!(call.await.unwrap().result()["structuredContent"]["sum"], 2);
     tokio::time::sleep(seconds(1)).await;
     assert_eq!((rig.server(1).open_sessions(), rig.server(1).counts().deletes), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_of_a_connector_without_lists_is_answered_with_its_cause_and_never_as_unknown() {
+    for era in [Era::Legacy, Era::Modern] {
+        let mut rig = Rig::new(2);
+        rig.publish(|map| map.connectors.push(Described::new("missing", "https://missing.test/mcp")));
+        rig.toml = format!("[[token]]\nname = \"part\"\nsha256 = \"{}\"\nconnectors = [\"s1\"]", Digest::of(b"part"))
+            + &format!("\n[[token]]\nname = \"all\"\nsha256 = \"{}\"", Digest::of(b"all"));
+        let served = rig.ready().await;
+        let client = |token: &str| {
+            let client = if era == Era::Modern { served.modern() } else { served.legacy() };
+            client.with_header("authorization", &format!("Bearer {token}"))
+        };
+        for (method, params) in [
+            ("tools/call", r#""name":"missing__x""#),
+            ("prompts/get", r#""name":"missing__x""#),
+            (
+                "completion/complete",
+                r#""ref":{"type":"ref/prompt","name":"missing__x"},"argument":{"name":"a","value":""}"#,
+            ),
+        ] {
+            let answer = client("all").ask(method, params).await;
+            let error = answer.json()["error"].clone();
+            assert_eq!(
+                (error["code"].as_i64(), error["data"]["reason"].as_str()),
+                (Some(-32010), Some("no-list")),
+                "{error}"
+            );
+            assert_eq!(
+                (&error["data"]["connector"], answer.headers.contains_key("retry-after")),
+                (&json!("missing"), true)
+            );
+            assert!(error["data"]["retryAfterMs"].as_u64().is_some_and(|wait| wait <= 60_000), "{error}");
+            let message = error["message"].as_str().unwrap();
+            assert!(
+                message.starts_with("connector missing has no list yet: ") && message.contains("connection"),
+                "{message}"
+            );
+            // What a token does not see is not there; what is listed is known.
+            for (token, params) in [("part", params.to_owned()), ("all", params.replace("missing__x", "s1__x"))] {
+                assert_eq!(client(token).ask(method, &params).await.code(), Some(-32602), "{token} {params}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_unknown_reference_is_invalid_params() {
+    for modern in [false, true] {
+        let rig = Rig::new(1);
+        let served = rig.ready().await;
+        let client = if modern { served.modern() } else { served.legacy() };
+        for reference in
+            [r#"{"type":"ref/other","name":"x"}"#, r#"{"type":7}"#, r#"{"name":"x"}"#, "{}", "[]", "7", "\"x\"", "null"]
+        {
+            let params = format!(r#""ref":{reference},"argument":{{"name":"a","value":""}}"#);
+            assert_eq!(client.ask("completion/complete", &params).await.code(), Some(-32602), "{reference}");
+        }
+        assert_eq!(
+            client.ask("completion/complete", r#""argument":{"name":"a","value":""}"#).await.code(),
+            Some(-32602)
+        );
+    }
 }

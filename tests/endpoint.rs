@@ -231,9 +231,12 @@ async fn a_modern_request_must_say_the_same_in_headers_and_body() {
 async fn a_legacy_client_shakes_hands_and_is_served_with_its_session_or_without() {
     let rig = Rig::new(1);
     let client = rig.ready().await.legacy();
-    for (wanted, negotiated) in
-        [("2025-11-25", "2025-11-25"), ("2025-06-18", "2025-06-18"), ("1999-01-01", "2025-11-25")]
-    {
+    for (wanted, negotiated) in [
+        ("2025-11-25", "2025-11-25"),
+        ("2025-06-18", "2025-06-18"),
+        ("2024-11-05", "2024-11-05"),
+        ("1999-01-01", "2024-11-05"),
+    ] {
         let params =
             format!(r#""protocolVersion":"{wanted}","capabilities":{{}},"clientInfo":{{"name":"t","version":"1"}}"#);
         let body = format!(r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{{params}}}}}"#);
@@ -375,4 +378,71 @@ async fn readiness_and_status_tell_what_is_served() {
     assert!(metrics.headers["content-type"].to_str().unwrap().starts_with("text/plain; version=0.0.4"));
     assert_eq!(served.metric(r#"brainwav_mcp_connector_proxy_up{connector="s1"}"#), Some(0.0));
     assert_eq!(served.metric(r#"brainwav_mcp_connector_proxy_up{connector="s2"}"#), Some(1.0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slash_more_is_the_same_endpoint_and_other_paths_name_it() {
+    let rig = Rig::new(1);
+    let served = rig.ready().await;
+    let client = served.legacy();
+    let json_type = [("content-type", "application/json"), ("accept", "application/json, text/event-stream")];
+    let initialize = r#"{"jsonrpc":"2.0","id":0,"method":"initialize","params":{"protocolVersion":"2025-11-25"}}"#;
+    for path in ["/mcp", "/mcp/", "/mcp/?profile=a", "/mcp?profile=a"] {
+        let list =
+            client.send(Method::POST, path, &json_type, r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#).await;
+        assert_eq!((list.status, list.tool_names().len()), (200, 3), "{path}");
+        assert!(!list.headers.contains_key("cross-origin-resource-policy"));
+        let opened = client.send(Method::POST, path, &json_type, initialize).await;
+        let session = [("mcp-session-id", opened.headers["mcp-session-id"].to_str().unwrap())];
+        assert_eq!(client.get(path).await.status, 405);
+        assert_eq!(client.send(Method::DELETE, path, &session, "").await.status, 200);
+        assert_eq!(client.send(Method::DELETE, path, &session, "").await.status, 404, "{path}");
+    }
+    for (method, path) in [
+        (Method::POST, "/"),
+        (Method::GET, "/sse"),
+        (Method::POST, "/mcp/x"),
+        (Method::POST, "/MCP"),
+        (Method::DELETE, "/v1/mcp"),
+        (Method::GET, "//mcp"),
+    ] {
+        let text = client.send(method.clone(), path, &[], "").await;
+        let kind = text.headers["content-type"].to_str().unwrap();
+        assert_eq!((text.status, kind), (404, "text/plain; charset=utf-8"), "{method} {path}");
+        assert!(text.body.contains("is /mcp"), "{}", text.body);
+        let rpc = client.send(method, path, &json_type, "{}").await;
+        assert_eq!((rpc.status, rpc.code()), (404, Some(-32600)));
+        assert!(rpc.json()["error"]["message"].as_str().unwrap().contains("is /mcp"));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_index_says_what_this_is_and_no_more_than_the_token_may_see() {
+    let mut rig = Rig::new(2);
+    let served = rig.ready().await;
+    let index = served.modern().get("/").await;
+    assert_eq!((index.status, index.headers["content-type"].to_str().unwrap()), (200, "text/plain; charset=utf-8"));
+    for part in
+        [env!("CARGO_PKG_VERSION"), "ready; 2 connectors, 0 of them down", "/mcp ", "/healthz", "/status", "/metrics"]
+    {
+        assert!(index.body.contains(part), "{part} in {}", index.body);
+    }
+    assert_eq!(served.modern().with_header("host", "evil.example").get("/").await.status, 403);
+    assert_eq!(served.modern().with_header("origin", "https://evil.example").get("/").await.status, 403);
+    served.gateway.shut_down().await;
+    let token = |name: &str, more: &str| {
+        format!("[[token]]\nname = \"{name}\"\nsha256 = \"{}\"\n{more}\n", Digest::of(name.as_bytes()))
+    };
+    rig.toml = token("all", "") + &token("part", "connectors = [\"s1\"]");
+    let served = rig.ready().await;
+    for (bearer, shown, hidden) in [
+        ("Bearer all", &["2 connectors", "/status"][..], &["s1"][..]),
+        ("Bearer part", &["1 connectors", "/mcp"], &["/status", "/metrics", "s1"]),
+        ("Bearer wrong", &["/mcp", "needs a bearer token"], &[env!("CARGO_PKG_VERSION"), "connectors", "/status"]),
+    ] {
+        let index = served.modern().with_header("authorization", bearer).get("/").await;
+        assert_eq!(index.status, 200);
+        assert!(shown.iter().all(|part| index.body.contains(part)), "{bearer}: {}", index.body);
+        assert!(!hidden.iter().any(|part| index.body.contains(part)), "{bearer}: {}", index.body);
+    }
 }

@@ -88,8 +88,14 @@ async fn a_thousand_calls_to_a_slow_connector_leave_a_fast_ones_unqueued() {
         }
         assert_eq!((fast.count("tools/call"), slow.count("tools/call")), (100, places));
 
-        tokio::time::sleep(seconds(5)).await;
-        assert_eq!(done(&calls), MANY - places, "nobody waits for longer than the queue's timeout");
+        tokio::time::sleep(seconds(53)).await;
+        assert_eq!(done(&calls), MANY - places - 256, "a call waits as long as its deadline allows");
+        tokio::time::sleep(seconds(1)).await;
+        assert_eq!(
+            done(&calls),
+            MANY - places,
+            "a tenth of the deadline would not be left to a call that waits longer"
+        );
         tokio::time::sleep(seconds(60)).await;
         let mut reasons = std::collections::BTreeMap::new();
         for call in calls {
@@ -245,5 +251,74 @@ async fn a_call_lives_as_long_as_it_shows_progress_but_not_for_ever() {
         server.on_call(OnCall::Progress(5, ms(1)));
         let answer = served.legacy().ask("tools/call", other).await;
         assert!(!answer.body.contains("notifications/progress"), "{}", answer.body);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_of_an_agent_that_fans_out_wait_for_one_another_and_are_all_answered() {
+    for modern in [false, true] {
+        let server = Live::new(modern, 1);
+        let rig = rig_of(&[("live", &server)], None);
+        let served = rig.ready().await;
+        server.on_call(OnCall::After(seconds(8)));
+        let began = Instant::now();
+        for call in make(&served, "live__t1", 25).await {
+            let answer = call.await.unwrap();
+            assert_eq!(answer.code(), None, "{}", answer.body);
+        }
+        assert!(began.elapsed() < seconds(25), "{:?}", began.elapsed());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waiting_counts_against_the_deadline_of_a_call() {
+    let server = Live::new(false, 1);
+    let mut rig = rig_of(&[("live", &server)], None);
+    rig.toml = "[connector.live]\ncalls = 1\ncall-timeout-ms = 10000\n".to_owned();
+    let served = rig.ready().await;
+    server.on_call(OnCall::After(seconds(8)));
+    let began = Instant::now();
+    let calls = make(&served, "live__t1", 3).await;
+    let mut ends = Vec::new();
+    for call in calls {
+        ends.push((reason(&call.await.unwrap()), began.elapsed().as_secs()));
+    }
+    // The second is sent after 8 s and has 2 s left; the third has none of the tenth that a call must have.
+    assert_eq!(ends, [(String::new(), 8), ("timeout".to_owned(), 10), ("busy".to_owned(), 10)]);
+    assert_eq!(server.count("tools/call"), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_whose_client_is_gone_before_it_was_sent_is_not_sent() {
+    // How long it has waited by then: its stream is open after 10 s.
+    for waited in [1, 15] {
+        let server = Live::new(false, 1);
+        let mut rig = rig_of(&[("live", &server)], None);
+        rig.toml = "[connector.live]\ncalls = 1\n".to_owned();
+        let served = rig.ready().await;
+        server.on_call(OnCall::After(seconds(30)));
+        let first = make(&served, "live__t1", 1).await;
+        let opened = served.legacy().ask("initialize", r#""protocolVersion":"2025-06-18","capabilities":{}"#).await;
+        let session = opened.headers["mcp-session-id"].to_str().unwrap();
+        let in_session = served.legacy().with_header("mcp-session-id", session);
+        let clients = [served.legacy(), served.modern(), in_session.clone(), in_session.clone()];
+        let waiting = clients.map(|client| tokio::spawn(async move { client.call("live__t1", "{}").await }));
+        tokio::time::sleep(seconds(waited)).await;
+        let [alone, modern, closed, cancelled] = waiting;
+        [&alone, &modern, &closed].into_iter().for_each(JoinHandle::abort);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        // The two in the session have one identifier: the later is cancelled.
+        let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#;
+        assert_eq!(in_session.post(&[], cancel).await.status, 202);
+        cancelled.await.unwrap();
+        assert_eq!(reason(&first.into_iter().next().unwrap().await.unwrap()), "");
+        tokio::time::sleep(seconds(60)).await;
+        assert_eq!(server.count("tools/call"), 1, "after {waited} s");
+        // One that was sent goes on without its client, and its permit is free afterwards.
+        server.on_call(OnCall::After(seconds(1)));
+        let sent = make(&served, "live__t1", 1).await;
+        sent.iter().for_each(JoinHandle::abort);
+        assert_eq!(served.legacy().call("live__t1", "{}").await.code(), None);
+        assert_eq!(server.count("tools/call"), 3);
     }
 }

@@ -11,11 +11,14 @@ use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::limits;
 use cortex_mcp::mcp::Era;
 use cortex_mcp::model::ListKind;
+use futures_util::StreamExt;
 use http::Method;
 use serde_json::{Value, json};
+use support::live::{Live, OnCall};
 use support::scripted::{Asked, Before, Ending, Scripted, Style};
 use support::streaming::{Stream, send};
 use support::{Rig, Served, seconds, until};
+use tokio::time::Instant;
 
 const LEGACY: (&str, &str) = ("mcp-protocol-version", "2025-11-25");
 
@@ -449,4 +452,133 @@ async fn a_server_that_lets_go_of_its_stream_lets_go_of_the_clients_too() {
     // Who can not come back waits for the answer.
     let whole = send(&router, Method::POST, &[LEGACY], &call(Era::Legacy, "")).await;
     assert_eq!(whole.headers()["content-type"], "application/json");
+}
+
+/// The client of a call that is silent for long.
+#[derive(Clone, Copy, Debug)]
+enum Waiting {
+    Modern,
+    WithoutSession,
+    /// In a session of this version.
+    Session(&'static str),
+}
+
+/// A server of an era that answers a call after 40 s, as JSON or on a stream that it keeps alive itself.
+async fn slow(era: Era, style: Style) -> (Rig, Served) {
+    let rig = Rig::new(1);
+    let host = match style {
+        Style::Json => {
+            let server = Live::new(era == Era::Modern, 1);
+            server.on_call(OnCall::After(seconds(40)));
+            server.router()
+        }
+        Style::Sse => {
+            let server = Scripted::new(era, Style::Json);
+            server.list(ListKind::Tools, vec![r#"{"name":"t1","inputSchema":{"type":"object"}}"#.to_owned()]);
+            server.tell(vec![Before::Comments(8, seconds(5))], result());
+            server.router()
+        }
+    };
+    rig.network.set(&rig.servers[0].url, Host::Serve(host));
+    let served = rig.ready().await;
+    (rig, served)
+}
+
+/// The headers and the body of a request of that client, in a session of its own where it has one.
+async fn asking(router: &Router, client: Waiting, method: &str, params: &str) -> (Vec<(&'static str, String)>, String) {
+    let modern = r#""_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{}}"#;
+    let (headers, meta) = match client {
+        Waiting::Modern => {
+            let pairs = [("mcp-protocol-version", "2026-07-28"), ("mcp-method", method), ("mcp-name", "s1__t1")];
+            (pairs.map(|(name, value)| (name, value.to_owned())).to_vec(), format!(",{modern}"))
+        }
+        Waiting::WithoutSession => (Vec::new(), String::new()),
+        Waiting::Session(version) => {
+            let body = format!(
+                r#"{{"jsonrpc":"2.0","id":0,"method":"initialize","params":{{"protocolVersion":"{version}","capabilities":{{}}}}}}"#
+            );
+            let opened = send(router, Method::POST, &[], &body).await;
+            (vec![("mcp-session-id", opened.headers()["mcp-session-id"].to_str().unwrap().to_owned())], String::new())
+        }
+    };
+    (headers, format!(r#"{{"jsonrpc":"2.0","id":"c1","method":"{method}","params":{{{params}{meta}}}}}"#))
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_call_opens_its_stream_and_is_never_silent_for_longer_than_a_stream_is() {
+    let clients = [
+        Waiting::Modern,
+        Waiting::WithoutSession,
+        Waiting::Session("2024-11-05"),
+        Waiting::Session("2025-06-18"),
+        Waiting::Session("2025-11-25"),
+    ];
+    for (era, style) in [Era::Modern, Era::Legacy].into_iter().flat_map(|era| [(era, Style::Json), (era, Style::Sse)]) {
+        let (_rig, served) = slow(era, style).await;
+        let router = router(&served);
+        for client in clients {
+            let (headers, body) = asking(&router, client, "tools/call", r#""name":"s1__t1","arguments":{}"#).await;
+            let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+            let began = Instant::now();
+            let response = send(&router, Method::POST, &headers, &body).await;
+            assert_eq!(began.elapsed(), limits::SILENCE_MAX, "{client:?} {era} {style:?}");
+            assert_eq!(
+                (response.status().as_u16(), &response.headers()["content-type"]),
+                (200, &"text/event-stream".parse().unwrap())
+            );
+            let (mut pieces, mut last) = (response.into_body().into_data_stream(), Instant::now());
+            let (mut text, mut silence) = (String::new(), Duration::ZERO);
+            while let Some(piece) = pieces.next().await {
+                silence = silence.max(last.elapsed());
+                last = Instant::now();
+                text.push_str(std::str::from_utf8(&piece.unwrap()).unwrap());
+            }
+            assert_eq!((silence, began.elapsed()), (limits::KEEP_ALIVE, seconds(40)), "{text}");
+            let events: Vec<_> = text.split("\n\n").filter(|event| event.contains("data:")).collect();
+            match client {
+                Waiting::Session("2025-11-25") => assert!(
+                    matches!(events[..], [first, last] if first.contains("id:") && last.contains("id:")),
+                    "{text}"
+                ),
+                _ => assert!(text.starts_with(": ") && events.len() == 1, "{text}"),
+            }
+            assert!(events.last().unwrap().contains(r#""id":"c1","result""#), "{text}");
+        }
+        // A client that takes no stream gets what it takes.
+        let (headers, body) = asking(&router, Waiting::WithoutSession, "tools/call", r#""name":"s1__t1""#).await;
+        assert!(headers.is_empty());
+        let plain = send(&router, Method::POST, &[("accept", "application/json")], &body).await;
+        assert_eq!(plain.headers()["content-type"], "application/json");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_batch_opens_a_stream_of_its_answers_and_an_error_of_a_silent_call_is_an_event() {
+    let (_rig, served) = slow(Era::Legacy, Style::Json).await;
+    let router = router(&served);
+    let (_, call) = asking(&router, Waiting::WithoutSession, "tools/call", r#""name":"s1__t1""#).await;
+    let batch = format!(r#"[{call},{{"jsonrpc":"2.0","id":2,"method":"ping"}}]"#);
+    let began = Instant::now();
+    let mut stream = Stream::of(send(&router, Method::POST, &[], &batch).await);
+    assert_eq!(began.elapsed(), limits::SILENCE_MAX);
+    let answers = stream.next().await.unwrap();
+    assert_eq!((answers[0]["id"].as_str(), answers[1]["id"].as_i64()), (Some("c1"), Some(2)), "{answers}");
+    assert_eq!((stream.next().await, began.elapsed()), (None, seconds(40)));
+    let plain = send(&router, Method::POST, &[("accept", "application/json")], &batch).await;
+    assert_eq!(plain.headers()["content-type"], "application/json");
+
+    let (rig, server, served) = served_hanging().await;
+    let failed = Stream::of(send(&self::router(&served), Method::POST, &[], &call).await).rest().await;
+    assert_eq!(failed[0]["error"]["data"]["reason"], "timeout", "{failed:?}");
+    drop((rig, server));
+}
+
+/// A gateway over one server that never answers a call.
+async fn served_hanging() -> (Rig, Arc<Live>, Served) {
+    let rig = Rig::new(1);
+    let server = Live::new(false, 1);
+    server.on_call(OnCall::SilentEvents);
+    rig.network.set(&rig.servers[0].url, Host::Serve(server.router()));
+    let served = rig.ready().await;
+    (rig, server, served)
 }

@@ -25,7 +25,14 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn json(&self) -> Value {
-        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+        serde_json::from_str(self.message()).unwrap_or_else(|error| panic!("{error}: {}", self.body))
+    }
+
+    /// The answer itself: the last message, where it came as an event stream.
+    fn message(&self) -> &str {
+        let is_stream = self.headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
+        let last = || self.body.lines().filter_map(|line| line.strip_prefix("data: ")).next_back();
+        is_stream.then(last).flatten().unwrap_or(&self.body)
     }
 
     /// The code of its error; none for a result.
@@ -46,7 +53,7 @@ impl Answer {
         struct Response {
             result: Box<RawValue>,
         }
-        serde_json::from_str::<Response>(&self.body).unwrap().result.get().to_owned()
+        serde_json::from_str::<Response>(self.message()).unwrap().result.get().to_owned()
     }
 
     /// How each connector's list stands, by id.

@@ -30,6 +30,8 @@ pub(crate) enum Before {
     Notice(&'static str, String),
     /// The answer is waited for; legacy only.
     Question(&'static str, String),
+    /// Nothing but comments, each after so long.
+    Comments(u32, std::time::Duration),
 }
 
 /// What it answers.
@@ -271,6 +273,15 @@ fn stream(server: Arc<Scripted>, before: Vec<Before>, last: String) -> Response 
     tokio::spawn(async move {
         for one in before {
             let (message, waiting) = match one {
+                Before::Comments(count, gap) => {
+                    for _ in 0..count {
+                        tokio::time::sleep(gap).await;
+                        if events.send(": ping\n\n".to_owned()).await.is_err() {
+                            return;
+                        }
+                    }
+                    continue;
+                }
                 Before::Notice(method, params) => {
                     (format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":{params}}}"#), None)
                 }

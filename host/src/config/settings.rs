@@ -100,6 +100,16 @@ impl NameStyle {
             Self::Plain => String::new(),
         }
     }
+
+    /// The connector that the prefix of a name is of, whether there is such a connector or not. No ID holds what ends a prefix.
+    pub fn connector_of(self, name: &str) -> Option<ConnectorId> {
+        let (id, _) = match self {
+            Self::Prefixed => name.split_once("__"),
+            Self::Dotted => name.split_once('.'),
+            Self::Plain => None,
+        }?;
+        id.parse().ok()
+    }
 }
 
 /// When refreshes happen.

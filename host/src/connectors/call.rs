@@ -3,7 +3,10 @@
 //! Params go in and results come out as raw JSON; nothing here looks into them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use tokio::time::Instant;
 
 use super::asking::Seat;
 use super::breaker::Passage;
@@ -47,12 +50,14 @@ pub enum CallError {
         /// When a call is free.
         retry_after: Duration,
     },
-    /// All places for calls at once stay taken, or too many calls wait for one.
-    #[error("{connector} has no place free for another call; retry in {} ms", .retry_after.as_millis())]
+    /// The concurrency limit is reached, and the queue is full or the call has waited in it for as long as it may.
+    #[error(
+        "connector {connector} has reached its limit of concurrent calls; retry in {} ms", .retry_after.as_millis()
+    )]
     Busy {
         /// The connector.
         connector: ConnectorId,
-        /// As long as a call waits for a place.
+        /// When another attempt may succeed: an estimate.
         retry_after: Duration,
     },
     /// The server asked for fewer calls (429) or for time (503 with `Retry-After`), and its time is not over.
@@ -63,26 +68,57 @@ pub enum CallError {
         /// When its time is over.
         retry_after: Duration,
     },
-    /// The server did not answer.
-    #[error("{connector} did not answer: {failure}")]
+    /// The connector has never listed what it has, so that its tools and prompts are not known.
+    #[error("connector {connector} has no list yet: {cause}{}", retry(*.retry_after))]
+    NoList {
+        /// The connector.
+        connector: ConnectorId,
+        /// The last failure.
+        cause: String,
+        /// When it is tried again.
+        retry_after: Option<Duration>,
+    },
+    /// The client of the call disconnected before the call was sent.
+    #[error("{connector} was not called: the client has disconnected")]
+    Disconnected {
+        /// The connector.
+        connector: ConnectorId,
+    },
+    /// The server failed, or could not be reached.
+    #[error("{connector} failed: {failure}")]
     Failed {
         /// The connector.
         connector: ConnectorId,
         /// Why.
         failure: Failure,
     },
+    /// A tool call was sent, and there is no answer that can be read.
+    #[error("{connector} failed: {failure}; the call was sent, so the tool may have run")]
+    AnswerLost {
+        /// The connector.
+        connector: ConnectorId,
+        /// Why.
+        failure: Failure,
+        /// A word for machines, which is never one that means that nothing was sent.
+        reason: &'static str,
+    },
+}
+
+fn retry(after: Option<Duration>) -> String {
+    after.map(|after| format!("; retry in {} ms", after.as_millis())).unwrap_or_default()
 }
 
 impl CallError {
     /// When to come back, if that is known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::NoTool(_) | Self::NoConnector(_) => None,
+            Self::NoTool(_) | Self::NoConnector(_) | Self::Disconnected { .. } => None,
+            Self::NoList { retry_after, .. } => *retry_after,
             Self::BreakerOpen { retry_after, .. }
             | Self::Quota { retry_after, .. }
             | Self::Busy { retry_after, .. }
             | Self::Throttled { retry_after, .. } => Some(*retry_after),
-            Self::Failed { failure, .. } => failure.retry_after,
+            Self::Failed { failure, .. } | Self::AnswerLost { failure, .. } => failure.retry_after,
         }
     }
 
@@ -95,7 +131,10 @@ impl CallError {
             | Self::Quota { connector, .. }
             | Self::Busy { connector, .. }
             | Self::Throttled { connector, .. }
-            | Self::Failed { connector, .. } => Some(connector),
+            | Self::NoList { connector, .. }
+            | Self::Disconnected { connector }
+            | Self::Failed { connector, .. }
+            | Self::AnswerLost { connector, .. } => Some(connector),
         }
     }
 
@@ -108,8 +147,30 @@ impl CallError {
             Self::Quota { .. } => "quota",
             Self::Busy { .. } => "busy",
             Self::Throttled { .. } => "throttled",
+            Self::NoList { .. } => "no-list",
+            Self::Disconnected { .. } => "disconnected",
+            Self::AnswerLost { reason, .. } => reason,
             Self::Failed { failure, .. } => failure.class.as_str(),
         }
+    }
+}
+
+/// Why a call that was let through has no answer.
+struct CallFailure {
+    failure: Failure,
+    /// Where the request was sent and its answer is lost: a word for that.
+    lost: Option<&'static str>,
+}
+
+impl From<Failure> for CallFailure {
+    fn from(failure: Failure) -> Self {
+        Self { failure, lost: None }
+    }
+}
+
+impl From<WireError> for CallFailure {
+    fn from(error: WireError) -> Self {
+        Self { failure: error.failure(), lost: lost_answer(&error) }
     }
 }
 
@@ -130,20 +191,27 @@ impl Handle {
     ) -> Result<Called, CallError> {
         trace_context::retain_in_meta(&mut params, self.trace_forwarding());
         let _in_flight = self.calls.token();
-        let limit = self.deadlines.get().call;
-        let (place, passage) = self.admit(clock, limit).await?;
-        let patience = Patience::new(caller.interim, limit).seated(Seat::new(&self.gate, place));
+        let (arrived, limit) = (Instant::now(), self.deadlines.get().call);
+        let (place, passage) = tokio::select! {
+            biased;
+            () = caller.disconnected() => return Err(CallError::Disconnected { connector: self.id.clone() }),
+            admitted = self.admit(clock, limit) => admitted?,
+        };
+        let sent = AtomicBool::new(false);
+        let patience = Patience::new(caller.interim, arrived, limit).seated(Seat::new(&self.gate, place));
         let caller = Caller { interim: &patience, ..caller };
         let own = caller.own.and_then(|own| own.slot(self));
         let beside = own.as_ref().map(|own| own.asking());
-        let called = patience.with(self.call_in_place(caller, own, method, params), beside).await;
-        match called.unwrap_or_else(|| Err(HttpError::Timeout.into())) {
-            Ok(called) => {
+        let called = patience.with(self.call_in_place(caller, own, (method, params), &sent), beside).await;
+        match called.unwrap_or_else(|| Err(self.late(sent.load(Ordering::Relaxed)))) {
+            // The server was not asked anything: the breaker hears of a call given up.
+            Ok(None) => Err(CallError::Disconnected { connector: self.id.clone() }),
+            Ok(Some(called)) => {
                 passage.succeeded();
                 self.note_contact(Contact::Up);
                 if let Outcome::Error(error) = &called.outcome
                     && matches!(method, TOOLS_CALL | PROMPTS_GET)
-                    && RpcError::parse(error).is_some_and(|error| denies_the_tool(&error) || is_of_another_era(&error))
+                    && RpcError::parse(error).is_some_and(|error| casts_doubt_on_the_list(&error))
                     && self.may_doubt_the_list(clock.boot())
                 {
                     // The server may not have it any more.
@@ -151,7 +219,7 @@ impl Handle {
                 }
                 Ok(called)
             }
-            Err(mut failure) => {
+            Err(CallFailure { mut failure, lost }) => {
                 if matches!(failure.class, FailureClass::Throttled | FailureClass::Auth) {
                     // The server is there; it does not want this call.
                     passage.succeeded();
@@ -160,9 +228,24 @@ impl Handle {
                     self.note_contact(Contact::Down);
                 }
                 failure.retry_after = self.heed(&failure);
-                Err(CallError::Failed { connector: self.id.clone(), failure })
+                let connector = self.id.clone();
+                Err(match lost.filter(|_| method == TOOLS_CALL) {
+                    Some(reason) => CallError::AnswerLost { connector, failure, reason },
+                    None => CallError::Failed { connector, failure },
+                })
             }
         }
+    }
+
+    /// The failure of a call whose deadline has passed.
+    fn late(&self, was_sent: bool) -> CallFailure {
+        let error = WireError::from(HttpError::Timeout);
+        let failure = match &self.slot {
+            Ok(slot) if was_sent => slot.death(&error),
+            Ok(slot) => slot.not_answered(),
+            Err(failure) => failure.clone(),
+        };
+        CallFailure { failure, lost: lost_answer(&error).filter(|_| was_sent) }
     }
 
     /// Lets a call pass everything that may keep it: the breaker, the server's own wish for time, the places, the quotas.
@@ -191,13 +274,14 @@ impl Handle {
         Ok((place, passage))
     }
 
+    /// Makes the call; none if its client disconnected before it was sent. `sent` says whether the server may work on it.
     async fn call_in_place(
         self: &Arc<Self>,
         caller: Caller<'_>,
         own: Option<InUse>,
-        method: &str,
-        params: RawObject,
-    ) -> Result<Called, Failure> {
+        (method, params): (&str, RawObject),
+        sent: &AtomicBool,
+    ) -> Result<Option<Called>, CallFailure> {
         let shared = self.slot.clone()?;
         let mut slot = own.as_ref().map_or_else(|| shared.clone(), |own| own.slot.clone());
         let headers = caller.trace.map(|trace| trace.headers(self.trace_forwarding())).unwrap_or_default();
@@ -215,7 +299,11 @@ impl Handle {
             if let (Some(client), Some(own)) = (caller.own, own.as_ref().filter(|own| Arc::ptr_eq(&own.slot, &slot))) {
                 client.listen(self, own, &session).await;
             }
-            let sent = tokio::time::Instant::now();
+            if caller.is_disconnected() {
+                return Ok(None);
+            }
+            sent.store(true, Ordering::Relaxed);
+            let began = Instant::now();
             let answered = session.request_with(method, params.clone(), &headers, caller.interim).await;
             if session.take_suspicion() {
                 match own.as_ref().filter(|own| Arc::ptr_eq(&own.slot, &slot)) {
@@ -229,7 +317,7 @@ impl Handle {
                         // A new session: the server may have been another one meanwhile.
                         self.signals.send(Signal::Changed);
                     }
-                    return Ok(Called { outcome, upstream: sent.elapsed() });
+                    return Ok(Some(Called { outcome, upstream: began.elapsed() }));
                 }
                 Err(error) => {
                     let session_is_over = matches!(error, WireError::SessionLost | WireError::WrongEra);
@@ -245,8 +333,9 @@ impl Handle {
                     }
                     let is_started_here = starts_a_process_again(&session, before.as_ref());
                     if attempts == 0 || is_started_here || !(session_is_over || error.was_not_sent()) {
-                        return Err(error.failure());
+                        return Err(error.into());
                     }
+                    sent.store(false, Ordering::Relaxed);
                     if matches!(error, WireError::WrongEra) && !Arc::ptr_eq(&slot, &shared) {
                         shared.forget_era();
                         slot = shared.clone();
@@ -263,21 +352,59 @@ pub(super) fn starts_a_process_again(session: &Arc<Session>, before: Option<&Arc
     session.is_shared_stream() && before.is_none_or(|before| !Arc::ptr_eq(before, session))
 }
 
-/// Whether a server says that it speaks no version that it is spoken to in. A call is never made again for that; the next list
-/// finds out which era it is of.
-fn is_of_another_era(error: &RpcError) -> bool {
-    error.code == UNSUPPORTED_PROTOCOL_VERSION
+/// Whether the error of a call is a reason to list again. An unknown tool has the code of invalid parameters (2025-11-25 and
+/// 2026-07-28, `server/tools`, Error Handling), which bad arguments have too: the words of servers differ, and what follows is
+/// paced. A server that speaks another version is not called again; the next list finds out its era.
+fn casts_doubt_on_the_list(error: &RpcError) -> bool {
+    matches!(error.code, METHOD_NOT_FOUND | INVALID_PARAMS | UNSUPPORTED_PROTOCOL_VERSION)
 }
 
-/// Whether a server says that it does not know the tool. Bad arguments have the same code (MCP, tools: -32602), so the
-/// words decide there.
-fn denies_the_tool(error: &RpcError) -> bool {
-    let message = error.message.to_ascii_lowercase();
-    match error.code {
-        METHOD_NOT_FOUND => true,
-        INVALID_PARAMS => {
-            ["unknown tool", "no such tool", "not found", "does not exist"].iter().any(|it| message.contains(it))
+/// The reason for machines, where a request was sent and its answer is lost: clients send what was `refused` again.
+fn lost_answer(error: &WireError) -> Option<&'static str> {
+    use ProtocolFault::{AnswerLost, NoAnswer, PipeEnded, StreamEnded};
+    match error {
+        _ if error.was_not_sent() => None,
+        WireError::Http(HttpError::Broken) | WireError::Protocol(AnswerLost | NoAnswer | PipeEnded | StreamEnded) => {
+            Some("answer-lost")
         }
-        _ => false,
+        WireError::Http(HttpError::Timeout | HttpError::Oversize { .. }) | WireError::Protocol(_) => {
+            Some(error.failure().class.as_str())
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::EnvelopeError;
+
+    #[test]
+    fn what_was_sent_and_not_answered_is_never_called_refused() {
+        for (error, reason) in [
+            (HttpError::Connect.into(), None),
+            (HttpError::Dns.into(), None),
+            (WireError::SessionLost, None),
+            (ProtocolFault::NotWritten.into(), None),
+            (HttpError::Broken.into(), Some("answer-lost")),
+            (ProtocolFault::PipeEnded.into(), Some("answer-lost")),
+            (ProtocolFault::StreamEnded.into(), Some("answer-lost")),
+            (ProtocolFault::AnswerLost.into(), Some("answer-lost")),
+            (HttpError::Timeout.into(), Some("timeout")),
+            (HttpError::Oversize { cap: 1 }.into(), Some("oversize")),
+            (ProtocolFault::Envelope(EnvelopeError::NotJson).into(), Some("decode")),
+        ] {
+            assert_eq!(lost_answer(&error), reason, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_says_that_the_tool_may_have_run_and_a_failure_does_not() {
+        let connector: ConnectorId = "up".parse().unwrap();
+        let failure = Failure::new(FailureClass::Server, "the server answered with status 500");
+        let failed = CallError::Failed { connector: connector.clone(), failure: failure.clone() };
+        assert_eq!(failed.to_string(), "up failed: the server answered with status 500");
+        let lost = CallError::AnswerLost { connector, failure, reason: "answer-lost" };
+        assert!(lost.to_string().ends_with("so the tool may have run"), "{lost}");
     }
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
 
 use super::handle::Handle;
 use super::limits;
@@ -21,12 +22,30 @@ pub struct Caller<'a> {
     pub own: Option<&'a OwnSessions>,
     /// The trace context of the client's request.
     pub trace: Option<&'a TraceContext>,
+    /// Cancelled when nothing reads the answer any more; none: the caller drops the call then. A call that is not sent by
+    /// then is not sent at all.
+    pub disconnected: Option<&'a CancellationToken>,
+}
+
+impl Caller<'_> {
+    /// Whether nothing reads the answer any more.
+    pub(super) fn is_disconnected(&self) -> bool {
+        self.disconnected.is_some_and(CancellationToken::is_cancelled)
+    }
+
+    /// Returns when nothing reads the answer any more.
+    pub(super) async fn disconnected(&self) {
+        match self.disconnected {
+            Some(disconnected) => disconnected.cancelled().await,
+            None => std::future::pending().await,
+        }
+    }
 }
 
 impl Default for Caller<'_> {
     /// Somebody who wants the answer and nothing else.
     fn default() -> Self {
-        Self { interim: &Nobody, own: None, trace: None }
+        Self { interim: &Nobody, own: None, trace: None, disconnected: None }
     }
 }
 

@@ -31,7 +31,11 @@ pub(super) async fn collect(
     id: &ConnectorId,
     limit: Duration,
 ) -> Result<Collected, WireError> {
-    let collecting = Collecting { session, kept, id, limit, answered: AtomicBool::new(false), refused: OnceLock::new() };
+    if let Some(error) = session.take_refused_confirmation() {
+        tracing::warn!(connector = %id, %error, "notifications/initialized refused; the lists are requested all the same");
+    }
+    let collecting =
+        Collecting { session, kept, id, limit, answered: AtomicBool::new(false), refused: OnceLock::new() };
     let known = session.facts().map(|facts| facts.about.clone());
     let (tools, more, about) = match known {
         Some(about) => {

@@ -190,6 +190,11 @@ impl Fleet {
         self.members.load().values().map(|member| member.handle.status.borrow().clone()).collect()
     }
 
+    /// The status of a connector.
+    pub fn status(&self, id: &ConnectorId) -> Option<Arc<ConnectorStatus>> {
+        self.members.load().get(id).map(|member| member.handle.status.borrow().clone())
+    }
+
     /// A reader was given the catalog: whoever is not fresh is told that somebody wants it.
     pub fn was_read(&self) {
         for member in self.members.load().values() {

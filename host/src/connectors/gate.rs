@@ -1,8 +1,8 @@
 //! A connector's places for calls, and the bounded room in which calls wait for one.
 //!
 //! A call first takes a place of its connector and then one of the origin, so that whoever waits for the origin holds
-//! nothing that another connector could use. What does not fit in the room is refused at once, and whoever waits gives up
-//! after the queue timeout. A server that asked for time (429) is given it before anybody queues. It never looks at calls.
+//! nothing that another connector could use. What does not fit in the queue is refused at once, and a call that waits is
+//! refused after the queue timeout, which leaves it a part of its deadline for its server. A server that asked for time (429) is given it before anybody queues. It never looks at calls.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -34,7 +34,8 @@ pub(super) struct CallGate {
 struct Bounds {
     calls: usize,
     queue: usize,
-    queue_timeout: Duration,
+    /// None: as long as a call's deadline allows.
+    queue_timeout: Option<Duration>,
     places: Arc<Semaphore>,
 }
 
@@ -94,14 +95,15 @@ impl CallGate {
         *bounds = Bounds { places, ..fresh };
     }
 
-    /// Takes a place, waits for one in the room, or refuses. Nobody waits for longer than a call may take.
+    /// Takes a place, waits for one in the queue, or refuses. A tenth of the call's deadline is left for the call itself.
     pub(super) async fn enter(&self, call_limit: Duration) -> Result<Place, Full> {
         let bounds = self.bounds.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(place) = self.at_once(&bounds) {
             return Ok(place);
         }
-        let limit = bounds.queue_timeout.min(call_limit);
-        let full = Full { retry_after: limit };
+        let longest = call_limit - call_limit / limits::CALL_TIME_LEFT;
+        let limit = bounds.queue_timeout.map_or(longest, |configured| configured.min(longest));
+        let full = Full { retry_after: limit.min(limits::BUSY_RETRY_AFTER) };
         let _seat = self.seat(bounds.queue).ok_or(full)?;
         match tokio::time::timeout(limit, self.in_turn(&bounds)).await {
             Ok(Ok(place)) => Ok(place),
@@ -189,7 +191,7 @@ impl Bounds {
         Self {
             calls,
             queue: configured.queue.unwrap_or(limits::CALL_QUEUE),
-            queue_timeout: configured.queue_timeout.unwrap_or(limits::CALL_QUEUE_TIMEOUT),
+            queue_timeout: configured.queue_timeout,
             places: Arc::new(Semaphore::new(calls)),
         }
     }
@@ -228,12 +230,12 @@ mod tests {
         tokio::task::yield_now().await;
         assert_eq!(gate.waiting(), 2);
         let began = tokio::time::Instant::now();
-        let full = Full { retry_after: limits::CALL_QUEUE_TIMEOUT };
+        let full = Full { retry_after: limits::BUSY_RETRY_AFTER };
         assert_eq!((gate.enter(LONG).await.err(), began.elapsed()), (Some(full), Duration::ZERO));
         for one in waiting {
             assert_eq!(one.await.unwrap(), Err(full));
         }
-        assert_eq!((gate.waiting(), began.elapsed()), (0, limits::CALL_QUEUE_TIMEOUT));
+        assert_eq!((gate.waiting(), began.elapsed()), (0, LONG - LONG / 10));
         drop(first);
         assert!(gate.enter(LONG).await.is_ok_and(|place| !place.waited));
     }
@@ -258,7 +260,7 @@ mod tests {
                 false => gate.bounds.read().unwrap().places.close(),
                 true => described.close(),
             }
-            assert_eq!(gate.enter(LONG).await.err(), Some(Full { retry_after: limits::CALL_QUEUE_TIMEOUT }));
+            assert_eq!(gate.enter(LONG).await.err(), Some(Full { retry_after: limits::BUSY_RETRY_AFTER }));
             assert_eq!(gate.waiting(), 0);
         }
     }

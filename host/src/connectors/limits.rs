@@ -60,8 +60,13 @@ pub const CALLS_PER_CONNECTOR: usize = 10;
 /// Calls that may wait for a place of one connector, where the configuration does not say; one more is refused at once.
 pub const CALL_QUEUE: usize = 256;
 
-/// How long a call waits for a place, where the configuration does not say; never longer than it may take.
-pub const CALL_QUEUE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The part of its deadline, as a divisor, that is left to a call that has waited for a permit: one that waits longer is
+/// refused, since its server would work on it for nothing.
+pub const CALL_TIME_LEFT: u32 = 10;
+
+/// When a call that found no permit may be tried again, at most: an estimate, since nothing says how long the calls before it
+/// take.
+pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a server is left alone that asks for fewer calls (429) and does not say for how long. One that fails otherwise
 /// (503) is left alone only if it says for how long.

@@ -246,19 +246,25 @@ fn refusal(error: &CallError) -> Option<CallRefusal> {
         CallError::Quota { .. } => Some(CallRefusal::Quota),
         CallError::Busy { .. } => Some(CallRefusal::Busy),
         CallError::Throttled { .. } => Some(CallRefusal::Throttled),
-        CallError::NoTool(_) | CallError::NoConnector(_) | CallError::Failed { .. } => None,
+        CallError::NoTool(_)
+        | CallError::NoConnector(_)
+        | CallError::NoList { .. }
+        | CallError::Disconnected { .. }
+        | CallError::Failed { .. }
+        | CallError::AnswerLost { .. } => None,
     }
 }
 
 impl From<&CallError> for ErrorType {
     fn from(error: &CallError) -> Self {
         match error {
-            CallError::NoTool(_) | CallError::NoConnector(_) => Self::Other,
+            CallError::NoTool(_) | CallError::NoConnector(_) | CallError::NoList { .. } => Self::Other,
+            CallError::Disconnected { .. } => Self::Cancelled,
             CallError::BreakerOpen { .. } => Self::BreakerOpen,
             CallError::Quota { .. } => Self::Quota,
             CallError::Busy { .. } => Self::Busy,
             CallError::Throttled { .. } => Self::Throttled,
-            CallError::Failed { failure, .. } => failure.class.into(),
+            CallError::Failed { failure, .. } | CallError::AnswerLost { failure, .. } => failure.class.into(),
         }
     }
 }

@@ -31,11 +31,10 @@ struct Sign {
 }
 
 impl<'a> Patience<'a> {
-    /// With a call that begins now.
-    pub(super) fn new(inner: &'a dyn Interim, limit: Duration) -> Self {
-        let now = Instant::now();
-        let sign = watch::Sender::new(Sign { last: now, asking: 0 });
-        Self { inner, limit, ends: now + limit * CALL_TIMEOUT_STRETCH, sign, seat: None }
+    /// With a call that arrived then.
+    pub(super) fn new(inner: &'a dyn Interim, arrived: Instant, limit: Duration) -> Self {
+        let sign = watch::Sender::new(Sign { last: arrived, asking: 0 });
+        Self { inner, limit, ends: arrived + limit * CALL_TIMEOUT_STRETCH, sign, seat: None }
     }
 
     /// The same, with a call that holds places; they are given back with this.
@@ -150,7 +149,7 @@ mod tests {
 
     /// Waits for `gap` before each of so many signs; the time after which patience was over.
     async fn given_up(gap: u64, signs: u32) -> u64 {
-        let patience = Patience::new(&Nobody, LIMIT);
+        let patience = Patience::new(&Nobody, Instant::now(), LIMIT);
         let began = Instant::now();
         let call = async {
             for _ in 0..signs {
@@ -192,7 +191,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_deadline_stands_still_while_the_client_is_asked() {
         let slow = Slow(Mutex::new(0));
-        let patience = Patience::new(&slow, LIMIT);
+        let patience = Patience::new(&slow, Instant::now(), LIMIT);
         let question = || Question { method: "elicitation/create".to_owned(), params: None };
         let began = Instant::now();
         let answered = patience.with(
@@ -204,7 +203,7 @@ mod tests {
             None,
         );
         assert_eq!((answered.await.is_some(), began.elapsed().as_secs()), (true, 63));
-        let patience = Patience::new(&slow, LIMIT);
+        let patience = Patience::new(&slow, Instant::now(), LIMIT);
         let began = Instant::now();
         let endless = patience.with(
             async {
@@ -221,7 +220,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_question_beside_the_call_stops_its_deadline_as_one_of_its_own_does() {
         let asked = watch::Sender::new(0);
-        let patience = Patience::new(&Nobody, LIMIT);
+        let patience = Patience::new(&Nobody, Instant::now(), LIMIT);
         let began = Instant::now();
         let people = async {
             tokio::time::sleep(Duration::from_secs(9)).await;

@@ -130,6 +130,11 @@ impl SessionSlot {
         self.way.upstream.failure(error)
     }
 
+    /// The failure of a session that is not open at a caller's deadline.
+    pub(super) fn not_answered(&self) -> Failure {
+        self.way.upstream.not_answered()
+    }
+
     /// The session that is open, and every one that takes its place.
     pub(super) fn sessions(&self) -> watch::Receiver<Option<Arc<Session>>> {
         self.current.subscribe()

@@ -1,8 +1,8 @@
 //! HTTP as one small trait: a request goes out, a status, headers and a stream of bytes come back.
 //!
 //! One [`ReqwestHttp`] (one pooled client for each [`Lane`]) serves a whole gateway. Redirects are never followed by the client itself:
-//! [`send_within_origin`] follows them within one origin only, so no header ever reaches another origin. Error texts
-//! name the kind of failure and never quote a URL's query, a header or a body.
+//! [`send_within_origin`](super::redirect::send_within_origin) follows them within one origin only, so no header ever reaches
+//! another origin. Error texts name the kind of failure and never quote a URL's query, a header or a body.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -18,11 +18,9 @@ use url::Url;
 
 use super::proxies::Proxies;
 pub use super::proxies::ProxyName;
+use super::redirect::RedirectFault;
 use crate::model::link_local::{is_link_local, names_link_local};
 use crate::model::{Failure, FailureClass};
-
-/// How many redirects within one origin are followed.
-pub const MAX_REDIRECTS: usize = 3;
 
 /// The longest wait that is read out of `Retry-After`: whoever waits has a bound of its own, and no sum overflows.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
@@ -160,7 +158,7 @@ impl Body {
 }
 
 /// Why there is no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HttpError {
     /// The request was never sent: the connection could not be made.
     #[error("no connection could be made")]
@@ -195,14 +193,14 @@ pub enum HttpError {
          allow-link-local = true in gateway.toml"
     )]
     LinkLocal,
-    /// A redirect that may not be followed.
-    #[error("the answer is a redirect to another origin, or one redirect too many")]
-    Redirect,
+    /// A redirect that is not followed.
+    #[error(transparent)]
+    Redirect(#[from] RedirectFault),
 }
 
 impl HttpError {
     /// Whether it is certain that the origin saw nothing of the request.
-    pub fn was_not_sent(self) -> bool {
+    pub fn was_not_sent(&self) -> bool {
         matches!(self, Self::Connect | Self::Dns | Self::Proxy(_) | Self::Certificate | Self::LinkLocal)
     }
 }
@@ -218,7 +216,7 @@ impl From<HttpError> for Failure {
             HttpError::Dns => FailureClass::Dns,
             HttpError::Timeout => FailureClass::Timeout,
             HttpError::Oversize { .. } => FailureClass::Oversize,
-            HttpError::Redirect => FailureClass::Redirect,
+            HttpError::Redirect(_) => FailureClass::Redirect,
         };
         Self::new(class, error.to_string())
     }
@@ -228,30 +226,6 @@ impl From<HttpError> for Failure {
 pub trait Http: Send + Sync + 'static {
     /// Sends a request and returns when the answer's headers are there. It has no deadline of its own.
     fn send(&self, request: Request) -> BoxFuture<'_, Result<Response, HttpError>>;
-}
-
-/// Sends a request and follows redirects, as long as they stay within the origin of `request.url`.
-///
-/// Only redirects that keep the method are followed (307, 308), and for GET the others too.
-///
-/// # Errors
-/// [`HttpError::Redirect`] for any other redirect, or what [`Http::send`] fails with.
-pub async fn send_within_origin(http: &dyn Http, mut request: Request) -> Result<Response, HttpError> {
-    let origin = request.url.origin();
-    for _ in 0..=MAX_REDIRECTS {
-        let response = http.send(request.clone()).await?;
-        if !response.status.is_redirection() || response.status == StatusCode::NOT_MODIFIED {
-            return Ok(response);
-        }
-        let keeps_method = matches!(response.status, StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
-        let location = response.headers.get(header::LOCATION).and_then(|value| value.to_str().ok());
-        let target = location.and_then(|location| request.url.join(location).ok()).ok_or(HttpError::Redirect)?;
-        if target.origin() != origin || !(keeps_method || request.method == Method::GET) {
-            return Err(HttpError::Redirect);
-        }
-        request.url = target;
-    }
-    Err(HttpError::Redirect)
 }
 
 /// Gives up on `work` after `limit`.
@@ -555,7 +529,7 @@ mod tests {
             };
             let error = http.send(request).await.err();
             assert_eq!(error, Some(HttpError::LinkLocal));
-            assert!(error.is_some_and(HttpError::was_not_sent));
+            assert!(error.is_some_and(|error| error.was_not_sent()));
         }
     }
 

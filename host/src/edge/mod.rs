@@ -14,6 +14,7 @@ pub mod limits;
 pub mod process;
 pub mod process_usage;
 mod proxies;
+pub mod redirect;
 pub mod references;
 pub mod secret_file;
 pub mod state;

@@ -382,8 +382,18 @@ pub(super) async fn guard_whole(State(door): State<Arc<Door>>, request: Request,
         {
             door.refuse(Refused::Page, None, &request)
         }
-        Ok(visitor) if visitor.view.sees_everything() || visitor.right.0.is_ok() => enter(visitor, request, next).await,
+        Ok(visitor) if visitor.sees_the_whole() => enter(visitor, request, next).await,
         Ok(visitor) => door.refuse(Refused::Part, visitor.token.as_deref(), &request),
+        Err(refused) => door.refuse(refused, None, &request),
+    }
+}
+
+/// The middleware of a route that shows less without a token: what is then passed on bears no [`Visitor`].
+pub(super) async fn guard_origin(State(door): State<Arc<Door>>, request: Request, next: Next) -> Response {
+    let rules = door.rules();
+    match rules.1.visitor(&request, &door.gateway.inner.grants) {
+        Ok(visitor) => enter(visitor, request, next).await,
+        Err(Refused::Token) => next.run(request).await,
         Err(refused) => door.refuse(refused, None, &request),
     }
 }

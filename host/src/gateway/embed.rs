@@ -17,13 +17,14 @@ use super::builder::GatewayBuilder;
 use super::grants::Grants;
 use super::limits;
 use super::metrics::ServerMetrics;
+use super::missing_list::missing_list;
 use super::northbound::Northbound;
 use super::rate::TokenRates;
 use super::request_body::BodyBudget;
 use super::state_writer::StateWriter;
 use super::status::{BoundsStatus, GatewayStatus, pattern_warnings, warnings};
 use super::swap::Former;
-use crate::catalog::{Catalog, CatalogSnapshot, Route};
+use crate::catalog::{Catalog, CatalogSnapshot, Route, View};
 use crate::config::Settings;
 use crate::connectors::{CallError, Caller, Fleet, PassKind, SyncReport, Synced};
 use crate::edge::Edge;
@@ -259,11 +260,13 @@ impl Gateway {
     /// have [`Self::registry`].
     ///
     /// # Errors
-    /// [`CallError`]; an unknown name is [`CallError::NoTool`].
+    /// [`CallError`]; an unknown name is [`CallError::NoTool`], or [`CallError::NoList`] of a connector without lists.
     pub async fn call(&self, name: &str, arguments: Option<Box<RawValue>>) -> Result<Outcome, CallError> {
         self.restored().await;
         let snapshot = self.snapshot();
-        let route = snapshot.route(name).ok_or_else(|| CallError::NoTool(name.to_owned()))?;
+        let unknown =
+            || missing_list(self, &View::everything(), name).unwrap_or_else(|| CallError::NoTool(name.to_owned()));
+        let route = snapshot.route(name).ok_or_else(unknown)?;
         let mut params = RawObject::new();
         if let Some(arguments) = arguments {
             params.set(ParamsMember::Arguments.key(), arguments);

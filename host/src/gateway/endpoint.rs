@@ -1,12 +1,10 @@
 //! `/mcp`: Streamable HTTP, both eras on one endpoint, legacy clients with sessions or without.
 //!
-//! A request is answered as JSON, or as an event stream as soon as there is a message before the answer. A closed
-//! connection takes a modern request back; a legacy one goes on, and is taken back by a notification (design section 6).
+//! A request is answered as JSON, or as an event stream as soon as there is a message before the answer, or when there has
+//! been no answer for [`limits::SILENCE_MAX`]. A closed connection cancels a modern request; a legacy one that was sent
+//! goes on, and is cancelled by a notification.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
 use axum::body::Bytes;
 use axum::extract::{Extension, State};
@@ -16,12 +14,11 @@ use futures_util::future::BoxFuture;
 use http::header::{ACCEPT, ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::value::RawValue;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::task_tracker::TaskTrackerToken;
-use tokio_util::task::{AbortOnDropHandle, TaskTracker};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::connections::Ending;
+use super::detached_request::DetachedRequest;
 use super::embed::Gateway;
 use super::json::json;
 use super::northbound::event_stream::EventStream;
@@ -71,7 +68,7 @@ pub(super) async fn post(
     let lease = lease.map(|Extension(lease)| lease);
     let client = Client { visitor, accepts, ending: ending_of(&gateway, ending), lease };
     match Message::parse_strict(&body) {
-        Err(EnvelopeError::Batch) => batch(&gateway, client, &headers, &body).await,
+        Err(EnvelopeError::Batch) => batch(&gateway, client, headers, body).await,
         message => {
             // The message has a copy of what it needs: the body of a call is not held while its server works.
             drop(body);
@@ -82,8 +79,8 @@ pub(super) async fn post(
 
 /// Answers the messages of a batch, if the client speaks the revision that has them. Without a session and a header it is
 /// taken to speak that (2025-06-18, `basic/transports`, Protocol Version Header).
-async fn batch(gateway: &Gateway, client: Client, headers: &HeaderMap, body: &[u8]) -> Response {
-    let takes_batches = match session(gateway, &client.visitor, headers) {
+async fn batch(gateway: &Gateway, client: Client, headers: HeaderMap, body: Bytes) -> Response {
+    let takes_batches = match session(gateway, &client.visitor, &headers) {
         Ok(Some(session)) => session.takes_batches,
         Ok(None) => headers.get(PROTOCOL_VERSION_HEADER).is_none_or(|version| version == VERSION_2025_03_26),
         Err(refused) => return *refused,
@@ -92,22 +89,49 @@ async fn batch(gateway: &Gateway, client: Client, headers: &HeaderMap, body: &[u
     if !takes_batches {
         return invalid(&EnvelopeError::Batch.to_string());
     }
-    let Some(messages) = batch::messages(body) else {
+    let Some(messages) = batch::messages(&body) else {
         return invalid(&format!("a batch has 1 to {} messages", limits::BATCH_MESSAGES_MAX));
     };
-    let answering = messages.into_iter().map(|message| {
-        let client = Client { accepts: Accepts { json: true, stream: false }, ..client.clone() };
-        async move {
+    drop(body);
+    let streams = client.accepts.stream;
+    let client = Client { accepts: Accepts { json: true, stream: false }, ..client };
+    let asked = gateway.for_task();
+    let answering = async move {
+        let answering = messages.iter().map(|message| async {
             match Message::parse_strict(message.get().as_bytes()) {
                 // A session begins with one answer (2025-03-26, `basic/lifecycle`).
                 Ok(Message::Request { id, method, .. }) if method == INITIALIZE => {
                     refused(Some(&id), StatusCode::BAD_REQUEST, INVALID_REQUEST, "initialize must come alone", None)
                 }
-                message => one(gateway, client, headers, message).await,
+                message => one(&asked, client.clone(), &headers, message).await,
             }
+        });
+        batch::answers(answering).await
+    };
+    respond_to_batch(gateway, streams, answering.boxed()).await
+}
+
+/// Waits for the answers of a batch, which are one array. A batch that is silent for too long is answered with an event stream
+/// of that array (2025-03-26, Streamable HTTP, "Sending Messages": responses on a stream may be batched).
+async fn respond_to_batch(
+    gateway: &Gateway,
+    streams: bool,
+    mut answering: BoxFuture<'static, Option<Bytes>>,
+) -> Response {
+    tokio::select! {
+        biased;
+        answers = &mut answering => {
+            return answers.map_or_else(|| StatusCode::ACCEPTED.into_response(), |body| json(StatusCode::OK, body));
+        }
+        () = tokio::time::sleep(limits::SILENCE_MAX), if streams => {}
+    }
+    let (outlet, inbox) = outlet::bounded(&gateway.inner.parts.metrics, &gateway.inner.northbound.outbox);
+    let task = gateway.inner.northbound.tasks.spawn(async move {
+        if let Some(answers) = answering.await {
+            drop(outlet.send(answers).await);
         }
     });
-    batch::answers(answering).await
+    EventStream::new(None, inbox, AbortOnDropHandle::new(task)).with_comment().into_response()
 }
 
 /// Answers one message.
@@ -276,7 +300,9 @@ async fn request(
     };
     let (outlet, inbox) = outlet::bounded(&gateway.inner.parts.metrics, &gateway.inner.northbound.outbox);
     let in_flight = session.as_ref().map(|session| session.in_flight.clone());
-    let goes_on = era == Era::Legacy && is_passed_on(&method);
+    let is_call = is_passed_on(&method);
+    let goes_on = era == Era::Legacy && is_call;
+    let disconnected = CancellationToken::new();
     let resumes = session.clone().filter(|session| goes_on && session.resumes);
     let outlet = if resumes.is_some() { outlet.resumable() } else { outlet };
     let asked = Asked {
@@ -289,54 +315,17 @@ async fn request(
         session,
         outlet: accepts.stream.then(|| outlet.clone()),
         in_flight,
+        disconnected: disconnected.clone(),
         ending,
         trace: TraceContext::from_headers(headers),
         _lease: lease,
     };
     let answering = answer(gateway.for_task(), asked).boxed();
     let answering = match goes_on {
-        true => GoesOn::new(&gateway.inner.calls, answering).boxed(),
+        true => DetachedRequest::new(&gateway.inner.calls, answering, disconnected).boxed(),
         false => answering,
     };
-    respond(gateway, Exchange { id, era, accepts, resumes }, answering, (outlet, inbox)).await
-}
-
-/// A request of a legacy client: its connection may end and come back, and it goes on to its deadline all the same. A task
-/// is made of it only then.
-struct GoesOn {
-    calls: TaskTracker,
-    /// None once it is answered.
-    answering: Option<BoxFuture<'static, Answer>>,
-    _tracked: TaskTrackerToken,
-}
-
-impl GoesOn {
-    fn new(calls: &TaskTracker, answering: BoxFuture<'static, Answer>) -> Self {
-        let (calls, tracked) = (calls.clone(), calls.token());
-        Self { calls, answering: Some(answering), _tracked: tracked }
-    }
-}
-
-impl Future for GoesOn {
-    type Output = Answer;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Answer> {
-        let Some(answering) = &mut self.answering else { return Poll::Pending };
-        // A panic costs this request, and not its client's connection.
-        let polled = catch_unwind(AssertUnwindSafe(|| answering.as_mut().poll(context)));
-        let answer = ready!(polled.unwrap_or_else(|_| Poll::Ready(Answer::cut_off())));
-        self.answering = None;
-        Poll::Ready(answer)
-    }
-}
-
-impl Drop for GoesOn {
-    fn drop(&mut self) {
-        // Without a runtime there is nothing that could go on.
-        if let (Some(answering), Ok(runtime)) = (self.answering.take(), Handle::try_current()) {
-            self.calls.spawn_on(answering.map(drop), &runtime);
-        }
-    }
+    respond(gateway, Exchange { id, era, accepts, is_call, resumes }, answering, (outlet, inbox)).await
 }
 
 /// What an answer depends on besides itself.
@@ -344,11 +333,14 @@ struct Exchange {
     id: RequestId,
     era: Era,
     accepts: Accepts,
+    /// Whether an upstream server answers it, which may take long.
+    is_call: bool,
     /// The session whose client may come back for the rest of the answer.
     resumes: Option<Arc<Session>>,
 }
 
-/// Waits for the answer or for a message before it, and answers in the form that fits.
+/// Waits for the answer or for a message before it, and answers in the form that fits. Proxies cut connections that carry no
+/// byte for some time: a client that takes a stream is given one before that.
 async fn respond(
     gateway: &Gateway,
     mut exchange: Exchange,
@@ -356,6 +348,7 @@ async fn respond(
     (outlet, mut inbox): (Outlet, Inbox),
 ) -> Response {
     let mut opened = None;
+    let mut is_silent = false;
     let first = tokio::select! {
         biased;
         first = inbox.next() => first,
@@ -373,6 +366,10 @@ async fn respond(
             answering = futures_util::future::ready(answer).boxed();
             first
         }
+        () = tokio::time::sleep(limits::SILENCE_MAX), if exchange.is_call && exchange.accepts.stream => {
+            is_silent = true;
+            None
+        }
     };
     let Exchange { id, resumes, .. } = exchange;
     // Whoever streams an answer waits for its client in a task of its own: a deadline must not depend on whether the
@@ -385,7 +382,10 @@ async fn respond(
     });
     let mut response = match resumes {
         Some(session) => EventStream::resumable(first, inbox, Resumable::new(gateway, &session)).into_response(),
-        None => EventStream::new(first, inbox, AbortOnDropHandle::new(task)).into_response(),
+        None => {
+            let stream = EventStream::new(first, inbox, AbortOnDropHandle::new(task));
+            if is_silent { stream.with_comment() } else { stream }.into_response()
+        }
     };
     name_session(gateway, opened, &mut response);
     response

@@ -195,8 +195,13 @@ pub const LISTENS_SHARE: usize = LISTENS_MAX / 4;
 /// Least time between two notices that a list has changed. The first is told at once, the last always.
 pub const LIST_CHANGED_PACE: Duration = Duration::from_millis(500);
 
-/// A stream that has nothing to say says so this often, so that nobody in between takes it for dead.
-pub const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often a stream without messages sends a comment: proxies cut connections that carry no byte for 30 s (HAProxy's usual
+/// `timeout client`) to 125 s, some for less.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// How long a call may be without an answer before its event stream opens, if its client takes one: a call and its stream
+/// are never silent for longer than a stream is.
+pub const SILENCE_MAX: Duration = KEEP_ALIVE;
 
 /// Connections at once, where the process may have enough descriptors: the longest idle one makes room for one more.
 pub const CONNECTIONS_MAX: usize = 4_096;

@@ -7,7 +7,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::Response;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Uri};
 use tokio::net::TcpListener;
@@ -15,15 +15,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::connections::Connections;
 use super::cross_origin::share;
-use super::door::{Door, guard, guard_admin, guard_whole};
+use super::door::{Door, guard, guard_admin, guard_origin, guard_whole};
 use super::embed::Gateway;
 use super::request_body::{self, BodyRule};
-use super::{admin, definitions, endpoint, limits, oauth_discovery, rate};
+use super::{admin, definitions, endpoint, limits, oauth_discovery, other_paths, rate};
 
 /// Marks everything that is not MCP as what it is: no browser guesses its type, no cache keeps it, and no page of another
 /// origin embeds it.
 async fn harden(uri: Uri, mut response: Response) -> Response {
-    if uri.path() != "/mcp" {
+    if !other_paths::ENDPOINT.contains(&uri.path()) {
         let headers = response.headers_mut();
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -36,7 +36,7 @@ async fn harden(uri: Uri, mut response: Response) -> Response {
 const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 impl Gateway {
-    /// The routes, for whoever serves them: `/mcp`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`,
+    /// The routes, for whoever serves them: `/mcp`, a page about it at `/`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`,
     /// `/definitions`, `/sync`, `/definitions/approve`, `/policy` and `/policy/back`. `listen` is the address that they are
     /// reached under. Without tokens, the last three are
     /// open to this machine only: serve the routes with `into_make_service_with_connect_info::<SocketAddr>()`, so that it
@@ -46,8 +46,10 @@ impl Gateway {
         let bodies = |bytes_max, is_rated| {
             from_fn_with_state((self.clone(), BodyRule { bytes_max, is_rated }), request_body::read)
         };
+        let mcp = || -> MethodRouter<Gateway> { post(endpoint::post).get(endpoint::get).delete(endpoint::delete) };
         let guarded = Router::new()
-            .route("/mcp", post(endpoint::post).get(endpoint::get).delete(endpoint::delete))
+            .route(other_paths::ENDPOINT[0], mcp())
+            .route(other_paths::ENDPOINT[1], mcp())
             .layer(DefaultBodyLimit::max(limits::REQUEST_BYTES_MAX))
             // Whoever is turned away at the door is not listened to at all.
             .layer(bodies(limits::REQUEST_BYTES_MAX, true))
@@ -74,8 +76,13 @@ impl Gateway {
             .layer(bodies(limits::SMALL_BODY_BYTES, false))
             .layer(from_fn_with_state(door.clone(), guard_admin));
         let open = Router::new().route("/healthz", get(admin::healthz)).route("/readyz", get(admin::readyz));
-        let guarded = guarded.merge(whole).merge(changing).merge(approving).layer(from_fn_with_state(door, share));
-        guarded.merge(open).merge(oauth_discovery::routes()).layer(map_response(harden)).with_state(self.clone())
+        let index = Router::new()
+            .route("/", get(other_paths::index).fallback(other_paths::not_found))
+            .layer(from_fn_with_state(door.clone(), guard_origin));
+        let guarded =
+            guarded.merge(whole).merge(changing).merge(approving).merge(index).layer(from_fn_with_state(door, share));
+        let routes = guarded.merge(open).merge(oauth_discovery::routes()).fallback(other_paths::not_found);
+        routes.layer(map_response(harden)).with_state(self.clone())
     }
 
     /// Serves the routes until `stop`; requests in flight then have [`limits::DRAIN_TIMEOUT`] to end.

@@ -202,6 +202,7 @@ impl Conversation {
             links: Some(self.links.clone()),
             outlet: Some(self.outlet.clone()),
             in_flight: Some(self.in_flight.clone()),
+            disconnected: CancellationToken::new(),
             ending: self.ending.clone(),
             trace: TraceContext::default(),
             _lease: None,

@@ -21,3 +21,10 @@ pub(super) struct Visitor {
     /// Cancelled when the token is taken away, or allows something else: what is open then ends.
     pub(super) grant: CancellationToken,
 }
+
+impl Visitor {
+    /// Whether it may be shown what is about every connector.
+    pub(super) fn sees_the_whole(&self) -> bool {
+        self.view.sees_everything() || self.right.refusal().is_none()
+    }
+}

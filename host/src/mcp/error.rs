@@ -149,7 +149,7 @@ impl WireError {
     /// The failure as the policy and people see it.
     pub fn failure(&self) -> Failure {
         let class = match self {
-            Self::Http(error) => return (*error).into(),
+            Self::Http(error) => return error.clone().into(),
             Self::Status { status, retry_after, .. } => {
                 let failure = Failure::new(class_of(*status), self.to_string());
                 return Failure { retry_after: *retry_after, ..failure };

@@ -23,13 +23,10 @@ pub const VERSION_2025_03_26: &str = "2025-03-26";
 /// The oldest version, of HTTP+SSE and of many servers on standard input and output.
 pub const VERSION_2024_11_05: &str = "2024-11-05";
 
-/// The legacy versions that clients are served over Streamable HTTP, newest first.
-pub const LEGACY_VERSIONS: [&str; 3] = [VERSION_2025_11_25, VERSION_2025_06_18, VERSION_2025_03_26];
-
-/// The legacy versions that a server may answer with, newest first. The oldest knows no Streamable HTTP; servers that speak
-/// that answer with it all the same, and the reference clients take it.
-pub const UPSTREAM_VERSIONS: [&str; 4] =
-    [VERSION_2025_11_25, VERSION_2025_06_18, VERSION_2025_03_26, VERSION_2024_11_05];
+/// The legacy versions, newest first: those that clients are served, and that a server may answer with. The oldest knows no
+/// Streamable HTTP; clients and servers that speak that name it all the same. Its messages are those of the next one, without
+/// batches and audio.
+pub const LEGACY_VERSIONS: [&str; 4] = [VERSION_2025_11_25, VERSION_2025_06_18, VERSION_2025_03_26, VERSION_2024_11_05];
 
 /// The name that the gateway gives as its own.
 pub const CLIENT_NAME: &str = "cortex-mcp";

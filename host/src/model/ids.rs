@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-/// The id of a connector: `^[a-z0-9][a-z0-9-]{1,62}$`, the rule of the connectors manifest. Cheap to clone.
+/// The ID of a connector: `^[a-z0-9][a-z0-9-]{0,62}$`, which is the rule of the connectors manifest and names of one character.
+/// Cheap to clone.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ConnectorId(Arc<str>);
@@ -38,7 +39,7 @@ impl FromStr for ConnectorId {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let bytes = text.as_bytes();
-        let well_formed = (MIN_LENGTH..=MAX_LENGTH).contains(&bytes.len())
+        let well_formed = (1..=MAX_LENGTH).contains(&bytes.len())
             && bytes[0] != b'-'
             && bytes.iter().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || *byte == b'-');
         if well_formed { Ok(Self(text.into())) } else { Err(ConnectorIdError) }
@@ -73,10 +74,9 @@ impl fmt::Debug for ConnectorId {
 
 /// A text that is no connector id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a connector id is 2 to 63 characters of a-z, 0-9 and '-', and does not begin with '-'")]
+#[error("a connector id is 1 to 63 characters of a-z, 0-9 and '-', and does not begin with '-'")]
 pub struct ConnectorIdError;
 
-const MIN_LENGTH: usize = 2;
 /// Longest identifier of a connector, in bytes: a label of a domain name (RFC 1035, section 2.3.4).
 const MAX_LENGTH: usize = 63;
 
@@ -86,10 +86,10 @@ mod tests {
 
     #[test]
     fn only_ids_of_the_manifest_rule_are_accepted() {
-        for good in ["demo", "a1", "0-", &"x".repeat(63)] {
+        for good in ["demo", "a", "7", "a1", "0-", &"x".repeat(63)] {
             assert!(good.parse::<ConnectorId>().is_ok(), "{good}");
         }
-        for bad in ["", "a", "-a", "Demo", "a.b", "a_b", "é1", &"x".repeat(64)] {
+        for bad in ["", "-", "A", "-a", "Demo", "a.b", "a_b", "é1", &"x".repeat(64)] {
             assert!(bad.parse::<ConnectorId>().is_err(), "{bad}");
         }
     }

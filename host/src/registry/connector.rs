@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn a_name_that_is_an_id_stands_as_it_is() {
-        for name in ["demo", "a1", "my-server-", &"x".repeat(63)] {
+        for name in ["demo", "s", "7", "db", "a1", "my-server-", &"x".repeat(63)] {
             assert_eq!(connector_id(name).as_str(), name);
         }
     }
@@ -95,7 +95,6 @@ mod tests {
     fn other_names_are_written_as_ids_with_a_hash_of_the_original() {
         for (name, stem) in [
             ("Wiki.Data", "wiki-data"),
-            ("a", "a"),
             ("A__", "a"),
             ("x.", "x"),
             ("", "server"),

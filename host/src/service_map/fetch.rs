@@ -13,7 +13,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
-use crate::edge::http::{Http, Lane, Request, Response, send_within_origin, within};
+use crate::edge::http::{Http, Lane, Request, Response, within};
+use crate::edge::redirect::send_within_origin;
 use crate::model::{Failure, FailureClass};
 
 use super::MAX_MAP_BYTES;

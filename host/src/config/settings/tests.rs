@@ -258,7 +258,7 @@ fn what_is_said_of_a_connector_must_be_usable() {
         assert!(error.contains(part), "{error}");
     }
     let error = resolve("[connector.Wiki]\ncalls = 1", &[]).unwrap_err().to_string();
-    assert!(error.contains("a connector id is 2 to 63 characters"), "{error}");
+    assert!(error.contains("a connector id is 1 to 63 characters"), "{error}");
     let longest = "x".repeat(40);
     assert!(resolve(&format!("[connector.wiki]\nrename = {{ old = \"{longest}\" }}"), &[]).is_ok());
     assert!(

@@ -4,7 +4,7 @@
 use super::live::{Live, OnCall, Refusal};
 use super::*;
 use crate::connectors::{CallError, Caller, OwnSessions, PassKind};
-use crate::mcp::{Declared, Nobody, Outcome};
+use crate::mcp::{Declared, Outcome};
 use crate::model::raw::{self, RawObject};
 
 const JSON: Option<&str> = Some("application/json");
@@ -87,7 +87,7 @@ fn client(is_own: bool) -> Option<OwnSessions> {
 
 async fn call(rig: &Rig, own: Option<&OwnSessions>) -> Result<Outcome, CallError> {
     let params = RawObject::from_str(r#"{"name":"t1","arguments":{}}"#).unwrap();
-    rig.fleet.call(&id(), Caller { interim: &Nobody, own }, "tools/call", params).await
+    rig.fleet.call(&id(), Caller { own, ..Caller::default() }, "tools/call", params).await
 }
 
 fn is_result(called: &Result<Outcome, CallError>) -> bool {

@@ -5,7 +5,7 @@ use super::live::Live;
 use super::*;
 use crate::config::Secrets;
 use crate::connectors::{CallError, Caller, ConnectorStatus, CredentialState, PassKind};
-use crate::mcp::{Nobody, Outcome};
+use crate::mcp::Outcome;
 use crate::model::raw::RawObject;
 use crate::model::{AuthKind, FailureClass};
 
@@ -67,7 +67,7 @@ impl Guarded {
 
     async fn call(&self) -> Result<Outcome, CallError> {
         let params = RawObject::from_str(r#"{"name":"t1","arguments":{}}"#).unwrap();
-        self.rig.fleet.call(&id(), Caller { interim: &Nobody, own: None }, "tools/call", params).await
+        self.rig.fleet.call(&id(), Caller::default(), "tools/call", params).await
     }
 
     fn status(&self) -> Arc<ConnectorStatus> {

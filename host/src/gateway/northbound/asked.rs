@@ -38,6 +38,8 @@ pub(in crate::gateway) struct Asked {
     pub(in crate::gateway) outlet: Option<Outlet>,
     /// Where the client takes requests back, if it can.
     pub(in crate::gateway) in_flight: Option<Arc<InFlight>>,
+    /// Cancelled when the client of a legacy request is gone and cannot come back for the answer.
+    pub(in crate::gateway) disconnected: CancellationToken,
     /// Cancelled when streams without an end of their own must end.
     pub(in crate::gateway) ending: CancellationToken,
     /// The trace context in its headers.
@@ -62,7 +64,7 @@ impl Asked {
     /// The client as connectors know it.
     pub(super) fn caller<'a>(&'a self, relay: &'a Relay) -> Caller<'a> {
         let own = self.session.as_ref().and_then(|session| session.own());
-        Caller { interim: relay, own, trace: Some(&self.trace) }
+        Caller { interim: relay, own, trace: Some(&self.trace), disconnected: Some(&self.disconnected) }
     }
 
     /// Notes the resources that the result of a connector names to the client.

@@ -8,6 +8,7 @@ use super::asked::Asked;
 use crate::catalog::Route;
 use crate::connectors::CallError;
 use crate::gateway::embed::Gateway;
+use crate::gateway::missing_list::missing_list;
 use crate::gateway::registry_tools;
 use crate::mcp::envelope::error_object;
 use crate::mcp::protocol::RESOURCE_NOT_FOUND;
@@ -29,7 +30,7 @@ pub(super) async fn tool(gateway: &Gateway, asked: &Asked) -> Answer {
     }
     match served.tool(&name) {
         Some(route) => pass(gateway, asked, route, TOOLS_CALL, ParamsMember::Name).await,
-        None => Answer::error(INVALID_PARAMS, &format!("Unknown tool: {name}"), None),
+        None => unknown(gateway, asked, "tool", &name),
     }
 }
 
@@ -40,7 +41,7 @@ pub(super) async fn prompt(gateway: &Gateway, asked: &Asked) -> Answer {
     };
     match gateway.snapshot().served(&asked.visitor.view).prompt(&name) {
         Some(route) => pass(gateway, asked, route, PROMPTS_GET, ParamsMember::Name).await,
-        None => Answer::error(INVALID_PARAMS, &format!("Unknown prompt: {name}"), None),
+        None => unknown(gateway, asked, "prompt", &name),
     }
 }
 
@@ -93,7 +94,15 @@ pub(super) async fn completion(gateway: &Gateway, asked: &Asked) -> Answer {
     match in_turn(&routes, &name, complete).await {
         Some(Ok(outcome)) => Answer::passed(asked.era, COMPLETION_COMPLETE, outcome),
         Some(Err(error)) => Answer::failed(&error),
-        None => invalid(&format!("Unknown reference: {name}")),
+        None => unknown(gateway, asked, "reference", &name),
+    }
+}
+
+/// The answer to a request about a name that nothing has, as far as the lists are known.
+fn unknown(gateway: &Gateway, asked: &Asked, kind: &str, name: &str) -> Answer {
+    match missing_list(gateway, &asked.visitor.view, name) {
+        Some(error) => Answer::failed(&error),
+        None => Answer::error(INVALID_PARAMS, &format!("Unknown {kind}: {name}"), None),
     }
 }
 

@@ -47,6 +47,12 @@ impl EventStream {
         stream
     }
 
+    /// Sends a comment first: some proxies pass the head of an answer on with the first byte of its body only.
+    pub(in crate::gateway) fn with_comment(mut self) -> Self {
+        self.ready.push_front(COMMENT);
+        self
+    }
+
     /// The same for a client that can come back for the rest.
     pub(in crate::gateway) fn resumable(first: Option<Item>, inbox: Inbox, resumable: Resumable) -> Self {
         // An event without a message: from here on the client knows where it is.

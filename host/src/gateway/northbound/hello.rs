@@ -35,9 +35,7 @@ pub(super) async fn initialize(gateway: &Gateway, asked: &Asked) -> Answer {
         return Answer::error(INVALID_PARAMS, "params.capabilities and params.clientInfo are too large", None);
     }
     gateway.wait_for_first_lists().await;
-    let wanted = asked.params.get_str(ParamsMember::ProtocolVersion);
-    let version =
-        LEGACY_VERSIONS.into_iter().find(|version| wanted.as_deref() == Some(version)).unwrap_or(LEGACY_VERSIONS[0]);
+    let version = version_for(asked.params.get_str(ParamsMember::ProtocolVersion).as_deref());
     let (snapshot, view) = (gateway.snapshot(), &asked.visitor.view);
     let mut result = RawObject::new();
     result.set("protocolVersion", raw::string(version));
@@ -64,6 +62,14 @@ pub(super) async fn discover(gateway: &Gateway, asked: &Asked) -> Answer {
     meta.set(META_SERVER_INFO, server_info());
     result.set("_meta", meta.to_raw());
     Answer::result(result.to_raw())
+}
+
+/// The version that a legacy client is answered with: the newest that is not newer than what it asks for, which a client that
+/// knows neither newer ones nor negotiation can use; the oldest, if it asks for an older one.
+fn version_for(wanted: Option<&str>) -> &'static str {
+    // Versions are dates, so that their order is that of their texts.
+    let fitting = LEGACY_VERSIONS.into_iter().find(|version| wanted.is_none_or(|wanted| *version <= wanted));
+    fitting.unwrap_or(LEGACY_VERSIONS[LEGACY_VERSIONS.len() - 1])
 }
 
 fn visible<'a>(snapshot: &'a CatalogSnapshot, view: &'a View) -> impl Iterator<Item = (&'a Part, &'a About)> {
@@ -98,4 +104,27 @@ fn instructions(snapshot: &CatalogSnapshot, view: &View, style: NameStyle) -> St
 fn cut(text: &str, most: usize) -> &str {
     let end = (0..=most.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
     text.get(..end.unwrap_or_default()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_legacy_client_is_answered_with_a_version_that_it_can_use() {
+        for (wanted, answered) in [
+            (Some("2026-07-28"), "2025-11-25"),
+            (Some("2025-11-25"), "2025-11-25"),
+            (Some("2025-07-01"), "2025-06-18"),
+            (Some("2025-06-18"), "2025-06-18"),
+            (Some("2025-03-26"), "2025-03-26"),
+            (Some("2024-11-05"), "2024-11-05"),
+            (Some("2024-10-07"), "2024-11-05"),
+            (Some("1.0"), "2024-11-05"),
+            (Some("DRAFT-2025-v3"), "2025-11-25"),
+            (None, "2025-11-25"),
+        ] {
+            assert_eq!(version_for(wanted), answered, "{wanted:?}");
+        }
+    }
 }

@@ -55,7 +55,8 @@ use super::metrics::RequestRefusal;
 use crate::mcp::protocol::{LEGACY_VERSIONS, VERSION_2026_07_28};
 
 /// Every version that the gateway speaks to its clients, newest first.
-pub(super) const VERSIONS: [&str; 4] = [VERSION_2026_07_28, LEGACY_VERSIONS[0], LEGACY_VERSIONS[1], LEGACY_VERSIONS[2]];
+pub(super) const VERSIONS: [&str; 5] =
+    [VERSION_2026_07_28, LEGACY_VERSIONS[0], LEGACY_VERSIONS[1], LEGACY_VERSIONS[2], LEGACY_VERSIONS[3]];
 
 /// What the clients of a gateway hold open.
 pub(super) struct Northbound {

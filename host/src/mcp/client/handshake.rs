@@ -18,7 +18,7 @@ use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::interim::Nobody;
 use crate::mcp::limits::TIDYING_DEADLINE;
 use crate::mcp::protocol::{
-    CANCELLED, INITIALIZE, INITIALIZED, PROTOCOL_VERSION_HEADER, SESSION_HEADER, UPSTREAM_VERSIONS, VERSION_2024_11_05,
+    CANCELLED, INITIALIZE, INITIALIZED, LEGACY_VERSIONS, PROTOCOL_VERSION_HEADER, SESSION_HEADER, VERSION_2024_11_05,
     VERSION_2025_03_26, VERSION_2025_11_25,
 };
 use crate::model::raw::{self, RawObject};
@@ -94,7 +94,7 @@ pub(super) async fn initialize(link: Link, id: RequestId, declared: &Declared) -
         Outcome::Error(error) => return Err(rpc_error(&error)),
     };
     let version = result.get_str("protocolVersion").ok_or(ProtocolFault::Handshake)?;
-    let version = UPSTREAM_VERSIONS.iter().find(|known| **known == version).copied();
+    let version = LEGACY_VERSIONS.iter().find(|known| **known == version).copied();
     session.version = version.ok_or(ProtocolFault::UnsupportedVersion)?;
     // Neither has a version header, and its absence means 2025-03-26 or older.
     if !matches!(session.version, VERSION_2025_03_26 | VERSION_2024_11_05) {

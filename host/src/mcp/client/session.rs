@@ -4,8 +4,8 @@
 //! requests made again are calls that a modern server refused because its header annotations had changed.
 
 use std::collections::HashMap;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use http::{HeaderMap, StatusCode};
 use serde_json::value::RawValue;
@@ -48,6 +48,8 @@ pub struct Session {
     is_doubtful: bool,
     /// Whether an answer cast doubt on the session since that was last asked.
     is_suspect: AtomicBool,
+    /// What `notifications/initialized` was answered with, where that was an error, until it is reported.
+    refused_confirmation: Mutex<Option<WireError>>,
 }
 
 /// Ids that are never used twice within a session.
@@ -80,8 +82,17 @@ impl Session {
 
     fn new(link: Link, ids: RequestIds, kind: Kind, facts: Option<ServerFacts>) -> Self {
         let facts = facts.map_or_else(OnceLock::new, OnceLock::from);
-        let (mirrors, progress) = (Mirrors::default(), ProgressTokens::default());
-        Self { link, ids, kind, facts, mirrors, progress, is_doubtful: false, is_suspect: AtomicBool::new(false) }
+        Self {
+            link,
+            ids,
+            kind,
+            facts,
+            mirrors: Mirrors::default(),
+            progress: ProgressTokens::default(),
+            is_doubtful: false,
+            is_suspect: AtomicBool::new(false),
+            refused_confirmation: Mutex::default(),
+        }
     }
 
     /// Which era the session is of.
@@ -95,6 +106,16 @@ impl Session {
     /// The same session, whose server may be of another era: it left the question unanswered.
     pub(super) fn of_doubtful_era(self) -> Self {
         Self { is_doubtful: true, ..self }
+    }
+
+    /// The same session, whose server refused to be told that it is open.
+    pub(super) fn with_refused_confirmation(self, error: WireError) -> Self {
+        Self { refused_confirmation: Mutex::new(Some(error)), ..self }
+    }
+
+    /// The error that `notifications/initialized` was answered with; once.
+    pub fn take_refused_confirmation(&self) -> Option<WireError> {
+        self.refused_confirmation.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// The era to open the next session in, without asking; none: ask again, since what was asked now had no answer.

@@ -231,7 +231,7 @@ impl<'a> Stream<'a> {
                     Resumed::SessionLost => return Err(ProtocolFault::AnswerLost.into()),
                     Resumed::Never => return Err(broken),
                 },
-                Err(HttpError::Redirect) => return Err(broken),
+                Err(HttpError::Redirect(_)) => return Err(broken),
                 // The server may be back in a moment.
                 Err(_) => {}
             }

@@ -206,8 +206,12 @@ pub(super) async fn open_legacy(link: Link, ids: RequestIds, declared: &Declared
 
 pub(super) async fn confirm(link: Link, ids: RequestIds, initialized: Initialized) -> Result<Session, WireError> {
     let Initialized { session, facts } = initialized;
-    session.confirm().await?;
-    Ok(Session::legacy(link, ids, session, facts))
+    match session.confirm().await {
+        Ok(()) => Ok(Session::legacy(link, ids, session, facts)),
+        Err(error) if error.was_not_sent() || link.has_ended() => Err(error),
+        // Some servers answer any notification with an error, and serve all the same (outline#13775).
+        Err(error) => Ok(Session::legacy(link, ids, session, facts).with_refused_confirmation(error)),
+    }
 }
 
 pub(super) async fn pipe(place: &PipePlace, declared: &Declared) -> Result<Link, WireError> {

@@ -73,7 +73,8 @@ async fn a_redirect_is_followed_within_the_origin_and_never_out_of_it() {
         if followed {
             assert!(listed.is_ok());
         } else {
-            assert_eq!(listed.unwrap_err(), WireError::Http(HttpError::Redirect));
+            let error = listed.unwrap_err();
+            assert!(matches!(error, WireError::Http(HttpError::Redirect(RedirectFault::Origin { .. }))), "{error:?}");
         }
         assert!(network.asked().iter().all(|asked| asked.url.origin() == endpoint().origin()));
     }

@@ -22,6 +22,7 @@ use url::Url;
 
 use crate::demo::mcp_server::{McpServer, ServerOptions};
 use crate::edge::http::{Body, Http, HttpError, Request, Response};
+use crate::edge::redirect::RedirectFault;
 use crate::edge::virtual_network::{Host, VirtualNetwork};
 use crate::mcp::{Declared, Era, Message, Nobody, Outcome, RawObject, Session, Upstream};
 use crate::model::ListKind;
