@@ -1,7 +1,7 @@
 //! A connector as everybody else holds it: its description, session, gates, signals and published status.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -141,6 +141,12 @@ impl Handle {
         }
     }
 
+    /// Its server answered something other than a call: a list or a ping.
+    pub(super) fn note_answered(&self) {
+        self.note_contact(Contact::Up);
+        self.breaker.answered();
+    }
+
     /// A request failed: if its server asked for time, nobody asks anything of it meanwhile. Tells how long that is.
     pub(super) fn heed(&self, failure: &Failure) -> Option<Duration> {
         let asks = failure.class == FailureClass::Throttled || failure.retry_after.is_some();
@@ -211,18 +217,20 @@ pub(super) enum Signal {
     Described = 64,
     /// The server may have forgotten the session that calls share, or refuses its credential.
     Suspected = 128,
+    /// The breaker refused a call: a list shows whether the server answers again.
+    Refused = 256,
 }
 
 /// Signals that wait to be taken.
 #[derive(Debug, Default)]
 pub(super) struct Signals {
-    waiting: AtomicU8,
+    waiting: AtomicU16,
     notify: Notify,
 }
 
 impl Signals {
     pub(super) fn send(&self, signal: Signal) {
-        self.waiting.fetch_or(signal as u8, Ordering::AcqRel);
+        self.waiting.fetch_or(signal as u16, Ordering::AcqRel);
         self.notify.notify_one();
     }
 
@@ -240,10 +248,10 @@ impl Signals {
 
 /// Signals that were taken.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Taken(u8);
+pub(super) struct Taken(u16);
 
 impl Taken {
     pub(super) fn has(self, signal: Signal) -> bool {
-        self.0 & signal as u8 != 0
+        self.0 & signal as u16 != 0
     }
 }
