@@ -1,12 +1,15 @@
 //! The task of one connector: it obeys the policy's times, runs at most one run, and publishes what comes of it.
 
+mod publication;
+mod session_checks;
+
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::session_checks::next_report;
 use super::connector_headers::CredentialReport;
 use super::deaths::{Death, Deaths};
 use super::handle::{Handle, Signal, Taken};
@@ -15,18 +18,14 @@ use super::publish::{Published, Publisher};
 use super::run::{self, Brought, RunContext};
 use super::saved::{self, Saved, SavedHeader};
 use super::settings::FleetSettings;
-use super::status::{ConnectorStatus, LastFailure};
+use super::status::LastFailure;
 use super::suspicion::Suspicion;
 use crate::edge::state::{StateRecord, StateSink};
-use crate::mcp::{Era, Irregularity, ListScope, ProtocolFault, Session, WireError};
+use crate::mcp::{Era, ListScope, ProtocolFault, Session, WireError};
 use crate::model::Contact;
-use crate::model::{
-    BootMs, Digest, Failure, FailureClass, ListFacts, ListKind, ListState, Offer, OfferSource, Reach, Scope, WallMs,
-    milliseconds,
-};
+use crate::model::{BootMs, Digest, Failure, FailureClass, Offer, WallMs, milliseconds};
 use crate::policy::contract::{
-    self, AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshMode, RefreshReason, ServeVerdict,
-    Wanted, case_name,
+    AdvanceOutcome, CacheScope, Candidate, FetchedEvent, RefreshReason, ServeVerdict, Wanted, case_name,
 };
 use crate::policy::{Policy, Run, Upkeep, UpkeepConfig};
 use crate::telemetry::{LastLogged, RefreshOutcome, RefreshSubject};
@@ -315,53 +314,6 @@ impl Supervisor {
         self.upkeep.may_have_changed();
     }
 
-    /// The credential was refused, is accepted again, or was replaced.
-    fn credential_reported(&mut self, report: &CredentialReport) {
-        let before = std::mem::replace(&mut self.credential, report.clone());
-        let is_accepted = before.refused.is_some() && report.refused.is_none();
-        let waits_for_it = self.upkeep.failures().1 == Some(contract::FailureClass::Auth);
-        if before.replacements != report.replacements || (is_accepted && waits_for_it) {
-            self.upkeep.credentials_changed();
-        }
-        let state = |report: &CredentialReport| report.refused.as_ref().map(|refused| refused.state);
-        if state(&before) == state(report) {
-            return;
-        }
-        let Some(line) = self.with.run.failures.admit(FailureClass::Auth) else { return };
-        let (connector, left_out) = (&self.handle.id, line.left_out);
-        match &report.refused {
-            Some(refused) => tracing::warn!(
-                %connector, status = refused.http_status, action = refused.action, left_out, "credential refused"
-            ),
-            None => tracing::info!(%connector, left_out, "credential accepted again"),
-        }
-    }
-
-    /// A call was answered as if the server had forgotten the session. Without a session, the next request opens one anyway.
-    fn suspect_session(&mut self) {
-        if let Some(session) = self.open_session() {
-            let (now, held) = (self.with.run.clock.boot(), self.handle.held_for());
-            self.suspicion.raise(&session, now, held, &*self.with.policy.edge().entropy);
-        }
-    }
-
-    /// Has the list fetched that shows whether the server knows the session, unless a failure paces the next one already.
-    fn check_session(&mut self, now: BootMs) {
-        let current = self.open_session();
-        if !self.suspicion.take(now, current.as_ref()) {
-            return;
-        }
-        match self.upkeep.config().refresh.mode {
-            RefreshMode::Background => self.upkeep.may_have_changed(),
-            // Changes arm nothing in this mode.
-            RefreshMode::OnDemand => self.upkeep.forced(),
-        }
-    }
-
-    fn open_session(&self) -> Option<Arc<Session>> {
-        self.handle.slot.as_ref().ok().and_then(|slot| slot.open_session())
-    }
-
     fn ended(&mut self, run: Run, result: Result<Brought, Failure>) {
         self.running = None;
         self.runs += 1;
@@ -495,110 +447,6 @@ impl Supervisor {
         let offer = self.offer.as_ref().filter(|_| value.is_some());
         saved::record(&header, offer)
     }
-
-    /// Publishes list and status, if they changed.
-    fn publish(&mut self) {
-        let verdict = self.upkeep.verdict();
-        let fetched_wall = self.upkeep.value().map(|value| WallMs(value.requested.wall_ms));
-        let serving = verdict.serve == ServeVerdict::Serve;
-        let state = list_state(verdict.state);
-        let served = self.offer.as_ref().filter(|_| serving).and_then(|_| self.handle.definitions.served());
-        let hidden = served.as_ref().map(|_| self.handle.definitions.hidden_keys()).unwrap_or_default();
-        let count = |kind| served.as_ref().map_or(0, |offer| offer.list(kind).items().len());
-        let status = ConnectorStatus {
-            id: self.handle.id.clone(),
-            name: self.handle.connector.load().name.clone(),
-            source: self.handle.connector.load().source,
-            contact: self.handle.contact(),
-            era: self.handle.slot.as_ref().ok().and_then(|slot| slot.era()),
-            state,
-            reason: case_name(&verdict.reason),
-            transport: self.handle.connector.load().reach.as_ref().map(Reach::transport),
-            tools: count(ListKind::Tools),
-            prompts: count(ListKind::Prompts),
-            resources: count(ListKind::Resources),
-            templates: count(ListKind::Templates),
-            fetched_at: fetched_wall.map(|time| time.to_string()),
-            refreshing: self.upkeep.is_running(),
-            next_attempt: self.upkeep.due().map(|due| self.wall_of(due).to_string()),
-            next_reason: reason_name(self.upkeep.reason()),
-            failures: self.upkeep.failures().0,
-            last_failure: self.last_failure.clone(),
-            credential: self.handle.headers.as_ref().and_then(|headers| headers.refused_credential()),
-            breaker: case_name(&self.handle.breaker.phase()),
-            definitions: self.handle.definitions.status(),
-            warnings: self.handle.metrics.inbound.irregularities.seen().map(Irregularity::description).collect(),
-            last_duration_ms: self.last_duration_ms,
-            fetched_wall,
-            runs: self.runs,
-            forces: self.forces,
-        };
-        let published = Published {
-            connector: self.handle.connector.load_full(),
-            offer: served,
-            source: if self.runs == 0 { OfferSource::Saved } else { OfferSource::Fetched },
-            hidden,
-            facts: ListFacts {
-                state,
-                reason: status.reason.clone(),
-                fetched_at: fetched_wall,
-                fresh_until: self.fresh_until(),
-                next_attempt: self.upkeep.due(),
-                scope: match self.upkeep.value().map(|value| value.scope) {
-                    Some(CacheScope::Public) => Scope::Public,
-                    Some(CacheScope::Private) | None => Scope::Private,
-                },
-                contact: status.contact,
-            },
-        };
-        let is_news = self.published.as_ref().is_none_or(|before| !published.says_the_same_as(before));
-        if is_news && !self.with.stop.is_cancelled() {
-            self.with.publisher.publish(published.clone());
-            self.published = Some(published);
-        }
-        self.handle.status.send_if_modified(|published| {
-            let changed = **published != status;
-            if changed {
-                *published = Arc::new(status);
-            }
-            changed
-        });
-    }
-
-    fn fresh_until(&self) -> Option<BootMs> {
-        let verdict = self.upkeep.verdict();
-        let value = self.upkeep.value()?;
-        let fresh = matches!(verdict.state, Freshness::Fresh | Freshness::Soft);
-        let now = self.with.run.clock.now();
-        // Under another boot id the age is only known by the wall clock.
-        let age = match value.requested.boot_id == now.boot_id.0 {
-            true => now.boot.0.saturating_sub(value.requested.boot_ms),
-            false => now.wall.0.saturating_sub(value.requested.wall_ms),
-        };
-        let remaining = Duration::from_millis(value.fresh_ms.saturating_sub(age));
-        fresh.then(|| now.boot.plus(remaining))
-    }
-
-    fn wall_of(&self, due: BootMs) -> WallMs {
-        let now = self.with.run.clock.now();
-        now.wall.plus(milliseconds(due.since(now.boot)))
-    }
-}
-
-fn list_state(freshness: Freshness) -> ListState {
-    match freshness {
-        Freshness::Empty => ListState::Empty,
-        Freshness::Fresh => ListState::Fresh,
-        Freshness::Soft => ListState::Soft,
-        Freshness::Stale => ListState::Stale,
-        Freshness::StaleError => ListState::StaleError,
-        Freshness::Expired => ListState::Expired,
-        Freshness::Frozen => ListState::Frozen,
-    }
-}
-
-fn reason_name(reason: RefreshReason) -> String {
-    case_name(&reason)
 }
 
 /// Waits for the run under way; for ever if there is none. Cancelling it loses nothing.
@@ -611,16 +459,6 @@ async fn ended(running: &mut Option<(Run, JoinHandle<Result<Brought, Failure>>)>
         }
         None => std::future::pending().await,
     }
-}
-
-/// Waits for what becomes of the credential next; for ever if there is none. Cancelling it loses nothing.
-async fn next_report(reports: &mut Option<watch::Receiver<CredentialReport>>) -> CredentialReport {
-    if let Some(reports) = reports
-        && reports.changed().await.is_ok()
-    {
-        return reports.borrow_and_update().clone();
-    }
-    std::future::pending().await
 }
 
 /// Waits for the next session that is opened; for ever if there is never any.
