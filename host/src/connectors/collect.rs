@@ -31,7 +31,8 @@ pub(super) async fn collect(
     id: &ConnectorId,
     limit: Duration,
 ) -> Result<Collected, WireError> {
-    let collecting = Collecting { session, kept, id, limit, answered: AtomicBool::new(false), refused: OnceLock::new() };
+    let collecting =
+        Collecting { session, kept, id, limit, answered: AtomicBool::new(false), refused: OnceLock::new() };
     let known = session.facts().map(|facts| facts.about.clone());
     let (tools, more, about) = match known {
         Some(about) => {
