@@ -57,11 +57,10 @@ impl World {
         let id = "old-server".parse().unwrap();
         Upstream::reached(
             &reach,
-            headers,
+            cortex_mcp::mcp::FixedHeaders::new(headers),
             self.network.clone(),
             ChildSpawner::new(Arc::new(VirtualProcesses::new())),
             &id,
-            cortex_mcp::model::reference::References::Literal,
             Default::default(),
         )
     }

@@ -261,11 +261,10 @@ fn real(command: CommandLine) -> Upstream {
     let (network, id) = (Arc::new(VirtualNetwork::new()), "real".parse().unwrap());
     Upstream::reached(
         &Reach::Stdio(command),
-        HeaderMap::new(),
+        cortex_mcp::mcp::FixedHeaders::new(HeaderMap::new()),
         network,
         ChildSpawner::new(Arc::new(SystemProcesses::new())),
         &id,
-        cortex_mcp::model::reference::References::Literal,
         Default::default(),
     )
 }

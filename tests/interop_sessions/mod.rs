@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::processes::interop::{self, installed};
-use super::processes::{Installation, PATIENCE, Serving, until, wait_for_tools};
+use super::processes::{Client, Installation, PATIENCE, Serving, until, wait_for_tools};
 
 /// How long a token is accepted: a short one for a real server, long enough to be listed under load.
 const TOKEN_LIFE: Duration = Duration::from_secs(15);
@@ -65,8 +65,8 @@ fn credential(gateway: &Serving) -> Value {
     serde_json::from_str::<Value>(&status).unwrap()["connectors"][0]["credential"].take()
 }
 
-fn call(gateway: &Serving) -> Value {
-    gateway.client().call(PING, &json!({ "value": "here" }))
+fn call(client: &Client) -> Value {
+    client.call(PING, &json!({ "value": "here" }))
 }
 
 /// Has a server killed and started again under load, and its token expire and be replaced.
@@ -86,32 +86,36 @@ fn forgets_and_refuses(program: PathBuf, arguments: impl Fn(&str, &str) -> Vec<S
     installation.file("home/mcp/servers.json", json!({ "servers": [entry] }).to_string());
     let gateway = installation.serve();
     wait_for_tools(&gateway, 1);
-    assert_eq!(call(&gateway)["result"]["content"][0]["text"], "here");
+    let (url, client) = (gateway.url(), gateway.client());
+    assert_eq!(call(&client)["result"]["content"][0]["text"], "here");
     assert_eq!(credential(&gateway), Value::Null);
 
     // The first call after the token's end is refused, and says so.
     sleep((TOKEN_LIFE + Duration::from_millis(100)).saturating_sub(issued.elapsed().unwrap()));
-    assert!(call(&gateway)["error"].is_object());
+    assert!(call(&client)["error"].is_object());
     let refused = credential(&gateway);
     assert_eq!((&refused["state"], &refused["httpStatus"]), (&json!("unauthorized"), &json!(401)), "{refused}");
     assert_eq!(refused["challenges"][0]["error"], "invalid_token", "{refused}");
     assert!(refused["action"].as_str().unwrap().contains(&file), "{refused}");
     // The one that takes its place is used by the next.
     std::fs::write(&file, token(SystemTime::now() + Duration::from_secs(3_600))).unwrap();
-    assert_eq!(call(&gateway)["result"]["content"][0]["text"], "here");
+    assert_eq!(call(&client)["result"]["content"][0]["text"], "here");
     until("the refusal is cleared", PATIENCE, || credential(&gateway).is_null().then_some(()));
 
     // Killed while it is called, twice; the first call after its return is served.
     for _ in 0..2 {
         scope(|scope| {
             for _ in 0..CALLERS {
-                scope.spawn(|| until("a call fails", PATIENCE, || call(&gateway)["error"].is_object().then_some(())));
+                scope.spawn(|| {
+                    let client = Client::new(&url);
+                    until("a call fails", PATIENCE, || call(&client)["error"].is_object().then_some(()))
+                });
             }
             sleep(Duration::from_millis(500));
             server.kill();
         });
         server.start();
-        let first = call(&gateway);
+        let first = call(&client);
         assert_eq!(first["result"]["content"][0]["text"], "here", "{first}");
     }
     assert_eq!(gateway.stop().code, Some(0));

@@ -1,6 +1,17 @@
 //! Servers that forget their sessions and answer what is asked in one as real servers do: the next call or the one after it
 //! works, and no call is made twice that may have been carried out.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::Router;
+use axum::body::{Body, Bytes};
+use axum::extract::{Request, State};
+use axum::response::Response;
+use futures_util::stream;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
 use super::live::{Live, OnCall, Refusal};
 use super::*;
 use crate::connectors::{CallError, Caller, OwnSessions, PassKind};
@@ -195,5 +206,72 @@ async fn a_server_that_refuses_every_list_is_shaken_hands_with_once_for_each_ste
         }
         let opened = rig.server.count("initialize") - before;
         assert!((1..=most).contains(&opened), "{refusal:?}: {opened}");
+    }
+}
+
+/// A server of 2024-11-05, whose sessions are its streams: it answers posts to one that it has forgotten with a status.
+struct Streams {
+    refusal: u16,
+    inner: Mutex<(usize, Option<mpsc::Sender<Result<Bytes, std::io::Error>>>)>,
+    posts: AtomicUsize,
+}
+
+async fn serve_streams(State(server): State<Arc<Streams>>, request: Request) -> Response {
+    let number = |path: &str| path.strip_prefix("/messages/").and_then(|number| number.parse::<usize>().ok());
+    let Some(session) = number(request.uri().path()) else {
+        let (sender, receiver) = mpsc::channel(8);
+        let opened = {
+            let mut inner = server.inner.lock().unwrap();
+            inner.0 += 1;
+            inner.1 = Some(sender.clone());
+            inner.0
+        };
+        sender.send(Ok(Bytes::from(format!("event: endpoint\ndata: /messages/{opened}\n\n")))).await.unwrap();
+        let events = stream::unfold(receiver, async |mut events| Some((events.recv().await?, events)));
+        return Response::builder()
+            .header("content-type", "text/event-stream")
+            .body(Body::from_stream(events))
+            .unwrap();
+    };
+    let (current, stream) = server.inner.lock().unwrap().clone();
+    if session != current {
+        return Response::builder().status(server.refusal).body(Body::from("unknown session")).unwrap();
+    }
+    let message: Value =
+        serde_json::from_slice(&axum::body::to_bytes(request.into_body(), 65_536).await.unwrap()).unwrap();
+    let result = match message["method"].as_str().unwrap() {
+        "initialize" => json!({ "protocolVersion": "2024-11-05", "capabilities": { "tools": {} } }),
+        "tools/list" => json!({ "tools": [{ "name": "t1", "inputSchema": { "type": "object" } }] }),
+        "tools/call" => {
+            server.posts.fetch_add(1, Ordering::SeqCst);
+            json!({ "content": [] })
+        }
+        _ => json!({}),
+    };
+    if !message["id"].is_null() {
+        let answer = json!({ "jsonrpc": "2.0", "id": message["id"], "result": result });
+        stream.unwrap().send(Ok(Bytes::from(format!("event: message\ndata: {answer}\n\n")))).await.unwrap();
+    }
+    Response::builder().status(202).body(Body::empty()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_of_2024_11_05_whose_posts_are_refused_is_opened_again() {
+    for refusal in [400, 404, 410, 500, 503] {
+        let server = Arc::new(Streams { refusal, inner: Mutex::default(), posts: AtomicUsize::new(0) });
+        let network = Arc::new(VirtualNetwork::new());
+        network.set(&url(), Host::Serve(Router::new().fallback(serve_streams).with_state(server.clone())));
+        let fleet = fleet(network.clone(), Arc::new(VirtualProcesses::new()), settings(""));
+        fleet.apply(vec![Connector { reach: Some(Reach::Sse { sse: url() }), ..described("1") }]).await;
+        let rig = Rig { fleet, server: Live::new(false, 0), network };
+        second().await;
+        assert!(is_result(&call(&rig, None).await), "{refusal}");
+        // The stream stays open, and its session is not known any more.
+        server.inner.lock().unwrap().0 += 1;
+        let repeated = matches!(refusal, 400 | 404 | 410);
+        assert_eq!(is_result(&call(&rig, None).await), repeated, "{refusal}");
+        second().await;
+        assert!(is_result(&call(&rig, None).await), "{refusal}");
+        assert_eq!(server.posts.load(Ordering::SeqCst), if repeated { 3 } else { 2 }, "{refusal}");
     }
 }

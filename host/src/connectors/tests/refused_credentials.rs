@@ -162,3 +162,17 @@ async fn another_header_of_an_entry_goes_with_the_next_request_of_the_same_sessi
     moment().await;
     assert_eq!((server.count("refused"), server.count("initialize"), server.count("DELETE")), (0, before, 0));
 }
+
+#[tokio::test(start_paused = true)]
+async fn the_credential_of_a_reload_goes_with_the_next_request_of_the_same_session() {
+    let guarded = Guarded::new(false, Place::File).await;
+    let server = &guarded.rig.server;
+    let (opened, listed) = (server.count("initialize"), server.count("tools/list"));
+    guarded.replace("second").await;
+    server.require_bearer("second", 401);
+    guarded.rig.fleet.reconfigure(settings_with(&guarded.file));
+    assert!(matches!(guarded.call().await, Ok(Outcome::Result(_))));
+    moment().await;
+    assert_eq!((server.count("refused"), server.count("initialize"), server.count("DELETE")), (0, opened, 0));
+    assert_eq!(server.count("tools/list"), listed + 1, "the policy is told once");
+}

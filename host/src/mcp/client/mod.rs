@@ -38,4 +38,4 @@ pub use listing::{LeftOut, ListScope, Listed};
 pub use session::Session;
 pub use start::{KnownEra, Start};
 pub use upstream::Upstream;
-pub use upstream_headers::{CredentialRefusal, UpstreamHeaders};
+pub use upstream_headers::{CredentialRefusal, FixedHeaders, UpstreamHeaders};

@@ -51,17 +51,10 @@ struct HttpRoad {
 }
 
 impl Upstream {
-    /// Headers that never change, for servers that need no others.
-    #[cfg(test)]
-    pub(crate) fn fixed_headers() -> Arc<dyn UpstreamHeaders> {
-        Arc::new(FixedHeaders(Arc::default()))
-    }
-
     /// A server that speaks HTTP at `endpoint`. `headers` (credentials, mostly) never leave its origin; the protocol's
     /// own headers win over them.
     pub fn new(http: Arc<dyn Http>, endpoint: Url, headers: HeaderMap) -> Self {
-        let headers = Arc::new(FixedHeaders(Arc::new(headers)));
-        Self::over(Transport::new(http, endpoint, headers, Arc::default()))
+        Self::over(Transport::new(http, endpoint, FixedHeaders::new(headers), Arc::default()))
     }
 
     fn over(transport: Transport) -> Self {

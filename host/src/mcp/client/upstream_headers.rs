@@ -42,7 +42,15 @@ pub trait UpstreamHeaders: Send + Sync {
 }
 
 /// Headers that never change, of a server whose refusals are only told to the caller.
-pub(super) struct FixedHeaders(pub(super) Arc<HeaderMap>);
+pub struct FixedHeaders(Arc<HeaderMap>);
+
+impl FixedHeaders {
+    /// Headers for [`Upstream::reached`](super::Upstream::reached).
+    #[expect(clippy::new_ret_no_self, reason = "they are only used as the trait")]
+    pub fn new(headers: HeaderMap) -> Arc<dyn UpstreamHeaders> {
+        Arc::new(Self(Arc::new(headers)))
+    }
+}
 
 impl UpstreamHeaders for FixedHeaders {
     fn current(&self) -> Arc<HeaderMap> {

@@ -185,7 +185,7 @@ async fn a_stream_of_2024_is_bounded_in_its_rate_too() {
         let id = "old".parse().unwrap();
         let upstream = Upstream::reached(
             &reach,
-            Upstream::fixed_headers(),
+            crate::mcp::FixedHeaders::new(HeaderMap::new()),
             network,
             crate::edge::process::ChildSpawner::new(processes),
             &id,

@@ -130,7 +130,7 @@ async fn a_command_that_does_not_exist_says_so_and_nothing_was_sent() {
     let (network, id) = (Arc::new(VirtualNetwork::new()), "nothing".parse().unwrap());
     let upstream = Upstream::reached(
         &Reach::Stdio(command),
-        Upstream::fixed_headers(),
+        crate::mcp::FixedHeaders::new(HeaderMap::new()),
         network,
         ChildSpawner::new(rig.processes.clone()),
         &id,

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use http::HeaderMap;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines};
 
@@ -125,7 +126,7 @@ impl Rig {
         let id = "scripted".parse().unwrap();
         let upstream = Upstream::reached(
             &Reach::Stdio(command),
-            Upstream::fixed_headers(),
+            crate::mcp::FixedHeaders::new(HeaderMap::new()),
             network,
             ChildSpawner::new(processes.clone()),
             &id,
