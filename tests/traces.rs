@@ -1,8 +1,9 @@
 //! The golden traces: what today's default policy decides is what they say, and they hold whatever the contract knows.
 //!
 //! `BLESS=1 cargo test --test traces` plays every scene again and writes the traces anew. Do so after a change of the
-//! policy that is meant, and look at the difference.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
+//! policy that is meant, and look at the difference: the run lists each recorded decision that is another one now, so that
+//! the change's message can name them. Every decision that it does not list is equal.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "tests may")]
 
 mod corpus;
 mod scenes;
@@ -30,11 +31,27 @@ fn bless() {
         if std::env::var_os("BLESS").is_none_or(|value| value != "1") {
             return;
         }
+        list_differences();
         std::fs::create_dir_all(corpus::folder()).unwrap();
         for (name, text) in play() {
             std::fs::write(corpus::file(name), text).unwrap();
         }
     });
+}
+
+/// Prints every recorded decision that the default policy decides otherwise.
+fn list_differences() {
+    let embedded = PolicyComponent::embedded().unwrap();
+    for file in corpus::files() {
+        let records = corpus::decisions(std::slice::from_ref(&file));
+        let recorded = |record: &DecisionRecord| serde_json::to_vec(record.output.as_ref().unwrap()).unwrap();
+        let different = records.iter().filter(|record| corpus::remade(&embedded, record).0 != recorded(record));
+        let different: Vec<_> = different.collect();
+        println!("{}: {} of {} decisions are others", file.display(), different.len(), records.len());
+        for record in different {
+            println!("  {} {}, {} of it", record.sequence, record.subject, record.subject_sequence);
+        }
+    }
 }
 
 /// Plays every scene.

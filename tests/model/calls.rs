@@ -1,7 +1,7 @@
 //! Breakers and limits: random histories of calls and runs, played to the policy, and compared with the rules.
 //!
-//! A breaker opens at five failures in a row or at half of the last twenty, rejects for an exponential, jittered time, and
-//! then lets exactly one probe through. A limit stays within its bounds, falls by a quarter at most once for a limit's
+//! A breaker opens at five failures in a row or at half of the last twenty, rejects for an exponential, jittered time or until
+//! something else is answered, and then lets exactly one probe through. A limit stays within its bounds, falls by a quarter at most once for a limit's
 //! worth of outcomes, and only on signs of overload.
 
 use std::sync::Arc;
@@ -57,6 +57,8 @@ pub(crate) fn breaker(component: &Arc<PolicyComponent>, seed: u64, events: usize
     let mut held = Held::new(BreakerState::initial());
     let mut dice = Dice::new(seed);
     let (mut phase, mut openings) = (Phase::Closed, 0_u32);
+    // Whether something other than the probe was answered since it opened, and before that in the opening before.
+    let (mut answered, mut doubted) = (false, false);
     // Outcomes since it last closed, and calls that passed and have none yet.
     let (mut outcomes, mut under_way): (Vec<bool>, Vec<Option<u64>>) = (Vec::new(), Vec::new());
     let failing = 1 + dice.below(3);
@@ -117,12 +119,21 @@ pub(crate) fn breaker(component: &Arc<PolicyComponent>, seed: u64, events: usize
                         row >= THRESHOLD as usize || (full && share * 2 >= WINDOW)
                     }
                     BreakerEvent::Succeeded(_) if is_probe => {
-                        (phase, openings) = (Phase::Closed, 0);
+                        (phase, openings, answered) = (Phase::Closed, 0, false);
                         outcomes.clear();
                         false
                     }
                     BreakerEvent::Succeeded(_) if counts => {
                         outcomes.push(false);
+                        false
+                    }
+                    BreakerEvent::Succeeded(_) => {
+                        if let Phase::Open(least, greatest) = phase {
+                            answered = true;
+                            if probe.is_some() || !doubted {
+                                phase = Phase::Open(least.min(now), greatest.min(now));
+                            }
+                        }
                         false
                     }
                     BreakerEvent::Cancelled(_) if is_probe => {
@@ -133,6 +144,7 @@ pub(crate) fn breaker(component: &Arc<PolicyComponent>, seed: u64, events: usize
                 };
                 if opens {
                     openings += 1;
+                    (doubted, answered) = (answered, false);
                     let ceiling = (OPEN.0 << (openings - 1).min(20)).min(OPEN.1);
                     phase = Phase::Open(now + ceiling / 2, now + ceiling);
                 }

@@ -54,6 +54,8 @@ pub(crate) async fn every_event() -> String {
     alone.runs();
     alone.values();
     alone.registries();
+    // Last, so that what was recorded before stays as it was.
+    alone.evidence();
     trace.close().await;
     trace_in(&directory, &mut BTreeSet::new())
 }
@@ -141,7 +143,78 @@ impl Alone {
 
     fn breakers(&self) {
         use BreakerEvent::*;
-        let subject = Subject::new("breaker");
+        let none: Option<u64> = None;
+        self.breaker(
+            "breaker",
+            &[
+                (0, Asked),
+                (1, Succeeded(none)),
+                (1, Cancelled(none)),
+                (1, Failed(none)),
+                (1, Failed(none)),
+                (1, Failed(none)),
+                (1, Asked),
+                (1, Succeeded(none)),
+                (5_000, Asked),
+                (1, Asked),
+                (1, Succeeded(Some(GREATEST))),
+                (1, Failed(Some(1))),
+                (60_000, Asked),
+                (1, Cancelled(Some(2))),
+                (1, Asked),
+                (6_000, Asked),
+                (1, Failed(Some(3))),
+                (1, Cancelled(Some(3))),
+                (1, Succeeded(Some(4))),
+                (1, Failed(none)),
+                (1, Succeeded(none)),
+                (1, Failed(none)),
+                (1, Succeeded(none)),
+                (1, Failed(none)),
+                (1, Asked),
+            ],
+        );
+    }
+
+    /// The server answers something other than a probe: it counts, is doubted, counts again, and counts no more.
+    fn evidence(&self) {
+        use BreakerEvent::*;
+        let none: Option<u64> = None;
+        let opens = [(1, Failed(none)); 3];
+        let first = [
+            (1, Succeeded(none)),
+            (1, Asked),
+            (1, Succeeded(none)),
+            (1, Failed(Some(1))),
+            // Doubted, but an answer to a probe that was lost is not.
+            (1, Succeeded(none)),
+            (1, Asked),
+            (60_000, Asked),
+            (5_000, Asked),
+            (1, Failed(Some(3))),
+            (1, Succeeded(none)),
+            (1, Succeeded(Some(2))),
+            (1, Asked),
+            (1, Cancelled(Some(4))),
+            (1, Succeeded(none)),
+            (1, Asked),
+            (1, Succeeded(Some(5))),
+        ];
+        // An outage: probes fail, nothing is answered, and then the first answer counts.
+        let second = [
+            (60_000, Asked),
+            (1, Failed(Some(6))),
+            (60_000, Asked),
+            (1, Failed(Some(7))),
+            (1, Succeeded(none)),
+            (1, Asked),
+            (1, Succeeded(Some(8))),
+        ];
+        self.breaker("evidence", &[&opens[..], &first, &opens, &second].concat());
+    }
+
+    fn breaker(&self, subject: &str, events: &[(u64, BreakerEvent)]) {
+        let subject = Subject::new(subject);
         let config = BreakerConfig {
             failure_threshold: 3,
             window: 4,
@@ -152,36 +225,9 @@ impl Alone {
             options: Vec::new(),
         };
         let mut held = Held::new(BreakerState::initial());
-        let none: Option<u64> = None;
-        for (wait, event) in [
-            (0, Asked),
-            (1, Succeeded(none)),
-            (1, Cancelled(none)),
-            (1, Failed(none)),
-            (1, Failed(none)),
-            (1, Failed(none)),
-            (1, Asked),
-            (1, Succeeded(none)),
-            (5_000, Asked),
-            (1, Asked),
-            (1, Succeeded(Some(GREATEST))),
-            (1, Failed(Some(1))),
-            (60_000, Asked),
-            (1, Cancelled(Some(2))),
-            (1, Asked),
-            (6_000, Asked),
-            (1, Failed(Some(3))),
-            (1, Cancelled(Some(3))),
-            (1, Succeeded(Some(4))),
-            (1, Failed(none)),
-            (1, Succeeded(none)),
-            (1, Failed(none)),
-            (1, Succeeded(none)),
-            (1, Failed(none)),
-            (1, Asked),
-        ] {
-            self.wait(wait);
-            self.policy.breaker(&subject, &config, &mut held, event).unwrap();
+        for (wait, event) in events {
+            self.wait(*wait);
+            self.policy.breaker(&subject, &config, &mut held, *event).unwrap();
         }
     }
 

@@ -1,8 +1,18 @@
 //! Whether calls pass to a connector.
 //!
 //! Closed, open, half open: it opens at failures in a row or at a share of the last outcomes, stays open for an
-//! exponential, jittered time, then lets exactly one probe through (reliability.md 6.2, item 6). It guards calls alone:
-//! it must never take away a list, and an outcome that does not carry the id of the probe under way must never close it.
+//! exponential, jittered time, then lets exactly one probe through. It guards calls alone: it must never take away a list,
+//! and an outcome that does not carry the ID of the probe under way must never close it.
+//!
+//! # Evidence
+//!
+//! While it is open, anything that the server answers is evidence: a list, a session, a ping, a call that passed earlier.
+//! Evidence ends the open time, so that the next call is the probe; only the probe's own success closes the breaker.
+//!
+//! A server may answer lists and fail calls. So a probe that fails although something was answered since the breaker
+//! opened makes such answers doubtful: they count no more until the open time that is drawn then has ended. Answers since
+//! then decide in the same way about the next opening. A probe that fails while nothing was answered (the server was
+//! down) casts no doubt: the first answer after an outage counts, however often probes failed during the outage.
 
 use crate::environment::{Environment, after, equal_jitter, exponential};
 use crate::limits::{ALL_PERMILLE, BREAKER_TIME_LEAST_MS, BREAKER_WINDOW_GREATEST};
@@ -11,6 +21,9 @@ use crate::types::{
     HalfOpenBreaker, OpenBreaker,
 };
 
+mod memo;
+#[cfg(test)]
+mod schedules;
 #[cfg(test)]
 mod tests;
 
@@ -154,14 +167,30 @@ impl Breaker<'_> {
             self.state.recent = 0;
             self.state.recent_count = 0;
             self.state.opened = 0;
+            memo::clear(&mut self.state);
             return BreakerReason::ProbeSucceeded;
         }
         if !self.is_plain(probe) {
-            return BreakerReason::Late;
+            return self.answered(probe);
         }
         self.state.consecutive = 0;
         self.note(false);
         BreakerReason::Closed
+    }
+
+    /// The server answered something other than the probe.
+    fn answered(&mut self, probe: Option<u64>) -> BreakerReason {
+        // A probe that counted as lost was a call: its answer is never doubted.
+        let counts = probe.is_some() || !memo::is_doubted(&self.state);
+        let BreakerPhase::Open(open) = &mut self.state.phase else {
+            return BreakerReason::Late;
+        };
+        let ends_it = counts && self.now < open.until_boot_ms;
+        if ends_it {
+            open.until_boot_ms = self.now;
+        }
+        memo::note_answered(&mut self.state);
+        if ends_it { BreakerReason::Probing } else { BreakerReason::Late }
     }
 
     fn failed(&mut self, probe: Option<u64>) -> BreakerReason {
@@ -207,6 +236,7 @@ impl Breaker<'_> {
     /// Opens, for longer each time until a probe does well.
     fn open(&mut self) {
         self.state.opened = self.state.opened.saturating_add(1);
+        memo::note_opened(&mut self.state);
         let ceiling = exponential(self.settings.open_min, self.settings.open_max, self.state.opened);
         let open_time = equal_jitter(self.environment, ceiling);
         self.state.phase = BreakerPhase::Open(OpenBreaker { until_boot_ms: after(self.now, open_time) });

@@ -74,17 +74,19 @@ pub struct BreakerState {
     pub memo: Vec<u8>,
 }
 
-/// What happened at a breaker. A tool's own error counts as a success here: the server answered.
+/// What happened at a breaker. A tool's own error counts as a success here: the server answered. While not every call
+/// passes, whatever else the server answers (a list, the opening of a session, a ping) is a success without an id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum BreakerEvent {
     /// A call asks to pass.
     Asked,
-    /// A call that passed was answered; the id if it was the probe.
+    /// A call that passed was answered; the id if it was a probe. Without an id and while not every call passes: the
+    /// server answered something other than a probe.
     Succeeded(Option<u64>),
     /// A call that passed failed; the id if it was the probe.
     Failed(Option<u64>),
-    /// A call that passed was given up before it had an outcome; the id if it was the probe.
+    /// A call that passed was given up before it had an outcome; the id if it was the probe. Its outcome may follow.
     Cancelled(Option<u64>),
 }
 
@@ -112,7 +114,7 @@ pub enum BreakerReason {
     FailureRate,
     /// It is open.
     Open,
-    /// Its open time is over: a probe may pass.
+    /// Its open time is over, or ended by an answer to something other than a probe: a probe may pass.
     Probing,
     /// A probe is under way.
     ProbeInFlight,
@@ -122,7 +124,7 @@ pub enum BreakerReason {
     ProbeFailed,
     /// The probe was given up, or lost: another may pass.
     ProbeLost,
-    /// The outcome belongs to a probe that is not under way.
+    /// The outcome belongs to no probe under way, and changes nothing for the next call.
     Late,
 }
 
