@@ -155,22 +155,49 @@ async fn the_breaker_opens_after_five_failures_says_when_to_come_back_and_lets_o
         for _ in 0..5 {
             assert_eq!(data(&client.call(&name, "{}").await)["reason"], "server");
         }
-        let asked = rig.server(number).counts().requests;
+        let called = rig.server(number).counts().calls;
         let rejected = data(&client.call(&name, "{}").await);
         assert_eq!(rejected["reason"], "breaker-open");
         let wait = rejected["retryAfterMs"].as_u64().unwrap();
         assert!((1..=1_000).contains(&wait), "{wait}");
-        assert_eq!(rig.server(number).counts().requests, asked, "a rejected call does not reach the server");
+        assert_eq!(rig.server(number).counts().calls, called, "a rejected call does not reach the server");
         assert_eq!(served.connector(&format!("s{number}")).unwrap().tools, 3, "its list stays");
 
         rig.server(number).recover();
         rig.server(number).set_latency_of("tools/call", seconds(1));
         tokio::time::sleep(Duration::from_millis(wait)).await;
         let (probe, other) = tokio::join!(client.call(&name, "{}"), client.call(&name, "{}"));
-        assert_eq!((probe.code(), data(&other)["reason"].as_str()), (None, Some("breaker-open")));
+        assert_eq!(
+            (probe.code(), other.code()),
+            (None, None),
+            "the list was answered: the other call waits for the probe"
+        );
         assert_eq!(client.call(&name, "{}").await.code(), None);
         let refused = format!(r#"mcp_calls_refused_total{{connector="s{number}",reason="breaker-open"}}"#);
-        assert_eq!(served.metric(&refused), Some(2.0));
+        assert_eq!(served.metric(&refused), Some(1.0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn beside_a_probe_other_calls_are_refused_at_once_if_nothing_else_was_answered() {
+    let rig = Rig::new(2);
+    let served = rig.ready().await;
+    for number in [1, 2] {
+        let (server, name) = (rig.server(number), format!("s{number}__echo"));
+        server.fail_with(StatusCode::BAD_GATEWAY);
+        server.be_silent_on(&["tools/list"]);
+        let client = served.modern();
+        for _ in 0..6 {
+            client.call(&name, "{}").await;
+        }
+        server.recover();
+        server.set_latency_of("tools/call", seconds(1));
+        tokio::time::sleep(seconds(1)).await;
+        let began = Instant::now();
+        let other = async { (client.call(&name, "{}").await, began.elapsed()) };
+        let (probe, (other, waited)) = tokio::join!(client.call(&name, "{}"), other);
+        assert_eq!((probe.code(), data(&other)["reason"].as_str()), (None, Some("breaker-open")));
+        assert_eq!(waited, Duration::ZERO);
     }
 }
 

@@ -13,6 +13,8 @@ const LOOKUP: &str = "guest/src/caching/lookup/tests.rs";
 const REFRESH: &str = "guest/src/scheduling/refresh/tests.rs";
 const WISHES: &str = "guest/src/scheduling/refresh/tests/wishes.rs";
 const BREAKER: &str = "guest/src/scheduling/breaker/tests.rs";
+const SCHEDULES: &str = "guest/src/scheduling/breaker/schedules.rs";
+const EVIDENCE: &str = "tests/rules_scheduling/evidence.rs";
 const LIMIT: &str = "guest/src/scheduling/concurrency/tests.rs";
 const PLAN: &str = "guest/src/scheduling/plan.rs";
 const MAP: &str = "tests/service_map_following.rs";
@@ -112,6 +114,8 @@ const INDEX: &[(&str, &str, &str)] = &[
     ("P-breaker-probe", CALLS, "the_breaker_opens_after_five_failures_says_when_to_come_back_and_lets_one_probe_pass"),
     ("P-breaker-time", BREAKER, "a_probe_that_fails_opens_it_for_longer_up_to_the_cap"),
     ("P-breaker-time", MODEL, "no_rule_of_breakers_and_limits_is_broken_by_any_history_of_calls"),
+    ("P-breaker-evidence", SCHEDULES, "no_call_is_refused_for_longer_than_a_second_after_the_server_answered"),
+    ("P-breaker-evidence", EVIDENCE, "in_any_schedule_no_call_is_refused_for_longer_than_a_second_after_an_answer"),
     ("P-breaker-tool-error", CALLS, "a_tools_own_error_passes_and_never_opens_the_breaker"),
     ("P-plan", PLAN, "known_bad_connectors_go_last_even_if_somebody_waits_for_them"),
     ("P-plan", SYNC, "the_order_of_connects_is_the_plans"),
@@ -228,7 +232,7 @@ const INDEX: &[(&str, &str, &str)] = &[
 ];
 
 /// The scheduling rules of the design's third section, by the names that the index gives them.
-const SCHEDULING_RULES: [&str; 22] = [
+const SCHEDULING_RULES: [&str; 23] = [
     "P-steady",
     "P-floor",
     "P-cold",
@@ -246,6 +250,7 @@ const SCHEDULING_RULES: [&str; 22] = [
     "P-breaker-opens",
     "P-breaker-probe",
     "P-breaker-time",
+    "P-breaker-evidence",
     "P-breaker-tool-error",
     "P-plan",
     "P-slow-lane",

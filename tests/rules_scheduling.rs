@@ -2,6 +2,8 @@
 //! end. Counts, never durations.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests may")]
 
+#[path = "rules_scheduling/evidence.rs"]
+mod evidence;
 mod support;
 
 use cortex_mcp::gateway::SyncKind;

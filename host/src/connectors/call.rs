@@ -170,21 +170,21 @@ impl Handle {
     /// asks again, since the calls before it may have shown that the server is gone.
     async fn admit(&self, clock: &Arc<dyn Clock>, limit: Duration) -> Result<(Place, Passage), CallError> {
         let connector = || self.id.clone();
-        let ask = || {
+        let ask = async || {
             if let Some(retry_after) = self.gate.held_for(clock.boot()) {
                 return Err(CallError::Throttled { connector: connector(), retry_after });
             }
-            self.breaker.ask().map_err(|until| CallError::BreakerOpen {
+            self.pass_breaker(limit).await.map_err(|until| CallError::BreakerOpen {
                 connector: connector(),
                 retry_after: until.since(clock.boot()),
             })
         };
-        let mut passage = ask()?;
+        let mut passage = ask().await?;
         let place = self.gate.enter(limit).await;
         let place = place.map_err(|full| CallError::Busy { connector: connector(), retry_after: full.retry_after })?;
         if place.waited {
             drop(passage);
-            passage = ask()?;
+            passage = ask().await?;
         }
         self.quota.take().map_err(|retry_after| CallError::Quota { connector: connector(), retry_after })?;
         Ok((place, passage))

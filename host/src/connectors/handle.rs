@@ -123,6 +123,12 @@ impl Handle {
         }
     }
 
+    /// Its server answered something other than a call: a list or a ping.
+    pub(super) fn note_answered(&self) {
+        self.note_contact(Contact::Up);
+        self.breaker.answered();
+    }
+
     /// A request failed: if its server asked for time, nobody asks anything of it meanwhile. Tells how long that is.
     pub(super) fn heed(&self, failure: &Failure) -> Option<Duration> {
         let asks = failure.class == FailureClass::Throttled || failure.retry_after.is_some();
@@ -191,6 +197,8 @@ pub(super) enum Signal {
     MayHaveChanged = 32,
     /// Its description changed in a way that needs no other session.
     Described = 64,
+    /// The breaker refused a call: a list shows whether the server answers again.
+    Refused = 128,
 }
 
 /// Signals that wait to be taken.

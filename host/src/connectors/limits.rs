@@ -203,6 +203,24 @@ pub const BREAKER_OPEN_MIN: Duration = Duration::from_secs(1);
 /// See [`BREAKER_OPEN_MIN`].
 pub const BREAKER_OPEN_MAX: Duration = Duration::from_secs(60);
 
+/// How long after a call's deadline a probe counts as lost. A probe that fails by its deadline must be known to have failed
+/// first: a lost one lets the next call probe at once, and opens the breaker for no longer.
+pub const PROBE_MARGIN: Duration = Duration::from_secs(1);
+
+/// How long a call waits for the outcome of the probe under way, if the server is known to answer; never longer than half of
+/// what it may take: most tools answer sooner, and a refused call can still be made elsewhere.
+pub const PROBE_WAIT: Duration = Duration::from_secs(5);
+
+/// Calls of one connector that wait so: as many as wait for a place by default would hold their arguments for nothing.
+pub const PROBE_WAITING_MAX: usize = 64;
+
+/// A probe that passed before its server answered anything is given up if the server answers something else and the probe has
+/// been under way for so long: a server that hung, or whose connection was lost, may never answer it.
+pub const PROBE_ANSWER_WAIT: Duration = Duration::from_secs(1);
+
+/// Least time between two lists that refused calls ask for: a breaker that closes and opens again at once is no reason for more.
+pub const BREAKER_LOOK_MIN: Duration = Duration::from_secs(1);
+
 /// Clocks of two machines may differ by this much.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(300);
 

@@ -54,7 +54,10 @@ pub(super) async fn list(handle: Arc<Handle>, context: RunContext, candidate: Ca
         // Calls are not what it has time for either.
         handle.heed(failure);
     }
-    handle.note_contact(if listed.is_ok() { Contact::Up } else { Contact::Down });
+    match &listed {
+        Ok(_) => handle.note_answered(),
+        Err(_) => handle.note_contact(Contact::Down),
+    }
     place.finish(listed.as_ref().map(|_| ()).map_err(|failure| failure.class)).await;
     listed
 }
@@ -68,7 +71,10 @@ pub(super) async fn contact(handle: Arc<Handle>, context: RunContext, candidate:
         Ok(slot) => reach(&handle, &slot, &mut place).await,
         Err(failure) => Err(failure),
     };
-    handle.note_contact(if reached.is_ok() { Contact::Up } else { Contact::Down });
+    match &reached {
+        Ok(()) => handle.note_answered(),
+        Err(_) => handle.note_contact(Contact::Down),
+    }
     place.finish(reached.as_ref().copied().map_err(|failure| failure.class)).await;
     reached
 }

@@ -16,7 +16,7 @@ use super::saved::{self, Saved, SavedHeader};
 use super::settings::FleetSettings;
 use super::status::{ConnectorStatus, LastFailure};
 use crate::edge::state::{StateRecord, StateSink};
-use crate::mcp::{ListScope, ProtocolFault, WireError};
+use crate::mcp::{Era, ListScope, ProtocolFault, Session, WireError};
 use crate::model::Contact;
 use crate::model::{
     BootMs, Digest, Failure, FailureClass, ListFacts, ListKind, ListState, Offer, OfferSource, Reach, Scope, WallMs,
@@ -115,6 +115,8 @@ impl Supervisor {
         let mut swaps = self.with.policy.swaps();
         let mut settings = self.with.settings.clone();
         let mut deaths = Deaths::of(self.handle.slot.as_ref().ok().map(|slot| slot.sessions()));
+        let mut phases = self.handle.breaker.phases();
+        let mut sessions = self.handle.slot.as_ref().ok().map(|slot| slot.sessions());
         loop {
             let stop = self.with.stop.clone();
             let handle = self.handle.clone();
@@ -132,6 +134,8 @@ impl Supervisor {
                 (run, ended) = ended(&mut self.running) => self.ended(run, ended),
                 reached = contacted(&mut self.contacting) => self.contacted(reached),
                 death = deaths.next() => self.died(&death),
+                session = opened(&mut sessions) => self.opened(&session),
+                Ok(()) = phases.changed() => {}
                 () = time => self.on_time(clock.boot()),
             }
             self.publish();
@@ -208,6 +212,10 @@ impl Supervisor {
             self.wanted = true;
             self.upkeep.wanted();
         }
+        if signals.has(Signal::Refused) {
+            self.wanted = true;
+            self.upkeep.awaited();
+        }
         if signals.has(Signal::Forced) {
             self.wanted = true;
             self.forces += 1;
@@ -253,6 +261,13 @@ impl Supervisor {
                 self.note_failure(&failure);
                 self.upkeep.forced();
             }
+        }
+    }
+
+    /// A session was opened, by a run or by anything else. Only a legacy server certainly answered for that.
+    fn opened(&self, session: &Session) {
+        if session.era() == Era::Legacy {
+            self.handle.breaker.answered();
         }
     }
 
@@ -527,6 +542,18 @@ async fn ended(running: &mut Option<(Run, JoinHandle<Result<Brought, Failure>>)>
         }
         None => std::future::pending().await,
     }
+}
+
+/// Waits for the next session that is opened; for ever if there is never any.
+async fn opened(sessions: &mut Option<watch::Receiver<Option<Arc<Session>>>>) -> Arc<Session> {
+    while let Some(sessions) = sessions
+        && sessions.changed().await.is_ok()
+    {
+        if let Some(session) = sessions.borrow_and_update().clone() {
+            return session;
+        }
+    }
+    std::future::pending().await
 }
 
 async fn contacted(contacting: &mut Option<JoinHandle<Result<(), Failure>>>) -> Result<(), Failure> {

@@ -248,6 +248,11 @@ impl Upkeep {
         }
     }
 
+    /// A call waits for a sign that the origin answers: a run is wanted whatever the verdict on the value is.
+    pub fn awaited(&mut self) {
+        self.event(RefreshEvent::Wanted(Urgency::Blocking));
+    }
+
     /// Somebody insists on a refresh.
     pub fn forced(&mut self) {
         self.event(RefreshEvent::Forced);

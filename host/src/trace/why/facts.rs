@@ -96,25 +96,32 @@ pub(super) struct BreakerFacts {
     pub(super) decision: BreakerDecision,
     /// When it opened, why, and with which state.
     pub(super) opened: Option<(Moment, BreakerReason, BreakerState)>,
+    /// When the server answered something other than a probe, which ended the open time.
+    pub(super) answered: Option<Moment>,
 }
 
 impl BreakerFacts {
     /// Takes a decision of it.
     pub(super) fn take(held: &mut Option<Self>, record: &DecisionRecord) {
         let Some(Output::Breaker(decision)) = &record.output else { return };
-        let mut opened = held.take().and_then(|before| before.opened);
+        let before = held.take();
+        let mut answered = before.as_ref().and_then(|before| before.answered);
+        let mut opened = before.and_then(|before| before.opened);
         match decision.reason {
             BreakerReason::ConsecutiveFailures | BreakerReason::FailureRate | BreakerReason::ProbeFailed => {
-                opened = Some((record.moment, decision.reason, decision.state.clone()));
+                (opened, answered) = (Some((record.moment, decision.reason, decision.state.clone())), None);
             }
-            BreakerReason::Closed | BreakerReason::ProbeSucceeded => opened = None,
+            BreakerReason::Closed | BreakerReason::ProbeSucceeded => (opened, answered) = (None, None),
+            BreakerReason::Probing if matches!(decision.state.phase, BreakerPhase::Open(_)) => {
+                answered = Some(record.moment);
+            }
             BreakerReason::Open
             | BreakerReason::Probing
             | BreakerReason::ProbeInFlight
             | BreakerReason::ProbeLost
             | BreakerReason::Late => {}
         }
-        *held = Some(Self { at: record.moment, decision: decision.clone(), opened });
+        *held = Some(Self { at: record.moment, decision: decision.clone(), opened, answered });
     }
 }
 

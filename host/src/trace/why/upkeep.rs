@@ -220,7 +220,14 @@ pub(super) fn tell_breaker(stand: &mut Stand, facts: Option<&BreakerFacts>, cloc
             if clock.is_past(until) {
                 stand.state.breaker_until = Some(until.to_string());
                 let until = clock.told(until);
-                stand.say(format!("The next call passes as a probe: {opened}, and its open time was over at {until}."));
+                let ended = if facts.answered.is_some() {
+                    format!(
+                        "an answer of the server (a list, a session, a ping or an earlier call) ended its open time at {until}"
+                    )
+                } else {
+                    format!("its open time was over at {until}")
+                };
+                stand.say(format!("The next call passes as a probe: {opened}, and {ended}."));
                 stand.head(format!("{}, next call probes", stand.headline), stand.condition.max(Condition::Doubtful));
                 return;
             }

@@ -85,9 +85,9 @@ pub(super) fn tell(record: &DecisionRecord, view: View<'_>) -> Option<Told> {
             let decision = if let Some(Output::Refresh(decision)) = output { Some(decision) } else { None };
             refresh::tell(config, event, decision, record.moment)
         }
-        Input::Breaker { event, config, .. } => {
+        Input::Breaker { event, config, state } => {
             let decision = if let Some(Output::Breaker(decision)) = output { Some(decision) } else { None };
-            scheduling::breaker(config, event, decision, record.moment)
+            scheduling::breaker(config, (&state.phase, event), decision, record.moment)
         }
         Input::Plan { candidates, .. } => {
             let decision = if let Some(Output::Plan(decision)) = output { Some(decision) } else { None };

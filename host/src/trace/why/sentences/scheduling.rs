@@ -3,20 +3,24 @@
 use super::{Quiet, Told, View, class_name, count, listed};
 use crate::model::Moment;
 use crate::policy::contract::{
-    BreakerConfig, BreakerDecision, BreakerEvent, BreakerReason, BreakerVerdict, Candidate, ConcurrencyDecision,
-    ConcurrencyEvent, ConcurrencyReason, PlanDecision, RunOutcome, case_name,
+    BreakerConfig, BreakerDecision, BreakerEvent, BreakerPhase, BreakerReason, BreakerVerdict, Candidate,
+    ConcurrencyDecision, ConcurrencyEvent, ConcurrencyReason, PlanDecision, RunOutcome, case_name,
 };
 use crate::trace::why::times::{at_boot, span};
+
+/// What a success without an ID is at a breaker that does not let every call pass.
+const OTHER_ANSWER: &str = "the server answered (a list, a session, a ping or an earlier call)";
 
 /// Tells a decision of a breaker.
 pub(super) fn breaker(
     config: &BreakerConfig,
-    event: &BreakerEvent,
+    (before, event): (&BreakerPhase, &BreakerEvent),
     decision: Option<&BreakerDecision>,
     moment: Moment,
 ) -> Told {
     let (event_name, happened) = match event {
         BreakerEvent::Asked => ("asked", "a call asked to pass"),
+        BreakerEvent::Succeeded(None) if *before != BreakerPhase::Closed => ("succeeded", OTHER_ANSWER),
         BreakerEvent::Succeeded(None) => ("succeeded", "a call was answered"),
         BreakerEvent::Succeeded(Some(_)) => ("succeeded", "the probe was answered"),
         BreakerEvent::Failed(None) => ("failed", "a call failed"),
@@ -79,11 +83,19 @@ fn because(config: &BreakerConfig, decision: &BreakerDecision, event: &BreakerEv
             format!("the breaker opens: {failed} of the last {of} calls failed")
         }
         BreakerReason::Open => "the breaker is open".to_owned(),
+        BreakerReason::Probing if matches!(event, BreakerEvent::Succeeded(_)) => {
+            "that ends the breaker's open time".to_owned()
+        }
         BreakerReason::Probing => "the breaker's open time is over".to_owned(),
         BreakerReason::ProbeInFlight => "a probe is under way".to_owned(),
         BreakerReason::ProbeSucceeded => "the probe did well: the breaker closes".to_owned(),
         BreakerReason::ProbeFailed => "the probe failed: the breaker opens again, for longer".to_owned(),
         BreakerReason::ProbeLost => "the probe was given up or lost: another may pass".to_owned(),
+        BreakerReason::Late if matches!(event, BreakerEvent::Succeeded(None)) => match state.phase {
+            BreakerPhase::HalfOpen(_) => "a probe is under way, and only its outcome counts".to_owned(),
+            BreakerPhase::Open(_) => "the breaker is open, and only its open time counts".to_owned(),
+            BreakerPhase::Closed => "the breaker is closed".to_owned(),
+        },
         BreakerReason::Late => "that call belongs to no probe under way, so that nothing is learnt of it".to_owned(),
     }
 }
@@ -176,7 +188,7 @@ pub(super) fn concurrency(event: &ConcurrencyEvent, decision: Option<&Concurrenc
 mod tests {
     use super::*;
     use crate::model::{BootId, BootMs, WallMs};
-    use crate::policy::contract::{BreakerState, FailureClass};
+    use crate::policy::contract::{BreakerState, FailureClass, HalfOpenBreaker, OpenBreaker};
 
     const MOMENT: Moment = Moment { wall: WallMs(1_767_225_600_000), boot: BootMs(5_000), boot_id: BootId(1) };
 
@@ -199,7 +211,8 @@ mod tests {
     #[test]
     fn an_opening_breaker_says_after_how_many_failures_and_until_when() {
         let opened = decision(BreakerVerdict::Reject(25_000), BreakerReason::ConsecutiveFailures, 5);
-        let told = breaker(&config(), &BreakerEvent::Failed(None), Some(&opened), MOMENT);
+        let failed = (&BreakerPhase::Closed, &BreakerEvent::Failed(None));
+        let told = breaker(&config(), failed, Some(&opened), MOMENT);
         assert_eq!(
             told.sentence,
             "a call failed: calls are refused; they may pass again at 00:00:20.000 (in 20 s), because the breaker opens \
@@ -211,11 +224,47 @@ mod tests {
     #[test]
     fn calls_that_pass_a_closed_breaker_are_no_news_and_failures_are() {
         let closed = |failures| decision(BreakerVerdict::Allow, BreakerReason::Closed, failures);
-        let quiet = |event, failures| breaker(&config(), &event, Some(&closed(failures)), MOMENT).quiet;
+        let quiet = |event, failures| {
+            breaker(&config(), (&BreakerPhase::Closed, &event), Some(&closed(failures)), MOMENT).quiet
+        };
         assert_eq!(quiet(BreakerEvent::Asked, 0), Some(Quiet::Passed));
         assert_eq!(quiet(BreakerEvent::Succeeded(None), 0), Some(Quiet::Answered));
         assert_eq!(quiet(BreakerEvent::Cancelled(None), 0), Some(Quiet::GivenUp));
         assert_eq!(quiet(BreakerEvent::Failed(None), 1), None);
+    }
+
+    #[test]
+    fn an_answer_at_an_open_breaker_says_what_it_does_or_why_it_does_nothing() {
+        let open = BreakerPhase::Open(OpenBreaker { until_boot_ms: 25_000 });
+        let half_open = BreakerPhase::HalfOpen(HalfOpenBreaker { probe_id: 1, deadline_boot_ms: 25_000 });
+        let (probe, refused) = (BreakerVerdict::Probe(1), BreakerVerdict::Reject(25_000));
+        for (phase, verdict, reason, sentence) in [
+            (
+                open,
+                probe,
+                BreakerReason::Probing,
+                "the next call is the probe, because that ends the breaker's open time",
+            ),
+            (
+                open,
+                refused,
+                BreakerReason::Late,
+                "calls are refused; they may pass again at 00:00:20.000 (in 20 s), because the breaker is open, and only \
+                 its open time counts",
+            ),
+            (
+                half_open,
+                refused,
+                BreakerReason::Late,
+                "calls are refused; they may pass again at 00:00:20.000 (in 20 s), because a probe is under way, and only \
+                 its outcome counts",
+            ),
+        ] {
+            let mut decision = decision(verdict, reason, 5);
+            decision.state.phase = phase;
+            let told = breaker(&config(), (&phase, &BreakerEvent::Succeeded(None)), Some(&decision), MOMENT);
+            assert_eq!(told.sentence, format!("{OTHER_ANSWER}: {sentence}"));
+        }
     }
 
     #[test]

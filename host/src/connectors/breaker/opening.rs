@@ -1,0 +1,153 @@
+//! What the host knows of a breaker that does not let every call pass: pure, fed with every decision.
+//!
+//! The policy decides whether a call passes. The host decides what it tells the policy and what it does beside it: whether
+//! an answer of the server is worth an event, when a refused call has the connector listed, and when a probe that the
+//! server received before it came back is given up.
+
+use crate::connectors::limits::{BREAKER_LOOK_MIN, PROBE_ANSWER_WAIT};
+use crate::model::BootMs;
+use crate::policy::contract::{BreakerEvent, BreakerPhase, BreakerReason, BreakerVerdict};
+
+/// A breaker between its opening and its closing. The default is closed.
+#[derive(Debug, Default)]
+pub(super) struct Opening {
+    /// Whether the last decision refuses calls or lets them pass one at a time.
+    is_shut: bool,
+    /// Whether the server answered something since the breaker opened, before the present probe.
+    is_answered: bool,
+    probe: Option<Probe>,
+    /// Until when calls were refused when the last refused one had the connector listed, and when that was.
+    looked: Option<(BootMs, BootMs)>,
+}
+
+/// The probe under way.
+#[derive(Debug)]
+struct Probe {
+    began: BootMs,
+    /// Whether it passed after the server had answered something in the same opening.
+    follows_an_answer: bool,
+    /// Whether the server answered something else since it passed.
+    is_answered_beside: bool,
+}
+
+impl Opening {
+    /// Takes a decision, which was made in this phase.
+    pub(super) fn note(
+        &mut self,
+        (before, event): (BreakerPhase, BreakerEvent),
+        (verdict, reason): (BreakerVerdict, BreakerReason),
+        now: BootMs,
+    ) {
+        self.is_shut = verdict != BreakerVerdict::Allow;
+        match (before, event) {
+            (BreakerPhase::Open(_), BreakerEvent::Succeeded(_)) => self.is_answered = true,
+            (BreakerPhase::HalfOpen(_), BreakerEvent::Succeeded(_)) => {
+                self.probe.iter_mut().for_each(|probe| probe.is_answered_beside = true);
+            }
+            (_, BreakerEvent::Asked) if matches!(verdict, BreakerVerdict::Probe(_)) => {
+                self.probe = Some(Probe { began: now, follows_an_answer: self.is_answered, is_answered_beside: false });
+            }
+            _ => {}
+        }
+        match reason {
+            BreakerReason::ConsecutiveFailures | BreakerReason::FailureRate | BreakerReason::ProbeFailed => {
+                (self.is_answered, self.probe) = (false, None);
+            }
+            BreakerReason::ProbeSucceeded => (self.is_answered, self.probe, self.looked) = (false, None, None),
+            _ => {}
+        }
+    }
+
+    /// Whether an answer to something other than a call is worth an event: not while every call passes, where it would hide
+    /// that calls fail.
+    pub(super) fn is_evidence_wanted(&self) -> bool {
+        self.is_shut
+    }
+
+    /// Whether the probe under way is to be given up. A server that hung, or whose connection was lost, and that answers
+    /// something else since, may never answer the probe. It is given up once: a probe that passed because of an answer
+    /// keeps its whole time, so that a server which answers lists and hangs on calls costs one call its deadline.
+    pub(super) fn gives_up_probe(&self, now: BootMs) -> bool {
+        self.probe.as_ref().is_some_and(|probe| {
+            probe.is_answered_beside && !probe.follows_an_answer && now.since(probe.began) >= PROBE_ANSWER_WAIT
+        })
+    }
+
+    /// Whether a call that is refused until then has the connector listed: once for each such time, so that the policy's open
+    /// times pace it, and no more often than the limit allows.
+    pub(super) fn looks(&mut self, until: BootMs, now: BootMs) -> bool {
+        let may = self.looked.is_none_or(|(before, at)| before != until && now.since(at) >= BREAKER_LOOK_MIN);
+        if may {
+            self.looked = Some((until, now));
+        }
+        may
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::contract::{HalfOpenBreaker, OpenBreaker};
+
+    const OPEN: BreakerPhase = BreakerPhase::Open(OpenBreaker { until_boot_ms: 9_000 });
+    const HALF_OPEN: BreakerPhase = BreakerPhase::HalfOpen(HalfOpenBreaker { probe_id: 1, deadline_boot_ms: 60_000 });
+    const REFUSED: BreakerVerdict = BreakerVerdict::Reject(9_000);
+
+    fn opened() -> Opening {
+        let mut opening = Opening::default();
+        let failed = (BreakerPhase::Closed, BreakerEvent::Failed(None));
+        opening.note(failed, (REFUSED, BreakerReason::ConsecutiveFailures), BootMs(0));
+        opening
+    }
+
+    fn answered(opening: &mut Opening, phase: BreakerPhase) {
+        opening.note((phase, BreakerEvent::Succeeded(None)), (REFUSED, BreakerReason::Late), BootMs(0));
+    }
+
+    fn probes(opening: &mut Opening, at: u64) {
+        opening.note((OPEN, BreakerEvent::Asked), (BreakerVerdict::Probe(1), BreakerReason::Probing), BootMs(at));
+    }
+
+    #[test]
+    fn answers_are_worth_an_event_only_while_calls_do_not_all_pass() {
+        let mut opening = opened();
+        assert!(!Opening::default().is_evidence_wanted() && opening.is_evidence_wanted());
+        probes(&mut opening, 0);
+        assert!(opening.is_evidence_wanted());
+        let succeeded = (HALF_OPEN, BreakerEvent::Succeeded(Some(1)));
+        opening.note(succeeded, (BreakerVerdict::Allow, BreakerReason::ProbeSucceeded), BootMs(0));
+        assert!(!opening.is_evidence_wanted());
+    }
+
+    #[test]
+    fn a_probe_of_before_the_first_answer_is_given_up_a_second_after_it_began_and_no_other() {
+        let late = BootMs(1_000);
+        for (before, beside, gives_up) in
+            [(false, true, true), (false, false, false), (true, true, false), (true, false, false)]
+        {
+            let mut opening = opened();
+            if before {
+                answered(&mut opening, OPEN);
+            }
+            probes(&mut opening, 0);
+            if beside {
+                answered(&mut opening, HALF_OPEN);
+            }
+            assert_eq!(opening.gives_up_probe(late), gives_up, "answered before {before}, beside {beside}");
+            assert!(!opening.gives_up_probe(BootMs(999)));
+            // The next opening begins without any of it.
+            let failed = (HALF_OPEN, BreakerEvent::Failed(Some(1)));
+            opening.note(failed, (REFUSED, BreakerReason::ProbeFailed), late);
+            assert!(!opening.gives_up_probe(BootMs(u64::MAX)));
+        }
+    }
+
+    #[test]
+    fn a_refused_call_looks_once_for_each_time_that_calls_are_refused_until_and_at_most_once_a_second() {
+        let mut opening = opened();
+        let looks: Vec<bool> = [(9_000, 0), (9_000, 5_000), (9_500, 5_000), (9_800, 5_999), (9_900, 6_000)]
+            .map(|(until, now)| opening.looks(BootMs(until), BootMs(now)))
+            .into();
+        assert_eq!(looks, [true, false, true, false, true]);
+    }
+}
