@@ -232,7 +232,7 @@ const INDEX: &[(&str, &str, &str)] = &[
 ];
 
 /// The scheduling rules of the design's third section, by the names that the index gives them.
-const SCHEDULING_RULES: [&str; 22] = [
+const SCHEDULING_RULES: [&str; 23] = [
     "P-steady",
     "P-floor",
     "P-cold",
