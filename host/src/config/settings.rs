@@ -13,8 +13,7 @@ use super::connector::variable_names;
 use super::environment::bad;
 use super::{ConfigError, ConnectorSettings, Environment, FileSettings, Paths, Token, limits, token};
 use crate::edge::secret_file::read_secret;
-use crate::mcp::limits::MAX_MESSAGE_BYTES;
-use crate::model::{ConnectorId, LogFormat, LogLevel, VariableName, milliseconds};
+use crate::model::{ConnectorId, LogFormat, LogLevel, MAX_MESSAGE_BYTES, VariableName, milliseconds};
 
 /// Everything that is configured. Its debug form is the redacted one.
 #[derive(Clone)]

@@ -16,6 +16,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
 
+use super::certificates::check_variables;
 use super::proxies::Proxies;
 pub use super::proxies::ProxyName;
 use super::redirect::RedirectFault;
@@ -280,9 +281,17 @@ impl ReqwestHttp {
             }
             roots.extend(found);
         }
-        check_certificate_variables(|name| std::env::var(name).ok())?;
-        let (link_local, proxies) = (options.link_local, Arc::new(Proxies::of_process()));
-        let client = |idle| Self::client(&roots, link_local, &proxies, idle);
+        check_variables(|name| std::env::var(name).ok())?;
+        Self::with_proxies(&roots, options.link_local, Proxies::of_process())
+    }
+
+    fn with_proxies(
+        roots: &[reqwest::Certificate],
+        link_local: LinkLocal,
+        proxies: Proxies,
+    ) -> Result<Self, HttpSetupError> {
+        let proxies = Arc::new(proxies);
+        let client = |idle| Self::client(roots, link_local, &proxies, idle);
         let (calls, streams) = (client(CALL_POOL_IDLE)?, client(STREAM_POOL_IDLE)?);
         Ok(Self { calls, streams, link_local, proxies })
     }
@@ -338,27 +347,6 @@ pub enum HttpSetupError {
     /// The private authorities.
     #[error("no certificate can be read in the file of private authorities (ca-file); write certificates in PEM form")]
     Roots,
-}
-
-/// Whether what the environment names as the platform's certificates is there: without it, every connection would fail with an
-/// error that does not name the variable.
-fn check_certificate_variables(variable: impl Fn(&str) -> Option<String>) -> Result<(), HttpSetupError> {
-    let check = |variable: &'static str, path: &str, read: std::io::Result<()>| {
-        read.map_err(|error| HttpSetupError::CertificateVariable {
-            variable,
-            path: path.to_owned(),
-            reason: error.to_string(),
-        })
-    };
-    if let Some(path) = variable("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
-        check("SSL_CERT_FILE", &path, std::fs::read(&path).map(drop))?;
-    }
-    // A list, as PATH is one.
-    let directories = variable("SSL_CERT_DIR").unwrap_or_default();
-    for path in directories.split(':').filter(|path| !path.is_empty()) {
-        check("SSL_CERT_DIR", path, std::fs::read_dir(path).map(drop))?;
-    }
-    Ok(())
 }
 
 impl std::fmt::Debug for ReqwestHttp {
@@ -444,140 +432,4 @@ fn classify(error: &reqwest::Error) -> HttpError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn waits(headers: &[(header::HeaderName, &'static str)]) -> Option<Duration> {
-        let headers = headers.iter().map(|(name, value)| (name.clone(), header::HeaderValue::from_static(value)));
-        let body = Body::new(futures_util::stream::empty());
-        Response { status: StatusCode::SERVICE_UNAVAILABLE, headers: headers.collect(), body, proxy: None }
-            .retry_after()
-    }
-
-    #[test]
-    fn the_wish_for_a_pause_is_read_in_seconds_and_as_a_date_of_the_servers_own_clock() {
-        let date = (header::DATE, "Fri, 31 Dec 1999 23:59:30 GMT");
-        for (wish, seconds) in [
-            ("120", Some(120)),
-            ("  0 ", Some(0)),
-            ("86401", Some(86_400)),
-            ("99999999999999999999999", Some(86_400)),
-            ("Fri, 31 Dec 1999 23:59:59 GMT", Some(29)),
-            ("Friday, 31-Dec-99 23:59:59 GMT", Some(29)),
-            ("Fri Dec 31 23:59:59 1999", Some(29)),
-            ("Fri, 31 Dec 1999 23:00:00 GMT", Some(0)),
-            ("Fri, 31 Dec 9999 23:59:59 GMT", Some(86_400)),
-            ("-1", None),
-            ("1.5", None),
-            ("", None),
-            ("soon", None),
-        ] {
-            let expected = seconds.map(Duration::from_secs);
-            assert_eq!(waits(&[date.clone(), (header::RETRY_AFTER, wish)]), expected, "{wish:?}");
-        }
-        let dated = (header::RETRY_AFTER, "Fri, 31 Dec 1999 23:59:59 GMT");
-        assert_eq!(waits(std::slice::from_ref(&dated)), None);
-        assert_eq!(waits(&[(header::DATE, "yesterday"), dated]), None);
-        assert_eq!(waits(&[date]), None);
-    }
-
-    #[test]
-    fn what_is_no_certificate_is_no_private_authority() {
-        for bundle in [b"".as_slice(), b"nonsense", b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"] {
-            let made = ReqwestHttp::new(&HttpOptions { roots: vec![bundle.to_vec()], ..HttpOptions::default() });
-            assert!(made.is_err(), "{bundle:?}");
-        }
-    }
-
-    #[test]
-    fn a_variable_that_names_missing_certificates_is_named() {
-        let folder = std::env::temp_dir();
-        let folder = folder.to_str().unwrap();
-        for (variable, value, named) in [
-            ("SSL_CERT_FILE", "/missing/roots.pem", Some("/missing/roots.pem")),
-            ("SSL_CERT_FILE", folder, Some(folder)),
-            ("SSL_CERT_FILE", "", None),
-            ("SSL_CERT_DIR", "/missing/roots", Some("/missing/roots")),
-            ("SSL_CERT_DIR", folder, None),
-        ] {
-            let checked = check_certificate_variables(|name| (name == variable).then(|| value.to_owned()));
-            let error = checked.err().map(|error| error.to_string());
-            let expected = named.map(|path| format!("{variable} names {path}, which cannot be read: "));
-            assert_eq!(error.is_some(), expected.is_some(), "{error:?}");
-            assert!(error.iter().zip(&expected).all(|(error, expected)| error.starts_with(expected)), "{error:?}");
-        }
-    }
-
-    /// A server that accepts connections and never says a word, so that no TLS handshake ends.
-    fn silent() -> (std::net::TcpListener, Url) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("https://{}/", listener.local_addr().unwrap()).parse().unwrap();
-        (listener, url)
-    }
-
-    #[tokio::test]
-    async fn neither_an_address_nor_a_name_leads_to_a_metadata_service() {
-        for url in ["http://169.254.169.254/", "http://[::ffff:169.254.169.254]/", "http://metadata.google.internal/"] {
-            let http = ReqwestHttp::new(&HttpOptions::default()).unwrap();
-            let url = Url::parse(url).unwrap();
-            let request = Request {
-                method: Method::GET,
-                url,
-                headers: HeaderMap::new(),
-                body: Bytes::new(),
-                lane: Lane::default(),
-            };
-            let error = http.send(request).await.err();
-            assert_eq!(error, Some(HttpError::LinkLocal));
-            assert!(error.is_some_and(|error| error.was_not_sent()));
-        }
-    }
-
-    /// Numbers are resolved like names here: no network is needed to see what a resolver's answer leads to.
-    #[tokio::test]
-    async fn what_resolves_to_link_local_addresses_is_refused_with_that_reason() {
-        let resolved = |name: &'static str| async move {
-            GuardedResolver
-                .resolve(name.parse().unwrap())
-                .await
-                .map(|found| found.map(|at| at.ip()).collect::<Vec<_>>())
-        };
-        assert!(resolved("169.254.169.254").await.is_err_and(|error| error.is::<OnlyLinkLocal>()));
-        assert!(
-            resolved("localhost").await.is_ok_and(|found| !found.is_empty() && found.iter().all(|ip| ip.is_loopback()))
-        );
-        let refused = reqwest::Client::builder().no_proxy().dns_resolver(OnlyMetadata).build().unwrap();
-        assert_eq!(classify(&refused.get("http://name.test/").send().await.unwrap_err()), HttpError::LinkLocal);
-    }
-
-    /// A resolver as an attacker who answers for a name would have it.
-    struct OnlyMetadata;
-
-    impl Resolve for OnlyMetadata {
-        fn resolve(&self, _name: Name) -> Resolving {
-            GuardedResolver.resolve("169.254.169.254".parse().unwrap())
-        }
-    }
-
-    // The clock is virtual and the socket is real: only timers can end this wait, so nothing races.
-    #[tokio::test(start_paused = true)]
-    async fn connecting_may_take_as_long_as_the_caller_allows() {
-        let (_listener, url) = silent();
-        let http = ReqwestHttp::new(&HttpOptions::default()).unwrap();
-        let request =
-            Request { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new(), lane: Lane::default() };
-        let began = tokio::time::Instant::now();
-        let limit = Duration::from_secs(60);
-        assert_eq!(within(limit, http.send(request)).await.err(), Some(HttpError::Timeout));
-        assert_eq!(began.elapsed(), limit);
-    }
-
-    #[tokio::test]
-    async fn a_connection_that_takes_too_long_is_a_timeout_and_no_refusal() {
-        let (_listener, url) = silent();
-        let client = reqwest::Client::builder().connect_timeout(Duration::from_millis(20)).build().unwrap();
-        let error = client.get(url).send().await.unwrap_err();
-        assert!(error.is_connect());
-        assert_eq!(classify(&error), HttpError::Timeout);
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 //! Everything that a control loop learns from outside, or does to it, passes through here, so that the same loops run
 //! under virtual time against an in-memory network. Nothing here decides anything.
 
+mod certificates;
 pub mod clock;
 pub mod descriptors;
 pub mod disk;

@@ -57,7 +57,7 @@ impl Proxies {
         Self::new(|name| std::env::var(name).ok())
     }
 
-    fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
+    pub(super) fn new(variable: impl Fn(&str) -> Option<String>) -> Self {
         let first = |names: &[&'static str]| {
             names.iter().find_map(|name| Some((*name, variable(name).filter(|value| !value.is_empty())?)))
         };

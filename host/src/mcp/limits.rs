@@ -5,9 +5,7 @@
 
 use std::time::Duration;
 
-/// The largest message that is read from a server, in bytes, where the configuration does not say (`max-message-bytes`): ten
-/// screenshots of 13.5 MB together pass (figwright#128).
-pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+pub use crate::model::MAX_MESSAGE_BYTES;
 
 /// So many times the largest message a line or an event of a pipe may be long: what is above the largest message is discarded
 /// as it is read, but a line that never ends is a flood.

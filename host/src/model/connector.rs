@@ -146,6 +146,10 @@ impl Timeouts {
 /// The longest timeout of a connector: an hour is longer than any install or call that somebody waits for.
 pub const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 
+/// The largest message that is read from a server, in bytes, where the configuration does not say (`max-message-bytes`): ten
+/// screenshots of 13.5 MB together pass (figwright#128).
+pub const MAX_MESSAGE_BYTES: usize = 16 * 1024 * 1024;
+
 /// Which document describes a connector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -31,7 +31,7 @@ mod uri_scheme;
 mod window;
 
 pub use child_rules::{ChildRules, Privileges, VariableName, VariableNameFault};
-pub use connector::{Auth, AuthKind, Connector, MAX_TIMEOUT, Quotas, Source, Timeouts};
+pub use connector::{Auth, AuthKind, Connector, MAX_MESSAGE_BYTES, MAX_TIMEOUT, Quotas, Source, Timeouts};
 pub use digest::{Digest, DigestError};
 pub use era::Era;
 pub use failure::{Failure, FailureClass, FailureGroup};
