@@ -196,12 +196,14 @@ impl Handle {
             () = caller.disconnected() => return Err(CallError::Disconnected { connector: self.id.clone() }),
             admitted = self.admit(clock, limit) => admitted?,
         };
-        let sent = AtomicBool::new(false);
+        let (admitted, sent) = (Instant::now(), AtomicBool::new(false));
         let patience = Patience::new(caller.interim, &params, (arrived, limit)).seated(Seat::new(&self.gate, place));
         let caller = Caller { interim: &patience, ..caller };
         let own = caller.own.and_then(|own| own.slot(self));
         let beside = own.as_ref().map(|own| own.asking());
         let called = patience.with(self.call_in_place(caller, own, (method, params), &sent), beside).await;
+        // A call that has waited for its permit leaves its server less time: that it is late says nothing about the server.
+        let had_less_time = called.is_none() && admitted.elapsed() < limit;
         match called.unwrap_or_else(|| Err(self.late(sent.load(Ordering::Relaxed)))) {
             // The server was not asked anything: the breaker hears of a call given up.
             Ok(None) => Err(CallError::Disconnected { connector: self.id.clone() }),
@@ -222,6 +224,8 @@ impl Handle {
                 if matches!(failure.class, FailureClass::Throttled | FailureClass::Auth) {
                     // The server is there; it does not want this call.
                     passage.succeeded();
+                } else if had_less_time {
+                    drop(passage);
                 } else {
                     passage.failed();
                     self.note_contact(Contact::Down);
@@ -392,7 +396,7 @@ mod tests {
     #[test]
     fn a_lost_answer_says_that_the_tool_may_have_run_and_a_failure_does_not() {
         let connector: ConnectorId = "up".parse().unwrap();
-        let failure = Failure::new(crate::model::FailureClass::Server, "the server answered with status 500");
+        let failure = Failure::new(FailureClass::Server, "the server answered with status 500");
         let failed = CallError::Failed { connector: connector.clone(), failure: failure.clone() };
         assert_eq!(failed.to_string(), "up failed: the server answered with status 500");
         let lost = CallError::AnswerLost { connector, failure, reason: "answer-lost" };

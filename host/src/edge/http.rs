@@ -432,7 +432,7 @@ mod tests {
             };
             let error = http.send(request).await.err();
             assert_eq!(error, Some(HttpError::LinkLocal));
-            assert!(error.is_some_and(HttpError::was_not_sent));
+            assert!(error.is_some_and(|error| error.was_not_sent()));
         }
     }
 
