@@ -467,7 +467,7 @@ async fn a_name_of_a_connector_without_lists_is_answered_with_its_cause_and_neve
             assert!(error["data"]["retryAfterMs"].as_u64().is_some_and(|wait| wait <= 60_000), "{error}");
             let message = error["message"].as_str().unwrap();
             assert!(
-                message.starts_with("connector missing has no list yet: ") && message.contains("connection"),
+                message.starts_with("connector missing has no list yet: ") && message.contains("does not resolve"),
                 "{message}"
             );
             // What a token does not see is not there; what is listed is known.

@@ -223,7 +223,7 @@ async fn a_modern_request_must_say_the_same_in_headers_and_body() {
         .await;
     assert_eq!(
         refused.json()["error"]["data"]["supported"],
-        json!(["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"])
+        json!(["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26", "2024-11-05"])
     );
 }
 

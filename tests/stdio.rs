@@ -123,6 +123,8 @@ async fn a_server_that_dies_of_a_call_fails_it_at_once_and_is_back_soon_with_its
     let began = Instant::now();
     let answer = served.modern().call("local__t1", "{}").await;
     assert!(answer.body.contains("ended"), "{}", answer.body);
+    assert!(answer.body.contains("so the tool may have run"), "{}", answer.body);
+    assert_eq!(answer.json()["error"]["data"]["reason"], "answer-lost");
     assert_eq!(
         (began.elapsed(), rig.processes.started()),
         (Duration::ZERO, 1),
@@ -139,6 +141,18 @@ async fn a_server_that_dies_of_a_call_fails_it_at_once_and_is_back_soon_with_its
     assert_eq!(rig.processes.started(), 2);
     assert_eq!(served.modern().call("local__t1", "{}").await.status, 200);
     assert_eq!((rig.processes.started(), rig.processes.running()), (2, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_call_to_a_process_is_kept_alive_too() {
+    let script = Script::new(1);
+    let (_rig, served) = served(&script).await;
+    script.on_call.send_replace(OnCall::Works(45));
+    for client in [served.modern(), served.legacy()] {
+        let answer = client.call("local__t1", "{}").await;
+        assert_eq!(answer.headers["content-type"], "text/event-stream");
+        assert_eq!((answer.body.matches(": keep-alive").count(), answer.code()), (4, None), "{}", answer.body);
+    }
 }
 
 #[tokio::test(start_paused = true)]

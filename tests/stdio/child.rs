@@ -18,6 +18,8 @@ use tokio::sync::watch;
 pub(crate) enum OnCall {
     Answers,
     Dies,
+    /// Answers after so many seconds.
+    Works(u64),
 }
 
 /// A scripted server: legacy, with as many tools as it is told to have.
@@ -49,8 +51,13 @@ impl Script {
                     match message["method"].as_str() {
                         Some("tools/call") => {
                             self.calls.fetch_add(1, Ordering::SeqCst);
-                            if *self.on_call.borrow() == OnCall::Dies {
-                                return Exit::Signal(11);
+                            let on_call = *self.on_call.borrow();
+                            match on_call {
+                                OnCall::Answers => {}
+                                OnCall::Dies => return Exit::Signal(11),
+                                OnCall::Works(seconds) => {
+                                    tokio::time::sleep(std::time::Duration::from_secs(seconds)).await;
+                                }
                             }
                         }
                         Some("tools/list") => {

@@ -197,12 +197,14 @@ impl Handle {
             () = caller.disconnected() => return Err(CallError::Disconnected { connector: self.id.clone() }),
             admitted = self.admit(clock, limit) => admitted?,
         };
-        let sent = AtomicBool::new(false);
+        let (admitted, sent) = (Instant::now(), AtomicBool::new(false));
         let patience = Patience::new(caller.interim, arrived, limit).seated(Seat::new(&self.gate, place));
         let caller = Caller { interim: &patience, ..caller };
         let own = caller.own.and_then(|own| own.slot(self));
         let beside = own.as_ref().map(|own| own.asking());
         let called = patience.with(self.call_in_place(caller, own, (method, params), &sent), beside).await;
+        // A call that has waited for its permit leaves its server less time: that it is late says nothing about the server.
+        let had_less_time = called.is_none() && admitted.elapsed() < limit;
         match called.unwrap_or_else(|| Err(self.late(sent.load(Ordering::Relaxed)))) {
             // The server was not asked anything: the breaker hears of a call given up.
             Ok(None) => Err(CallError::Disconnected { connector: self.id.clone() }),
@@ -223,6 +225,8 @@ impl Handle {
                 if matches!(failure.class, FailureClass::Throttled | FailureClass::Auth) {
                     // The server is there; it does not want this call.
                     passage.succeeded();
+                } else if had_less_time {
+                    drop(passage);
                 } else {
                     passage.failed();
                     self.note_contact(Contact::Down);

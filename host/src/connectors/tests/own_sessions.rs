@@ -83,7 +83,7 @@ async fn a_call_on_a_session_of_ones_own_fails_at_once_when_its_server_dies() {
     let own = client();
     rig.server.on_call(OnCall::BreakEvents);
     let began = tokio::time::Instant::now();
-    assert!(matches!(call(&rig, &own).await, Err(CallError::Failed { .. })));
+    assert!(matches!(call(&rig, &own).await, Err(CallError::AnswerLost { .. })));
     assert_eq!(began.elapsed(), Duration::ZERO);
 }
 

@@ -57,7 +57,7 @@ async fn neither_an_address_nor_a_name_leads_to_a_metadata_service() {
             Request { method: Method::GET, url, headers: HeaderMap::new(), body: Bytes::new(), lane: Lane::default() };
         let error = http.send(request).await.err();
         assert_eq!(error, Some(HttpError::LinkLocal));
-        assert!(error.is_some_and(HttpError::was_not_sent));
+        assert!(error.is_some_and(|error| error.was_not_sent()));
     }
 }
 

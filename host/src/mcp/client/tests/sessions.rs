@@ -262,3 +262,30 @@ async fn a_tool_that_misuses_annotations_is_left_out_in_the_modern_era_only() {
         assert_eq!(session.list(ListKind::Tools).await.unwrap().items.len(), count);
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_error_for_the_notification_that_opens_a_session_does_not_stop_its_lists() {
+    for status in [400, 401, 403, 404, 405, 406, 429, 500, 503, 0] {
+        let network = Scripted::new(move |request| match Message::parse(&request.body) {
+            Ok(Message::Notification { .. }) if status == 0 => Err(HttpError::Broken),
+            Ok(Message::Notification { .. }) => Ok(answer(status, "text/plain", vec!["no".into()])),
+            Ok(Message::Request { id, method, .. }) if method == "initialize" => {
+                Ok(json(response_of(id.as_json(), r#"{"protocolVersion":"2025-06-18"}"#)))
+            }
+            Ok(Message::Request { id, method, .. }) if method == "tools/list" => {
+                Ok(json(response_of(id.as_json(), r#"{"tools":[]}"#)))
+            }
+            _ => Ok(answer(405, "text/plain", vec![])),
+        });
+        let session = network.upstream().open(Some(Era::Legacy), &Declared::default()).await.unwrap();
+        assert_eq!(session.list(ListKind::Tools).await.unwrap().items.len(), 0, "{status}");
+        assert!(session.take_refused_confirmation().is_some() && session.take_refused_confirmation().is_none());
+    }
+    // A server that is gone, or a connection that cannot be made, is no server that refuses a notification.
+    let gone = Scripted::new(|request| match Message::parse(&request.body) {
+        Ok(Message::Request { id, .. }) => Ok(json(response_of(id.as_json(), r#"{"protocolVersion":"2025-06-18"}"#))),
+        _ => Err(HttpError::Connect),
+    });
+    let opened = gone.upstream().open(Some(Era::Legacy), &Declared::default()).await;
+    assert_eq!(opened.map(drop).unwrap_err(), WireError::Http(HttpError::Connect));
+}
