@@ -243,7 +243,8 @@ impl HeadersOf {
         if self.resolves_references() {
             for (name, value) in self.connector.headers.iter().filter(|(_, value)| has_reference(value)) {
                 let resolved = HeaderValue::try_from(resolve_value(value)?);
-                let mut resolved = resolved.map_err(|_| ReferenceFault::Header { header: name.clone() })?;
+                let mut resolved =
+                    resolved.map_err(|_| ReferenceFault::Header { header: name.to_ascii_lowercase() })?;
                 resolved.set_sensitive(true);
                 if let Some(header) = headers.get_mut(name.as_str()) {
                     *header = resolved;

@@ -1,5 +1,7 @@
 //! The task of one connector: it obeys the policy's times, runs at most one run, and publishes what comes of it.
 
+mod evidence;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use self::evidence::next_report;
 use super::connector_headers::CredentialReport;
 use super::deaths::{Death, Deaths};
 use super::handle::{Handle, Signal, Taken};
@@ -18,15 +21,14 @@ use super::settings::FleetSettings;
 use super::status::{ConnectorStatus, LastFailure};
 use super::suspicion::Suspicion;
 use crate::edge::state::{StateRecord, StateSink};
-use crate::mcp::{ListScope, ProtocolFault, Session, WireError};
+use crate::mcp::{ListScope, ProtocolFault, WireError};
 use crate::model::Contact;
 use crate::model::{
     BootMs, Digest, Failure, FailureClass, ListFacts, ListKind, ListState, Offer, OfferSource, Reach, Scope, WallMs,
     milliseconds,
 };
 use crate::policy::contract::{
-    self, AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshMode, RefreshReason, ServeVerdict,
-    Wanted, case_name,
+    AdvanceOutcome, CacheScope, Candidate, FetchedEvent, Freshness, RefreshReason, ServeVerdict, Wanted, case_name,
 };
 use crate::policy::{Policy, Run, Upkeep, UpkeepConfig};
 use crate::telemetry::{LastLogged, RefreshOutcome, RefreshSubject};
@@ -298,53 +300,6 @@ impl Supervisor {
         self.upkeep.may_have_changed();
     }
 
-    /// The credential was refused, is accepted again, or was replaced.
-    fn credential_reported(&mut self, report: &CredentialReport) {
-        let before = std::mem::replace(&mut self.credential, report.clone());
-        let is_accepted = before.refused.is_some() && report.refused.is_none();
-        let waits_for_it = self.upkeep.failures().1 == Some(contract::FailureClass::Auth);
-        if before.replacements != report.replacements || (is_accepted && waits_for_it) {
-            self.upkeep.credentials_changed();
-        }
-        let state = |report: &CredentialReport| report.refused.as_ref().map(|refused| refused.state);
-        if state(&before) == state(report) {
-            return;
-        }
-        let Some(line) = self.with.run.failures.admit(FailureClass::Auth) else { return };
-        let (connector, left_out) = (&self.handle.id, line.left_out);
-        match &report.refused {
-            Some(refused) => tracing::warn!(
-                %connector, status = refused.http_status, action = refused.action, left_out, "credential refused"
-            ),
-            None => tracing::info!(%connector, left_out, "credential accepted again"),
-        }
-    }
-
-    /// A call was answered as if the server had forgotten the session. Without a session, the next request opens one anyway.
-    fn suspect_session(&mut self) {
-        if let Some(session) = self.open_session() {
-            let (now, held) = (self.with.run.clock.boot(), self.handle.held_for());
-            self.suspicion.raise(&session, now, held, &*self.with.policy.edge().entropy);
-        }
-    }
-
-    /// Has the list fetched that shows whether the server knows the session, unless a failure paces the next one already.
-    fn check_session(&mut self, now: BootMs) {
-        let current = self.open_session();
-        if !self.suspicion.take(now, current.as_ref()) {
-            return;
-        }
-        match self.upkeep.config().refresh.mode {
-            RefreshMode::Background => self.upkeep.may_have_changed(),
-            // Changes arm nothing in this mode.
-            RefreshMode::OnDemand => self.upkeep.forced(),
-        }
-    }
-
-    fn open_session(&self) -> Option<Arc<Session>> {
-        self.handle.slot.as_ref().ok().and_then(|slot| slot.open_session())
-    }
-
     fn ended(&mut self, run: Run, result: Result<Brought, Failure>) {
         self.running = None;
         self.runs += 1;
@@ -593,16 +548,6 @@ async fn ended(running: &mut Option<(Run, JoinHandle<Result<Brought, Failure>>)>
         }
         None => std::future::pending().await,
     }
-}
-
-/// Waits for what becomes of the credential next; for ever if there is none. Cancelling it loses nothing.
-async fn next_report(reports: &mut Option<watch::Receiver<CredentialReport>>) -> CredentialReport {
-    if let Some(reports) = reports
-        && reports.changed().await.is_ok()
-    {
-        return reports.borrow_and_update().clone();
-    }
-    std::future::pending().await
 }
 
 async fn contacted(contacting: &mut Option<JoinHandle<Result<(), Failure>>>) -> Result<(), Failure> {
