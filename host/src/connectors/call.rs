@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::StatusCode;
+
 use super::asking::Seat;
 use super::breaker::Passage;
 use super::caller::Caller;
@@ -221,6 +223,7 @@ impl Handle {
                     None => self.signals.send(Signal::Suspected),
                 }
             }
+            self.note_credential(&answered);
             match answered {
                 Ok(outcome) => {
                     if slot.take_lost() {
@@ -251,6 +254,21 @@ impl Handle {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Handle {
+    /// Notes whether a call shows that its server takes the credential.
+    fn note_credential(&self, answered: &Result<Outcome, WireError>) {
+        match (answered, &self.headers) {
+            (Ok(_), Some(headers)) => headers.call_answered(),
+            (Err(WireError::Status { status, .. }), Some(headers))
+                if matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
+            {
+                headers.call_refused();
+            }
+            _ => {}
         }
     }
 }
