@@ -166,10 +166,13 @@ async fn what_was_announced_while_the_stream_was_broken_is_seen_when_it_is_back(
         // Nobody hears this.
         server.announce();
         tokio::time::sleep(seconds(5)).await;
-        assert_eq!(served.tools(), 2);
+        // A legacy server that refuses a stream may have forgotten the session, which a list shows.
+        let (seen, next) = if modern { (2, 4) } else { (4, 6) };
+        assert_eq!(served.tools(), seen);
+        server.set_tools(next);
         server.refuse_streams(None);
         served.until("the stream is back", seconds(10), |_| server.streams() == 1).await;
-        served.until("the new list", seconds(1), |served| served.tools() == 4).await;
+        served.until("the new list", seconds(1), |served| served.tools() == next).await;
         server.set_tools(5);
         server.announce();
         served.until("the next one", seconds(1), |served| served.tools() == 5).await;

@@ -97,6 +97,9 @@ fn forgets_and_refuses(program: PathBuf, arguments: impl Fn(&str, &str) -> Vec<S
     assert_eq!((&refused["state"], &refused["httpStatus"]), (&json!("unauthorized"), &json!(401)), "{refused}");
     assert_eq!(refused["challenges"][0]["error"], "invalid_token", "{refused}");
     assert!(refused["action"].as_str().unwrap().contains(&file), "{refused}");
+    let shown = installation.run(&["status", "--url", &url]);
+    assert_eq!(shown.code, Some(3), "{shown:?}");
+    assert!(shown.stdout.contains("unauthorized") && shown.stdout.contains(&file), "{shown:?}");
     // The one that takes its place is used by the next.
     std::fs::write(&file, token(SystemTime::now() + Duration::from_secs(3_600))).unwrap();
     assert_eq!(call(&client)["result"]["content"][0]["text"], "here");

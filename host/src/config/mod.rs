@@ -10,6 +10,7 @@ mod file;
 pub mod limits;
 mod paths;
 mod secret_sources;
+mod secrets;
 mod settings;
 mod token;
 
@@ -18,9 +19,9 @@ pub use environment::Environment;
 pub use error::ConfigError;
 pub use file::FileSettings;
 pub use paths::Paths;
+pub use secrets::{Secrets, SignatureKeys};
 pub use settings::{
-    Flags, NameStyle, PolicySettings, RefreshMode, RegistrySettings, Secrets, Settings, SignatureKeys, TraceFlag,
-    TraceSettings,
+    Flags, NameStyle, PolicySettings, RefreshMode, RegistrySettings, Settings, TraceFlag, TraceSettings,
 };
 pub use token::Token;
 
@@ -36,6 +37,7 @@ mod tests {
             include_str!("limits.rs"),
             include_str!("paths.rs"),
             include_str!("secret_sources.rs"),
+            include_str!("secrets.rs"),
             include_str!("settings.rs"),
             include_str!("token.rs"),
         ];

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::time::Instant;
 
 use super::asking::Seat;
@@ -315,6 +316,7 @@ impl Handle {
                     None => self.signals.send(Signal::Suspected),
                 }
             }
+            self.note_credential(&answered);
             match answered {
                 Ok(outcome) => {
                     if slot.take_lost() {
@@ -346,6 +348,21 @@ impl Handle {
                     }
                 }
             }
+        }
+    }
+}
+
+impl Handle {
+    /// Notes whether a call shows that its server takes the credential.
+    fn note_credential(&self, answered: &Result<Outcome, WireError>) {
+        match (answered, &self.headers) {
+            (Ok(_), Some(headers)) => headers.call_answered(),
+            (Err(WireError::Status { status, .. }), Some(headers))
+                if matches!(*status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) =>
+            {
+                headers.call_refused();
+            }
+            _ => {}
         }
     }
 }

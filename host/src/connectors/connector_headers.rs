@@ -64,6 +64,9 @@ pub(super) struct ConnectorHeaders {
     headers: ArcSwap<HeaderMap>,
     /// Whether what the headers are made of changed since they were made.
     is_stale: AtomicBool,
+    /// Whether a call was refused, so that only an answered call shows that the credential is accepted: many servers let everybody
+    /// list.
+    waits_for_call: AtomicBool,
     report: watch::Sender<CredentialReport>,
 }
 
@@ -90,7 +93,8 @@ impl ConnectorHeaders {
         let CredentialHeaders { headers, fingerprint } = credentials.headers(&connector)?;
         let source = Mutex::new(HeadersOf { connector, credentials, fingerprint });
         let (headers, report) = (ArcSwap::from_pointee(headers), watch::Sender::default());
-        Ok(Self { clock, metrics, source, headers, is_stale: AtomicBool::new(false), report })
+        let (is_stale, waits_for_call) = (AtomicBool::new(false), AtomicBool::new(false));
+        Ok(Self { clock, metrics, source, headers, is_stale, waits_for_call, report })
     }
 
     /// Tells credentials apart without telling them; empty for none.
@@ -134,8 +138,24 @@ impl ConnectorHeaders {
         }
     }
 
+    /// A call was refused for the credential.
+    pub(super) fn call_refused(&self) {
+        self.waits_for_call.store(true, Ordering::Relaxed);
+    }
+
+    /// A call was answered.
+    pub(super) fn call_answered(&self) {
+        self.waits_for_call.store(false, Ordering::Relaxed);
+        self.accepted();
+    }
+
     fn replaced(&self) {
         self.is_stale.store(true, Ordering::Release);
+        self.count_replacement();
+    }
+
+    fn count_replacement(&self) {
+        self.waits_for_call.store(false, Ordering::Relaxed);
         self.report.send_modify(|report| report.replacements += 1);
     }
 
@@ -168,7 +188,7 @@ impl ConnectorHeaders {
         let before = self.headers.swap(Arc::new(headers));
         let is_first = before.values().any(|value| has_reference(value.to_str().unwrap_or_default()));
         if *before != **self.headers.load() && !was_stale && !is_first {
-            self.report.send_modify(|report| report.replacements += 1);
+            self.count_replacement();
         }
         Ok(())
     }
@@ -216,7 +236,7 @@ impl UpstreamHeaders for ConnectorHeaders {
 
     fn accepted(&self) {
         // Almost always there is nothing to clear, and nothing is locked for writing.
-        if self.report.borrow().refused.is_some() {
+        if !self.waits_for_call.load(Ordering::Relaxed) && self.report.borrow().refused.is_some() {
             self.report.send_if_modified(|report| report.refused.take().is_some());
         }
     }
@@ -243,7 +263,8 @@ impl HeadersOf {
         if self.resolves_references() {
             for (name, value) in self.connector.headers.iter().filter(|(_, value)| has_reference(value)) {
                 let resolved = HeaderValue::try_from(resolve_value(value)?);
-                let mut resolved = resolved.map_err(|_| ReferenceFault::Header { header: name.clone() })?;
+                let mut resolved =
+                    resolved.map_err(|_| ReferenceFault::Header { header: name.to_ascii_lowercase() })?;
                 resolved.set_sensitive(true);
                 if let Some(header) = headers.get_mut(name.as_str()) {
                     *header = resolved;

@@ -1,7 +1,7 @@
 //! The task of one connector: it obeys the policy's times, runs at most one run, and publishes what comes of it.
 
+mod evidence;
 mod publication;
-mod session_checks;
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use self::session_checks::next_report;
+use self::evidence::next_report;
 use super::connector_headers::CredentialReport;
 use super::deaths::{Death, Deaths};
 use super::handle::{Handle, Signal, Taken};

@@ -393,7 +393,7 @@ pub(super) async fn guard_origin(State(door): State<Arc<Door>>, request: Request
     let rules = door.rules();
     match rules.1.visitor(&request, &door.gateway.inner.grants) {
         Ok(visitor) => enter(visitor, request, next).await,
-        Err(Refused::Token) => next.run(request).await,
+        Err(Refused::Token | Refused::UnknownToken) => next.run(request).await,
         Err(refused) => door.refuse(refused, None, &request),
     }
 }

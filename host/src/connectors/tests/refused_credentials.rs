@@ -176,3 +176,25 @@ async fn the_credential_of_a_reload_goes_with_the_next_request_of_the_same_sessi
     assert_eq!((server.count("refused"), server.count("initialize"), server.count("DELETE")), (0, opened, 0));
     assert_eq!(server.count("tools/list"), listed + 1, "the policy is told once");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_lets_everybody_list_shows_that_it_refuses_calls_until_it_answers_one() {
+    for modern in [false, true] {
+        let guarded = Guarded::new(modern, Place::Header).await;
+        moment().await;
+        guarded.rig.server.fail_calls(Some(401));
+        let listed = guarded.rig.server.count("tools/list");
+        assert!(guarded.call().await.is_err());
+        moment().await;
+        assert!(guarded.rig.server.count("tools/list") > listed, "modern {modern}: a list is to show it");
+        assert_eq!(
+            guarded.status().credential.as_ref().map(|refused| refused.http_status),
+            Some(401),
+            "modern {modern}"
+        );
+        guarded.rig.server.fail_calls(None);
+        assert!(guarded.call().await.is_ok());
+        moment().await;
+        assert_eq!(guarded.status().credential, None, "modern {modern}");
+    }
+}

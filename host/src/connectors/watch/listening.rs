@@ -76,6 +76,7 @@ impl Watcher {
             || (session.era() == Era::Legacy && (about.has("logging") || about.has_flag("resources", "subscribe")));
         // Set once something may have been announced while no stream was open.
         let mut missed = false;
+        let mut was_refused = false;
         loop {
             self.until_there_is_something_to_hear(always).await;
             let hearing = Hearing { session, changes: &changes, course, always };
@@ -86,10 +87,12 @@ impl Watcher {
             if let Err(error) = &end.result {
                 tracing::debug!(connector = %self.handle.id, %error, "its listening stream ended");
             }
-            if missed && matches!(end.result, Err(WireError::Status { .. })) {
+            let is_refused = matches!(end.result, Err(WireError::Status { .. }));
+            if is_refused && !was_refused && missed && session.era() == Era::Legacy {
                 // A stream that was open is refused now: the server may have forgotten the session.
                 self.handle.signals.send(Signal::Suspected);
             }
+            was_refused = is_refused;
             let failures = course.ended_after(end.lasted.unwrap_or_default());
             let over = end.result.as_ref().err().filter(|error| is_over(error));
             if matches!(over, Some(WireError::Protocol(_))) {

@@ -1,4 +1,4 @@
-//! What a supervisor does about doubts: whether the server still knows the session, and whether it takes the credential.
+//! What requests beside the runs show: that a session may be forgotten, and what becomes of the credential.
 
 use std::sync::Arc;
 
