@@ -438,7 +438,9 @@ fn is_about_an_unreadable_request(error: &RawValue) -> bool {
 
 fn subscription_of(params: &RawValue) -> Option<RequestId> {
     let params = RawObject::parse(params).ok()?;
-    RequestId::read(RawObject::parse(params.get("_meta")?).ok()?.get(META_SUBSCRIPTION_ID)?)
+    let id = RequestId::read(RawObject::parse(params.get("_meta")?).ok()?.get(META_SUBSCRIPTION_ID)?)?;
+    // Identifiers of the gateway are numbers, which some servers repeat as strings.
+    Some(id.number_in_text().unwrap_or(id))
 }
 
 /// Whoever takes what concerns no request. Dropping it makes room for another one.
