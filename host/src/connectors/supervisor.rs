@@ -132,6 +132,8 @@ impl Supervisor {
                 (run, ended) = ended(&mut self.running) => self.ended(run, ended),
                 reached = contacted(&mut self.contacting) => self.contacted(reached),
                 death = deaths.next() => self.died(&death),
+                // The status shows it.
+                () = handle.metrics.inbound.irregularities.another_kind() => {}
                 () = time => self.on_time(clock.boot()),
             }
             self.publish();
