@@ -163,18 +163,18 @@ async fn a_call_that_is_given_up_is_cancelled_and_what_is_announced_is_heard() {
 }
 
 /// Answers every call with the text of its argument, where ID stands for the identifier, and FILL for more than is read.
-fn say(message: &Value) -> Vec<String> {
-    let said = message["params"]["arguments"]["say"].as_str();
+fn scripted_answer(message: &Value) -> Vec<String> {
+    let answer = message["params"]["arguments"]["answer"].as_str();
     let fill = "x".repeat(17 << 20);
-    said.map(|text| text.replace("ID", &message["id"].to_string()).replace("FILL", &fill)).into_iter().collect()
+    answer.map(|text| text.replace("ID", &message["id"].to_string()).replace("FILL", &fill)).into_iter().collect()
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_not_quite_the_protocol_costs_its_own_request_at_most() {
-    let world = World::of(OldServer::new(ENDPOINT, say));
+    let world = World::of(OldServer::new(ENDPOINT, scripted_answer));
     let session = world.session().await;
     let call = async |text: &str| {
-        let params = object(&json!({ "name": "t", "arguments": { "say": text } }).to_string());
+        let params = object(&json!({ "name": "t", "arguments": { "answer": text } }).to_string());
         let called = tokio::time::timeout(seconds(30), session.request("tools/call", params, &Nobody)).await;
         called.unwrap_or(Err(HttpError::Timeout.into()))
     };

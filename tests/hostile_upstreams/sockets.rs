@@ -158,7 +158,7 @@ async fn a_call_after_a_pause_does_not_wait_on_a_connection_that_went_silent() {
         let params = r#"{"name":"t"}"#.parse().unwrap();
         within(DEADLINE, session.request("tools/call", params, &Nobody)).await.unwrap();
         tokio::time::pause();
-        tokio::time::advance(Duration::from_secs(5)).await;
+        tokio::time::advance(Duration::from_secs(3)).await;
         tokio::time::resume();
     }
 }

@@ -145,6 +145,8 @@ impl Supervisor {
                 death = deaths.next() => self.died(&death),
                 session = opened(&mut sessions) => self.opened(&session),
                 Ok(()) = phases.changed() => {}
+                // The status shows it.
+                () = handle.metrics.inbound.irregularities.another_kind() => {}
                 () = time => self.on_time(clock.boot()),
             }
             self.publish();

@@ -12,15 +12,21 @@ pub(super) fn check_variables(variable: impl Fn(&str) -> Option<String>) -> Resu
             reason: error.to_string(),
         })
     };
-    if let Some(path) = variable("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
-        check("SSL_CERT_FILE", &path, std::fs::read(&path).map(drop))?;
+    let file = variable("SSL_CERT_FILE").filter(|path| !path.is_empty());
+    if let Some(path) = &file {
+        check("SSL_CERT_FILE", path, std::fs::read(path).map(drop))?;
     }
-    // A list, as PATH is one.
-    let directories = variable("SSL_CERT_DIR").unwrap_or_default();
-    for path in directories.split(':').filter(|path| !path.is_empty()) {
-        check("SSL_CERT_DIR", path, std::fs::read_dir(path).map(drop))?;
+    // A list, as PATH is one. Where there are others, one that is missing takes nothing away.
+    let folders = variable("SSL_CERT_DIR").unwrap_or_default();
+    let mut checked = folders
+        .split(':')
+        .filter(|path| !path.is_empty())
+        .map(|path| check("SSL_CERT_DIR", path, std::fs::read_dir(path).map(drop)))
+        .peekable();
+    if file.is_some() || checked.peek().is_none() {
+        return Ok(());
     }
-    Ok(())
+    checked.reduce(Result::or).unwrap_or(Ok(()))
 }
 
 #[cfg(test)]
@@ -37,6 +43,8 @@ mod tests {
             ("SSL_CERT_FILE", "", None),
             ("SSL_CERT_DIR", "/missing/roots", Some("/missing/roots")),
             ("SSL_CERT_DIR", folder, None),
+            ("SSL_CERT_DIR", &format!("/missing/roots:{folder}"), None),
+            ("SSL_CERT_DIR", "/missing/a:/missing/b", Some("/missing/b")),
         ] {
             let checked = check_variables(|name| (name == variable).then(|| value.to_owned()));
             let error = checked.err().map(|error| error.to_string());

@@ -28,8 +28,9 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(86_400);
 
 /// How long an idle connection is kept for the next call. Firewalls and balancers forget idle connections without a word, and a
 /// call on such a one would wait for its whole deadline; servers close them, some after 5 s (Node.js, `server.keepAliveTimeout`),
-/// and a call that crosses with that is lost. Calls that come together share connections all the same.
-const CALL_POOL_IDLE: Duration = Duration::from_secs(4);
+/// and a call that crosses with that is lost. A connection to begin with costs less than either, and calls that come together
+/// share connections all the same.
+const CALL_POOL_IDLE: Duration = Duration::from_secs(2);
 
 /// The same for streams, which are opened seldom.
 const STREAM_POOL_IDLE: Duration = Duration::from_secs(90);
@@ -183,7 +184,7 @@ pub enum HttpError {
     #[error("no answer within the deadline")]
     Timeout,
     /// The body is too large.
-    #[error("the answer is larger than {cap} bytes")]
+    #[error("the answer is larger than {cap} bytes; max-message-bytes sets how much is read of a server")]
     Oversize {
         /// The cap.
         cap: usize,

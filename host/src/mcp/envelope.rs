@@ -197,12 +197,12 @@ impl Message {
         wire.read(id.clone()).map_err(|reason| EnvelopeError::Invalid { reason, id })
     }
 
-    /// Reads a message of a client, of which no reader sees another one.
+    /// Reads a message of a client, of which no reader sees another one. A byte order mark before it is ignored.
     ///
     /// # Errors
     /// [`EnvelopeError`], also if a member's name can be read as another one of the envelope.
     pub fn parse_strict(bytes: &[u8]) -> Result<Self, EnvelopeError> {
-        let wire = Wire::parse(bytes)?;
+        let wire = Wire::parse(bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes))?;
         let id = wire.id.and_then(RequestId::read);
         let misspelled = wire.misspelled.map(InvalidReason::Misspelled);
         let read = misspelled.map_or_else(|| wire.read(id.clone()), Err);
@@ -289,6 +289,9 @@ fn write(members: &[(&str, &str)]) -> Bytes {
     text.push('}');
     Bytes::from(text)
 }
+
+/// U+FEFF in UTF-8 (RFC 8259, 8.1).
+const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 const START: &str = "{\"jsonrpc\":\"2.0\"";
 
@@ -471,6 +474,7 @@ mod tests {
         }
         let text = r#"{"jsonrpc":"2.0","id":7,"method":"m","x":1,"x":2,"meta":3}"#;
         assert!(Message::parse_strict(text.as_bytes()).is_ok(), "other members are left alone");
+        assert!(Message::parse_strict(format!("\u{feff}{text}").as_bytes()).is_ok(), "a byte order mark is ignored");
     }
 
     #[test]

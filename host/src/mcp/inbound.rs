@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use prometheus_client::metrics::counter::Counter;
+use tokio::sync::Notify;
 
 use super::limits::{MAX_MESSAGE_BYTES, MAX_STREAM_BYTES};
 use crate::model::ConnectorId;
@@ -66,11 +67,18 @@ pub struct Irregularities {
     counts: ClosedFamily<Irregularity, Counter>,
     /// A bit for each kind that was logged.
     logged: AtomicU32,
+    /// Permits one wait: the first message of a kind came.
+    first: Notify,
 }
 
 impl Irregularities {
     fn new(connector: Option<ConnectorId>) -> Self {
-        Self { connector, counts: ClosedFamily::complete(Counter::default), logged: AtomicU32::new(0) }
+        Self {
+            connector,
+            counts: ClosedFamily::complete(Counter::default),
+            logged: AtomicU32::new(0),
+            first: Notify::new(),
+        }
     }
 
     /// The connector, where it has a name.
@@ -85,9 +93,15 @@ impl Irregularities {
         if self.logged.load(Ordering::Relaxed) & bit != 0 || self.logged.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
             return;
         }
+        self.first.notify_one();
         let connector = self.connector.as_ref().map(tracing::field::display);
         let (reason, description) = (irregularity.value(), irregularity.description());
         tracing::warn!(connector, reason, description, "the server breaks a rule of the protocol; logged once");
+    }
+
+    /// Waits until the first message of another kind came. One caller at a time; dropping the future loses nothing.
+    pub(crate) async fn another_kind(&self) {
+        self.first.notified().await;
     }
 
     /// Returns how many messages were irregular in this way.

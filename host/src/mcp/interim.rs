@@ -40,7 +40,7 @@ pub trait Interim: Send + Sync {
     /// HTTP, "Resumability and Redelivery").
     fn paused(&self, _wait: Duration) {}
 
-    /// The request made progress, whether its client asked to be told or not.
+    /// The request made progress, whether its client asked for it or not.
     fn progressed(&self) {}
 
     /// Takes a notification. The stream that it came on waits.

@@ -15,7 +15,7 @@ pub const DISCARDED_MESSAGES: usize = 16;
 pub const OUTLINE_TOKEN_BYTES: usize = 128;
 
 /// How long the next line of a message over several lines is waited for: a server writes the lines of one message together.
-pub const NEXT_LINE_PATIENCE: Duration = Duration::from_secs(2);
+pub const NEXT_LINE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How many texts of one process that are no messages are logged.
 pub const UNREADABLE_LINES: usize = 3;

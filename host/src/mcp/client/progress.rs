@@ -146,19 +146,19 @@ mod tests {
         assert_eq!(own.get(), "1e400");
         let escaped = value(r#"{"_meta":{"progre\u0073sToken":1}}"#);
         assert_eq!(ask("any", &escaped, &id).unwrap().0.get(), r#"{"_meta":{"progre\u0073sToken":"17"}}"#);
-        for told in
+        for received in
             [r#"{"progress":1.50,"progressToken":"17","x":{}}"#, r#"{"progress":1.50,"progressToken":17,"x":{}}"#]
         {
-            let told = value(told);
-            assert_eq!(request_of(&told), Some(id.clone()));
-            assert_eq!(restore(&told, &own).unwrap().get(), r#"{"progress":1.50,"progressToken":1e400,"x":{}}"#);
+            let received = value(received);
+            assert_eq!(request_of(&received), Some(id.clone()));
+            assert_eq!(restore(&received, &own).unwrap().get(), r#"{"progress":1.50,"progressToken":1e400,"x":{}}"#);
         }
     }
 
-    /// Keeps what it is told, and counts progress.
+    /// Keeps what it is received, and counts progress.
     #[derive(Default)]
     struct Keeps {
-        told: Mutex<Vec<String>>,
+        received: Mutex<Vec<String>>,
         progressed: std::sync::atomic::AtomicUsize,
     }
 
@@ -168,7 +168,7 @@ mod tests {
         }
 
         fn notify(&self, notice: Notice) -> BoxFuture<'_, ()> {
-            self.told.lock().unwrap().push(notice.params.unwrap().get().to_owned());
+            self.received.lock().unwrap().push(notice.params.unwrap().get().to_owned());
             ready(()).boxed()
         }
 
@@ -183,16 +183,16 @@ mod tests {
         let asked = tokens.enter(&RequestId::from_number(1), Some(value("\"mine\"")));
         let _silent = tokens.enter(&RequestId::from_number(2), None);
         let restoring = tokens.restoring(&keeps, &inbound.irregularities);
-        let say = async |params: &str| {
+        let send = async |params: &str| {
             restoring.notify(Notice { method: PROGRESS.to_owned(), params: Some(value(params)) }).await;
         };
         for token in ["\"1\"", "\"2\"", "2", "\"mine\"", "\"tool-call-1\"", "3", "null"] {
-            say(&format!(r#"{{"progressToken":{token},"progress":1}}"#)).await;
+            send(&format!(r#"{{"progressToken":{token},"progress":1}}"#)).await;
         }
-        say(r#"{"progress":1}"#).await;
+        send(r#"{"progress":1}"#).await;
         drop(asked);
-        say(r#"{"progressToken":"1","progress":2}"#).await;
-        assert_eq!(*keeps.told.lock().unwrap(), [r#"{"progressToken":"mine","progress":1}"#]);
+        send(r#"{"progressToken":"1","progress":2}"#).await;
+        assert_eq!(*keeps.received.lock().unwrap(), [r#"{"progressToken":"mine","progress":1}"#]);
         assert_eq!(keeps.progressed.load(std::sync::atomic::Ordering::Relaxed), 3);
         assert_eq!(inbound.irregularities.count(Irregularity::UnknownProgressToken), 6);
     }

@@ -3,14 +3,11 @@
 //! Servers write `"error": null` beside a result, leave `jsonrpc` out of answers, or begin with a byte order mark. Nothing is
 //! forgiven that could be read as another message. What cannot be read says why, and what it seems to be about.
 
-use super::{EnvelopeError, InvalidReason, Message, Outcome, RequestId, Wire};
+use super::{BYTE_ORDER_MARK, EnvelopeError, InvalidReason, Message, Outcome, RequestId, Wire};
 use crate::mcp::error::ProtocolFault;
 use crate::mcp::inbound::Irregularity;
 use crate::mcp::outline::{Extent, Outline};
 use crate::model::raw::{self, RawObject};
-
-/// U+FEFF in UTF-8.
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// The message of an error that has none. Clients wait without end for an error that their schemas refuse.
 const NO_MESSAGE: &str = "the server gave no error message";

@@ -235,7 +235,12 @@ impl Desk {
         }
         self.inbound.irregularities.record(Irregularity::Unreadable);
         let taken = self.fail(&outline, fault.into());
-        if !matches!(taken, Taken::Awaited) && self.unreadable.fetch_add(1, Ordering::Relaxed) < UNREADABLE_LINES {
+        // Greetings and the like are counted only.
+        let may_be_a_message = text.trim_ascii_start().starts_with(b"{");
+        if !matches!(taken, Taken::Awaited)
+            && may_be_a_message
+            && self.unreadable.fetch_add(1, Ordering::Relaxed) < UNREADABLE_LINES
+        {
             let (begin, rest) = text.split_at(text.len().min(MAX_COMPLAINT_BYTES));
             let line = self.secrets.masked(begin, !rest.is_empty());
             let connector = self.inbound.irregularities.connector().map(tracing::field::display);
@@ -438,7 +443,9 @@ fn is_about_an_unreadable_request(error: &RawValue) -> bool {
 
 fn subscription_of(params: &RawValue) -> Option<RequestId> {
     let params = RawObject::parse(params).ok()?;
-    RequestId::read(RawObject::parse(params.get("_meta")?).ok()?.get(META_SUBSCRIPTION_ID)?)
+    let id = RequestId::read(RawObject::parse(params.get("_meta")?).ok()?.get(META_SUBSCRIPTION_ID)?)?;
+    // Identifiers of the gateway are numbers, which some servers repeat as strings.
+    Some(id.number_in_text().unwrap_or(id))
 }
 
 /// Whoever takes what concerns no request. Dropping it makes room for another one.

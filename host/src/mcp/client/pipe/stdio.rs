@@ -23,7 +23,7 @@ use crate::edge::process::{Child, Exit, Life};
 use crate::mcp::client::rate::Rate;
 use crate::mcp::error::WireError;
 use crate::mcp::inbound::Inbound;
-use crate::mcp::limits::{NEXT_LINE_PATIENCE, PIPE_DRAIN, PIPE_QUEUE, STDIN_GRACE, TERMINATE_GRACE};
+use crate::mcp::limits::{NEXT_LINE_TIMEOUT, PIPE_DRAIN, PIPE_QUEUE, STDIN_GRACE, TERMINATE_GRACE};
 use crate::model::ConnectorId;
 use crate::telemetry::LogLimit;
 
@@ -217,7 +217,7 @@ async fn next_line<'a>(
     let mut next = std::pin::pin!(lines.next());
     if assembly.is_open() {
         // Not dropped: it may hold the beginning of a line.
-        match timeout(NEXT_LINE_PATIENCE, &mut next).await {
+        match timeout(NEXT_LINE_TIMEOUT, &mut next).await {
             Ok(line) => return line,
             Err(_) => drop(assembly.give_up(desk)),
         }

@@ -1,4 +1,4 @@
-//! What servers write that is not quite the protocol: one reading is taken, everything else costs its own request only.
+//! Messages of servers that break a rule: one with a single possible reading is accepted, any other costs its own request only.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use crate::edge::http::HttpError;
 use crate::mcp::limits::MAX_MESSAGE_BYTES;
 use crate::mcp::{Nobody, ProtocolFault, WireError};
 
-/// A server that answers each call with the text of its argument `say`, where ID stands for the identifier; none: not at all.
+/// A server that answers each call with the text of its argument `answer`, where ID stands for the identifier; none: not at all.
 fn scripted(era: Era) -> Rig {
     Rig::new(move |mut peer| async move {
         let mut next = peer.open(era).await;
         while let Some(request) = next {
-            if let Some(text) = request["params"]["arguments"]["say"].as_str() {
+            if let Some(text) = request["params"]["arguments"]["answer"].as_str() {
                 let text = text.replace("ID", &request["id"].to_string());
                 let bytes: Vec<u8> = text
                     .chars()
@@ -30,14 +30,14 @@ fn scripted(era: Era) -> Rig {
     })
 }
 
-fn saying(text: &str) -> RawObject {
-    object(&serde_json::json!({ "name": "t", "arguments": { "say": text } }).to_string())
+fn params_of(text: &str) -> RawObject {
+    object(&serde_json::json!({ "name": "t", "arguments": { "answer": text } }).to_string())
 }
 
 async fn called(session: &Session, text: &str) -> (Result<Outcome, WireError>, Duration) {
     let began = Instant::now();
     let limit = Duration::from_secs(30);
-    let outcome = tokio::time::timeout(limit, session.request("tools/call", saying(text), &Nobody)).await;
+    let outcome = tokio::time::timeout(limit, session.request("tools/call", params_of(text), &Nobody)).await;
     (outcome.unwrap_or(Err(HttpError::Timeout.into())), began.elapsed())
 }
 
@@ -46,7 +46,7 @@ async fn an_answer_that_has_one_reading_is_taken() {
     for era in [Era::Legacy, Era::Modern] {
         let rig = scripted(era);
         let session = rig.session(era).await;
-        for said in [
+        for written in [
             r#"{"id":ID,"result":{"a":1}}"#,
             r#"{"jsonrpc":"2.0","id":ID,"result":{"a":1},"error":null}"#,
             r#"{"jsonrpc":"2.0","id":"ID","result":{"a":1}}"#,
@@ -54,9 +54,9 @@ async fn an_answer_that_has_one_reading_is_taken() {
             "{\n  \"jsonrpc\": \"2.0\",\n\n  \"id\": ID,\n  \"result\":\n  {\"a\":1}\n}",
             "noise\n{\"level\":\"info\",\"method\":\"GET\",\"id\":ID}\n{\"id\":ID,\"result\":{\"a\":1}}",
         ] {
-            let (outcome, took) = called(&session, said).await;
-            let outcome = outcome.unwrap_or_else(|error| panic!("{era:?} {said}: {error}"));
-            assert_eq!((text(outcome).as_str(), took), (r#"{"a":1}"#, Duration::ZERO), "{era:?} {said}");
+            let (outcome, took) = called(&session, written).await;
+            let outcome = outcome.unwrap_or_else(|error| panic!("{era:?} {written}: {error}"));
+            assert_eq!((text(outcome).as_str(), took), (r#"{"a":1}"#, Duration::ZERO), "{era:?} {written}");
         }
         let (outcome, _) =
             called(&session, r#"{"jsonrpc":"2.0","id":ID,"error":{"code":-32000,"message":null}}"#).await;
@@ -72,7 +72,7 @@ async fn an_answer_that_cannot_be_read_fails_its_request_at_once_with_the_reason
     let session = rig.session(Era::Legacy).await;
     let other = session.clone();
     let waiting = tokio::spawn(async move { called(&other, "").await.0 });
-    for (said, fault) in [
+    for (written, fault) in [
         (r#"{"jsonrpc":"2.0","id":ID,"result":{"mean":NaN}}"#, NotANumber),
         (r#"{"result":[-Infinity],"jsonrpc":"2.0","id":"ID"}"#, NotANumber),
         ("{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{\"text\":\"caf\u{e9}\"}}", NotUtf8),
@@ -81,18 +81,18 @@ async fn an_answer_that_cannot_be_read_fails_its_request_at_once_with_the_reason
             Unfinished,
         ),
     ] {
-        let (outcome, took) = called(&session, said).await;
-        assert_eq!((outcome.map(text).unwrap_err(), took), (fault.into(), Duration::ZERO), "{said}");
+        let (outcome, took) = called(&session, written).await;
+        assert_eq!((outcome.map(text).unwrap_err(), took), (fault.into(), Duration::ZERO), "{written}");
     }
-    for (said, part) in [
+    for (written, part) in [
         (r#"{"jsonrpc":"2.0","id":ID,"error":{"code":"x","message":"no"}}"#, "an integer code"),
         (r#"{"jsonrpc":"1.0","id":ID,"result":1}"#, "jsonrpc is not"),
         (r#"{"jsonrpc":"2.0","id":ID,"result":1,"error":{"code":1,"message":""}}"#, "exactly one of"),
         (r#"{"jsonrpc":"2.0","id":ID,"result":{'a':1}}"#, "not JSON"),
     ] {
-        let (outcome, took) = called(&session, said).await;
+        let (outcome, took) = called(&session, written).await;
         let error = outcome.map(text).unwrap_err().to_string();
-        assert!(error.contains(part) && took == Duration::ZERO, "{said}: {error} after {took:?}");
+        assert!(error.contains(part) && took == Duration::ZERO, "{written}: {error} after {took:?}");
     }
     // One that does not go on is given up soon.
     let (outcome, took) = called(&session, "{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{").await;
@@ -108,12 +108,12 @@ async fn an_error_without_an_identifier_is_about_a_request_only_if_it_could_not_
     let session = rig.session(Era::Legacy).await;
     for id in ["", "\"id\":null,"] {
         for (code, is_pinned) in [(-32700, true), (-32600, true), (-32601, false), (-32603, false), (-32000, false)] {
-            let said = format!(r#"{{"jsonrpc":"2.0",{id}"error":{{"code":{code},"message":"Method not found"}}}}"#);
-            let (outcome, _) = called(&session, &said).await;
-            assert_eq!(outcome.is_ok(), is_pinned, "{said}: {outcome:?}");
-            // Of two requests nobody knows which.
-            let (one, two) = tokio::join!(called(&session, ""), called(&session, &said));
-            assert!(one.0.is_err() && two.0.is_err(), "{said}");
+            let written = format!(r#"{{"jsonrpc":"2.0",{id}"error":{{"code":{code},"message":"Method not found"}}}}"#);
+            let (outcome, _) = called(&session, &written).await;
+            assert_eq!(outcome.is_ok(), is_pinned, "{written}: {outcome:?}");
+            // With two requests in flight it is not known which one is meant.
+            let (one, two) = tokio::join!(called(&session, ""), called(&session, &written));
+            assert!(one.0.is_err() && two.0.is_err(), "{written}");
         }
         let (outcome, _) = called(&session, &format!(r#"{{"jsonrpc":"2.0",{id}"result":{{}}}}"#)).await;
         assert!(outcome.is_err(), "a result without an identifier may answer a notification");
@@ -151,10 +151,24 @@ async fn an_answer_above_the_cap_costs_its_own_request_only() {
                 let error = call(name).await.unwrap().map(text).unwrap_err();
                 assert_eq!(error, HttpError::Oversize { cap: MAX_MESSAGE_BYTES }.into(), "{era:?} {name}");
             }
-            assert!(call("unknown").await.is_err(), "nobody knows whose it is");
+            assert!(call("unknown").await.is_err(), "its request is not known");
             call("end").await.unwrap().unwrap();
         });
         drop(other);
         assert_eq!((rig.processes.running(), session.has_ended()), (1, false), "{era:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cap_is_the_connectors_and_follows_a_reload() {
+    let rig = scripted(Era::Legacy);
+    let session = rig.session(Era::Legacy).await;
+    let written = format!(r#"{{"jsonrpc":"2.0","id":ID,"result":{{"a":"{}"}}}}"#, "x".repeat(1_000));
+    for (cap, is_taken) in [(2_000, true), (500, false), (2_000, true)] {
+        rig.inbound.set_max_message_bytes(cap);
+        // The line that is waited for already has the cap of before.
+        drop(called(&session, r#"{"id":ID,"result":1}"#).await);
+        let (outcome, _) = called(&session, &written).await;
+        assert_eq!(outcome.is_ok(), is_taken, "{cap}: {outcome:?}");
     }
 }

@@ -20,7 +20,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, Lines};
 use crate::edge::process::{ChildSpawner, Exit};
 use crate::edge::virtual_network::VirtualNetwork;
 use crate::edge::virtual_processes::{OnTerminate, VirtualChild, VirtualProcesses};
-use crate::mcp::{Declared, Era, Interim, Notice, Outcome, Question, RawObject, Session, Upstream};
+use crate::mcp::{Declared, Era, Inbound, Interim, Notice, Outcome, Question, RawObject, Session, Upstream};
 use crate::model::{CommandLine, Reach, raw};
 
 /// A server's side of its streams.
@@ -94,6 +94,7 @@ const INITIALIZED: &str =
 struct Rig {
     processes: Arc<VirtualProcesses>,
     upstream: Upstream,
+    inbound: Arc<Inbound>,
 }
 
 impl Drop for Rig {
@@ -124,15 +125,16 @@ impl Rig {
         let command = CommandLine { program: "server".into(), arguments: vec![], environment: BTreeMap::new() };
         let network = Arc::new(VirtualNetwork::new());
         let id = "scripted".parse().unwrap();
+        let inbound = Arc::<Inbound>::default();
         let upstream = Upstream::reached(
             &Reach::Stdio(command),
             crate::mcp::FixedHeaders::new(HeaderMap::new()),
             network,
             ChildSpawner::new(processes.clone()),
             &id,
-            Default::default(),
+            inbound.clone(),
         );
-        Self { processes, upstream }
+        Self { processes, upstream, inbound }
     }
 
     async fn session(&self, era: Era) -> Arc<Session> {
