@@ -191,6 +191,29 @@ async fn an_opened_breaker_whose_time_is_over_lets_a_probe_pass_and_a_recovery_c
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_that_is_answered_while_calls_are_refused_ends_the_open_time_and_that_is_explained() {
+    let rig = recording(2);
+    let served = rig.ready().await;
+    rig.refuse(2);
+    for _ in 0..100 {
+        call(&served, "s2__echo", 1).await;
+        tokio::time::sleep(seconds(1)).await;
+    }
+    rig.revive(2);
+    served.gateway.sync(SyncKind::Force, |_| {}).await;
+    let report = Copied::of(&rig, &served).why("s2");
+    tells(&report, &["The next call passes as a probe: its breaker opened at", "ended its open time at"]);
+    chains(
+        &report,
+        "breaker",
+        "the server answered (a list, a session, a ping or an earlier call): the next call is the probe, because that ends \
+         the breaker's open time",
+    );
+    call(&served, "s2__echo", 1).await;
+    tells(&Copied::of(&rig, &served).why("connector/s2/breaker"), &["Calls pass: its breaker is closed."]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_tool_that_is_not_served_is_told_since_when_or_that_it_never_was() {
     let rig = recording(2);
     rig.server(1).set_tools(5);
