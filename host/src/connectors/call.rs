@@ -100,7 +100,7 @@ pub enum CallError {
         connector: ConnectorId,
         /// Why.
         failure: Failure,
-        /// A word for machines, which is never one that means that nothing was sent.
+        /// The reason for machines: never one that means that nothing was sent.
         reason: &'static str,
     },
 }
@@ -159,7 +159,7 @@ impl CallError {
 /// Why a call that was let through has no answer.
 struct CallFailure {
     failure: Failure,
-    /// Where the request was sent and its answer is lost: a word for that.
+    /// The reason for machines, if the request was sent and its answer is lost.
     lost: Option<&'static str>,
 }
 
@@ -204,7 +204,7 @@ impl Handle {
         let own = caller.own.and_then(|own| own.slot(self));
         let beside = own.as_ref().map(|own| own.asking());
         let called = patience.with(self.call_in_place(caller, own, (method, params), &sent), beside).await;
-        // A call that has waited for its permit leaves its server less time: that it is late says nothing about the server.
+        // A call that has waited for its permit leaves its server less time: a missed deadline is no evidence against it then.
         let had_less_time = called.is_none() && admitted.elapsed() < limit;
         match called.unwrap_or_else(|| Err(self.late(sent.load(Ordering::Relaxed)))) {
             // The server was not asked anything: the breaker hears of a call given up.
@@ -279,7 +279,7 @@ impl Handle {
         Ok((place, passage))
     }
 
-    /// Makes the call; none if its client disconnected before it was sent. `sent` says whether the server may work on it.
+    /// Makes the call; none if its client disconnected before it was sent. `sent` is set while the server may work on it.
     async fn call_in_place(
         self: &Arc<Self>,
         caller: Caller<'_>,

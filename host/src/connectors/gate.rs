@@ -95,7 +95,7 @@ impl CallGate {
         *bounds = Bounds { places, ..fresh };
     }
 
-    /// Takes a place, waits for one in the queue, or refuses. A tenth of the call's deadline is left for the call itself.
+    /// Acquires a permit, waits for one in the queue, or refuses. A tenth of the call's deadline is left for the call itself.
     pub(super) async fn enter(&self, call_limit: Duration) -> Result<Place, Full> {
         let bounds = self.bounds.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(place) = self.at_once(&bounds) {

@@ -64,8 +64,8 @@ pub const CALL_QUEUE: usize = 256;
 /// refused, since its server would work on it for nothing.
 pub const CALL_TIME_LEFT: u32 = 10;
 
-/// When a call that found no permit may be tried again, at most: an estimate, since nothing says how long the calls before it
-/// take.
+/// When a call that found no permit may be tried again, at most: an estimate, since the time that the calls before it take
+/// is not known.
 pub const BUSY_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How long a server is left alone that asks for fewer calls (429) and does not say for how long. One that fails otherwise

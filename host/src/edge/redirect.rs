@@ -100,7 +100,7 @@ mod tests {
     use super::*;
     use crate::edge::http::{Body, Lane};
 
-    /// Answers every request with a redirect, to where `target` says after so many requests.
+    /// Answers the nth request with a redirect to the target of that number.
     struct Redirecting<F>(u16, AtomicUsize, F);
 
     impl<F: Fn(usize) -> String + Send + Sync + 'static> Http for Redirecting<F> {

@@ -1,5 +1,5 @@
-//! What a call of an unknown name is answered if its prefix names a connector without lists: that connector is down, or has not
-//! come up, and an agent that was told of an unknown tool would forget it.
+//! The answer to a request for an unknown name whose prefix names a connector without lists. That connector is down, or has not
+//! come up, and an agent forgets a tool that is unknown.
 
 use super::embed::Gateway;
 use crate::catalog::View;

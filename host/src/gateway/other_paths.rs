@@ -1,7 +1,7 @@
 //! What is answered beside the served paths: a page of text at `/`, and elsewhere an error that names the endpoint.
 //!
-//! Clients and people enter an address without its path, or with another one: an empty answer tells them nothing, and a legacy
-//! client takes a bare 404 for a lost session.
+//! Clients and people enter an address without its path, or with another one: an empty answer does not help them, and a
+//! legacy client takes a bare 404 for a lost session.
 
 use std::fmt::Write as _;
 
@@ -31,7 +31,7 @@ pub(super) async fn not_found(headers: HeaderMap) -> Response {
     }
 }
 
-/// Says what this is and where its parts are. Without a token, where one is needed, it names the endpoint only.
+/// Returns the page: version, health and addresses. Without a token, where one is needed, it names the endpoint only.
 pub(super) async fn index(State(gateway): State<Gateway>, visitor: Option<Extension<Visitor>>) -> String {
     let mut page = "cortex-mcp, a gateway of MCP servers\n\n".to_owned();
     let Some(Extension(visitor)) = visitor else {

@@ -108,7 +108,7 @@ impl Session {
         Self { is_doubtful: true, ..self }
     }
 
-    /// The same session, whose server refused to be told that it is open.
+    /// The same session, whose server refused `notifications/initialized`.
     pub(super) fn with_refused_confirmation(self, error: WireError) -> Self {
         Self { refused_confirmation: Mutex::new(Some(error)), ..self }
     }
