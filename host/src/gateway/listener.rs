@@ -38,7 +38,7 @@ const CORP: HeaderName = HeaderName::from_static("cross-origin-resource-policy")
 impl Gateway {
     /// The routes, for whoever serves them: `/mcp`, and beside it `/healthz`, `/readyz`, `/metrics`, `/status`,
     /// `/definitions`, `/sync`, `/definitions/approve`, `/policy` and `/policy/back`; `/register` and what clients look for below
-    /// `/.well-known` only say that there is no authorization server. `listen` is the address that they are
+    /// `/.well-known` only answer that there is no authorization server. `listen` is the address that they are
     /// reached under. Without tokens, the three that change
     /// anything are open to this machine only: serve the routes with `into_make_service_with_connect_info::<SocketAddr>()`, so that it
     /// is known who asks. Behind a reverse proxy everybody seems to be this machine: have tokens then.
