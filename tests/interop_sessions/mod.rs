@@ -90,7 +90,7 @@ fn forgets_and_refuses(program: PathBuf, arguments: impl Fn(&str, &str) -> Vec<S
     assert_eq!(call(&client)["result"]["content"][0]["text"], "here");
     assert_eq!(credential(&gateway), Value::Null);
 
-    // The first call after the token's end is refused, and says so.
+    // The first call after the token's end is refused, and `status` shows it.
     sleep((TOKEN_LIFE + Duration::from_millis(100)).saturating_sub(issued.elapsed().unwrap()));
     assert!(call(&client)["error"].is_object());
     let refused = credential(&gateway);

@@ -97,7 +97,7 @@ impl ConnectorHeaders {
         Ok(Self { clock, metrics, source, headers, is_stale, waits_for_call, report })
     }
 
-    /// Tells credentials apart without telling them; empty for none.
+    /// Returns what distinguishes the credential from others without exposing it; empty for none.
     pub(super) fn fingerprint(&self) -> String {
         self.lock().fingerprint.clone()
     }

@@ -217,7 +217,7 @@ impl Door {
             tracing::warn!(reason, token, path, left_out, "request refused at the door");
         }
         let mut response = (status, message).into_response();
-        // RFC 6750, section 3: a request without a token is told of no error.
+        // RFC 6750, section 3: the challenge of a request without a token names no error.
         let challenge = match refused {
             Refused::Token => "Bearer",
             Refused::UnknownToken => "Bearer error=\"invalid_token\"",

@@ -33,7 +33,7 @@ enum First {
 use First::{Fails, Repeated};
 
 /// Answers to a request in an unknown session, from public bug reports and their neighbours.
-const REFUSALS: [(Refusal, First); 24] = [
+const REFUSALS: [(Refusal, First); 25] = [
     (
         refusal(404, JSON, r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32001,"message":"Session not found"}}"#),
         Repeated,
@@ -76,6 +76,7 @@ const REFUSALS: [(Refusal, First); 24] = [
     (refusal(200, JSON, r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32000,"message":"Session expired"}}"#), Fails),
     (refusal(200, JSON, r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"not initialized"}}"#), Fails),
     (refusal(200, TEXT, "session expired"), Fails),
+    (refusal(302, TEXT, "log in"), Fails),
     (refusal(401, TEXT, "session expired"), Fails),
     (refusal(403, None, ""), Fails),
     (refusal(409, TEXT, "no such session"), Fails),

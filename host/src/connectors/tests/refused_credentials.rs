@@ -127,7 +127,7 @@ async fn the_first_refused_call_shows_and_a_replaced_credential_is_used_by_the_n
             assert!(matches!(guarded.call().await, Ok(Outcome::Result(_))), "{case}");
             moment().await;
             assert_eq!(guarded.status().credential, None, "{case}");
-            assert!(server.count("tools/list") > before, "{case}: the policy was not told");
+            assert!(server.count("tools/list") > before, "{case}: the policy heard of no new credential");
             assert_eq!(guarded.status().failures, 0, "{case}");
         }
     }
@@ -174,7 +174,7 @@ async fn the_credential_of_a_reload_goes_with_the_next_request_of_the_same_sessi
     assert!(matches!(guarded.call().await, Ok(Outcome::Result(_))));
     moment().await;
     assert_eq!((server.count("refused"), server.count("initialize"), server.count("DELETE")), (0, opened, 0));
-    assert_eq!(server.count("tools/list"), listed + 1, "the policy is told once");
+    assert_eq!(server.count("tools/list"), listed + 1, "one new credential is one list");
 }
 
 #[tokio::test(start_paused = true)]

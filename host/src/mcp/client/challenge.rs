@@ -1,7 +1,7 @@
-//! What a server says when it refuses a credential: the challenges of `WWW-Authenticate` (RFC 9110, 11.6.1), as far as they say
-//! what to do (RFC 6750, section 3; RFC 9728, section 5.1).
+//! The challenges of `WWW-Authenticate` (RFC 9110, 11.6.1) in an answer that refuses a credential: the parameters that name the
+//! cause and the next step (RFC 6750, section 3; RFC 9728, section 5.1).
 //!
-//! A server chooses every byte of them: they are bounded here, and whoever shows them escapes them.
+//! A server chooses every byte of them: they are bounded here, and escaped where they are shown.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
@@ -56,7 +56,7 @@ pub(super) fn challenges_of(headers: &HeaderMap) -> Vec<Challenge> {
 }
 
 impl Challenge {
-    /// Takes a parameter, if it is one of those that say what to do. The first of a name counts.
+    /// Takes a parameter, if it is a known one. The first of a name counts.
     fn set(&mut self, name: &str, value: &str) {
         let known = match name.to_ascii_lowercase().as_str() {
             "resource_metadata" => &mut self.resource_metadata,

@@ -20,7 +20,7 @@ use super::meta;
 use super::mirror::{self, Mirrors};
 use super::progress::{self, ProgressTokens};
 use super::stream::{Purpose, Way};
-use super::verdict::{LegacyAnswer, judge_legacy, judge_modern, may_work_on, speaks_of_the_request};
+use super::verdict::{LegacyAnswer, is_redirect, judge_legacy, judge_modern, may_work_on, speaks_of_the_request};
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, notification_bytes, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::hops;
@@ -182,7 +182,7 @@ impl Session {
     }
 
     /// Whether a request that may be repeated and failed like this ends the session: real servers answer an unknown session with
-    /// almost any status. 429 says nothing about it. 401 and 403 end a session that has answered before, so once: it is the
+    /// almost any status. 429 shows nothing about it. 401 and 403 end a session that has answered before, so once: it is the
     /// credential that the next one would fail by, too. A modern session has nothing to lose but its era.
     pub fn is_given_up_after(&self, error: &WireError) -> bool {
         let Kind::Legacy(session) = &self.kind else {
@@ -199,7 +199,7 @@ impl Session {
                 | ProtocolFault::WrongId
                 | ProtocolFault::Envelope(_),
             ) => session.has_id() && session.has_answered(),
-            _ => false,
+            error => is_redirect(error),
         }
     }
 

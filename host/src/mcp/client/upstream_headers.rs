@@ -41,7 +41,7 @@ pub trait UpstreamHeaders: Send + Sync {
     fn accepted(&self);
 }
 
-/// Headers that never change, of a server whose refusals are only told to the caller.
+/// Headers that never change, of a server whose refusals only the caller sees.
 pub struct FixedHeaders(Arc<HeaderMap>);
 
 impl FixedHeaders {

@@ -18,7 +18,7 @@ use crate::mcp::protocol::{
     COMPLETION_COMPLETE, HEADER_MISMATCH, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PING, SERVER_DISCOVER,
     SESSION_NOT_FOUND, SUBSCRIPTIONS_LISTEN, UNSUPPORTED_PROTOCOL_VERSION, is_modern_error,
 };
-use crate::model::ListKind;
+use crate::model::{FailureClass, ListKind};
 
 /// Whether carrying out a request twice may differ from carrying it out once: all but the few that only ask.
 fn may_act(method: &str) -> bool {
@@ -133,6 +133,8 @@ pub(super) fn judge_legacy(session: &LegacySession, method: &str, reply: Result<
         (Err(WireError::Protocol(fault)), _) if session.has_id() && *fault != ProtocolFault::AnswerLost => {
             SessionEvidence::Suspect
         }
+        // Where a session is known by a proxy, an unknown one is sent to log in.
+        (Err(error), _) if is_redirect(error) => SessionEvidence::Suspect,
         (Err(_), _) => SessionEvidence::None,
     };
     if matches!(reply, Err(WireError::Protocol(ProtocolFault::AnswerLost))) {
@@ -156,6 +158,11 @@ pub(super) fn judge_legacy(session: &LegacySession, method: &str, reply: Result<
     LegacyAnswer { result, is_suspect: evidence == SessionEvidence::Suspect }
 }
 
+/// Whether a request was answered with a redirect that is not followed.
+pub(super) fn is_redirect(error: &WireError) -> bool {
+    error.failure().class == FailureClass::Redirect
+}
+
 fn status_of(reply: &Result<Reply, WireError>) -> Option<StatusCode> {
     match reply {
         Ok(Reply { status, .. }) | Err(WireError::Status { status, .. }) => Some(*status),
@@ -175,7 +182,7 @@ fn evidence_of_status(session: &LegacySession, status: StatusCode) -> SessionEvi
     }
 }
 
-/// What a JSON-RPC error shows. The specification says 404; the reference servers add an error, some give it with 400, and some
+/// What a JSON-RPC error shows. The specification demands 404; the reference servers add an error, some give it with 400, and some
 /// with 200 (anubis-mcp#124, python-sdk#1004). An error that is given in a session that has answered nothing yet is the server's
 /// own, unless it plainly speaks of the session: another session would be answered the same.
 fn evidence_of_error(session: &LegacySession, method: &str, status: StatusCode, error: &RpcError) -> SessionEvidence {
@@ -211,7 +218,7 @@ fn evidence_of_error(session: &LegacySession, method: &str, status: StatusCode, 
     }
 }
 
-/// What the official Python SDK says to a request in a session that has not shaken hands.
+/// The message of the official Python SDK to a request in a session that has not shaken hands.
 const INVALID_REQUEST_PARAMETERS: &str = "invalid request parameters";
 
 /// Whether a legacy server may still work on a request whose answer is given up: a stream that is closed cancels nothing
