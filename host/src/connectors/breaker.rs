@@ -42,6 +42,8 @@ struct Inner {
 pub(super) struct Refused {
     /// The time before which nothing passes.
     until: BootMs,
+    /// Whether that is because a probe is under way.
+    is_beside_probe: bool,
     /// Whether this call has the connector listed.
     looks: bool,
 }
@@ -101,7 +103,8 @@ impl Breaker {
             BreakerVerdict::Probe(id) => Some(id),
             BreakerVerdict::Reject(until) => {
                 let until = BootMs(until);
-                return Err(Refused { until, looks: inner.opening.looks(until, now) });
+                let is_beside_probe = matches!(inner.held.state.phase, BreakerPhase::HalfOpen(_));
+                return Err(Refused { until, is_beside_probe, looks: inner.opening.looks(until, now) });
             }
         };
         Ok(Passage { breaker: self.clone(), probe, reported: false })
@@ -125,10 +128,6 @@ impl Breaker {
     /// Changes when it opens, half opens or closes.
     pub(super) fn phases(&self) -> watch::Receiver<Discriminant<BreakerPhase>> {
         self.phases.subscribe()
-    }
-
-    fn is_probing(&self) -> bool {
-        matches!(self.phase(), BreakerPhase::HalfOpen(_))
     }
 
     /// Changes when a call has an outcome.

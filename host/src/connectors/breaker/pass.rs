@@ -17,36 +17,27 @@ impl Handle {
     /// # Errors
     /// The time before which no call passes.
     pub(in crate::connectors) async fn pass_breaker(&self, call_limit: Duration) -> Result<Passage, BootMs> {
-        let mut until = match self.ask_breaker() {
-            Ok(passage) => return Ok(passage),
-            Err(until) => until,
-        };
-        let Some(_waiting) = self.breaker.wait_permit() else { return Err(until) };
-        let give_up = Instant::now() + PROBE_WAIT.min(call_limit / 2);
+        // Before the call asks, so that no outcome is missed.
         let mut outcomes = self.breaker.outcomes();
-        while self.waits_for_probe() && Instant::now() < give_up {
-            // Woken by the outcome, or when the probe may be given up.
-            let next = (Instant::now() + PROBE_ANSWER_WAIT).min(give_up);
-            let _ = timeout_at(next, outcomes.changed()).await;
-            match self.ask_breaker() {
+        let give_up = Instant::now() + PROBE_WAIT.min(call_limit / 2);
+        let mut permit = None;
+        loop {
+            let refused = match self.breaker.ask() {
                 Ok(passage) => return Ok(passage),
-                Err(later) => until = later,
-            }
-        }
-        Err(until)
-    }
-
-    fn waits_for_probe(&self) -> bool {
-        self.contact() == Contact::Up && self.breaker.is_probing()
-    }
-
-    /// Asks once. A call that is refused has the connector listed, which shows whether its server answers again.
-    fn ask_breaker(&self) -> Result<Passage, BootMs> {
-        self.breaker.ask().map_err(|refused| {
+                Err(refused) => refused,
+            };
             if refused.looks {
+                // A list shows whether the server answers again.
                 self.signals.send(Signal::Refused);
             }
-            refused.until
-        })
+            let waits = refused.is_beside_probe && self.contact() == Contact::Up && Instant::now() < give_up;
+            permit = if waits { permit.or_else(|| self.breaker.wait_permit()) } else { None };
+            if permit.is_none() {
+                return Err(refused.until);
+            }
+            // Woken by an outcome, or when the probe may be given up.
+            let next = (Instant::now() + PROBE_ANSWER_WAIT).min(give_up);
+            let _ = timeout_at(next, outcomes.changed()).await;
+        }
     }
 }
