@@ -102,7 +102,7 @@ pub struct CallLimits {
     pub calls: Option<usize>,
     /// `queue`: so many more may wait for a place.
     pub queue: Option<usize>,
-    /// `queue-timeout-ms`: for so long.
+    /// `queue-timeout-ms`: how long; unset: as long as its deadline allows, which is also the most.
     pub queue_timeout: Option<Duration>,
 }
 

@@ -93,8 +93,8 @@ pub enum CallError {
         /// Why.
         failure: Failure,
     },
-    /// A tool call was sent, and there is no answer that can be read.
-    #[error("{connector} failed: {failure}; the call was sent, so the tool may have run")]
+    /// The request was sent, and there is no answer that can be read.
+    #[error("{connector} failed: {failure}{effect}")]
     AnswerLost {
         /// The connector.
         connector: ConnectorId,
@@ -102,8 +102,13 @@ pub enum CallError {
         failure: Failure,
         /// The reason for machines: never one that means that nothing was sent.
         reason: &'static str,
+        /// What the request may have done all the same.
+        effect: &'static str,
     },
 }
+
+/// What a tool call may have done whose answer is lost. Other requests read.
+const TOOL_MAY_HAVE_RUN: &str = "; the call was sent, so the tool may have run";
 
 fn retry(after: Option<Duration>) -> String {
     after.map(|after| format!("; retry in {} ms", after.as_millis())).unwrap_or_default()
@@ -234,8 +239,9 @@ impl Handle {
                 }
                 failure.retry_after = self.heed(&failure);
                 let connector = self.id.clone();
-                Err(match lost.filter(|_| method == TOOLS_CALL) {
-                    Some(reason) => CallError::AnswerLost { connector, failure, reason },
+                let effect = if method == TOOLS_CALL { TOOL_MAY_HAVE_RUN } else { "" };
+                Err(match lost {
+                    Some(reason) => CallError::AnswerLost { connector, failure, reason, effect },
                     None => CallError::Failed { connector, failure },
                 })
             }
@@ -425,7 +431,7 @@ mod tests {
         let failure = Failure::new(FailureClass::Server, "the server answered with status 500");
         let failed = CallError::Failed { connector: connector.clone(), failure: failure.clone() };
         assert_eq!(failed.to_string(), "up failed: the server answered with status 500");
-        let lost = CallError::AnswerLost { connector, failure, reason: "answer-lost" };
+        let lost = CallError::AnswerLost { connector, failure, reason: "answer-lost", effect: TOOL_MAY_HAVE_RUN };
         assert!(lost.to_string().ends_with("so the tool may have run"), "{lost}");
     }
 }

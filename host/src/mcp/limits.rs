@@ -118,6 +118,10 @@ pub const PIPE_PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 /// a pipe of 64 KiB is not filled by them.
 pub const PIPE_QUESTIONS_MAX: usize = 8;
 
+/// How long the answer to `notifications/initialized` is waited for, before a server that gives none is asked for its lists: less
+/// than half of the usual deadline of a connection, which also covers what comes before it.
+pub const CONFIRMATION_WAIT: Duration = Duration::from_secs(2);
+
 /// How long a stream of 2024-11-05 is given to say where to post to, where a server is only suspected to have one.
 pub const SSE_PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 

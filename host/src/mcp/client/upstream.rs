@@ -22,7 +22,7 @@ use crate::edge::http::{Http, HttpError};
 use crate::edge::process::ChildSpawner;
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::inbound::Inbound;
-use crate::mcp::limits::SSE_PROBE_TIMEOUT;
+use crate::mcp::limits::{CONFIRMATION_WAIT, SSE_PROBE_TIMEOUT};
 use crate::mcp::protocol::{Era, INVALID_PARAMS, METHOD_NOT_FOUND, is_modern_error};
 use crate::model::{ConnectorId, Failure, Reach};
 
@@ -199,10 +199,11 @@ pub(super) async fn open_legacy(link: Link, ids: RequestIds, declared: &Declared
 
 pub(super) async fn confirm(link: Link, ids: RequestIds, initialized: Initialized) -> Result<Session, WireError> {
     let Initialized { session, facts } = initialized;
-    match session.confirm().await {
+    let confirmed = tokio::time::timeout(CONFIRMATION_WAIT, session.confirm()).await;
+    match confirmed.unwrap_or_else(|_| Err(HttpError::Timeout.into())) {
         Ok(()) => Ok(Session::legacy(link, ids, session, facts)),
         Err(error) if error.was_not_sent() || link.has_ended() => Err(error),
-        // Some servers answer any notification with an error, and serve all the same (outline#13775).
+        // Some servers answer a notification with an error or not at all, and serve all the same (outline#13775).
         Err(error) => Ok(Session::legacy(link, ids, session, facts).with_refused_confirmation(error)),
     }
 }

@@ -289,3 +289,11 @@ async fn an_error_for_the_notification_that_opens_a_session_does_not_stop_its_li
     let opened = gone.upstream().open(Some(Era::Legacy), &Declared::default()).await;
     assert_eq!(opened.map(drop).unwrap_err(), WireError::Http(HttpError::Connect));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_notification_without_an_answer_does_not_stop_the_lists_either() {
+    let rig = rig(legacy());
+    rig.server.be_silent_on(&["notifications/initialized"]);
+    let session = within(Duration::from_secs(5), rig.upstream.open(None, &Declared::default())).await.unwrap();
+    assert_eq!(session.take_refused_confirmation(), Some(WireError::Http(HttpError::Timeout)));
+}
