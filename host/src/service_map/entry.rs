@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
-use crate::model::{Auth, AuthKind, Connector, MAX_TIMEOUT, Quotas, Reach, Source, Timeouts, WallMs};
+use crate::model::{Auth, AuthKind, Connector, ConnectorId, MAX_TIMEOUT, Quotas, Reach, Source, Timeouts, WallMs};
 
 use super::dialect::{self, Dialect};
 use super::error::{MapError, SchemaRule};
@@ -20,7 +20,12 @@ use crate::model::headers::{self, HeaderFault};
 /// # Errors
 /// [`MapError::Schema`], for the first rule that is broken.
 pub(super) fn read(fields: &Fields<'_>, dialect: Dialect) -> Result<Connector, MapError> {
-    let id = fields.text("id")?.parse().map_err(|error| fields.fault("id", SchemaRule::ConnectorId(error)))?;
+    let id: ConnectorId =
+        fields.text("id")?.parse().map_err(|error| fields.fault("id", SchemaRule::ConnectorId(error)))?;
+    // Names of one character are the registry's only.
+    if id.as_str().len() < 2 {
+        return Err(fields.fault("id", SchemaRule::ShortConnectorId));
+    }
     let version = fields.text("version")?.to_owned();
     let (name, enabled, expires) = match dialect {
         Dialect::G1 => (name(fields, "name", "displayName")?, status(fields)?, Some(expiry(fields)?)),
@@ -202,6 +207,7 @@ mod tests {
             ("\"scopes\"", "\"scope\"", "c.scopes", SchemaRule::Required),
             ("[\"facts\"]", "[1]", "c.tags[0]", SchemaRule::Text),
             ("https://b.invalid/", "http://b.invalid/", "c.endpoint", AddressFault::Plain.into()),
+            ("\"wiki\"", "\"w\"", "c.id", SchemaRule::ShortConnectorId),
             ("\"endpoint\"", "\"end\"", "c.endpoint", SchemaRule::EnabledWithoutEndpoint),
             ("\"apiKey\"", "\"basic\"", "c.auth.type", SchemaRule::AuthKind),
             ("\"auth\"", "\"author\"", "c.auth", SchemaRule::Required),

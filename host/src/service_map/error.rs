@@ -131,6 +131,9 @@ pub enum SchemaRule {
     /// The id of a connector.
     #[error("must be a connector id: {0}")]
     ConnectorId(ConnectorIdError),
+    /// The ID of a connector of a map is longer than those of the registry may be.
+    #[error("must have at least two characters")]
+    ShortConnectorId,
     /// Ids are unique (defect M10).
     #[error("repeats the id of another connector")]
     RepeatedId,
