@@ -1,7 +1,7 @@
 //! What a server says when it refuses a credential: the challenges of `WWW-Authenticate` (RFC 9110, 11.6.1), as far as they say
 //! what to do (RFC 6750, section 3; RFC 9728, section 5.1).
 //!
-//! A server chooses every byte of them: they are bounded here, and whoever shows them escapes them.
+//! A server chooses every byte of them: they are bounded here, and output escapes them.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;
