@@ -6,10 +6,12 @@ mod support;
 
 use std::path::{Path, PathBuf};
 
+use axum::Router;
 use cortex_mcp::edge::files::MemoryDirectory;
 use cortex_mcp::edge::virtual_network::Host;
 use cortex_mcp::gateway::SyncKind;
 use cortex_mcp::trace::why::{Condition, Kind, Question, WhyError, WhyReport};
+use http::StatusCode;
 use processes::Installation;
 use serde_json::Value;
 use support::policies::{contrary, faulty};
@@ -211,6 +213,36 @@ async fn a_list_that_is_answered_while_calls_are_refused_ends_the_open_time_and_
     );
     call(&served, "s2__echo", 1).await;
     tells(&Copied::of(&rig, &served).why("connector/s2/breaker"), &["Calls pass: its breaker is closed."]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_credential_is_explained_with_its_status_and_what_to_do_until_it_is_accepted() {
+    for (status, headline, action) in [
+        (StatusCode::UNAUTHORIZED, "unauthorized", "replace it"),
+        (StatusCode::FORBIDDEN, "forbidden", "give it the scope"),
+    ] {
+        let rig = recording(2);
+        let served = rig.ready().await;
+        rig.network.set(&rig.servers[1].url, Host::Serve(Router::new().fallback(move || async move { status })));
+        call(&served, "s2__echo", 1).await;
+        tokio::time::sleep(seconds(1)).await;
+        let code = status.as_u16();
+        for subject in ["s2", "s2__echo"] {
+            let report = Copied::of(&rig, &served).why(subject);
+            assert!(report.headline.contains(headline) && report.condition == Condition::Bad, "{}", report.headline);
+            let cause = format!("The server of s2 refuses the credential with {code} since 2026-01-01T00:0");
+            tells(&report, &[cause.as_str(), action]);
+            chains(&report, "credential", &format!("the server refused the credential with {code}"));
+            assert_eq!(report.state.credential_refused_with, Some(code));
+        }
+        rig.revive(2);
+        served.gateway.sync(SyncKind::Force, |_| {}).await;
+        call(&served, "s2__echo", 1).await;
+        tokio::time::sleep(seconds(1)).await;
+        let report = Copied::of(&rig, &served).why("s2");
+        assert_eq!((report.headline.as_str(), report.state.credential_refused_with), ("fresh", None));
+        chains(&report, "credential", "the credential is not refused any more");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -73,6 +73,7 @@ struct Inner {
     forgets_always: bool,
     bearer: Option<(String, u16)>,
     fail_calls: Option<u16>,
+    fail_prompts: Option<u16>,
 }
 
 /// The server.
@@ -108,6 +109,7 @@ impl Live {
             forgets_always: false,
             bearer: None,
             fail_calls: None,
+            fail_prompts: None,
         };
         Arc::new(Self {
             modern,
@@ -152,6 +154,13 @@ impl Live {
     /// Answers calls with this status, and nothing else with it.
     pub(crate) fn fail_calls(&self, status: Option<u16>) {
         self.inner().fail_calls = status;
+    }
+
+    /// Has prompts by its own account, and answers their list with this status.
+    pub(crate) fn fail_prompts(&self, status: u16) {
+        let mut inner = self.inner();
+        inner.capabilities["prompts"] = json!({});
+        inner.fail_prompts = Some(status);
     }
 
     /// Answers every request for a stream with this status; none: serves them.
@@ -371,6 +380,7 @@ impl Live {
                     (1..=tools).map(|n| json!({ "name": format!("t{n}"), "inputSchema": { "type": "object" } }));
                 result(json!({ "tools": tools.collect::<Vec<_>>() }))
             }
+            ("prompts/list", _) => Answer::Now(status(self.inner().fail_prompts.unwrap_or(404))),
             ("resources/list", _) => result(json!({ "resources": [] })),
             ("resources/templates/list", _) => result(json!({ "resourceTemplates": [] })),
             ("ping" | "logging/setLevel", false) => result(json!({})),

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::connector::variable_names;
 use super::environment::bad;
+use super::file::{FilePolicy, FileRegistry, FileTrace, FileUrl};
 use super::{ConfigError, ConnectorSettings, Environment, FileSettings, Paths, Secrets, Token, limits, token};
 use crate::model::{ConnectorId, LogFormat, LogLevel, MAX_MESSAGE_BYTES, VariableName, milliseconds};
 
@@ -231,68 +232,23 @@ impl Settings {
         paths: Paths,
     ) -> Result<Self, ConfigError> {
         let secrets = Secrets::of(environment)?;
-        let service_map_url = match (&flags.service_map_url, environment.get("CONNECTORS_SERVICE_MAP_URL")) {
-            (Some(url), _) => Some(url.clone()),
-            (None, Some(text)) => {
-                let url = Url::parse(text);
-                Some(url.map_err(|_| bad("CONNECTORS_SERVICE_MAP_URL", "write a URL, https or loopback http"))?)
-            }
-            (None, None) => file.service_map_url.map(|url| url.resolve("service-map-url")).transpose()?,
-        };
-        let level = match environment.get("MCP_LOG_LEVEL") {
-            Some(text) => {
-                let expected = format!("write one of {}", LogLevel::NAMES);
-                Some(LogLevel::parse(text).ok_or_else(|| bad("MCP_LOG_LEVEL", expected))?)
-            }
-            None => file.log_level,
-        };
+        let service_map_url = service_map_url(flags, environment, file.service_map_url)?;
+        let log_level = log_level(environment, file.log_level)?;
         let on_demand = environment.boolean("MCP_CONNECTOR_REFRESH_SYNC")?.or(file.refresh_sync).unwrap_or(false);
         let refresh_interval = ranged(
             "refresh-interval-ms (MCP_CONNECTOR_REFRESH_INTERVAL_MS)",
             environment.number("MCP_CONNECTOR_REFRESH_INTERVAL_MS")?.or(file.refresh_interval_ms),
             limits::REFRESH_INTERVAL_MIN_MS..=limits::REFRESH_INTERVAL_MAX_MS,
         )?;
-        let concurrency = ranged(
-            "concurrency (MCP_CONNECTOR_CONCURRENCY)",
-            environment.number("MCP_CONNECTOR_CONCURRENCY")?.or(file.concurrency),
-            1..=limits::CONCURRENCY_FIXED_MAX,
-        )?;
-        let refresh_mode = if on_demand { RefreshMode::OnDemand } else { RefreshMode::Background };
-        // The rollback refreshes one at a time, unless the operator fixed another number.
-        let concurrency = concurrency.and_then(|number| u32::try_from(number).ok()).or(on_demand.then_some(1));
         let max_stale = ranged("max-stale-ms", file.max_stale_ms, 0..=limits::MAX_STALE_MAX_MS)?;
         let call_timeout = ranged("call-timeout-ms", file.call_timeout_ms, 1..=limits::CALL_TIMEOUT_MAX_MS)?;
-        let max_message_bytes = ranged("max-message-bytes", file.max_message_bytes, limits::MESSAGE_BYTES_RANGE)?;
-        let name_length = ranged("name-length", file.name_length, limits::NAME_LENGTH_RANGE)?;
-        let tools = |key, value| {
-            let number = ranged(key, value, limits::TOOLS_RANGE)?;
-            Ok::<_, ConfigError>(number.and_then(|number| usize::try_from(number).ok()))
-        };
-        let tools_warn_above = tools("tools-warn-above", file.tools_warn_above)?;
-        let tools_max = tools("tools-max", file.tools_max)?;
-        let listen = match flags.listen.or(file.listen) {
-            Some(address) => address,
-            None => limits::LISTEN_DEFAULT
-                .parse()
-                .map_err(|_| ConfigError::Range { key: "listen", expected: "an address and a port".into() })?,
-        };
-        let write_through = environment.boolean("MCP_REGISTRY_WRITE_THROUGH")?.or(file.registry.write_through);
-        let batch = ranged("[registry] batch-ms", file.registry.batch_ms, limits::REGISTRY_BATCH_RANGE_MS)?;
-        let registry = RegistrySettings {
-            tools: file.registry.tools.unwrap_or(false),
-            commands: file.registry.commands.unwrap_or(false),
-            write_through: write_through.unwrap_or(false),
-            batch: batch.map_or(limits::REGISTRY_BATCH_DEFAULT, Duration::from_millis),
-        };
-        let mebibytes = ranged("[trace] max-mib", file.trace.max_mib, limits::TRACE_MIB_RANGE)?;
-        let directory = match &flags.trace {
-            TraceFlag::Off => None,
-            TraceFlag::Into(directory) => Some(directory.clone()),
-            TraceFlag::AsConfigured if file.trace.enabled == Some(false) => None,
-            TraceFlag::AsConfigured => Some(file.trace.directory.unwrap_or_else(|| paths.trace())),
-        };
-        let mebibytes = mebibytes.unwrap_or(limits::TRACE_MIB_DEFAULT);
-        let trace = directory.map(|directory| TraceSettings { directory, mebibytes });
+        let max_message_bytes = size("max-message-bytes", file.max_message_bytes, limits::MESSAGE_BYTES_RANGE)?;
+        let name_length = size("name-length", file.name_length, limits::NAME_LENGTH_RANGE)?;
+        let tools_warn_above = size("tools-warn-above", file.tools_warn_above, limits::TOOLS_RANGE)?;
+        let tools_max = size("tools-max", file.tools_max, limits::TOOLS_RANGE)?;
+        let concurrency = concurrency(environment, file.concurrency, on_demand)?;
+        let registry = registry(environment, &file.registry)?;
+        let trace = trace(flags, file.trace, &paths)?;
         let connectors = file.connectors.into_iter().map(|(id, table)| {
             let settings = ConnectorSettings::of(&id, table)?;
             Ok((id, settings))
@@ -301,37 +257,29 @@ impl Settings {
         let pass_environment = variable_names(&file.pass_environment)
             .map_err(|fault| ConfigError::Range { key: "pass-environment", expected: fault.to_string() })?;
         let settings = Self {
-            listen,
+            listen: listen(flags, file.listen)?,
             service_map_url,
             ca_file: file.ca_file,
             allow_link_local: file.allow_link_local.unwrap_or(false),
             names: file.names.unwrap_or_default(),
-            name_length: name_length.and_then(|n| usize::try_from(n).ok()).unwrap_or(limits::NAME_LENGTH_DEFAULT),
+            name_length: name_length.unwrap_or(limits::NAME_LENGTH_DEFAULT),
             tools_warn_above: tools_warn_above.unwrap_or(limits::TOOLS_WARN_ABOVE_DEFAULT),
             tools_max,
             shared_credential: file.shared_credential.unwrap_or(false),
-            refresh_mode,
+            refresh_mode: if on_demand { RefreshMode::OnDemand } else { RefreshMode::Background },
             refresh_interval: refresh_interval.map_or(limits::REFRESH_INTERVAL_DEFAULT, Duration::from_millis),
             concurrency,
             max_stale: max_stale.map_or(limits::MAX_STALE_DEFAULT, Duration::from_millis),
             call_timeout: call_timeout.map_or(limits::CALL_TIMEOUT_DEFAULT, Duration::from_millis),
-            max_message_bytes: max_message_bytes.and_then(|n| usize::try_from(n).ok()).unwrap_or(MAX_MESSAGE_BYTES),
+            max_message_bytes: max_message_bytes.unwrap_or(MAX_MESSAGE_BYTES),
             trace_context: file.trace_context.unwrap_or(true),
             allowed_hosts: file.allowed_hosts.unwrap_or_default(),
             allowed_origins: file.allowed_origins.unwrap_or_default(),
             pass_environment,
             tokens: file.tokens,
-            log_level: level.unwrap_or_default(),
+            log_level,
             log_format: file.log_format,
-            policy: PolicySettings {
-                file: flags.policy.clone().or(file.policy.file),
-                family: file.policy.family,
-                reuse: file.policy.reuse.unwrap_or(false),
-                shadow: flags.shadow_policy.clone().or(file.policy.shadow),
-                shadow_family: file.policy.shadow_family,
-                options: file.policy.options.into_iter().collect(),
-                compiled_cache: (file.policy.compiled_cache == Some(true)).then(|| paths.cache()),
-            },
+            policy: policy(flags, file.policy, &paths),
             trace,
             registry,
             connectors,
@@ -432,6 +380,94 @@ impl std::fmt::Debug for Settings {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(formatter, "Settings{}", self.redacted())
     }
+}
+
+fn listen(flags: &Flags, file: Option<SocketAddr>) -> Result<SocketAddr, ConfigError> {
+    match flags.listen.or(file) {
+        Some(address) => Ok(address),
+        None => limits::LISTEN_DEFAULT
+            .parse()
+            .map_err(|_| ConfigError::Range { key: "listen", expected: "an address and a port".into() }),
+    }
+}
+
+fn service_map_url(
+    flags: &Flags,
+    environment: &Environment,
+    file: Option<FileUrl>,
+) -> Result<Option<Url>, ConfigError> {
+    match (&flags.service_map_url, environment.get("CONNECTORS_SERVICE_MAP_URL")) {
+        (Some(url), _) => Ok(Some(url.clone())),
+        (None, Some(text)) => {
+            let url = Url::parse(text);
+            url.map(Some).map_err(|_| bad("CONNECTORS_SERVICE_MAP_URL", "write a URL, https or loopback http"))
+        }
+        (None, None) => file.map(|url| url.resolve("service-map-url")).transpose(),
+    }
+}
+
+fn log_level(environment: &Environment, file: Option<LogLevel>) -> Result<LogLevel, ConfigError> {
+    match environment.get("MCP_LOG_LEVEL") {
+        Some(text) => {
+            let expected = format!("write one of {}", LogLevel::NAMES);
+            LogLevel::parse(text).ok_or_else(|| bad("MCP_LOG_LEVEL", expected))
+        }
+        None => Ok(file.unwrap_or_default()),
+    }
+}
+
+/// On demand, the gateway refreshes one at a time, unless the operator fixed another number.
+fn concurrency(environment: &Environment, file: Option<u64>, on_demand: bool) -> Result<Option<u32>, ConfigError> {
+    let number = ranged(
+        "concurrency (MCP_CONNECTOR_CONCURRENCY)",
+        environment.number("MCP_CONNECTOR_CONCURRENCY")?.or(file),
+        1..=limits::CONCURRENCY_FIXED_MAX,
+    )?;
+    Ok(number.and_then(|number| u32::try_from(number).ok()).or(on_demand.then_some(1)))
+}
+
+fn registry(environment: &Environment, file: &FileRegistry) -> Result<RegistrySettings, ConfigError> {
+    let write_through = environment.boolean("MCP_REGISTRY_WRITE_THROUGH")?.or(file.write_through);
+    let batch = ranged("[registry] batch-ms", file.batch_ms, limits::REGISTRY_BATCH_RANGE_MS)?;
+    Ok(RegistrySettings {
+        tools: file.tools.unwrap_or(false),
+        commands: file.commands.unwrap_or(false),
+        write_through: write_through.unwrap_or(false),
+        batch: batch.map_or(limits::REGISTRY_BATCH_DEFAULT, Duration::from_millis),
+    })
+}
+
+fn trace(flags: &Flags, file: FileTrace, paths: &Paths) -> Result<Option<TraceSettings>, ConfigError> {
+    let mebibytes = ranged("[trace] max-mib", file.max_mib, limits::TRACE_MIB_RANGE)?;
+    let directory = match &flags.trace {
+        TraceFlag::Off => None,
+        TraceFlag::Into(directory) => Some(directory.clone()),
+        TraceFlag::AsConfigured if file.enabled == Some(false) => None,
+        TraceFlag::AsConfigured => Some(file.directory.unwrap_or_else(|| paths.trace())),
+    };
+    let mebibytes = mebibytes.unwrap_or(limits::TRACE_MIB_DEFAULT);
+    Ok(directory.map(|directory| TraceSettings { directory, mebibytes }))
+}
+
+fn policy(flags: &Flags, file: FilePolicy, paths: &Paths) -> PolicySettings {
+    PolicySettings {
+        file: flags.policy.clone().or(file.file),
+        family: file.family,
+        reuse: file.reuse.unwrap_or(false),
+        shadow: flags.shadow_policy.clone().or(file.shadow),
+        shadow_family: file.shadow_family,
+        options: file.options.into_iter().collect(),
+        compiled_cache: (file.compiled_cache == Some(true)).then(|| paths.cache()),
+    }
+}
+
+/// A number of bytes, characters or items.
+fn size(
+    key: &'static str,
+    value: Option<u64>,
+    range: std::ops::RangeInclusive<u64>,
+) -> Result<Option<usize>, ConfigError> {
+    Ok(ranged(key, value, range)?.and_then(|number| usize::try_from(number).ok()))
 }
 
 fn ranged(

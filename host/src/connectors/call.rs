@@ -20,7 +20,7 @@ use super::patience::Patience;
 use crate::edge::clock::Clock;
 use crate::edge::http::HttpError;
 use crate::mcp::protocol::{INVALID_PARAMS, METHOD_NOT_FOUND, PROMPTS_GET, TOOLS_CALL, UNSUPPORTED_PROTOCOL_VERSION};
-use crate::mcp::{Era, Outcome, ProtocolFault, RpcError, Session, WireError, trace_context};
+use crate::mcp::{Answered, Era, Outcome, ProtocolFault, RpcError, Session, WireError, trace_context};
 use crate::model::Contact;
 use crate::model::raw::RawObject;
 use crate::model::{ConnectorId, Failure, FailureClass};
@@ -315,14 +315,15 @@ impl Handle {
             }
             sent.store(true, Ordering::Relaxed);
             let began = Instant::now();
-            let answered = session.request_with(method, params.clone(), &headers, caller.interim).await;
-            if session.take_suspicion() {
+            let Answered { result: answered, is_suspect } =
+                session.request_with(method, params.clone(), &headers, caller.interim).await;
+            self.note_credential(&answered);
+            if is_suspect {
                 match own.as_ref().filter(|own| Arc::ptr_eq(&own.slot, &slot)) {
                     Some(own) => self.check_own_session(own.shared(), session.clone()),
                     None => self.signals.send(Signal::Suspected),
                 }
             }
-            self.note_credential(&answered);
             match answered {
                 Ok(outcome) => {
                     if slot.take_lost() {

@@ -17,7 +17,7 @@ use super::credentials::{CredentialError, CredentialHeaders, Credentials, USED_N
 use super::metrics::ConnectorMetrics;
 use crate::edge::clock::Clock;
 use crate::edge::references::{ReferenceFault, resolve_value};
-use crate::mcp::{Challenge, CredentialRefusal, UpstreamHeaders};
+use crate::mcp::{Challenge, CredentialEvidence, CredentialRefusal, UpstreamHeaders};
 use crate::model::reference::{has_reference, is_reference};
 use crate::model::{AuthKind, Connector, Source};
 
@@ -60,7 +60,7 @@ pub(super) struct CredentialReport {
 pub(super) struct ConnectorHeaders {
     clock: Arc<dyn Clock>,
     metrics: Arc<ConnectorMetrics>,
-    source: Mutex<HeadersOf>,
+    source: Mutex<Versioned>,
     headers: ArcSwap<HeaderMap>,
     /// Whether what the headers are made of changed since they were made.
     is_stale: AtomicBool,
@@ -79,6 +79,30 @@ struct HeadersOf {
     fingerprint: String,
 }
 
+/// What headers are made of now, and which reads of it still count. Reads take time and overlap: one that began before a
+/// replacement, or before another read that has ended, is not put in force.
+#[derive(Debug)]
+struct Versioned {
+    of: HeadersOf,
+    /// Counts reads and replacements, in the order in which they began.
+    begun: u64,
+    /// The number of the newest replacement.
+    replaced: u64,
+    /// The number of the read that is in force.
+    read: u64,
+}
+
+/// What becomes of a read that has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReadUse {
+    /// It is in force.
+    InForce,
+    /// A read that began later is in force.
+    Outdated,
+    /// What it read was replaced meanwhile, and is to be read again.
+    Replaced,
+}
+
 impl ConnectorHeaders {
     /// Makes the headers, with references unresolved: they are resolved before the first session.
     ///
@@ -91,15 +115,16 @@ impl ConnectorHeaders {
         metrics: Arc<ConnectorMetrics>,
     ) -> Result<Self, CredentialError> {
         let CredentialHeaders { headers, fingerprint } = credentials.headers(&connector)?;
-        let source = Mutex::new(HeadersOf { connector, credentials, fingerprint });
+        let of = HeadersOf { connector, credentials, fingerprint };
+        let source = Mutex::new(Versioned { of, begun: 0, replaced: 0, read: 0 });
         let (headers, report) = (ArcSwap::from_pointee(headers), watch::Sender::default());
         let (is_stale, waits_for_call) = (AtomicBool::new(false), AtomicBool::new(false));
         Ok(Self { clock, metrics, source, headers, is_stale, waits_for_call, report })
     }
 
-    /// Returns what distinguishes the credential from others without exposing it; empty for none.
+    /// Returns what differs between credentials and reveals none; empty for none.
     pub(super) fn fingerprint(&self) -> String {
-        self.lock().fingerprint.clone()
+        self.lock().of.fingerprint.clone()
     }
 
     /// What becomes of the credential.
@@ -114,28 +139,25 @@ impl ConnectorHeaders {
 
     /// Takes another description of the same server; its headers go with the next request.
     pub(super) fn set_connector(&self, connector: Arc<Connector>) {
-        let is_changed = {
-            let mut source = self.lock();
-            let is_changed = source.connector.headers != connector.headers;
-            source.connector = connector;
+        self.replace(|of| {
+            let is_changed = of.connector.headers != connector.headers;
+            of.connector = connector;
             is_changed
-        };
-        if is_changed {
-            self.replaced();
-        }
+        });
     }
 
-    /// Takes the credentials of a reload; that of this connector goes with the next request.
+    /// Takes the credentials of a reload; that of this connector goes with the next request. One that was removed is sent no more.
     pub(super) fn set_credentials(&self, credentials: &Credentials) {
-        let is_changed = {
-            let mut source = self.lock();
-            source.credentials = credentials.clone();
-            let made = source.credentials.headers(&source.connector);
-            made.is_ok_and(|made| made.fingerprint != source.fingerprint)
-        };
-        if is_changed {
-            self.replaced();
-        }
+        self.replace(|of| {
+            of.credentials = credentials.clone();
+            match of.credentials.headers(&of.connector) {
+                Ok(made) => made.fingerprint != of.fingerprint,
+                Err(_) => {
+                    self.headers.store(Arc::default());
+                    true
+                }
+            }
+        });
     }
 
     /// A call was refused for the credential.
@@ -149,9 +171,19 @@ impl ConnectorHeaders {
         self.accepted();
     }
 
-    fn replaced(&self) {
-        self.is_stale.store(true, Ordering::Release);
-        self.count_replacement();
+    /// Replaces what headers are made of; `replacement` returns whether they are to be made again.
+    fn replace(&self, replacement: impl FnOnce(&mut HeadersOf) -> bool) {
+        let is_changed = {
+            let mut source = self.lock();
+            source.begun += 1;
+            source.replaced = source.begun;
+            let is_changed = replacement(&mut source.of);
+            self.is_stale.fetch_or(is_changed, Ordering::AcqRel);
+            is_changed
+        };
+        if is_changed {
+            self.count_replacement();
+        }
     }
 
     fn count_replacement(&self) {
@@ -159,38 +191,57 @@ impl ConnectorHeaders {
         self.report.send_modify(|report| report.replacements += 1);
     }
 
-    fn lock(&self) -> MutexGuard<'_, HeadersOf> {
+    fn lock(&self) -> MutexGuard<'_, Versioned> {
         self.source.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn read(&self) -> Result<(), ReferenceFault> {
-        let was_stale = self.is_stale.swap(false, Ordering::AcqRel);
-        let source = self.lock().clone();
-        if !was_stale && !source.may_change() {
-            return Ok(());
-        }
-        // Off the async workers: a disk may hang.
-        let reading = tokio::task::spawn_blocking(move || source.read());
-        let (source, headers) = match reading.await.unwrap_or(Err(ReferenceFault::Interrupted)) {
-            Ok(read) => read,
-            Err(fault) => {
-                self.is_stale.fetch_or(was_stale, Ordering::AcqRel);
-                return Err(fault);
+        while let Some((number, source)) = self.begin_read() {
+            // Off the async workers: a disk may hang.
+            let reading = tokio::task::spawn_blocking(move || source.read());
+            let read = reading.await.unwrap_or(Err(ReferenceFault::Interrupted));
+            if self.end_read(number, read)? != ReadUse::Replaced {
+                break;
             }
-        };
-        {
-            let mut current = self.lock();
-            // What was replaced meanwhile is read again with the next request.
-            if Arc::ptr_eq(&current.connector, &source.connector) {
-                *current = source;
-            }
-        }
-        let before = self.headers.swap(Arc::new(headers));
-        let is_first = before.values().any(|value| has_reference(value.to_str().unwrap_or_default()));
-        if *before != **self.headers.load() && !was_stale && !is_first {
-            self.count_replacement();
         }
         Ok(())
+    }
+
+    /// Begins a read; none if there is nothing to read again.
+    fn begin_read(&self) -> Option<(u64, HeadersOf)> {
+        let mut source = self.lock();
+        if !self.is_stale.load(Ordering::Acquire) && !source.of.may_change() {
+            return None;
+        }
+        source.begun += 1;
+        Some((source.begun, source.of.clone()))
+    }
+
+    /// Puts what was read in force, unless it is out of date by now.
+    fn end_read(
+        &self,
+        number: u64,
+        read: Result<(HeadersOf, HeaderMap), ReferenceFault>,
+    ) -> Result<ReadUse, ReferenceFault> {
+        let is_replacement = {
+            let mut source = self.lock();
+            if number < source.replaced {
+                return Ok(ReadUse::Replaced);
+            }
+            if number < source.read {
+                return Ok(ReadUse::Outdated);
+            }
+            let (of, headers) = read?;
+            (source.of, source.read) = (of, number);
+            let was_stale = self.is_stale.swap(false, Ordering::AcqRel);
+            let before = self.headers.swap(Arc::new(headers));
+            let is_first = before.values().any(|value| has_reference(value.to_str().unwrap_or_default()));
+            *before != **self.headers.load() && !was_stale && !is_first
+        };
+        if is_replacement {
+            self.count_replacement();
+        }
+        Ok(ReadUse::InForce)
     }
 }
 
@@ -213,7 +264,10 @@ impl UpstreamHeaders for ConnectorHeaders {
             _ => CredentialState::Unauthorized,
         };
         self.metrics.credential_refused(state);
-        let source = self.lock().clone();
+        if refusal.evidence == CredentialEvidence::Inconclusive {
+            return;
+        }
+        let source = self.lock().of.clone();
         self.report.send_if_modified(|report| {
             let is_known = report
                 .refused
@@ -305,5 +359,71 @@ impl HeadersOf {
                 )
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, FileSettings, Flags, Paths, Settings};
+    use crate::connectors::metrics::ConnectorsMetrics;
+    use crate::connectors::tests::described;
+    use crate::edge::clock::VirtualClock;
+    use crate::model::WallMs;
+
+    fn credentials(key: &str) -> Credentials {
+        let environment = Environment::from([("CORTEX_CONNECTOR_LIVE_KEY", key)]);
+        let paths = Paths::below(std::path::Path::new("/virtual"));
+        let file = FileSettings::parse("", std::path::Path::new("gateway.toml")).unwrap();
+        Credentials::new(&Settings::from_parts(&Flags::default(), &environment, file, paths).unwrap())
+    }
+
+    fn headers(key: &str) -> ConnectorHeaders {
+        let mut connector = described("1");
+        connector.auth.kind = AuthKind::Bearer;
+        let metrics = ConnectorsMetrics::default().connector(&connector.id);
+        let clock = Arc::new(VirtualClock::starting_at(WallMs(0)));
+        ConnectorHeaders::new(Arc::new(connector), credentials(key), clock, metrics).unwrap()
+    }
+
+    fn sent(headers: &ConnectorHeaders) -> Option<String> {
+        Some(headers.current().get("authorization")?.to_str().unwrap().to_owned())
+    }
+
+    #[tokio::test]
+    async fn a_read_that_began_before_a_replacement_is_not_put_in_force() {
+        let headers = headers("first");
+        headers.set_credentials(&credentials("second"));
+        let (number, source) = headers.begin_read().unwrap();
+        let read = source.read();
+        headers.set_credentials(&credentials("third"));
+        assert_eq!(headers.end_read(number, read), Ok(ReadUse::Replaced));
+        assert!(headers.is_stale());
+        headers.refresh().await.unwrap();
+        assert_eq!(sent(&headers).as_deref(), Some("Bearer third"));
+        assert!(!headers.is_stale());
+        assert_eq!(headers.report.borrow().replacements, 2);
+    }
+
+    #[tokio::test]
+    async fn a_slow_read_does_not_replace_what_a_later_one_has_read() {
+        let headers = headers("first");
+        headers.set_credentials(&credentials("second"));
+        let (slow, old) = headers.begin_read().unwrap();
+        let (fast, source) = headers.begin_read().unwrap();
+        let (old, read) = (HeadersOf { credentials: credentials("first"), ..old }.read(), source.read());
+        assert_eq!(headers.end_read(fast, read), Ok(ReadUse::InForce));
+        assert_eq!(headers.end_read(slow, old), Ok(ReadUse::Outdated));
+        assert_eq!(sent(&headers).as_deref(), Some("Bearer second"));
+    }
+
+    #[tokio::test]
+    async fn a_removed_credential_is_not_sent_any_more() {
+        let headers = headers("first");
+        let source = headers.lock().of.clone();
+        headers.set_credentials(&Credentials::new(&Settings::from_environment(&Environment::default()).unwrap()));
+        assert_eq!((sent(&headers), headers.end_read(0, source.read())), (None, Ok(ReadUse::Replaced)));
+        assert!(headers.refresh().await.is_err());
+        assert_eq!(sent(&headers), None);
     }
 }

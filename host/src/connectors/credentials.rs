@@ -20,7 +20,7 @@ pub struct Credentials {
 pub(super) struct CredentialHeaders {
     /// The headers; those with a key are marked sensitive.
     pub(super) headers: HeaderMap,
-    /// Tells credentials apart without telling them; empty for none.
+    /// Differs between credentials and reveals none; empty for none.
     pub(super) fingerprint: String,
 }
 

@@ -166,13 +166,16 @@ impl Fleet {
         }
     }
 
-    /// Other settings are in force from now on. Sessions stay as they are; other credentials go with their next requests.
-    pub fn reconfigure(&self, settings: FleetSettings) {
+    /// Other settings are in force from now on. Sessions stay as they are; other credentials go with their next requests. Where the
+    /// credential was missing or is missing now, the session is rebuilt.
+    pub fn reconfigure(self: &Arc<Self>, settings: FleetSettings) {
+        let credentials = settings.credentials.clone();
         for headers in self.members.load().values().filter_map(|member| member.handle.headers.as_ref()) {
-            headers.set_credentials(&settings.credentials);
+            headers.set_credentials(&credentials);
         }
         self.run.admission.reconfigure(settings.concurrency, settings.options.clone());
         self.settings.send_replace(Arc::new(settings));
+        self.rebuild(|handle| credentials.headers(&handle.connector.load()).is_ok() != handle.headers.is_some());
     }
 
     /// What servers say from now on that belongs to no request.

@@ -36,6 +36,9 @@ pub trait Publisher: Send + Sync + 'static {
     /// Takes a connector's list, in the place of the one it had.
     fn publish(&self, published: Published);
 
+    /// The server of a connector refuses its credential from now on, with this HTTP status; none: not any more.
+    fn credential(&self, id: &ConnectorId, refused_with: Option<u16>);
+
     /// Nothing of a connector is served any more. Its entry exists: it may come back.
     fn withdraw(&self, id: &ConnectorId);
 

@@ -106,6 +106,8 @@ impl Supervisor {
             credential: CredentialReport::default(),
         };
         supervisor.remember_offer();
+        // What the server refused of an earlier connector of the name is over.
+        supervisor.with.publisher.credential(&supervisor.handle.id, None);
         supervisor.publish();
         supervisor
     }

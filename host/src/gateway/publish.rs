@@ -7,7 +7,7 @@ use crate::config::{Settings, ToolFilter};
 use crate::connectors::{Published, Publisher};
 use crate::edge::clock::Clock;
 use crate::model::ConnectorId;
-use crate::trace::{ToolsNote, TraceWriter};
+use crate::trace::{CredentialNote, ToolsNote, TraceWriter};
 
 /// Publishes in a catalog.
 pub(super) struct Publishing {
@@ -45,6 +45,13 @@ impl Publisher for Publishing {
         let id = connector.id.clone();
         if let Some(names) = self.catalog.put(Part { connector, offer, source, hidden, facts }) {
             self.note(&id, names);
+        }
+    }
+
+    fn credential(&self, id: &ConnectorId, refused_with: Option<u16>) {
+        if let Some(trace) = &self.trace {
+            let moment = self.clock.now();
+            trace.credential(CredentialNote { moment, connector: id.to_string(), refused_with });
         }
     }
 

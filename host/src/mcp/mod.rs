@@ -21,8 +21,8 @@ pub mod trace_context;
 
 pub use crate::model::raw::{self, RawError, RawObject};
 pub use client::{
-    Challenge, CredentialRefusal, Declared, FixedHeaders, KnownEra, LeftOut, ListScope, Listed, ServerFacts, Session,
-    Start, Upstream, UpstreamHeaders,
+    Answered, Challenge, CredentialEvidence, CredentialRefusal, Declared, FixedHeaders, KnownEra, LeftOut, ListScope,
+    Listed, ServerFacts, Session, Start, Upstream, UpstreamHeaders,
 };
 pub use envelope::{EnvelopeError, Message, Outcome, RequestId, RpcError};
 pub use error::{ProtocolFault, WireError};

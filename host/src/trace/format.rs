@@ -30,6 +30,8 @@ pub enum Line {
     Connectors(ConnectorsNote),
     /// The tools that a connector serves from now on.
     Tools(ToolsNote),
+    /// The server of a connector refuses its credential from now on, or accepts it again.
+    Credential(CredentialNote),
 }
 
 /// What a segment's records were made with.
@@ -159,6 +161,18 @@ pub struct ToolsNote {
     pub connector: String,
     /// Their names as they are exposed; empty if none is served.
     pub names: Vec<String>,
+}
+
+/// Whether the server of a connector refuses its credential. No part of the credential or of the answer is recorded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialNote {
+    /// When.
+    pub moment: Moment,
+    /// The connector.
+    pub connector: String,
+    /// The HTTP status of the refusal, 401 or 403; none if the credential is not refused any more.
+    pub refused_with: Option<u16>,
 }
 
 /// The connector that a decision's subject belongs to.

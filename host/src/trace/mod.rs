@@ -29,7 +29,8 @@ pub use dry_run::{DryRun, FunctionFault, dry_run};
 pub use error::TraceError;
 pub use fan_out::FanOut;
 pub use format::{
-    ConnectorsNote, DroppedNote, FORMAT, Header, LimitsNote, Line, PolicyNote, ShadowNote, SwapNote, ToolsNote,
+    ConnectorsNote, CredentialNote, DroppedNote, FORMAT, Header, LimitsNote, Line, PolicyNote, ShadowNote, SwapNote,
+    ToolsNote,
 };
 pub use reader::{Entry, Place, TraceReader};
 pub use references::Excess;

@@ -398,7 +398,8 @@ impl<'de> Visitor<'de> for Keys {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<AnyLine, A::Error> {
-        const KNOWN: [&str; 8] = ["header", "value", "decision", "swap", "shadow", "dropped", "connectors", "tools"];
+        const KNOWN: [&str; 9] =
+            ["header", "value", "decision", "swap", "shadow", "dropped", "connectors", "tools", "credential"];
         let (mut keys, mut known) = (0u64, 0u64);
         while let Some((key, IgnoredAny)) = object.next_entry::<String, _>()? {
             keys += 1;

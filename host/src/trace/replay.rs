@@ -167,7 +167,7 @@ impl Replay {
                 let judged = self.judge(record);
                 self.count(record, &entry.place, judged);
             }
-            Line::Shadow(_) | Line::Connectors(_) | Line::Tools(_) => {}
+            Line::Shadow(_) | Line::Connectors(_) | Line::Tools(_) | Line::Credential(_) => {}
         }
         Ok(())
     }

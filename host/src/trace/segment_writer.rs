@@ -13,7 +13,8 @@ use serde::Serialize;
 
 use super::compression::{Uncompressed, compress};
 use super::format::{
-    ConnectorsNote, DroppedNote, FORMAT, Header, LimitsNote, PolicyNote, ShadowNote, SwapNote, ToolsNote, connector_of,
+    ConnectorsNote, CredentialNote, DroppedNote, FORMAT, Header, LimitsNote, PolicyNote, ShadowNote, SwapNote,
+    ToolsNote, connector_of,
 };
 use super::limits;
 use super::references::DefinedValues;
@@ -34,6 +35,7 @@ enum LineRef<'a> {
     Dropped(&'a DroppedNote),
     Connectors(&'a ConnectorsNote),
     Tools(&'a ToolsNote),
+    Credential(&'a CredentialNote),
 }
 
 /// The segments, as they are written one after the other.
@@ -169,6 +171,14 @@ impl SegmentWriter {
         }
     }
 
+    /// Names the connectors whose credential is refused, so that a segment is complete without the earlier ones.
+    fn note_refused_credentials(&mut self) {
+        let known: Vec<_> = self.shared.catalog().credentials.values().cloned().collect();
+        for note in known.iter().filter(|note| note.refused_with.is_some()) {
+            self.push(&LineRef::Credential(note));
+        }
+    }
+
     /// Names the tools of a connector before the first decision about it, so that a segment is no longer for connectors of
     /// which it holds no decision.
     fn note_tools_of(&mut self, subject: &str) {
@@ -193,15 +203,20 @@ impl SegmentWriter {
 
     /// Writes what changed in the catalog while the queue was full.
     fn note_missed(&mut self) {
-        let (missed, mut changed) = {
+        let (missed, mut changed, credentials) = {
             let mut known = self.shared.catalog();
             let missed = std::mem::take(&mut known.missed);
             let changed: Vec<_> =
                 missed.tools.iter().filter_map(|connector| known.tools.get(connector).cloned()).collect();
-            (missed, changed)
+            let credentials = missed.credentials.iter().filter_map(|connector| known.credentials.get(connector));
+            let credentials: Vec<_> = credentials.cloned().collect();
+            (missed, changed, credentials)
         };
         if missed.connectors {
             self.note_connectors();
+        }
+        for note in &credentials {
+            self.push(&LineRef::Credential(note));
         }
         for tools in changed.drain(..) {
             self.push(&LineRef::Tools(&tools));
@@ -418,6 +433,7 @@ impl SegmentWriter {
         }
         self.tell_swap();
         self.note_connectors();
+        self.note_refused_credentials();
         self.try_write_out()?;
         self.named = named;
         let needless = self.recent.len().saturating_sub(2);
@@ -468,6 +484,7 @@ impl Work for SegmentWriter {
             Message::Shadow(note) => self.push_note_if_ready(&LineRef::Shadow(&note)),
             Message::Connectors(note) => self.push_note_if_ready(&LineRef::Connectors(&note)),
             Message::Tools(note) => self.take_tools(note),
+            Message::Credential(note) => self.push_note_if_ready(&LineRef::Credential(&note)),
             Message::Flush(done) => {
                 self.note_dropped();
                 self.write_out();

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
-use super::format::{ConnectorsNote, ShadowNote, ToolsNote};
+use super::format::{ConnectorsNote, CredentialNote, ShadowNote, ToolsNote};
 use super::limits;
 use super::segment_writer::SegmentWriter;
 use super::segments::run_name;
@@ -77,6 +77,7 @@ pub(super) enum Message {
     Shadow(Box<ShadowNote>),
     Connectors(ConnectorsNote),
     Tools(Arc<ToolsNote>),
+    Credential(CredentialNote),
     Flush(SyncSender<()>),
 }
 
@@ -100,6 +101,8 @@ pub(super) struct Shared {
 pub(super) struct Known {
     pub(super) connectors: Option<ConnectorsNote>,
     pub(super) tools: BTreeMap<String, Arc<ToolsNote>>,
+    /// The newest note on each connector whose credential was refused.
+    pub(super) credentials: BTreeMap<String, CredentialNote>,
     pub(super) missed: Missed,
 }
 
@@ -109,6 +112,8 @@ pub(super) struct Missed {
     pub(super) connectors: bool,
     /// The connectors whose tools changed.
     pub(super) tools: BTreeSet<String>,
+    /// The connectors whose credential was refused or accepted.
+    pub(super) credentials: BTreeSet<String>,
 }
 
 impl Shared {
@@ -179,6 +184,7 @@ impl TraceWriter {
         {
             let mut known = self.shared.catalog();
             known.tools.retain(|connector, _| note.enabled.contains(connector));
+            known.credentials.retain(|connector, _| note.enabled.contains(connector));
             known.connectors = Some(note.clone());
         }
         let bytes = note.enabled.iter().chain(&note.disabled).map(String::len).sum();
@@ -200,6 +206,21 @@ impl TraceWriter {
         let connector = note.connector.clone();
         self.catalog_note(Message::Tools(note), bytes, |missed| {
             missed.tools.insert(connector);
+        });
+    }
+
+    /// Notes whether the server of a connector refuses its credential from now on, if that is a change.
+    pub fn credential(&self, note: CredentialNote) {
+        let connector = note.connector.clone();
+        {
+            let mut known = self.shared.catalog();
+            if known.credentials.get(&connector).and_then(|before| before.refused_with) == note.refused_with {
+                return;
+            }
+            known.credentials.insert(connector.clone(), note.clone());
+        }
+        self.catalog_note(Message::Credential(note), connector.len(), |missed| {
+            missed.credentials.insert(connector);
         });
     }
 

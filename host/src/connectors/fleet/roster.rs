@@ -110,6 +110,21 @@ impl Fleet {
         added
     }
 
+    /// Rebuilds the sessions of those that need it.
+    pub(super) fn rebuild(self: &Arc<Self>, must_be_rebuilt: impl Fn(&Handle) -> bool) {
+        let roster = &mut *self.roster();
+        if roster.ends {
+            return;
+        }
+        for (id, member) in self.members.load().iter().filter(|(_, member)| must_be_rebuilt(&member.handle)) {
+            if let Entry::Vacant(entry) = roster.retiring.entry(id.clone()) {
+                tracing::info!(connector = %id, "its credential was added or removed: its session is rebuilt");
+                entry.insert(member.handle.wishes.clone());
+                self.retire(member.clone());
+            }
+        }
+    }
+
     /// Every connector that has an entry, also those that are disabled.
     pub fn described(&self) -> BTreeSet<ConnectorId> {
         self.roster().described.clone()

@@ -23,6 +23,8 @@ impl Supervisor {
         if state(&before) == state(report) {
             return;
         }
+        let refused_with = report.refused.as_ref().map(|refused| refused.http_status);
+        self.with.publisher.credential(&self.handle.id, refused_with);
         let Some(line) = self.with.run.failures.admit(FailureClass::Auth) else { return };
         let (connector, left_out) = (&self.handle.id, line.left_out);
         match &report.refused {

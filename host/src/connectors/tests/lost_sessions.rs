@@ -182,6 +182,27 @@ async fn a_server_that_fails_calls_and_answers_lists_keeps_the_session_and_is_li
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_list_that_always_fails_casts_no_doubt_on_the_session_with_every_call() {
+    for status in [403, 500] {
+        let rig = rig_with("").await;
+        rig.server.fail_prompts(status);
+        rig.server.restart(1);
+        // Learns of the prompts, and lists them again and again on its own account.
+        for _ in 0..10 {
+            drop(call(&rig, None).await);
+            second().await;
+        }
+        assert!(rig.server.count("prompts/list") > 0, "{status}");
+        let listed = rig.server.count("tools/list");
+        for _ in 0..200 {
+            assert!(is_result(&call(&rig, None).await), "{status}");
+            second().await;
+        }
+        assert!(rig.server.count("tools/list") - listed <= 1, "{status}: {}", rig.server.count("tools/list") - listed);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_server_that_asks_for_fewer_calls_keeps_the_session_and_is_not_listed() {
     let rig = rig_with("").await;
     rig.server.on_call(OnCall::Throttle(Some(1)));

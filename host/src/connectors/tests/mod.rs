@@ -45,6 +45,8 @@ pub(super) struct Nowhere;
 impl Publisher for Nowhere {
     fn publish(&self, _: Published) {}
 
+    fn credential(&self, _: &ConnectorId, _: Option<u16>) {}
+
     fn withdraw(&self, _: &ConnectorId) {}
 
     fn forget(&self, _: &ConnectorId) {}

@@ -83,6 +83,11 @@ fn settings_with(file: &Path) -> FleetSettings {
     FleetSettings::new(&Settings::from_parts(&Flags::default(), &environment, file, paths).unwrap())
 }
 
+/// Settings without any credential.
+fn settings_without() -> FleetSettings {
+    settings("")
+}
+
 async fn moment() {
     // Files are read on a thread, which virtual time does not wait for.
     for _ in 0..100 {
@@ -179,22 +184,67 @@ async fn the_credential_of_a_reload_goes_with_the_next_request_of_the_same_sessi
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_lets_everybody_list_shows_that_it_refuses_calls_until_it_answers_one() {
-    for modern in [false, true] {
+    for (modern, status) in [(false, 401), (false, 403), (true, 401), (true, 403)] {
+        let case = format!("modern {modern} {status}");
         let guarded = Guarded::new(modern, Place::Header).await;
         moment().await;
-        guarded.rig.server.fail_calls(Some(401));
+        guarded.rig.server.fail_calls(Some(status));
         let listed = guarded.rig.server.count("tools/list");
         assert!(guarded.call().await.is_err());
         moment().await;
-        assert!(guarded.rig.server.count("tools/list") > listed, "modern {modern}: a list is to show it");
-        assert_eq!(
-            guarded.status().credential.as_ref().map(|refused| refused.http_status),
-            Some(401),
-            "modern {modern}"
-        );
+        assert!(guarded.rig.server.count("tools/list") > listed, "{case}: a list is to show it");
+        assert_eq!(guarded.status().credential.as_ref().map(|refused| refused.http_status), Some(status), "{case}");
         guarded.rig.server.fail_calls(None);
         assert!(guarded.call().await.is_ok());
         moment().await;
-        assert_eq!(guarded.status().credential, None, "modern {modern}");
+        assert_eq!(guarded.status().credential, None, "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_refuses_its_optional_stream_shows_no_refused_credential() {
+    for (modern, status) in [(false, 401), (false, 403), (true, 401), (true, 403)] {
+        let case = format!("modern {modern} {status}");
+        let server = Live::new(modern, 1);
+        server.refuse_streams(Some(status));
+        let network = Arc::new(VirtualNetwork::new());
+        network.set(&url(), Host::Serve(server.router()));
+        let fleet = fleet(network.clone(), Arc::new(VirtualProcesses::new()), settings(""));
+        let rig = Rig { fleet, server, network };
+        rig.fleet.apply(vec![described("1")]).await;
+        let stream = if modern { "subscriptions/listen" } else { "GET" };
+        rig.until("it asks for the stream", || rig.server.count(stream) > 0).await;
+        moment().await;
+        assert_eq!(rig.fleet.statuses().pop().unwrap().credential, None, "{case}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_adds_or_removes_the_credential_takes_effect_at_once() {
+    for modern in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "first\n").unwrap();
+        let server = Live::new(modern, 1);
+        server.require_bearer("first", 401);
+        let network = Arc::new(VirtualNetwork::new());
+        network.set(&url(), Host::Serve(server.router()));
+        let fleet = fleet(network.clone(), Arc::new(VirtualProcesses::new()), settings_without());
+        let guarded = Guarded { rig: Rig { fleet, server, network }, place: Place::File, file, _folder: folder };
+        let (fleet, server) = (&guarded.rig.fleet, &guarded.rig.server);
+        fleet.apply(vec![guarded.described("first")]).await;
+        moment().await;
+        assert!(guarded.call().await.unwrap_err().to_string().contains("CORTEX_CONNECTOR_LIVE_KEY"), "{modern}");
+        fleet.reconfigure(settings_with(&guarded.file));
+        guarded.rig.until("it is listed", || server.count("tools/list") == 1).await;
+        assert!(guarded.call().await.is_ok(), "modern {modern}");
+        fleet.reconfigure(settings_without());
+        let called = server.count("tools/call");
+        moment().await;
+        assert!(guarded.call().await.unwrap_err().to_string().contains("CORTEX_CONNECTOR_LIVE_KEY"), "{modern}");
+        assert_eq!(server.count("tools/call"), called, "modern {modern}");
+        fleet.reconfigure(settings_with(&guarded.file));
+        moment().await;
+        assert!(guarded.call().await.is_ok(), "modern {modern}");
     }
 }

@@ -1,7 +1,7 @@
 //! The challenges of `WWW-Authenticate` (RFC 9110, 11.6.1) in an answer that refuses a credential: the parameters that name the
 //! cause and the next step (RFC 6750, section 3; RFC 9728, section 5.1).
 //!
-//! A server chooses every byte of them: they are bounded here, and escaped where they are shown.
+//! A server chooses every byte of them: they are bounded here, and output escapes them.
 
 use http::HeaderMap;
 use http::header::WWW_AUTHENTICATE;

@@ -11,6 +11,7 @@ use http::{HeaderMap, StatusCode, header};
 
 use super::stream::{self, Purpose, Way};
 use super::transport::Transport;
+use super::upstream_headers::CredentialEvidence;
 use crate::edge::http::{Lane, Response};
 use crate::mcp::envelope::lenient::{self, Unreadable};
 use crate::mcp::envelope::{Message, Outcome, RequestId, RpcError};
@@ -80,7 +81,7 @@ pub(super) async fn tell(transport: &Transport, headers: &HeaderMap, body: Bytes
 /// [`WireError::Status`] if there is no such stream (405, and often 404), [`WireError::SessionLost`] if the server says that
 /// it knows no such session, or what the network failed with.
 pub(super) async fn listen(transport: &Arc<Transport>, headers: &HeaderMap, way: Way<'_>) -> Result<(), WireError> {
-    let response = transport.get(headers).await?;
+    let response = transport.get(headers, CredentialEvidence::Inconclusive).await?;
     if response.status == StatusCode::NOT_FOUND {
         return Err(judge_missing(response).await);
     }

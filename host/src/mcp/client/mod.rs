@@ -38,4 +38,5 @@ pub use listing::{LeftOut, ListScope, Listed};
 pub use session::Session;
 pub use start::{KnownEra, Start};
 pub use upstream::Upstream;
-pub use upstream_headers::{CredentialRefusal, FixedHeaders, UpstreamHeaders};
+pub use upstream_headers::{CredentialEvidence, CredentialRefusal, FixedHeaders, UpstreamHeaders};
+pub use verdict::Answered;

@@ -20,7 +20,7 @@ use super::meta;
 use super::mirror::{self, Mirrors};
 use super::progress::{self, ProgressTokens};
 use super::stream::{Purpose, Way};
-use super::verdict::{LegacyAnswer, is_redirect, judge_legacy, judge_modern, may_work_on, speaks_of_the_request};
+use super::verdict::{Answered, is_redirect, judge_legacy, judge_modern, may_work_on, speaks_of_the_request};
 use crate::mcp::envelope::{Outcome, RequestId, RpcError, notification_bytes, request_bytes};
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::hops;
@@ -46,8 +46,6 @@ pub struct Session {
     progress: ProgressTokens,
     /// Whether the server may be of another era after all.
     is_doubtful: bool,
-    /// Whether an answer cast doubt on the session since that was last asked.
-    is_suspect: AtomicBool,
     /// What `notifications/initialized` was answered with, where that was an error, until it is reported.
     refused_confirmation: Mutex<Option<WireError>>,
 }
@@ -90,7 +88,6 @@ impl Session {
             mirrors: Mirrors::default(),
             progress: ProgressTokens::default(),
             is_doubtful: false,
-            is_suspect: AtomicBool::new(false),
             refused_confirmation: Mutex::default(),
         }
     }
@@ -175,12 +172,6 @@ impl Session {
         self.link.has_ended()
     }
 
-    /// Whether an answer since the last time that this was asked casts doubt on the session: the server may have forgotten it, or
-    /// refuses its credential. A list shows it.
-    pub fn take_suspicion(&self) -> bool {
-        self.is_suspect.swap(false, Ordering::Relaxed)
-    }
-
     /// Whether a request that may be repeated and failed like this ends the session: real servers answer an unknown session with
     /// almost any status. 429 shows nothing about it. 401 and 403 end a session that has answered before, so once: it is the
     /// credential that the next one would fail by, too. A modern session has nothing to lose but its era.
@@ -251,31 +242,30 @@ impl Session {
     /// # Errors
     /// [`WireError`] if there is neither; never [`WireError::Rpc`].
     pub async fn request(&self, method: &str, params: RawObject, interim: &dyn Interim) -> Result<Outcome, WireError> {
-        self.request_with(method, params, &HeaderMap::new(), interim).await
+        self.request_with(method, params, &HeaderMap::new(), interim).await.result
     }
 
-    /// The same, with headers of the client's request that are passed on where the server is reached over HTTP.
-    ///
-    /// # Errors
-    /// See [`Self::request`].
+    /// The same, with headers of the client's request that are passed on where the server is reached over HTTP, and with what the
+    /// answer shows about the session.
     pub async fn request_with(
         &self,
         method: &str,
         params: RawObject,
         headers: &HeaderMap,
         interim: &dyn Interim,
-    ) -> Result<Outcome, WireError> {
+    ) -> Answered {
         let params = self.prepare(params);
-        let outcome = self.ask_with(method, &params, headers, interim, Purpose::Answer).await?;
-        if method != TOOLS_CALL || self.era() == Era::Legacy || code_of(&outcome) != Some(HEADER_MISMATCH) {
-            return Ok(outcome);
+        let answered = self.ask_with(method, &params, headers, interim, Purpose::Answer).await;
+        let code = answered.result.as_ref().ok().and_then(code_of);
+        if method != TOOLS_CALL || self.era() == Era::Legacy || code != Some(HEADER_MISMATCH) {
+            return answered;
         }
         // The annotations may have changed since the last list (2026-07-28, Streamable HTTP, Client Behavior). Refused
         // before it was carried out, so made again, if there is anything to make differently.
         let tool = member_text(&params, "name").unwrap_or_default();
         let before = self.mirrors.of(&tool);
         if self.list(ListKind::Tools).await.is_err() || self.mirrors.of(&tool) == before {
-            return Ok(outcome);
+            return answered;
         }
         self.ask_with(method, &params, headers, interim, Purpose::Answer).await
     }
@@ -350,7 +340,7 @@ impl Session {
         interim: &dyn Interim,
         purpose: Purpose,
     ) -> Result<Outcome, WireError> {
-        self.ask_with(method, params, &HeaderMap::new(), interim, purpose).await
+        self.ask_with(method, params, &HeaderMap::new(), interim, purpose).await.result
     }
 
     async fn ask_with(
@@ -360,7 +350,7 @@ impl Session {
         more: &HeaderMap,
         interim: &dyn Interim,
         purpose: Purpose,
-    ) -> Result<Outcome, WireError> {
+    ) -> Answered {
         match &self.kind {
             Kind::Modern { proven } => {
                 let mut headers = self.headers(method, params);
@@ -371,10 +361,9 @@ impl Session {
                     reply = self.ask_once(&headers, way, method, params, &self.ids.next()).await;
                 }
                 let result = judge_modern(proven, method, reply);
-                if matches!(&result, Err(WireError::Status { status, .. }) if is_credential_refusal(*status)) {
-                    self.is_suspect.store(true, Ordering::Relaxed);
-                }
-                result
+                let is_suspect =
+                    matches!(&result, Err(WireError::Status { status, .. }) if is_credential_refusal(*status));
+                Answered { result, is_suspect }
             }
             Kind::Legacy(session) => {
                 let id = self.ids.next();
@@ -387,11 +376,7 @@ impl Session {
                 if !reply.as_ref().is_err_and(may_work_on) {
                     guard.disarm();
                 }
-                let LegacyAnswer { result, is_suspect } = judge_legacy(session, method, reply);
-                if is_suspect {
-                    self.is_suspect.store(true, Ordering::Relaxed);
-                }
-                result
+                judge_legacy(session, method, reply)
             }
         }
     }

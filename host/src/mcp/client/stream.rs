@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::exchange::{self, is_answer_to, judge_encoding, tell};
 use super::rate::Rate;
 use super::transport::Transport;
+use super::upstream_headers::CredentialEvidence;
 use crate::edge::http::{Body, HttpError, Response};
 use crate::mcp::envelope::{self, Message, Outcome, RequestId};
 use crate::mcp::error::{ProtocolFault, WireError};
@@ -224,7 +225,7 @@ impl<'a> Stream<'a> {
             let waiting = tokio::time::sleep(wait.clamp(RESUMPTION_WAIT_MIN, RESUMPTION_WAIT_MAX));
             meanwhile(&mut self.answering, waiting).await;
             let transport = self.transport;
-            match meanwhile(&mut self.answering, transport.get(&headers)).await {
+            match meanwhile(&mut self.answering, transport.get(&headers, CredentialEvidence::Conclusive)).await {
                 Ok(response) => match judge_resumed(response) {
                     Resumed::Goes(body) => return Ok(body),
                     Resumed::Later(retry_after) => wait = retry_after.unwrap_or_default().max(wait),

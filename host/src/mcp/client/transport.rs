@@ -13,7 +13,7 @@ use url::Url;
 
 use super::challenge::challenges_of;
 use super::tidying::Tidying;
-use super::upstream_headers::{CredentialRefusal, UpstreamHeaders};
+use super::upstream_headers::{CredentialEvidence, CredentialRefusal, UpstreamHeaders};
 use crate::edge::http::{Http, HttpError, Lane, Request, Response};
 use crate::edge::redirect::send_within_origin;
 use crate::edge::references::ReferenceFault;
@@ -83,7 +83,11 @@ impl Transport {
         headers.insert(header::ACCEPT, ACCEPT_BOTH);
         headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
-        self.send(Method::POST, self.endpoint.clone(), headers, body, lane).await
+        let evidence = match lane {
+            Lane::Call => CredentialEvidence::Conclusive,
+            Lane::Stream => CredentialEvidence::Inconclusive,
+        };
+        self.send(Request { method: Method::POST, url: self.endpoint.clone(), headers, body, lane }, evidence).await
     }
 
     /// Posts one message to where the server's stream said (2024-11-05), which must be of the endpoint's origin.
@@ -91,34 +95,30 @@ impl Transport {
         let mut headers = self.current_headers().await;
         headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON_TYPE));
-        self.send(Method::POST, target.clone(), headers, body, Lane::Call).await
+        let request = Request { method: Method::POST, url: target.clone(), headers, body, lane: Lane::Call };
+        self.send(request, CredentialEvidence::Conclusive).await
     }
 
-    /// Asks for a stream of events.
-    pub(super) async fn get(&self, more: &HeaderMap) -> Result<Response, HttpError> {
+    /// Asks for a stream of events. `evidence` is conclusive where the session depends on the stream.
+    pub(super) async fn get(&self, more: &HeaderMap, evidence: CredentialEvidence) -> Result<Response, HttpError> {
         let mut headers = self.current_headers().await;
         replace(&mut headers, more);
         headers.insert(header::ACCEPT, HeaderValue::from_static(EVENT_STREAM_TYPE));
         headers.insert(header::ACCEPT_ENCODING, AS_IT_IS);
-        self.send(Method::GET, self.endpoint.clone(), headers, Bytes::new(), Lane::Stream).await
+        let (url, body) = (self.endpoint.clone(), Bytes::new());
+        self.send(Request { method: Method::GET, url, headers, body, lane: Lane::Stream }, evidence).await
     }
 
     /// Deletes what `more` names.
     pub(super) async fn delete(&self, more: &HeaderMap) -> Result<Response, HttpError> {
         let mut headers = self.current_headers().await;
         replace(&mut headers, more);
-        self.send(Method::DELETE, self.endpoint.clone(), headers, Bytes::new(), Lane::Call).await
+        let (url, body) = (self.endpoint.clone(), Bytes::new());
+        let request = Request { method: Method::DELETE, url, headers, body, lane: Lane::Call };
+        self.send(request, CredentialEvidence::Inconclusive).await
     }
 
-    async fn send(
-        &self,
-        method: Method,
-        url: Url,
-        headers: HeaderMap,
-        body: Bytes,
-        lane: Lane,
-    ) -> Result<Response, HttpError> {
-        let mut request = Request { method, url, headers, body, lane };
+    async fn send(&self, mut request: Request, evidence: CredentialEvidence) -> Result<Response, HttpError> {
         let before = self.headers.current();
         let mut response = send_within_origin(&*self.http, request.clone()).await?;
         // Refused, so not carried out: perhaps a credential was replaced.
@@ -127,8 +127,8 @@ impl Transport {
         }
         if is_refused(response.status) {
             let challenges = challenges_of(&response.headers);
-            self.headers.refused(CredentialRefusal { status: response.status, challenges });
-        } else if response.status.is_success() {
+            self.headers.refused(CredentialRefusal { status: response.status, challenges, evidence });
+        } else if response.status.is_success() && evidence == CredentialEvidence::Conclusive {
             self.headers.accepted();
         }
         Ok(response)

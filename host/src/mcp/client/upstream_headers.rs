@@ -8,6 +8,16 @@ use http::{HeaderMap, StatusCode};
 use super::challenge::Challenge;
 use crate::edge::references::ReferenceFault;
 
+/// What the answer to a request shows about the credential of a connector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialEvidence {
+    /// The server accepts or refuses the credential.
+    Conclusive,
+    /// Nothing: servers and gateways that accept the credential refuse optional streams and `DELETE` with 401 or 403
+    /// (typescript-sdk#1635).
+    Inconclusive,
+}
+
 /// A request that a server refused for its credential.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CredentialRefusal {
@@ -15,6 +25,8 @@ pub struct CredentialRefusal {
     pub status: StatusCode,
     /// What the server asks for, bounded.
     pub challenges: Vec<Challenge>,
+    /// Whether the credential is refused, or the kind of request.
+    pub evidence: CredentialEvidence,
 }
 
 /// Where the headers of a server's requests come from. They may change while sessions are open.
@@ -37,7 +49,7 @@ pub trait UpstreamHeaders: Send + Sync {
     /// The server refused a request for its credential.
     fn refused(&self, refusal: CredentialRefusal);
 
-    /// The server answered a request with success.
+    /// The server answered a request that needs the credential with success.
     fn accepted(&self);
 }
 

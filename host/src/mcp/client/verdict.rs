@@ -95,12 +95,13 @@ fn refused_as_modern(status: StatusCode, method: &str, error: &RpcError) -> bool
     says_so && status.is_client_error() && !may_act(method)
 }
 
-/// An answer of a legacy server, and what it shows about the session.
+/// What a request came to, and what that shows about the session.
 #[derive(Debug)]
-pub(super) struct LegacyAnswer {
-    pub(super) result: Result<Outcome, WireError>,
-    /// Whether the server may have forgotten the session, which only a request that may be repeated shows.
-    pub(super) is_suspect: bool,
+pub struct Answered {
+    /// The result or the JSON-RPC error, or why there is neither.
+    pub result: Result<Outcome, WireError>,
+    /// Whether the server may have forgotten the session, or refuses its credential: only a request that may be repeated shows it.
+    pub is_suspect: bool,
 }
 
 /// What an answer shows about the session that it was given in.
@@ -117,14 +118,14 @@ enum SessionEvidence {
 }
 
 /// What a legacy answer means.
-pub(super) fn judge_legacy(session: &LegacySession, method: &str, reply: Result<Reply, WireError>) -> LegacyAnswer {
+pub(super) fn judge_legacy(session: &LegacySession, method: &str, reply: Result<Reply, WireError>) -> Answered {
     let rpc = match &reply {
         Ok(Reply { outcome: Outcome::Error(error), .. }) => RpcError::parse(error),
         _ => None,
     };
     let evidence = match (&reply, &rpc) {
         (Ok(Reply { status, .. }), Some(rpc)) if refused_as_modern(*status, method, rpc) => {
-            return LegacyAnswer { result: Err(WireError::WrongEra), is_suspect: false };
+            return Answered { result: Err(WireError::WrongEra), is_suspect: false };
         }
         (Ok(Reply { status, .. }), Some(rpc)) => evidence_of_error(session, method, *status, rpc),
         (Ok(_), None) => SessionEvidence::Known,
@@ -155,7 +156,7 @@ pub(super) fn judge_legacy(session: &LegacySession, method: &str, reply: Result<
         }
         SessionEvidence::Suspect | SessionEvidence::None => reply.map(|reply| reply.outcome),
     };
-    LegacyAnswer { result, is_suspect: evidence == SessionEvidence::Suspect }
+    Answered { result, is_suspect: evidence == SessionEvidence::Suspect }
 }
 
 /// Whether a request was answered with a redirect that is not followed.

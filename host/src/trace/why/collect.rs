@@ -15,7 +15,7 @@ use super::times::Clock;
 use crate::model::{Digest, Moment, WallMs};
 use crate::policy::{DecidedBy, DecisionRecord, Function};
 use crate::trace::format::connector_of;
-use crate::trace::{ConnectorsNote, Entry, Line, PolicyNote, ShadowNote, ToolsNote};
+use crate::trace::{ConnectorsNote, CredentialNote, Entry, Line, PolicyNote, ShadowNote, ToolsNote};
 
 /// An answer under way.
 #[derive(Debug)]
@@ -132,6 +132,7 @@ impl Why {
             }
             Line::Connectors(note) => self.take_connectors(note),
             Line::Tools(note) => self.take_tools(note),
+            Line::Credential(note) => self.take_credential(note),
         }
     }
 
@@ -286,6 +287,7 @@ impl Why {
             if matches!(&record.input, crate::policy::Input::Refresh { event, .. } if is_start(event)) {
                 // The connector was built anew, and its breaker with it.
                 self.facts.breaker = None;
+                self.facts.refused_credential = None;
             }
         } else if subject == "registry" {
             let name = match &self.resolved.target {
@@ -381,6 +383,21 @@ impl Why {
             self.now = note.moment;
             self.note("tools", sentence);
         }
+    }
+
+    /// Segments repeat what is refused: only a change is noted.
+    fn take_credential(&mut self, note: &CredentialNote) {
+        let before = self.facts.refused_credential.map(|(status, _)| status);
+        if self.connector() != Some(note.connector.as_str()) || !self.is_latest() || before == note.refused_with {
+            return;
+        }
+        self.facts.refused_credential = note.refused_with.map(|status| (status, note.moment));
+        let sentence = match note.refused_with {
+            Some(status) => format!("the server refused the credential with {status}"),
+            None => "the credential is not refused any more".to_owned(),
+        };
+        self.now = note.moment;
+        self.note("credential", sentence);
     }
 
     fn note(&mut self, about: &'static str, sentence: String) {

@@ -19,6 +19,8 @@ pub(super) struct RunFacts {
     pub(super) map: UpkeepFacts,
     pub(super) standing: Option<(Standing, Moment)>,
     pub(super) tools: Option<ToolsFacts>,
+    /// With which HTTP status the server of the connector refuses its credential, and since when.
+    pub(super) refused_credential: Option<(u16, Moment)>,
     pub(super) entry: Option<EntryFacts>,
     pub(super) registry: Option<RegistryFacts>,
     /// The last decision on the subject, told.

@@ -126,6 +126,8 @@ pub struct State {
     pub tool_served: Option<bool>,
     /// When the connector last said that it serves the tool.
     pub tool_last_served: Option<String>,
+    /// With which HTTP status the server refuses the credential.
+    pub credential_refused_with: Option<u16>,
     /// Entries of the registry in force.
     pub entries: Option<usize>,
     /// Whether the entry was removed.

@@ -125,6 +125,7 @@ fn connector(kind: Kind, id: &str, facts: &RunFacts, clock: Clock) -> Stand {
             }
             upkeep::tell(&mut stand, id, Nouns { value: "list", origin: "server" }, &facts.upkeep, clock);
             upkeep::tell_breaker(&mut stand, facts.breaker.as_ref(), clock);
+            refused_credential(&mut stand, id, facts, clock);
         }
     }
     if let Some(why) = withheld {
@@ -135,6 +136,23 @@ fn connector(kind: Kind, id: &str, facts: &RunFacts, clock: Clock) -> Stand {
         stand.say(format!("The registry has an entry of that name: {change} (ask about registry/{id}).",));
     }
     stand
+}
+
+/// Adds that the server refuses the credential, and what to do.
+fn refused_credential(stand: &mut Stand, id: &str, facts: &RunFacts, clock: Clock) {
+    const FORBIDDEN: u16 = 403;
+    let Some((status, at)) = facts.refused_credential else { return };
+    let (headline, cause, action) = match status {
+        FORBIDDEN => ("forbidden", "the credential does not suffice", "give it the scope that the server asks for"),
+        _ => ("unauthorized", "the credential is missing, wrong or expired", "replace it"),
+    };
+    let since = clock.told(at.wall);
+    stand.say(format!(
+        "The server of {id} refuses the credential with {status} since {since}: {cause}; {action} (`cortex-mcp status --json` \
+         shows where the credential comes from and what the server asks for)."
+    ));
+    stand.state.credential_refused_with = Some(status);
+    stand.head(headline, Condition::Bad);
 }
 
 /// Why no connector of the service map is served, if that is so.

@@ -119,6 +119,10 @@ impl Survey {
                 }
                 self.note_tools(&note.connector, &note.names);
             }
+            Line::Credential(note) => {
+                self.note_moment(note.moment);
+                self.note_connector(&note.connector);
+            }
             Line::Shadow(_) | Line::Dropped(_) => {}
         }
     }

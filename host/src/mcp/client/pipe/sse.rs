@@ -17,6 +17,7 @@ use crate::edge::http::{Body, HttpError};
 use crate::mcp::client::exchange;
 use crate::mcp::client::rate::Rate;
 use crate::mcp::client::transport::Transport;
+use crate::mcp::client::upstream_headers::CredentialEvidence;
 use crate::mcp::error::{ProtocolFault, WireError};
 use crate::mcp::outline::Outline;
 use crate::mcp::protocol::EVENT_STREAM_TYPE;
@@ -50,7 +51,7 @@ impl EventStream {
     /// [`WireError`]; [`ProtocolFault::NoPostEndpoint`] if the stream brings something else first, or names another
     /// origin.
     pub(super) async fn open(transport: &Transport) -> Result<(Self, Url), WireError> {
-        let response = transport.get(&HeaderMap::new()).await?;
+        let response = transport.get(&HeaderMap::new(), CredentialEvidence::Conclusive).await?;
         if !response.status.is_success() {
             return Err(exchange::status_error(&response));
         }
