@@ -42,7 +42,7 @@ struct Inner {
 pub(super) struct Refused {
     /// The time before which nothing passes.
     until: BootMs,
-    /// Whether this call has the connector listed.
+    /// Whether this call has the gateway look whether the server answers.
     looks: bool,
 }
 
@@ -101,7 +101,7 @@ impl Breaker {
             BreakerVerdict::Probe(id) => Some(id),
             BreakerVerdict::Reject(until) => {
                 let until = BootMs(until);
-                return Err(Refused { until, looks: inner.opening.looks(until, now) });
+                return Err(Refused { until, looks: inner.opening.looks(now) });
             }
         };
         Ok(Passage { breaker: self.clone(), probe, reported: false })
@@ -179,6 +179,11 @@ pub(super) struct Passage {
 }
 
 impl Passage {
+    /// Whether its outcome decides about the breaker.
+    pub(super) fn is_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+
     /// The server answered, be it with an error of its own.
     pub(super) fn succeeded(mut self) {
         self.reported = true;
