@@ -44,7 +44,7 @@ pub(super) struct Refused {
     until: BootMs,
     /// Whether that is because a probe is under way.
     is_beside_probe: bool,
-    /// Whether this call has the connector listed.
+    /// Whether this call has the gateway look whether the server answers.
     looks: bool,
 }
 
@@ -104,7 +104,7 @@ impl Breaker {
             BreakerVerdict::Reject(until) => {
                 let until = BootMs(until);
                 let is_beside_probe = matches!(inner.held.state.phase, BreakerPhase::HalfOpen(_));
-                return Err(Refused { until, is_beside_probe, looks: inner.opening.looks(until, now) });
+                return Err(Refused { until, is_beside_probe, looks: inner.opening.looks(now) });
             }
         };
         Ok(Passage { breaker: self.clone(), probe, reported: false })
@@ -178,6 +178,11 @@ pub(super) struct Passage {
 }
 
 impl Passage {
+    /// Whether its outcome decides about the breaker.
+    pub(super) fn is_probe(&self) -> bool {
+        self.probe.is_some()
+    }
+
     /// The server answered, be it with an error of its own.
     pub(super) fn succeeded(mut self) {
         self.reported = true;

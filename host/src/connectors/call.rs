@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::asking::Seat;
 use super::breaker::Passage;
 use super::caller::Caller;
-use super::gate::Place;
+use super::gate::{CallTime, Full, Place};
 use super::handle::{Handle, Signal};
 use super::limits;
 use super::own_slot::InUse;
@@ -93,8 +93,8 @@ pub enum CallError {
         /// Why.
         failure: Failure,
     },
-    /// The request was sent, and there is no answer that can be read.
-    #[error("{connector} failed: {failure}{effect}")]
+    /// A request was sent, and there is no answer that can be read.
+    #[error("{connector} failed: {failure}{request}")]
     AnswerLost {
         /// The connector.
         connector: ConnectorId,
@@ -102,13 +102,34 @@ pub enum CallError {
         failure: Failure,
         /// The reason for machines: never one that means that nothing was sent.
         reason: &'static str,
-        /// What the request may have done all the same.
-        effect: &'static str,
+        /// What was sent.
+        request: LostRequest,
     },
 }
 
-/// What a tool call may have done whose answer is lost. Other requests read.
-const TOOL_MAY_HAVE_RUN: &str = "; the call was sent, so the tool may have run";
+/// A request whose answer is lost; its text is what that means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LostRequest {
+    /// A tool may have run.
+    ToolCall,
+    /// Nothing but an answer is lost.
+    Other,
+}
+
+impl LostRequest {
+    fn of(method: &str) -> Self {
+        if method == TOOLS_CALL { Self::ToolCall } else { Self::Other }
+    }
+}
+
+impl std::fmt::Display for LostRequest {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::ToolCall => "; the call was sent, so the tool may have run",
+            Self::Other => "",
+        })
+    }
+}
 
 fn retry(after: Option<Duration>) -> String {
     after.map(|after| format!("; retry in {} ms", after.as_millis())).unwrap_or_default()
@@ -180,6 +201,14 @@ impl From<WireError> for CallFailure {
     }
 }
 
+/// What is known of a call on its way.
+struct Sending {
+    /// Whether its outcome decides about the breaker.
+    is_probe: bool,
+    /// Set while the server may work on it.
+    sent: AtomicBool,
+}
+
 /// An answer, and how long the connector took for it.
 pub(super) struct Called {
     pub(super) outcome: Outcome,
@@ -197,26 +226,26 @@ impl Handle {
     ) -> Result<Called, CallError> {
         trace_context::retain_in_meta(&mut params, self.trace_forwarding());
         let _in_flight = self.calls.token();
-        let (arrived, limit) = (Instant::now(), self.deadlines.get().call);
+        let time = CallTime::starting_now(self.deadlines.get().call);
         let (place, passage) = tokio::select! {
             biased;
             () = caller.disconnected() => return Err(CallError::Disconnected { connector: self.id.clone() }),
-            admitted = self.admit(clock, limit) => admitted?,
+            admitted = self.admit(clock, time) => admitted?,
         };
-        let (admitted, sent) = (Instant::now(), AtomicBool::new(false));
-        let patience = Patience::new(caller.interim, arrived, limit).seated(Seat::new(&self.gate, place));
+        let (had, waited) = (time.left(), place.waited);
+        let sending = Sending { is_probe: passage.is_probe(), sent: AtomicBool::new(false) };
+        let patience = Patience::new(caller.interim, time.arrived, time.limit).seated(Seat::new(&self.gate, place));
         let caller = Caller { interim: &patience, ..caller };
         let own = caller.own.and_then(|own| own.slot(self));
         let beside = own.as_ref().map(|own| own.asking());
-        let called = patience.with(self.call_in_place(caller, own, (method, params), &sent), beside).await;
-        // A call that has waited for its permit leaves its server less time: a missed deadline is no evidence against it then.
-        let had_less_time = called.is_none() && admitted.elapsed() < limit;
-        match called.unwrap_or_else(|| Err(self.late(sent.load(Ordering::Relaxed)))) {
+        let called = patience.with(self.call_in_place(caller, own, (method, params), &sending), beside).await;
+        let is_late = called.is_none();
+        match called.unwrap_or_else(|| Err(self.late(sending.sent.load(Ordering::Relaxed)))) {
             // The server was not asked anything: the breaker hears of a call given up.
             Ok(None) => Err(CallError::Disconnected { connector: self.id.clone() }),
             Ok(Some(called)) => {
                 passage.succeeded();
-                self.note_contact(Contact::Up);
+                self.note_call_answered();
                 if let Outcome::Error(error) = &called.outcome
                     && matches!(method, TOOLS_CALL | PROMPTS_GET)
                     && RpcError::parse(error).is_some_and(|error| casts_doubt_on_the_list(&error))
@@ -231,7 +260,7 @@ impl Handle {
                 if matches!(failure.class, FailureClass::Throttled | FailureClass::Auth) {
                     // The server is there; it does not want this call.
                     passage.succeeded();
-                } else if had_less_time {
+                } else if is_late && waited && !sending.is_probe && self.excuses(had) {
                     drop(passage);
                 } else {
                     passage.failed();
@@ -239,9 +268,9 @@ impl Handle {
                 }
                 failure.retry_after = self.heed(&failure);
                 let connector = self.id.clone();
-                let effect = if method == TOOLS_CALL { TOOL_MAY_HAVE_RUN } else { "" };
+                let request = LostRequest::of(method);
                 Err(match lost {
-                    Some(reason) => CallError::AnswerLost { connector, failure, reason, effect },
+                    Some(reason) => CallError::AnswerLost { connector, failure, reason, request },
                     None => CallError::Failed { connector, failure },
                 })
             }
@@ -259,39 +288,43 @@ impl Handle {
         CallFailure { failure, lost: lost_answer(&error).filter(|_| was_sent) }
     }
 
-    /// Lets a call pass everything that may keep it: the breaker, the server's own wish for time, the places, the quotas.
+    /// Lets a call pass everything that may keep it: the breaker, the server's own wish for time, the places, the quotas. All
+    /// of it together leaves a part of the call's deadline for its server.
     ///
     /// Waiting for our own places says nothing about the server: the breaker hears of it as a call given up. Whoever waited
     /// asks again, since the calls before it may have shown that the server is gone.
-    async fn admit(&self, clock: &Arc<dyn Clock>, limit: Duration) -> Result<(Place, Passage), CallError> {
+    async fn admit(&self, clock: &Arc<dyn Clock>, time: CallTime) -> Result<(Place, Passage), CallError> {
         let connector = || self.id.clone();
+        let busy = |full: Full| CallError::Busy { connector: connector(), retry_after: full.retry_after };
         let ask = async || {
             if let Some(retry_after) = self.gate.held_for(clock.boot()) {
                 return Err(CallError::Throttled { connector: connector(), retry_after });
             }
-            self.pass_breaker(limit).await.map_err(|until| CallError::BreakerOpen {
+            self.pass_breaker(time).await.map_err(|until| CallError::BreakerOpen {
                 connector: connector(),
                 retry_after: until.since(clock.boot()),
             })
         };
         let mut passage = ask().await?;
-        let place = self.gate.enter(limit).await;
-        let place = place.map_err(|full| CallError::Busy { connector: connector(), retry_after: full.retry_after })?;
+        let place = self.gate.enter(time).await.map_err(busy)?;
         if place.waited {
             drop(passage);
             passage = ask().await?;
+        }
+        if Instant::now() > time.last_start() {
+            return Err(busy(time.is_up()));
         }
         self.quota.take().map_err(|retry_after| CallError::Quota { connector: connector(), retry_after })?;
         Ok((place, passage))
     }
 
-    /// Makes the call; none if its client disconnected before it was sent. `sent` is set while the server may work on it.
+    /// Makes the call; none if its client disconnected before it was sent.
     async fn call_in_place(
         self: &Arc<Self>,
         caller: Caller<'_>,
         own: Option<InUse>,
         (method, params): (&str, RawObject),
-        sent: &AtomicBool,
+        sending: &Sending,
     ) -> Result<Option<Called>, CallFailure> {
         let shared = self.slot.clone()?;
         let mut slot = own.as_ref().map_or_else(|| shared.clone(), |own| own.slot.clone());
@@ -307,13 +340,16 @@ impl Handle {
                 slot = shared.clone();
                 session = slot.session().await?;
             }
+            if !sending.is_probe {
+                self.note_opened(&session, before.as_ref());
+            }
             if let (Some(client), Some(own)) = (caller.own, own.as_ref().filter(|own| Arc::ptr_eq(&own.slot, &slot))) {
                 client.listen(self, own, &session).await;
             }
             if caller.is_disconnected() {
                 return Ok(None);
             }
-            sent.store(true, Ordering::Relaxed);
+            sending.sent.store(true, Ordering::Relaxed);
             let began = Instant::now();
             let Answered { result: answered, is_suspect } =
                 session.request_with(method, params.clone(), &headers, caller.interim).await;
@@ -348,7 +384,7 @@ impl Handle {
                     if attempts == 0 || is_started_here || !(session_is_over || error.was_not_sent()) {
                         return Err(error.into());
                     }
-                    sent.store(false, Ordering::Relaxed);
+                    sending.sent.store(false, Ordering::Relaxed);
                     if matches!(error, WireError::WrongEra) && !Arc::ptr_eq(&slot, &shared) {
                         shared.forget_era();
                         slot = shared.clone();
@@ -398,6 +434,10 @@ fn lost_answer(error: &WireError) -> Option<&'static str> {
         WireError::Http(HttpError::Timeout | HttpError::Oversize { .. }) | WireError::Protocol(_) => {
             Some(error.failure().class.as_str())
         }
+        // A balancer gave up on the server behind it, which may be at work on the request.
+        WireError::Status { status: StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT, .. } => {
+            Some(error.failure().class.as_str())
+        }
         _ => None,
     }
 }
@@ -406,6 +446,10 @@ fn lost_answer(error: &WireError) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::mcp::EnvelopeError;
+
+    fn status(code: u16) -> WireError {
+        WireError::Status { status: StatusCode::from_u16(code).unwrap(), retry_after: None, proxy: None }
+    }
 
     #[test]
     fn what_was_sent_and_not_answered_is_never_called_refused() {
@@ -421,6 +465,10 @@ mod tests {
             (HttpError::Timeout.into(), Some("timeout")),
             (HttpError::Oversize { cap: 1 }.into(), Some("oversize")),
             (ProtocolFault::Envelope(EnvelopeError::NotJson).into(), Some("decode")),
+            (status(502), Some("server")),
+            (status(504), Some("server")),
+            (status(500), None),
+            (status(503), None),
         ] {
             assert_eq!(lost_answer(&error), reason, "{error}");
         }
@@ -432,7 +480,11 @@ mod tests {
         let failure = Failure::new(FailureClass::Server, "the server answered with status 500");
         let failed = CallError::Failed { connector: connector.clone(), failure: failure.clone() };
         assert_eq!(failed.to_string(), "up failed: the server answered with status 500");
-        let lost = CallError::AnswerLost { connector, failure, reason: "answer-lost", effect: TOOL_MAY_HAVE_RUN };
-        assert!(lost.to_string().ends_with("so the tool may have run"), "{lost}");
+        for (method, says_so) in [(TOOLS_CALL, true), (PROMPTS_GET, false), ("resources/read", false)] {
+            let (connector, failure, request) = (connector.clone(), failure.clone(), LostRequest::of(method));
+            let lost = CallError::AnswerLost { connector, failure, reason: "answer-lost", request };
+            assert_eq!(lost.to_string().ends_with("so the tool may have run"), says_so, "{lost}");
+            assert_eq!(lost.reason(), "answer-lost");
+        }
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::limits;
 use super::origins::{OriginPlace, OriginShare};
@@ -63,6 +64,40 @@ impl Place {
     }
 }
 
+/// When a call arrived, and how long it may take in all, its waiting included.
+#[derive(Clone, Copy)]
+pub(super) struct CallTime {
+    pub(super) arrived: Instant,
+    pub(super) limit: Duration,
+}
+
+impl CallTime {
+    /// Of a call that arrives now.
+    pub(super) fn starting_now(limit: Duration) -> Self {
+        Self { arrived: Instant::now(), limit }
+    }
+
+    /// How long it may wait before it is sent: a part of its deadline is left for its server.
+    fn longest_wait(self) -> Duration {
+        self.limit - self.limit / limits::CALL_TIME_LEFT
+    }
+
+    /// Until when it may wait, for whatever it waits.
+    pub(super) fn last_start(self) -> Instant {
+        self.arrived + self.longest_wait()
+    }
+
+    /// What is left of its deadline.
+    pub(super) fn left(self) -> Duration {
+        self.limit.saturating_sub(self.arrived.elapsed())
+    }
+
+    /// The refusal of one that has waited for as long as it may.
+    pub(super) fn is_up(self) -> Full {
+        Full { retry_after: self.longest_wait().min(limits::BUSY_RETRY_AFTER) }
+    }
+}
+
 /// There is no place; when to come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full {
@@ -95,17 +130,19 @@ impl CallGate {
         *bounds = Bounds { places, ..fresh };
     }
 
-    /// Acquires a permit, waits for one in the queue, or refuses. A tenth of the call's deadline is left for the call itself.
-    pub(super) async fn enter(&self, call_limit: Duration) -> Result<Place, Full> {
+    /// Acquires a permit, waits for one in the queue, or refuses. A tenth of the call's deadline is left for the call itself,
+    /// whatever it waited for before it came here.
+    pub(super) async fn enter(&self, time: CallTime) -> Result<Place, Full> {
         let bounds = self.bounds.read().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(place) = self.at_once(&bounds) {
             return Ok(place);
         }
-        let longest = call_limit - call_limit / limits::CALL_TIME_LEFT;
+        let longest = time.longest_wait();
         let limit = bounds.queue_timeout.map_or(longest, |configured| configured.min(longest));
         let full = Full { retry_after: limit.min(limits::BUSY_RETRY_AFTER) };
         let _seat = self.seat(bounds.queue).ok_or(full)?;
-        match tokio::time::timeout(limit, self.in_turn(&bounds)).await {
+        let until = (Instant::now() + limit).min(time.last_start());
+        match tokio::time::timeout_at(until, self.in_turn(&bounds)).await {
             Ok(Ok(place)) => Ok(place),
             // Nothing closes the semaphores; if something did, no call would pass.
             Ok(Err(AcquireError { .. })) | Err(_) => Err(full),
@@ -217,37 +254,54 @@ mod tests {
 
     const LONG: Duration = Duration::from_secs(60);
 
+    fn arriving() -> CallTime {
+        CallTime::starting_now(LONG)
+    }
+
     #[tokio::test(start_paused = true)]
     async fn the_room_is_bounded_and_whoever_waits_too_long_gives_up() {
         let gate = gate(1, 2);
-        let first = gate.enter(LONG).await.unwrap_or_else(|_| panic!("there is a place"));
+        let first = gate.enter(arriving()).await.unwrap_or_else(|_| panic!("there is a place"));
         let waiting: Vec<_> = (0..2)
             .map(|_| {
                 let gate = gate.clone();
-                tokio::spawn(async move { gate.enter(LONG).await.map(|place| place.waited) })
+                tokio::spawn(async move { gate.enter(arriving()).await.map(|place| place.waited) })
             })
             .collect();
         tokio::task::yield_now().await;
         assert_eq!(gate.waiting(), 2);
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let full = Full { retry_after: limits::BUSY_RETRY_AFTER };
-        assert_eq!((gate.enter(LONG).await.err(), began.elapsed()), (Some(full), Duration::ZERO));
+        assert_eq!((gate.enter(arriving()).await.err(), began.elapsed()), (Some(full), Duration::ZERO));
         for one in waiting {
             assert_eq!(one.await.unwrap(), Err(full));
         }
         assert_eq!((gate.waiting(), began.elapsed()), (0, LONG - LONG / 10));
         drop(first);
-        assert!(gate.enter(LONG).await.is_ok_and(|place| !place.waited));
+        assert!(gate.enter(arriving()).await.is_ok_and(|place| !place.waited));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_call_waited_for_before_counts_against_its_queue() {
+        for (waited, queued) in [(0, 54), (5, 49), (53, 1), (54, 0), (60, 0)] {
+            let gate = gate(1, 1);
+            let _held = gate.enter(arriving()).await;
+            let time = arriving();
+            tokio::time::sleep(Duration::from_secs(waited)).await;
+            let began = Instant::now();
+            assert_eq!(gate.enter(time).await.err(), Some(time.is_up()));
+            assert_eq!(began.elapsed(), Duration::from_secs(queued), "after {waited} s");
+        }
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_caller_that_goes_away_leaves_its_seat_and_its_turn() {
         let gate = gate(1, 1);
-        let held = gate.enter(LONG).await;
-        assert!(tokio::time::timeout(Duration::from_secs(1), gate.enter(LONG)).await.is_err());
+        let held = gate.enter(arriving()).await;
+        assert!(tokio::time::timeout(Duration::from_secs(1), gate.enter(arriving())).await.is_err());
         assert_eq!(gate.waiting(), 0);
         drop(held);
-        assert!(gate.enter(LONG).await.is_ok());
+        assert!(gate.enter(arriving()).await.is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -260,7 +314,7 @@ mod tests {
                 false => gate.bounds.read().unwrap().places.close(),
                 true => described.close(),
             }
-            assert_eq!(gate.enter(LONG).await.err(), Some(Full { retry_after: limits::BUSY_RETRY_AFTER }));
+            assert_eq!(gate.enter(arriving()).await.err(), Some(Full { retry_after: limits::BUSY_RETRY_AFTER }));
             assert_eq!(gate.waiting(), 0);
         }
     }
@@ -268,10 +322,10 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn other_limits_bind_those_who_come_after_them() {
         let gate = gate(1, 0);
-        let _held = gate.enter(LONG).await;
-        assert!(gate.enter(LONG).await.is_err());
+        let _held = gate.enter(arriving()).await;
+        assert!(gate.enter(arriving()).await.is_err());
         gate.reconfigure(CallLimits { calls: Some(2), queue: Some(0), queue_timeout: None });
-        let _more = [gate.enter(LONG).await, gate.enter(LONG).await].map(|place| place.is_ok());
+        let _more = [gate.enter(arriving()).await, gate.enter(arriving()).await].map(|place| place.is_ok());
         assert_eq!(_more, [true, true]);
     }
 

@@ -23,7 +23,7 @@ use super::session_slot::SessionSlot;
 use super::status::ConnectorStatus;
 use super::wishes::ResourceWishes;
 use crate::edge::Edge;
-use crate::mcp::TraceForwarding;
+use crate::mcp::{Era, Session, TraceForwarding};
 use crate::model::Contact;
 use crate::model::{BootMs, Connector, ConnectorId, Failure, FailureClass, Reach};
 
@@ -64,6 +64,8 @@ pub(super) struct Handle {
     fruitless: AtomicU32,
     /// Whether a run has begun in this process.
     listed: AtomicBool,
+    /// Missed deadlines that were excused since a call was answered.
+    excused: AtomicU32,
 }
 
 impl Handle {
@@ -100,6 +102,7 @@ impl Handle {
             doubted_at: AtomicU64::new(0),
             fruitless: AtomicU32::new(0),
             listed: AtomicBool::new(false),
+            excused: AtomicU32::new(0),
         }
     }
 
@@ -145,6 +148,27 @@ impl Handle {
     pub(super) fn note_answered(&self) {
         self.note_contact(Contact::Up);
         self.breaker.answered();
+    }
+
+    /// A session was opened that is another one than `before`, by something else than the probe. Only a legacy server
+    /// certainly answered for that.
+    pub(super) fn note_opened(&self, session: &Arc<Session>, before: Option<&Arc<Session>>) {
+        let is_new = before.is_none_or(|before| !Arc::ptr_eq(before, session));
+        if is_new && session.era() == Era::Legacy {
+            self.note_answered();
+        }
+    }
+
+    /// A call was answered.
+    pub(super) fn note_call_answered(&self) {
+        self.note_contact(Contact::Up);
+        self.excused.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether the missed deadline of a call that waited for its permit says nothing about its server, which had so much time
+    /// for it. Not for long: behind a queue that never empties, no call has its whole time.
+    pub(super) fn excuses(&self, had: Duration) -> bool {
+        had < self.deadlines.get().list && self.excused.fetch_add(1, Ordering::Relaxed) < limits::EXCUSED_CALLS_MAX
     }
 
     /// A request failed: if its server asked for time, nobody asks anything of it meanwhile. Tells how long that is.
@@ -217,7 +241,7 @@ pub(super) enum Signal {
     Described = 64,
     /// The server may have forgotten the session that calls share, or refuses its credential.
     Suspected = 128,
-    /// The breaker refused a call: a list shows whether the server answers again.
+    /// The breaker refused a call: a list or a ping shows whether the server answers again.
     Refused = 256,
 }
 

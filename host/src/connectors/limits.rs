@@ -237,8 +237,18 @@ pub const PROBE_WAITING_MAX: usize = 64;
 /// been under way for so long: a server that hung, or whose connection was lost, may never answer it.
 pub const PROBE_ANSWER_WAIT: Duration = Duration::from_secs(1);
 
-/// Least time between two lists that refused calls ask for: a breaker that closes and opens again at once is no reason for more.
+/// The part of the open time, as a divisor, after which a refused call has the gateway look again whether the server answers.
+pub const BREAKER_LOOK_PART: u32 = 10;
+
+/// Least time between two such looks: a breaker that closes and opens again at once is no reason for more.
 pub const BREAKER_LOOK_MIN: Duration = Duration::from_secs(1);
+
+/// Greatest time between two such looks while calls are refused: a server that came back is called again soon after it.
+pub const BREAKER_LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// Missed deadlines in a row of calls that waited for a permit and had less than the time of a list left, which say nothing
+/// about their server; as many as open a breaker, so that a server which hangs is noticed behind its queue.
+pub const EXCUSED_CALLS_MAX: u32 = BREAKER_THRESHOLD;
 
 /// Clocks of two machines may differ by this much.
 pub const CLOCK_SKEW: Duration = Duration::from_secs(300);

@@ -23,6 +23,7 @@ mod gate;
 mod handle;
 pub mod limits;
 mod log_wishes;
+mod look;
 mod metrics;
 mod origins;
 mod own_slot;
@@ -45,7 +46,7 @@ mod wishes;
 
 pub use crate::model::Contact;
 pub use admission::Admission;
-pub use call::CallError;
+pub use call::{CallError, LostRequest};
 pub use caller::{Caller, OwnSessions};
 pub use connector_headers::{CredentialState, RefusedCredential};
 pub use credentials::{CredentialError, Credentials};

@@ -160,6 +160,7 @@ async fn attempt(
         let connecting = Instant::now();
         let before = slot.open_session();
         let session = place.session(&slot).await?;
+        handle.note_opened(&session, before.as_ref());
         context.refreshes.phase(SyncPhase::Connect, connecting.elapsed());
         let requested = context.clock.now();
         let listing = Instant::now();

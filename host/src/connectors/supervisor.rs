@@ -50,6 +50,8 @@ pub(super) struct Supervisor {
     offer: Option<Offer>,
     running: Option<(Run, JoinHandle<Result<Brought, Failure>>)>,
     contacting: Option<JoinHandle<Result<(), Failure>>>,
+    /// A look whether the server answers again.
+    looking: Option<JoinHandle<()>>,
     last_failure: Option<LastFailure>,
     last_logged: LastLogged<FailureClass>,
     last_duration_ms: Option<u64>,
@@ -93,6 +95,7 @@ impl Supervisor {
             offer,
             running: None,
             contacting: None,
+            looking: None,
             last_failure: None,
             last_logged: LastLogged::default(),
             last_duration_ms,
@@ -183,6 +186,7 @@ impl Supervisor {
             self.upkeep.cancelled(run);
         }
         self.upkeep.stopped();
+        self.looking.iter().for_each(JoinHandle::abort);
         if let Some(task) = self.contacting.take() {
             task.abort();
             let _ = task.await;
@@ -235,6 +239,7 @@ impl Supervisor {
         if signals.has(Signal::Refused) {
             self.wanted = true;
             self.upkeep.awaited();
+            self.look_if_paced();
         }
         if signals.has(Signal::Forced) {
             self.wanted = true;
@@ -284,10 +289,11 @@ impl Supervisor {
         }
     }
 
-    /// A session was opened, by a run or by anything else. Only a legacy server certainly answered for that.
+    /// A session was opened, by a run or by anything else. Only a legacy server certainly answered for that. To the breaker it
+    /// is evidence where it is opened, unless the probe opened it.
     fn opened(&self, session: &Session) {
         if session.era() == Era::Legacy {
-            self.handle.breaker.answered();
+            self.handle.note_contact(Contact::Up);
         }
     }
 

@@ -69,8 +69,10 @@ impl Handle {
             clock.sleep_until(clock.boot().plus(handle.held_for())).await;
             let limit = handle.deadlines.get().connect;
             let pinged = tokio::time::timeout(limit, session.request(PING, RawObject::new(), &Nobody)).await;
-            if let Ok(Err(error)) = pinged
-                && (session.is_given_up_after(&error) || matches!(error, WireError::SessionLost | WireError::WrongEra))
+            if matches!(pinged, Ok(Ok(_) | Err(WireError::Rpc(_)))) {
+                handle.note_answered();
+            } else if let Ok(Err(error)) = pinged
+                && session.is_over_after(&error)
             {
                 own.slot.forget(&session, &error);
             }

@@ -1,7 +1,7 @@
 //! Ten thousand schedules of servers that die, hang, slow down, forget sessions and come back, in virtual time.
 //!
 //! A small model of the host drives the breaker and the refresh of one connector: calls ask, refused calls have the
-//! connector listed, and what a list, a session, a ping or a late call brings is evidence. Two things hold in every
+//! connector listed or pinged, and what a list, a session, a ping or a late call brings is evidence. Two things hold in every
 //! schedule. No call is refused when the newest known outcome has been an answer for more than a second, unless such
 //! answers are doubted or a call that passed because of them is still under way. And between two openings at most one call
 //! passes, no sooner than the open time or the evidence allows.
@@ -10,12 +10,11 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use super::*;
-use crate::scheduling::{initial_refresh_state, refresh};
-use crate::testing::{BOOT, Picks, later};
+use crate::scheduling::initial_refresh_state;
+use crate::testing::{BOOT, Picks};
 use crate::types::*;
 
-mod server;
-use server::Mode;
+mod host;
 
 const SEEDS: u64 = 10_000;
 /// How long a schedule lasts.
@@ -23,9 +22,10 @@ const END: u64 = 120_000;
 /// The deadlines of a call, of a list and of a ping.
 const CALL: u64 = 8_000;
 const LIST: u64 = 5_000;
-/// What the host waits: for a probe under way, between two looks, and before it gives up a probe of before an answer.
+/// What the host waits: for a probe under way, before it gives up a probe of before an answer, and between two looks.
 const PROBE_WAIT: u64 = 5_000;
 const SECOND: u64 = 1_000;
+const LOOK_MAX: u64 = 5_000;
 /// Calls of one connector at once.
 const CALLS_MAX: usize = 10;
 
@@ -41,12 +41,35 @@ enum Mutant {
     DoubtsAfterAnyFailure,
 }
 
+/// How the server is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mode {
+    Well,
+    Slow,
+    Dead,
+    Hung,
+    /// Answers everything but calls, which fail at once or by their deadline.
+    ListsOnly {
+        hangs: bool,
+    },
+    /// Answers pings alone.
+    PingsOnly {
+        hangs: bool,
+    },
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Call { probe: Option<u64> },
-    List { run: u64 },
+    Call {
+        probe: Option<u64>,
+    },
+    List {
+        run: u64,
+    },
     Session,
     Ping,
+    /// A ping because calls are refused.
+    Look,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,7 +110,7 @@ struct Host {
     probe_began: u64,
     probe_follows_an_answer: bool,
     is_answered_since_the_probe: bool,
-    looked_until: u64,
+    look_pace: u64,
     looked_at: Option<u64>,
 }
 
@@ -111,6 +134,7 @@ struct Seen {
     refused_beside_a_probe: u64,
     given_up: u64,
     closed: u64,
+    looks: u64,
 }
 
 impl World {
@@ -206,178 +230,57 @@ impl World {
         }
     }
 
-    // ---- the host ---------------------------------------------------------------------------------------------------
+    // ---- the server -------------------------------------------------------------------------------------------------
 
-    fn ends(&mut self, kind: Kind, answered: bool) -> Result<(), String> {
-        // A call whose client went away has no outcome.
-        let is_cancelled = matches!(kind, Kind::Call { .. }) && self.picks.below(20) == 0;
-        match (answered, self.answered_since) {
-            _ if is_cancelled => {}
-            (true, None) => self.answered_since = Some(self.now),
-            (true, Some(_)) => {}
-            (false, _) => self.answered_since = None,
-        }
-        match kind {
-            Kind::Call { probe } => {
-                let event = match answered {
-                    _ if is_cancelled => BreakerEvent::Cancelled(probe),
-                    true => BreakerEvent::Succeeded(probe),
-                    false => BreakerEvent::Failed(probe),
-                };
-                self.decide(event)?;
-                for arrived in self.waiting.clone() {
-                    self.at(self.now, Event::Asks { arrived });
-                }
-                return Ok(());
-            }
-            Kind::List { run } if answered => self.refreshed(RefreshEvent::Succeeded(SucceededEvent {
-                run_id: run,
-                duration_ms: 1,
-                fresh_for_ms: None,
-            })),
-            Kind::List { run } => self.refreshed(RefreshEvent::Failed(FailedEvent {
-                run_id: run,
-                class: FailureClass::Timeout,
-                retry_after_ms: None,
-                duration_ms: 1,
-                serving: true,
-            })),
-            Kind::Session | Kind::Ping => {}
-        }
-        if answered && self.state.phase != BreakerPhase::Closed {
-            self.decide(BreakerEvent::Succeeded(None))?;
-        }
-        Ok(())
-    }
-
-    /// A call asks to pass.
-    fn asks(&mut self, arrived: u64) -> Result<(), String> {
-        let calls = self.under_way.values().filter(|kind| matches!(kind, Kind::Call { .. })).count();
-        if calls >= CALLS_MAX {
-            return Ok(());
-        }
-        if let BreakerPhase::HalfOpen(half) = &self.state.phase
-            && self.host.is_answered_since_the_probe
-            && !self.host.probe_follows_an_answer
-            && self.now >= self.host.probe_began + SECOND
-        {
-            let probe = half.probe_id;
-            self.opening.given_up += 1;
-            self.seen.given_up += 1;
-            self.decide(BreakerEvent::Cancelled(Some(probe)))?;
-            self.decide(BreakerEvent::Succeeded(None))?;
-        }
-        match self.decide(BreakerEvent::Asked)? {
-            BreakerVerdict::Allow => self.send(Kind::Call { probe: None }),
-            BreakerVerdict::Probe(id) => self.send(Kind::Call { probe: Some(id) }),
-            BreakerVerdict::Reject(until) => {
-                self.look(until);
-                let waits_for_probe = matches!(self.state.phase, BreakerPhase::HalfOpen(_))
-                    && self.answered_since.is_some()
-                    && self.now < arrived + PROBE_WAIT;
-                if waits_for_probe {
-                    self.waiting.push(arrived);
-                    let again = (self.now + SECOND).min(arrived + PROBE_WAIT);
-                    self.at(again, Event::Asks { arrived });
-                } else {
-                    self.is_refused()?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A refused call has the connector listed: once for each time that calls are refused until, and once a second.
-    fn look(&mut self, until: u64) {
-        let is_due = self.host.looked_at.is_none_or(|looked| self.now >= looked + SECOND);
-        if until != self.host.looked_until && is_due {
-            (self.host.looked_until, self.host.looked_at) = (until, Some(self.now));
-            self.refreshed(RefreshEvent::Wanted(Urgency::Blocking));
-        }
-    }
-
-    fn refreshed(&mut self, event: RefreshEvent) {
-        let config = RefreshConfig {
-            kind: SubjectKind::Connector,
-            mode: RefreshMode::Background,
-            interval_ms: 60_000,
-            floor_ms: 30_000,
-            jitter_permille: 200,
-            backoff_min_ms: 500,
-            backoff_max_ms: 60_000,
-            options: Vec::new(),
+    fn change(&mut self) {
+        let hangs = self.picks.chance();
+        let was_hung = self.mode == Mode::Hung;
+        self.mode = match self.picks.below(10) {
+            0..4 => Mode::Well,
+            4 => Mode::Slow,
+            5..7 => Mode::Dead,
+            7 => Mode::Hung,
+            8 => Mode::ListsOnly { hangs },
+            _ => Mode::PingsOnly { hangs },
         };
-        let mut environment = later(self.now, self.picks.below(u64::MAX));
-        let decision = refresh(&mut environment, &config, self.refresh.clone(), event);
-        self.refresh = decision.state;
-        let due = decision.run_at_boot_ms.map(|due| (due - BOOT).max(self.now));
-        if due != self.due {
-            self.due = due;
-            if let Some(due) = due {
-                self.at(due, Event::RunIsDue);
+        let forgets = self.picks.chance();
+        self.needs_session |= forgets || self.mode == Mode::Dead;
+        // A process that goes on answers what it was sent; a connection that is gone loses it.
+        let goes_on = was_hung && matches!(self.mode, Mode::Well | Mode::Slow) && self.picks.chance();
+        if goes_on || self.mode == Mode::Dead {
+            for request in self.under_way.keys().copied().collect::<Vec<_>>() {
+                self.at(self.now + 1, Event::Ends { request, answered: goes_on });
             }
         }
     }
 
-    fn decide(&mut self, event: BreakerEvent) -> Result<BreakerVerdict, String> {
-        let config = BreakerConfig {
-            failure_threshold: 5,
-            window: 20,
-            rate_permille: 500,
-            open_min_ms: 1_000,
-            open_max_ms: 60_000,
-            probe_deadline_ms: CALL,
-            options: Vec::new(),
+    fn answers(&self, kind: Kind) -> bool {
+        match self.mode {
+            Mode::Well | Mode::Slow => true,
+            Mode::Dead | Mode::Hung => false,
+            Mode::ListsOnly { .. } => !matches!(kind, Kind::Call { .. }),
+            Mode::PingsOnly { .. } => matches!(kind, Kind::Ping | Kind::Look),
+        }
+    }
+
+    fn send(&mut self, kind: Kind) {
+        let deadline = if matches!(kind, Kind::Call { .. }) { CALL } else { LIST };
+        let takes = match self.mode {
+            Mode::Slow => self.picks.below(deadline * 3 / 2),
+            _ => self.picks.below(400),
         };
-        let before = self.state.phase.clone();
-        let is_of_the_probe =
-            |id: &Option<u64>| matches!(&before, BreakerPhase::HalfOpen(half) if Some(half.probe_id) == *id);
-        let is_evidence =
-            matches!(&event, BreakerEvent::Succeeded(id) if before != BreakerPhase::Closed && !is_of_the_probe(id));
-        let is_of_a_call = matches!(&event, BreakerEvent::Succeeded(Some(_)));
-        if is_evidence && self.mutant == Mutant::IgnoresEvidence {
-            return Ok(BreakerVerdict::Allow);
-        }
-        let mut state = self.state.clone();
-        if self.mutant == Mutant::DoubtsNothing {
-            state.memo.clear();
-        }
-        let is_asked = event == BreakerEvent::Asked;
-        let mut environment = later(self.now, self.picks.below(u64::MAX));
-        let decision = breaker(&mut environment, &config, state, event);
-        self.state = decision.state;
-        if self.mutant == Mutant::DoubtsAfterAnyFailure && decision.reason == BreakerReason::ProbeFailed {
-            self.state.memo = b"doubted".to_vec();
-        }
-        if is_evidence {
-            self.is_answered(&before, is_of_a_call);
-        }
-        match (&self.state.phase, decision.reason) {
-            (
-                BreakerPhase::Open(open),
-                BreakerReason::ConsecutiveFailures | BreakerReason::FailureRate | BreakerReason::ProbeFailed,
-            ) => self.opens(open.until_boot_ms - BOOT),
-            (_, BreakerReason::ProbeSucceeded) => {
-                self.seen.closed += 1;
-                self.opening = Opening::default();
+        let (takes, answered) = match (self.mode, self.answers(kind)) {
+            (_, true) => (takes, takes < deadline),
+            (Mode::Hung | Mode::ListsOnly { hangs: true } | Mode::PingsOnly { hangs: true }, false) => {
+                (deadline, false)
             }
-            (_, BreakerReason::ProbeLost) if !is_asked => self.opening.given_up += 1,
-            _ => {}
-        }
-        if let (true, BreakerVerdict::Probe(_)) = (is_asked, &decision.verdict) {
-            self.passes_as_the_probe()?;
-        }
-        Ok(decision.verdict)
-    }
-
-    fn is_answered(&mut self, before: &BreakerPhase, is_of_a_call: bool) {
-        self.host.is_answered_since_the_probe = true;
-        if let BreakerPhase::Open(_) = before {
-            self.host.is_answered = true;
-            self.opening.answered = true;
-            // A call that was answered is no list.
-            self.opening.is_doubted &= !is_of_a_call;
-        }
+            (_, false) => (takes.min(20), false),
+        };
+        self.sequence += 1;
+        let request = self.sequence;
+        self.under_way.insert(request, kind);
+        // A call is over before its probe would count as lost.
+        self.at(self.now + (1 + takes).min(deadline - 1), Event::Ends { request, answered });
     }
 
     // ---- the property -----------------------------------------------------------------------------------------------
@@ -387,6 +290,8 @@ impl World {
         self.seen.doubted_openings += u64::from(is_doubted);
         self.opening = Opening { drawn_until, is_doubted, ..Opening::default() };
         self.host.is_answered = false;
+        self.host.is_answered_since_the_probe = false;
+        self.host.look_pace = ((drawn_until - self.now) / 10).clamp(SECOND, LOOK_MAX);
     }
 
     fn passes_as_the_probe(&mut self) -> Result<(), String> {
@@ -432,6 +337,7 @@ impl Seen {
         self.refused_beside_a_probe += more.refused_beside_a_probe;
         self.given_up += more.given_up;
         self.closed += more.closed;
+        self.looks += more.looks;
     }
 }
 
@@ -454,7 +360,8 @@ fn no_call_is_refused_for_longer_than_a_second_after_the_server_answered() {
         all.add(&other.join().unwrap());
     });
     println!("{SEEDS} schedules: {all:?}");
-    let kinds = [all.ended_by_evidence, all.doubted_openings, all.given_up, all.closed, all.refused_in_doubt];
+    let kinds =
+        [all.ended_by_evidence, all.doubted_openings, all.given_up, all.closed, all.refused_in_doubt, all.looks];
     assert!(kinds.iter().all(|seen| *seen > SEEDS / 20), "{all:?}");
 }
 

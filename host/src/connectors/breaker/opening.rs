@@ -1,10 +1,12 @@
 //! What the host knows of a breaker that does not let every call pass: pure, fed with every decision.
 //!
 //! The policy decides whether a call passes. The host decides what it tells the policy and what it does beside it: whether
-//! an answer of the server is worth an event, when a refused call has the connector listed, and when a probe that the
+//! an answer of the server is worth an event, when a refused call has it look whether the server answers, and when a probe that the
 //! server received before it came back is given up.
 
-use crate::connectors::limits::{BREAKER_LOOK_MIN, PROBE_ANSWER_WAIT};
+use std::time::Duration;
+
+use crate::connectors::limits::{BREAKER_LOOK_MAX, BREAKER_LOOK_MIN, BREAKER_LOOK_PART, PROBE_ANSWER_WAIT};
 use crate::model::BootMs;
 use crate::policy::contract::{BreakerEvent, BreakerPhase, BreakerReason, BreakerVerdict};
 
@@ -16,8 +18,10 @@ pub(super) struct Opening {
     /// Whether the server answered something since the breaker opened, before the present probe.
     is_answered: bool,
     probe: Option<Probe>,
-    /// Until when calls were refused when the last refused one had the connector listed, and when that was.
-    looked: Option<(BootMs, BootMs)>,
+    /// The least time between two looks, from the open time that the policy drew.
+    look_pace: Duration,
+    /// When the gateway last looked whether the server answers.
+    looked: Option<BootMs>,
 }
 
 /// The probe under way.
@@ -52,6 +56,10 @@ impl Opening {
         match reason {
             BreakerReason::ConsecutiveFailures | BreakerReason::FailureRate | BreakerReason::ProbeFailed => {
                 (self.is_answered, self.probe) = (false, None);
+                if let BreakerVerdict::Reject(until) = verdict {
+                    let open_time = BootMs(until).since(now);
+                    self.look_pace = (open_time / BREAKER_LOOK_PART).clamp(BREAKER_LOOK_MIN, BREAKER_LOOK_MAX);
+                }
             }
             BreakerReason::ProbeSucceeded => (self.is_answered, self.probe, self.looked) = (false, None, None),
             _ => {}
@@ -73,12 +81,13 @@ impl Opening {
         })
     }
 
-    /// Whether a call that is refused until then has the connector listed: once for each such time, so that the policy's open
-    /// times pace it, and no more often than the limit allows.
-    pub(super) fn looks(&mut self, until: BootMs, now: BootMs) -> bool {
-        let may = self.looked.is_none_or(|(before, at)| before != until && now.since(at) >= BREAKER_LOOK_MIN);
+    /// Whether a call that is refused has the gateway look whether the server answers: at a pace, and until something was
+    /// answered in this opening. What is answered after that decides nothing before the open time or the probe ends.
+    pub(super) fn looks(&mut self, now: BootMs) -> bool {
+        let is_known = self.is_answered || self.probe.as_ref().is_some_and(|probe| probe.is_answered_beside);
+        let may = !is_known && self.looked.is_none_or(|at| now.since(at) >= self.look_pace);
         if may {
-            self.looked = Some((until, now));
+            self.looked = Some(now);
         }
         may
     }
@@ -142,12 +151,36 @@ mod tests {
         }
     }
 
+    /// How often calls that are refused once a second have the gateway look, within an opening of so many seconds.
+    fn looks_within(opening: &mut Opening, began: u64, open_time: u64) -> usize {
+        let failed = (HALF_OPEN, BreakerEvent::Failed(Some(1)));
+        let until = BreakerVerdict::Reject((began + open_time) * 1_000);
+        opening.note(failed, (until, BreakerReason::ProbeFailed), BootMs(began * 1_000));
+        (began..began + open_time).filter(|second| opening.looks(BootMs(second * 1_000))).count()
+    }
+
     #[test]
-    fn a_refused_call_looks_once_for_each_time_that_calls_are_refused_until_and_at_most_once_a_second() {
+    fn refused_calls_look_at_a_tenth_of_the_open_time_within_bounds() {
+        for (open_time, looks) in [(1, 1), (4, 4), (10, 10), (30, 10), (60, 12)] {
+            assert_eq!(looks_within(&mut opened(), 0, open_time), looks, "{open_time} s");
+        }
         let mut opening = opened();
-        let looks: Vec<bool> = [(9_000, 0), (9_000, 5_000), (9_500, 5_000), (9_800, 5_999), (9_900, 6_000)]
-            .map(|(until, now)| opening.looks(BootMs(until), BootMs(now)))
-            .into();
-        assert_eq!(looks, [true, false, true, false, true]);
+        assert!(
+            opening.looks(BootMs(100)) && !opening.looks(BootMs(999)),
+            "one opening after the other is no reason for more"
+        );
+    }
+
+    #[test]
+    fn nothing_looks_once_something_was_answered_in_this_opening() {
+        let mut opening = opened();
+        answered(&mut opening, OPEN);
+        assert!(!opening.looks(BootMs(5_000)));
+        assert_eq!(looks_within(&mut opening, 10, 1), 1, "the next opening begins without it");
+        let mut opening = opened();
+        probes(&mut opening, 0);
+        assert!(opening.looks(BootMs(5_000)));
+        answered(&mut opening, HALF_OPEN);
+        assert!(!opening.looks(BootMs(10_000)));
     }
 }

@@ -56,6 +56,17 @@ impl Supervisor {
         }
     }
 
+    /// Calls are refused: the list that was wanted shows whether the server answers again, or a ping where a failure paces the
+    /// list. One at a time.
+    pub(super) fn look_if_paced(&mut self) {
+        let now = self.with.run.clock.boot();
+        let is_listed_now = self.upkeep.due().is_some_and(|due| due <= now);
+        let is_looking = self.looking.as_ref().is_some_and(|task| !task.is_finished());
+        if !is_listed_now && !is_looking {
+            self.looking = Some(tokio::spawn(self.handle.clone().look()));
+        }
+    }
+
     fn open_session(&self) -> Option<Arc<Session>> {
         self.handle.slot.as_ref().ok().and_then(|slot| slot.open_session())
     }

@@ -216,9 +216,9 @@ async fn a_server_that_asks_for_fewer_calls_keeps_the_session_and_is_not_listed(
 
 #[tokio::test(start_paused = true)]
 async fn a_server_that_refuses_every_list_is_shaken_hands_with_once_for_each_step_of_the_backoff() {
-    // A list and a call for each of some twelve steps.
+    // A list and a call for each of some twelve steps, and a ping for each time that the breaker is open.
     let refusal = refusal(503, TEXT, "no");
-    for (refusal, most) in [(refusal, 28), (Refusal { status: 401, ..refusal }, 2)] {
+    for (refusal, most) in [(refusal, 40), (Refusal { status: 401, ..refusal }, 2)] {
         let rig = rig_with("").await;
         rig.server.refuse_unknown_sessions(refusal);
         rig.server.forget_always();

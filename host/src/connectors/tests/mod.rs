@@ -5,6 +5,7 @@
 mod live;
 
 mod doubtful_eras;
+mod hung_calls;
 mod leaving;
 mod lost_sessions;
 mod own_sessions;

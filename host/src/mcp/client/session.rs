@@ -28,7 +28,7 @@ use crate::mcp::inbound::Irregularity;
 use crate::mcp::interim::{Interim, Nobody};
 use crate::mcp::limits::TIDYING_DEADLINE;
 use crate::mcp::protocol::{
-    Era, HEADER_MISMATCH, NAME_HEADER, SUBSCRIPTIONS_LISTEN, TOOLS_CALL, VERSION_2026_07_28, encode_header_value,
+    Era, HEADER_MISMATCH, NAME_HEADER, PING, SUBSCRIPTIONS_LISTEN, TOOLS_CALL, VERSION_2026_07_28, encode_header_value,
     name_member,
 };
 use crate::mcp::request_members::Members as _;
@@ -150,6 +150,17 @@ impl Session {
         Ok(())
     }
 
+    /// Asks for any answer: a ping, or in the modern era, which has none, what the server says of itself.
+    ///
+    /// # Errors
+    /// [`WireError`]; one that is not [`WireError::Rpc`] is no answer.
+    pub async fn ping(&self) -> Result<(), WireError> {
+        match &self.kind {
+            Kind::Legacy(_) => self.request(PING, RawObject::new(), &Nobody).await.map(drop),
+            Kind::Modern { .. } => discover(&self.link, &self.ids).await.map(drop),
+        }
+    }
+
     /// Whether everything that the server sends comes on one stream: then what tells requests apart must be unique on it.
     pub fn is_shared_stream(&self) -> bool {
         self.link.is_shared_stream()
@@ -192,6 +203,11 @@ impl Session {
             ) => session.has_id() && session.has_answered(),
             error => is_redirect(error),
         }
+    }
+
+    /// The same, of sessions of both kinds and of a server that turns out to be of the other era.
+    pub fn is_over_after(&self, error: &WireError) -> bool {
+        matches!(error, WireError::SessionLost | WireError::WrongEra) || self.is_given_up_after(error)
     }
 
     /// Lists everything of a kind, page by page. In the modern era, tools that misuse `x-mcp-header` are left out, as the
