@@ -43,6 +43,11 @@ pub trait Interim: Send + Sync {
     /// The request made progress, whether its client asked for it or not.
     fn progressed(&self) {}
 
+    /// Whether notifications of progress go no further, since no client asked for them.
+    fn drops_progress(&self) -> bool {
+        false
+    }
+
     /// Takes a notification. The stream that it came on waits.
     fn notify(&self, notice: Notice) -> BoxFuture<'_, ()>;
 

@@ -214,6 +214,7 @@ impl Session {
         while let Some(params) = next {
             match self.ask(kind.method(), &self.prepare(params), &Nobody, Purpose::Answer).await? {
                 Outcome::Result(page) => next = listing.add(&page)?,
+                Outcome::Error(_) if self.era() == Era::Legacy && listing.ends_when_refused() => next = None,
                 Outcome::Error(error) => return Err(rpc_error(&error)),
             }
         }
@@ -294,7 +295,7 @@ impl Session {
     ) -> Result<(), WireError> {
         match &self.kind {
             Kind::Legacy(session) => {
-                let interim = self.progress.restoring(interim, &self.link.inbound().irregularities);
+                let interim = self.progress.of_session(interim, &self.link.inbound().irregularities);
                 let listened = self.link.listen(session.headers(), &interim).await;
                 if matches!(listened, Err(WireError::SessionLost)) {
                     session.lost();
@@ -404,14 +405,19 @@ impl Session {
         params: &RawValue,
         id: &RequestId,
     ) -> Result<Reply, WireError> {
-        let interim = self.progress.restoring(way.interim, &self.link.inbound().irregularities);
+        let irregularities = &self.link.inbound().irregularities;
+        let Some((params, own)) = progress::ask(method, params, id) else {
+            let interim = progress::of_request(None, way.interim, irregularities);
+            let way = Way { interim: &interim, ..way };
+            return self.link.ask(headers, way, id, request_bytes(id, method, Some(params))).await;
+        };
+        let interim = progress::of_request(Some((id, own.as_deref())), way.interim, irregularities);
         let way = Way { interim: &interim, ..way };
-        match progress::ask(method, params, id) {
-            Some((params, own)) => {
-                let _under_way = self.progress.enter(id, own);
-                self.link.ask(headers, way, id, request_bytes(id, method, Some(&params))).await
-            }
-            None => self.link.ask(headers, way, id, request_bytes(id, method, Some(params))).await,
+        let under_way = self.progress.enter(id);
+        tokio::select! {
+            biased;
+            reply = self.link.ask(headers, way, id, request_bytes(id, method, Some(&params))) => reply,
+            never = under_way.pass_on(&interim) => match never {},
         }
     }
 

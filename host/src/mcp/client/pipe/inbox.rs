@@ -16,7 +16,7 @@ use crate::mcp::protocol::LISTS_CHANGED;
 
 /// Something that a server said and that is no answer.
 #[derive(Debug)]
-pub(super) enum Letter {
+pub(in crate::mcp::client) enum Letter {
     /// Wants no answer.
     Notice(Notice),
     /// Wants one, unless it is taken back.
@@ -32,7 +32,7 @@ pub(super) enum Letter {
 
 /// What waits for one reader.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(in crate::mcp::client) struct Inbox {
     held: Mutex<Held>,
     arrived: Notify,
 }
@@ -45,7 +45,7 @@ struct Held {
 
 impl Inbox {
     /// Puts a letter in. Given back if there is no room for it.
-    pub(super) fn put(&self, letter: Letter) -> Result<(), Letter> {
+    pub(in crate::mcp::client) fn put(&self, letter: Letter) -> Result<(), Letter> {
         let mut held = self.lock();
         if let Letter::Notice(notice) = &letter
             && LISTS_CHANGED.contains(&notice.method.as_str())
@@ -66,7 +66,7 @@ impl Inbox {
     }
 
     /// Waits for the next letter. One reader at a time; dropping the future loses nothing.
-    pub(super) async fn next(&self) -> Letter {
+    pub(in crate::mcp::client) async fn next(&self) -> Letter {
         loop {
             if let Some(letter) = self.try_next() {
                 return letter;
@@ -76,7 +76,7 @@ impl Inbox {
     }
 
     /// The next letter, if there is one.
-    pub(super) fn try_next(&self) -> Option<Letter> {
+    pub(in crate::mcp::client) fn try_next(&self) -> Option<Letter> {
         let mut held = self.lock();
         let letter = held.letters.pop_front()?;
         held.bytes -= letter.size();
