@@ -1,6 +1,6 @@
 //! What passes between a server and whoever asked it, before the answer: notifications and questions.
 //!
-//! A request is asked together with an [`Interim`]: it is told what the server says on the way (progress, log messages) and
+//! A request is asked together with an [`Interim`]: it takes what the server sends before the answer (progress, log messages) and
 //! answers what the server asks (elicitation, sampling, roots; legacy only). Both may wait, and what waits holds up the
 //! stream that it came on and nothing else: that is how a slow client bounds what a fast server sends.
 

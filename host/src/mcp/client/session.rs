@@ -32,6 +32,7 @@ use crate::mcp::protocol::{
     name_member,
 };
 use crate::mcp::request_members::Members as _;
+use crate::mcp::trace_context;
 use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
 
@@ -193,7 +194,7 @@ impl Session {
             WireError::Status { status, .. } => !is_credential_refusal(*status) || session.has_answered(),
             // A page of text, an empty answer.
             WireError::Protocol(
-                ProtocolFault::ContentType
+                ProtocolFault::ContentType(_)
                 | ProtocolFault::NoAnswer
                 | ProtocolFault::NotAResponse
                 | ProtocolFault::WrongId
@@ -255,17 +256,21 @@ impl Session {
         self.request_with(method, params, &HeaderMap::new(), interim).await
     }
 
-    /// The same, with headers of the client's request that are passed on where the server is reached over HTTP.
+    /// The same, with the trace context in the headers of the client's request. A pipe has no headers for each request: there it
+    /// goes into `_meta`.
     ///
     /// # Errors
     /// See [`Self::request`].
     pub async fn request_with(
         &self,
         method: &str,
-        params: RawObject,
+        mut params: RawObject,
         headers: &HeaderMap,
         interim: &dyn Interim,
     ) -> Result<Outcome, WireError> {
+        if self.link.is_shared_stream() {
+            trace_context::move_into_meta(headers, &mut params);
+        }
         let params = self.prepare(params);
         let outcome = self.ask_with(method, &params, headers, interim, Purpose::Answer).await?;
         if method != TOOLS_CALL || self.era() == Era::Legacy || code_of(&outcome) != Some(HEADER_MISMATCH) {
