@@ -94,9 +94,6 @@ pub const STORM_ANNOUNCEMENTS: u32 = 9;
 /// within two seconds.
 pub const STORM_PACE: Duration = Duration::from_millis(1_300);
 
-/// After so many lists amid a storm that brought nothing new, some minute and a half, the pace grows as for echoes.
-pub const STORM_LISTS: u32 = 60;
-
 /// Backoff of a listening stream that ended, of a wish that failed, and of asking a server what it has.
 pub(super) const LISTEN_BACKOFF: Backoff = Backoff { min: Duration::from_millis(500), max: Duration::from_secs(60) };
 

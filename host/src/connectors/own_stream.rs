@@ -183,7 +183,9 @@ async fn hold(session: &Session, listener: &Listener, edge: &Edge) {
 fn is_the_last(result: &Result<(), WireError>) -> bool {
     match result {
         Err(WireError::Status { status, .. }) => means_no_stream(*status),
-        Err(WireError::SessionLost | WireError::Protocol(ProtocolFault::ContentType | ProtocolFault::NoAnswer)) => true,
+        Err(WireError::SessionLost | WireError::Protocol(ProtocolFault::ContentType(_) | ProtocolFault::NoAnswer)) => {
+            true
+        }
         _ => false,
     }
 }

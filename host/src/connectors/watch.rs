@@ -186,9 +186,9 @@ impl Course {
 /// announcements since the last list.
 ///
 /// One announcement for each list may well be its echo. Many of them say nothing, but a real change may be among them: they are
-/// followed at a steady pace, until that has brought nothing for long.
+/// followed at a steady pace for as long as they last.
 fn pace(fruitless: u32, announcements: u32) -> Duration {
-    let is_storm = announcements >= limits::STORM_ANNOUNCEMENTS && fruitless < limits::STORM_LISTS;
+    let is_storm = announcements >= limits::STORM_ANNOUNCEMENTS;
     let longest = if is_storm { limits::STORM_PACE } else { limits::REFRESH_FLOOR };
     (limits::LIST_CHANGED_PACE * 2u32.pow(fruitless.min(limits::LIST_CHANGED_DOUBLINGS))).min(longest)
 }
@@ -208,13 +208,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn echoes_are_followed_ever_more_slowly_and_storms_at_a_steady_pace_for_a_while() {
+    fn echoes_are_followed_ever_more_slowly() {
         let one = (0..10).map(|fruitless| pace(fruitless, 1)).collect::<Vec<_>>();
         assert!(one.is_sorted() && one[0] == limits::LIST_CHANGED_PACE && one[9] == limits::REFRESH_FLOOR);
-        for fruitless in 2..limits::STORM_LISTS {
-            assert_eq!(pace(fruitless, 200), limits::STORM_PACE);
-        }
-        assert_eq!(pace(limits::STORM_LISTS, 200), limits::REFRESH_FLOOR);
         assert_eq!(pace(0, 200), limits::LIST_CHANGED_PACE);
     }
+
+    /// Follows announcements that come in bursts of so many for ten minutes, and nothing new with any; the longest time between
+    /// two signals.
+    async fn longest_gap(every: Duration, burst: usize) -> Duration {
+        let announced = Announcements::default();
+        let (end, mut last, mut longest) = (Instant::now() + Duration::from_secs(600), Instant::now(), Duration::ZERO);
+        let coming = async {
+            while Instant::now() < end {
+                (0..burst).for_each(|_| announced.record());
+                tokio::time::sleep(every).await;
+            }
+        };
+        let following = async {
+            for fruitless in 0.. {
+                let announcements = announced.next().await;
+                longest = longest.max(last.elapsed());
+                last = Instant::now();
+                tokio::time::sleep(pace(fruitless, announcements)).await;
+            }
+        };
+        tokio::select! {
+            () = coming => {}
+            () = following => {}
+        }
+        longest
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_storm_is_followed_at_a_steady_pace_for_as_long_as_it_lasts() {
+        // 200 a second, as each comes over HTTP, and in bursts of which a pipe passes on the first only.
+        let of_pipe = crate::mcp::limits::LIST_CHANGES_HELD;
+        for (every, burst) in [(5, 1), (1_000, 200), (1_000, of_pipe), (100, of_pipe)] {
+            let gap = longest_gap(Duration::from_millis(every), burst).await;
+            let most = limits::STORM_PACE + Duration::from_millis(every);
+            assert!(gap <= most, "{burst} every {every} ms: {gap:?}");
+        }
+    }
+
+    const _: () = assert!(crate::mcp::limits::LIST_CHANGES_HELD >= limits::STORM_ANNOUNCEMENTS as usize);
 }

@@ -18,15 +18,18 @@ pub(super) fn check_variables(variable: impl Fn(&str) -> Option<String>) -> Resu
     }
     // A list, as PATH is one. Where there are others, one that is missing takes nothing away.
     let folders = variable("SSL_CERT_DIR").unwrap_or_default();
-    let mut checked = folders
+    let (read, mut missing): (Vec<_>, Vec<_>) = folders
         .split(':')
         .filter(|path| !path.is_empty())
         .map(|path| check("SSL_CERT_DIR", path, std::fs::read_dir(path).map(drop)))
-        .peekable();
-    if file.is_some() || checked.peek().is_none() {
-        return Ok(());
+        .partition(Result::is_ok);
+    if file.is_none() && read.is_empty() {
+        return missing.pop().unwrap_or(Ok(()));
     }
-    checked.reduce(Result::or).unwrap_or(Ok(()))
+    for error in missing.into_iter().filter_map(Result::err) {
+        tracing::warn!(%error, "a folder of certificates is missing");
+    }
+    Ok(())
 }
 
 #[cfg(test)]

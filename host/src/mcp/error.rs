@@ -69,9 +69,9 @@ pub enum ProtocolFault {
     /// The answer is for another request.
     #[error("the answer has the id of another request")]
     WrongId,
-    /// The answer's content type is neither JSON nor an event stream.
-    #[error("the answer is neither JSON nor an event stream")]
-    ContentType,
+    /// The answer's content type is neither JSON nor an event stream; a proxy in between may have answered itself.
+    #[error("the answer is neither JSON nor an event stream{}", through_any(.0))]
+    ContentType(Option<ProxyName>),
     /// The answer is compressed, which nobody asked for.
     #[error("the answer is compressed, which was not asked for")]
     ContentEncoding,
@@ -86,7 +86,8 @@ pub enum ProtocolFault {
     TooManyServerRequests,
     /// A stream that is listened to brings more than a server can have to say.
     #[error(
-        "the event stream brings more than {MAX_LISTEN_EVENTS} events or {MAX_STREAM_BYTES} bytes in {} s",
+        "the stream brings more than {MAX_LISTEN_EVENTS} events, or more bytes than two messages of max-message-bytes may have, at \
+         least {MAX_STREAM_BYTES}, in {} s",
         LISTEN_WINDOW.as_secs()
     )]
     EventFlood,
@@ -168,6 +169,10 @@ impl WireError {
 
 fn through(proxy: Option<ProxyName>) -> String {
     proxy.map_or_else(String::new, |proxy| format!(", through the proxy {proxy}"))
+}
+
+fn through_any(proxy: &Option<ProxyName>) -> String {
+    through(*proxy)
 }
 
 fn class_of(status: StatusCode) -> FailureClass {

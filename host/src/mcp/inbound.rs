@@ -29,9 +29,11 @@ labels! {
         SeveralLines = "several-lines",
         /// An error whose message is no string; taken, with a message of the gateway's.
         NoErrorMessage = "no-error-message",
-        /// A list that gives a cursor twice, or the same items with another cursor; it ends there.
+        /// A list that gives a cursor twice, another cursor for the same items or for none, or an empty cursor that it refuses; it ends
+        /// there.
         RepeatedCursor = "repeated-cursor",
-        /// An answer without an identifier: taken where it can only belong to one request, dropped otherwise.
+        /// An answer without an identifier: taken in the HTTP exchange of one request. On a stream that requests share, only errors
+        /// about a request that could not be read are taken, while one request is in flight; the rest is dropped.
         NoId = "no-id",
         /// Text that is no message; the request that it answers fails, where that is known.
         Unreadable = "unreadable",
@@ -53,7 +55,7 @@ impl Irregularity {
             Self::SeveralLines => "messages span several lines; they are put together",
             Self::NoErrorMessage => "errors have no message; the gateway adds one",
             Self::RepeatedCursor => "a list does not advance beyond a cursor; what came before it is served",
-            Self::NoId => "answers have no identifier; they are dropped where several requests may be meant",
+            Self::NoId => "answers have no identifier; outside of the HTTP exchange of one request they are dropped",
             Self::Unreadable => "texts are no messages; requests that they answer fail",
             Self::Oversize => "messages are larger than max-message-bytes; requests that they answer fail",
             Self::UnknownProgressToken => "progress names no request under way; it is dropped",

@@ -1,6 +1,6 @@
 //! What passes between a server and whoever asked it, before the answer: notifications and questions.
 //!
-//! A request is asked together with an [`Interim`]: it is told what the server says on the way (progress, log messages) and
+//! A request is asked together with an [`Interim`]: it takes what the server sends before the answer (progress, log messages) and
 //! answers what the server asks (elicitation, sampling, roots; legacy only). Both may wait, and what waits holds up the
 //! stream that it came on and nothing else: that is how a slow client bounds what a fast server sends.
 
@@ -42,6 +42,11 @@ pub trait Interim: Send + Sync {
 
     /// The request made progress, whether its client asked for it or not.
     fn progressed(&self) {}
+
+    /// Whether notifications of progress go no further, since no client asked for them.
+    fn drops_progress(&self) -> bool {
+        false
+    }
 
     /// Takes a notification. The stream that it came on waits.
     fn notify(&self, notice: Notice) -> BoxFuture<'_, ()>;

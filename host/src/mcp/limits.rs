@@ -66,6 +66,10 @@ pub const RESUMPTION_WAIT_MAX: Duration = Duration::from_secs(30);
 /// How many pages one list may have.
 pub const MAX_PAGES: usize = 100;
 
+/// After so many pages in a row without an item, a list that has items ends: some servers always give another cursor, and some
+/// leave out items of a page that their caller may not see.
+pub const MAX_EMPTY_PAGES: usize = 8;
+
 /// How many items one list may have.
 pub const MAX_ITEMS: usize = 10_000;
 
@@ -133,6 +137,10 @@ pub const PIPE_BUFFER_BYTES: usize = 64 * 1024;
 
 /// What a server on a pipe said and a reader has not taken yet: messages for each request, and for each session.
 pub const PIPE_INBOX_LETTERS: usize = 256;
+
+/// So many announcements that one list changed wait for a reader at most; the ones after them are dropped, since they say no
+/// more. As many as show a storm of announcements from an echo of a list.
+pub const LIST_CHANGES_HELD: usize = 9;
 
 /// See [`PIPE_INBOX_LETTERS`]; in bytes. A single message may be larger.
 pub const PIPE_INBOX_BYTES: usize = 1024 * 1024;

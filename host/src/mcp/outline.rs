@@ -1,10 +1,15 @@
 //! The outline of a JSON object that cannot be read as a whole: too large, cut off, in another encoding, or not quite JSON.
 //!
 //! It is made byte by byte in constant memory, so that the identifier of a message is found wherever it stands, also in a
-//! message that is too large to be held. It finds what the message is about and checks no grammar beyond that.
+//! message that is too large to be held. It finds what the message is about and checks no grammar beyond that: strings in single
+//! quotes, which Python writes for a dict, and UTF-16, whose letters of ASCII have a zero byte each, are seen through, too.
 
 use super::envelope::RequestId;
 use super::limits::OUTLINE_TOKEN_BYTES;
+
+/// The byte order mark of UTF-16, in either order.
+const UTF_16_MARK_1: u8 = 0xff;
+const UTF_16_MARK_2: u8 = 0xfe;
 
 /// How far an outline is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +29,8 @@ pub enum Extent {
 pub struct Outline {
     extent: Extent,
     depth: usize,
-    in_string: bool,
+    /// The quote that ends the present string.
+    quote: Option<u8>,
     escaped: bool,
     /// The bytes of the present string or word, as far as they matter.
     token: Vec<u8>,
@@ -33,7 +39,10 @@ pub struct Outline {
     member: Member,
     has_colon: bool,
     id: Option<RequestId>,
+    /// A result, or an error.
     has_outcome: bool,
+    /// A result, or the protocol's version.
+    has_mark: bool,
     has_method: bool,
     has_non_number: bool,
 }
@@ -43,7 +52,9 @@ pub struct Outline {
 enum Member {
     Id,
     Method,
-    Outcome,
+    Result,
+    Error,
+    Version,
     Other,
 }
 
@@ -53,7 +64,7 @@ impl Outline {
         Self {
             extent: Extent::Blank,
             depth: 0,
-            in_string: false,
+            quote: None,
             escaped: false,
             token: Vec::new(),
             token_is_cut: false,
@@ -61,6 +72,7 @@ impl Outline {
             has_colon: false,
             id: None,
             has_outcome: false,
+            has_mark: false,
             has_method: false,
             has_non_number: false,
         }
@@ -85,7 +97,12 @@ impl Outline {
 
     /// How far it is. A text that ends within a string is not continued by a line of its own.
     pub fn extent(&self) -> Extent {
-        if self.in_string && self.extent == Extent::Open { Extent::Malformed } else { self.extent }
+        if self.quote.is_some() && self.extent == Extent::Open { Extent::Malformed } else { self.extent }
+    }
+
+    /// Whether what began has ended, well-formed or not.
+    pub fn has_ended(&self) -> bool {
+        self.extent != Extent::Blank && self.depth == 0
     }
 
     /// The identifier of the message, where one was found.
@@ -93,9 +110,15 @@ impl Outline {
         self.id.as_ref()
     }
 
-    /// Whether the message is an answer: it has a result or an error, and no method.
+    /// Whether the message is certainly an answer: it has no method, and a result, or an error beside the protocol's version: the
+    /// lines of logs have errors, too.
     pub fn is_answer(&self) -> bool {
-        self.has_outcome && !self.has_method
+        self.has_outcome && self.has_mark && !self.has_method
+    }
+
+    /// Whether anything shows that the text is a message.
+    pub fn is_about_a_request(&self) -> bool {
+        self.id.is_some() || self.has_mark
     }
 
     /// Whether the message is a request or a notification of the server.
@@ -109,15 +132,18 @@ impl Outline {
     }
 
     fn take(&mut self, byte: u8) {
-        if self.in_string {
-            return self.take_in_string(byte);
+        if byte == 0 {
+            return;
+        }
+        if let Some(quote) = self.quote {
+            return self.take_in_string(byte, quote);
         }
         match byte {
+            UTF_16_MARK_1 | UTF_16_MARK_2 if self.extent == Extent::Blank => {}
             b' ' | b'\t' | b'\r' | b'\n' => self.end_word(),
-            b'"' if self.depth > 0 => {
-                self.in_string = true;
-                self.clear_token();
-            }
+            b'"' if self.depth > 0 => self.begin_string(byte),
+            // An apostrophe within a word is none.
+            b'\'' if self.depth > 0 && self.token.is_empty() => self.begin_string(byte),
             b'{' | b'[' => {
                 self.end_word();
                 match (self.depth, byte, self.extent) {
@@ -149,12 +175,17 @@ impl Outline {
         }
     }
 
-    fn take_in_string(&mut self, byte: u8) {
+    fn begin_string(&mut self, quote: u8) {
+        self.quote = Some(quote);
+        self.clear_token();
+    }
+
+    fn take_in_string(&mut self, byte: u8, quote: u8) {
         match byte {
             _ if self.escaped => self.escaped = false,
             b'\\' => self.escaped = true,
-            b'"' => {
-                self.in_string = false;
+            _ if byte == quote => {
+                self.quote = None;
                 if self.depth == 1 {
                     self.end_string();
                 }
@@ -195,10 +226,13 @@ impl Outline {
         self.member = match self.token.as_slice() {
             b"id" => Member::Id,
             b"method" => Member::Method,
-            b"result" | b"error" => Member::Outcome,
+            b"result" => Member::Result,
+            b"error" => Member::Error,
+            b"jsonrpc" => Member::Version,
             _ => Member::Other,
         };
-        self.has_outcome |= self.member == Member::Outcome;
+        self.has_outcome |= matches!(self.member, Member::Result | Member::Error);
+        self.has_mark |= matches!(self.member, Member::Result | Member::Version);
         self.has_method |= self.member == Member::Method;
         self.has_colon = true;
         self.clear_token();
@@ -253,12 +287,41 @@ mod tests {
             (format!(r#"{{"result":["{long}"],"id":12,"#), Some("12"), Extent::Open),
             (r#"{"id":7,"result":"cut"#.to_owned(), Some("7"), Extent::Malformed),
             (format!(r#"{{"id":"{long}","result":1}}"#), None, Extent::Whole),
-            (r#"{"id":null,"error":{"id":1}}"#.to_owned(), None, Extent::Whole),
+            (r#"{"jsonrpc":"2.0","id":null,"error":{"id":1}}"#.to_owned(), None, Extent::Whole),
+            (r#"{'jsonrpc': '2.0', 'id': 7, 'result': {'id': 8, 's': "it's"}}"#.to_owned(), Some("7"), Extent::Whole),
+            (r#"{'result': {'is': [None, 'a "b" it\'s']}, 'id': 7}"#.to_owned(), Some("7"), Extent::Malformed),
         ] {
             let expected = (id.map(str::to_owned), true, extent);
             assert_eq!(found(&text), expected, "{text}");
         }
         assert_eq!(found(r#"{"id":3,"method":"m","result":1}"#), (Some("3".into()), false, Extent::Whole));
+    }
+
+    #[test]
+    fn the_identifier_is_found_in_utf_16() {
+        let text = r#"{"jsonrpc":"2.0","id":17,"result":{"id":8,"s":"é"}}"#;
+        for mark in ["", "\u{feff}"] {
+            let units: Vec<u16> = format!("{mark}{text}").encode_utf16().collect();
+            for to_bytes in [u16::to_le_bytes as fn(u16) -> [u8; 2], u16::to_be_bytes] {
+                let bytes: Vec<u8> = units.iter().flat_map(|unit| to_bytes(*unit)).collect();
+                let outline = Outline::from_bytes(&bytes);
+                assert_eq!((outline.id().unwrap().as_json(), outline.extent()), ("17", Extent::Whole));
+                assert!(outline.is_answer());
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_alone_is_no_answer() {
+        for (text, is_answer) in [
+            ("{\"error\": failed to connect}", false),
+            (r#"{"level":"warn","error":"no route"}"#, false),
+            (r#"{"error":{"code":1},"jsonrpc":"2.0"}"#, true),
+            (r#"{"result":1}"#, true),
+            (r#"{"jsonrpc":"2.0"}"#, false),
+        ] {
+            assert_eq!(Outline::from_bytes(text.as_bytes()).is_answer(), is_answer, "{text}");
+        }
     }
 
     #[test]

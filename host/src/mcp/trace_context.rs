@@ -7,7 +7,7 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::model::raw::RawObject;
+use crate::model::raw::{self, RawObject};
 
 const TRACEPARENT: &str = "traceparent";
 const TRACESTATE: &str = "tracestate";
@@ -86,6 +86,26 @@ pub fn retain_in_meta(params: &mut RawObject, forwarding: TraceForwarding) {
     if meta.is_empty() {
         params.remove("_meta");
     } else {
+        params.set("_meta", meta.to_raw());
+    }
+}
+
+/// Puts trace context from headers into a request's `_meta`, where the way to a server carries no headers. What `_meta` has
+/// already stays: it is the client's own.
+pub(super) fn move_into_meta(headers: &HeaderMap, params: &mut RawObject) {
+    let meta = params.get("_meta").map(RawObject::parse).transpose();
+    let Ok(mut meta) = meta.map(Option::unwrap_or_default) else { return };
+    let has_parent = meta.get(TRACEPARENT).is_some();
+    let before = meta.iter().count();
+    for name in [TRACEPARENT, TRACESTATE, BAGGAGE] {
+        let value = headers.get(name).and_then(|value| value.to_str().ok());
+        // A state belongs to its parent.
+        let is_open = if name == BAGGAGE { meta.get(name).is_none() } else { !has_parent && meta.get(name).is_none() };
+        if let Some(value) = value.filter(|_| is_open) {
+            meta.set(name, raw::string(value));
+        }
+    }
+    if meta.iter().count() > before {
         params.set("_meta", meta.to_raw());
     }
 }
@@ -257,5 +277,30 @@ mod tests {
         let mut only = RawObject::from_str(r#"{"_meta":{"baggage":"u=1"},"x":1}"#).unwrap();
         retain_in_meta(&mut only, TraceForwarding::Trace);
         assert_eq!(only.to_raw().get(), r#"{"x":1}"#);
+    }
+
+    #[test]
+    fn headers_go_into_meta_where_it_has_no_trace_of_its_own() {
+        let sent = headers(&[("traceparent", PARENT), ("tracestate", "a=1"), ("baggage", "u=1")]);
+        let parent = format!(r#""traceparent":"{PARENT}""#);
+        for (params, expected) in [
+            ("{}".to_owned(), format!(r#"{{"_meta":{{{parent},"tracestate":"a=1","baggage":"u=1"}}}}"#)),
+            (
+                r#"{"_meta":{"x":1.0},"name":"t"}"#.to_owned(),
+                format!(r#"{{"_meta":{{"x":1.0,{parent},"tracestate":"a=1","baggage":"u=1"}},"name":"t"}}"#),
+            ),
+            (
+                r#"{"_meta":{"traceparent":"own"}}"#.to_owned(),
+                r#"{"_meta":{"traceparent":"own","baggage":"u=1"}}"#.to_owned(),
+            ),
+            (r#"{"_meta":7}"#.to_owned(), r#"{"_meta":7}"#.to_owned()),
+        ] {
+            let mut object = RawObject::from_str(&params).unwrap();
+            move_into_meta(&sent, &mut object);
+            assert_eq!(object.to_raw().get(), expected);
+            let mut object = RawObject::from_str(&params).unwrap();
+            move_into_meta(&HeaderMap::new(), &mut object);
+            assert_eq!(object.to_raw().get(), params);
+        }
     }
 }

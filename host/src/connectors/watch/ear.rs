@@ -27,7 +27,7 @@ pub(super) struct Announcements {
 }
 
 impl Announcements {
-    fn record(&self) {
+    pub(super) fn record(&self) {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.notify.notify_one();
     }

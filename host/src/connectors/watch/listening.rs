@@ -294,7 +294,7 @@ fn has_no_stream(result: &Result<(), WireError>, was_open: bool) -> bool {
         // A gateway that finds itself in a circle may be connected otherwise later.
         Err(WireError::Rpc(error)) if error.hops == Some(HopsError::TooMany) => false,
         Err(WireError::Rpc(error)) => matches!(error.code, METHOD_NOT_FOUND | INVALID_PARAMS | INVALID_REQUEST),
-        Err(WireError::Protocol(ProtocolFault::ContentType | ProtocolFault::NoAnswer)) => true,
+        Err(WireError::Protocol(ProtocolFault::ContentType(_) | ProtocolFault::NoAnswer)) => true,
         Err(error) => is_over(error),
     }
 }

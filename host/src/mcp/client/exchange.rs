@@ -60,7 +60,7 @@ pub(super) async fn ask(
     } else if response.content_type_is(EVENT_STREAM_TYPE) {
         stream::answer(transport, response.body, way, id).await?
     } else {
-        return Err(ProtocolFault::ContentType.into());
+        return Err(ProtocolFault::ContentType(response.proxy).into());
     };
     Ok(Reply { status, headers, outcome })
 }
@@ -90,7 +90,7 @@ pub(super) async fn listen(transport: &Arc<Transport>, headers: &HeaderMap, way:
     }
     judge_encoding(&response)?;
     if !response.content_type_is(EVENT_STREAM_TYPE) {
-        return Err(ProtocolFault::ContentType.into());
+        return Err(ProtocolFault::ContentType(response.proxy).into());
     }
     stream::listen(transport, response.body, way).await
 }

@@ -11,7 +11,9 @@ use serde_json::value::RawValue;
 
 use crate::mcp::envelope::present;
 use crate::mcp::error::ProtocolFault;
-use crate::mcp::limits::{LEFT_OUT_CHARACTERS, LEFT_OUT_NAMED, MAX_ITEM_DEPTH, MAX_ITEMS, MAX_LIST_BYTES, MAX_PAGES};
+use crate::mcp::limits::{
+    LEFT_OUT_CHARACTERS, LEFT_OUT_NAMED, MAX_EMPTY_PAGES, MAX_ITEM_DEPTH, MAX_ITEMS, MAX_LIST_BYTES, MAX_PAGES,
+};
 use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
 use crate::model::text::escape;
@@ -69,6 +71,10 @@ pub(super) struct Listing {
     bytes: usize,
     pages: usize,
     cursors: HashSet<String>,
+    /// Whether the next page is asked for with an empty cursor.
+    next_is_empty: bool,
+    /// Pages in a row that brought no item.
+    empty_pages: usize,
     ttl_ms: Option<u64>,
     scopes: Scopes,
     left_out: LeftOut,
@@ -104,6 +110,8 @@ impl Listing {
             bytes: 0,
             pages: 0,
             cursors: HashSet::new(),
+            next_is_empty: false,
+            empty_pages: 0,
             ttl_ms: None,
             scopes: Scopes::default(),
             left_out: LeftOut::default(),
@@ -112,8 +120,8 @@ impl Listing {
     }
 
     /// Takes a page and returns the parameters for the next one; none after the last. A list ends where its server gives a
-    /// cursor again, or other cursors for the same items: some always give the same one, or an empty one (java-sdk#628,
-    /// csharp-sdk#1072). What came before is the list.
+    /// cursor again, or other cursors for the same items or for none: some always give the same one, or an empty one
+    /// (java-sdk#628, csharp-sdk#1072). What came before is the list.
     ///
     /// # Errors
     /// [`ProtocolFault`] if the page can not be read or a cap is passed.
@@ -151,8 +159,11 @@ impl Listing {
         }
         self.ttl_ms = self.ttl_ms.into_iter().chain(page.ttl_ms.and_then(milliseconds)).min();
         self.scopes.add(page.cache_scope);
+        self.empty_pages = if items.0.is_empty() { self.empty_pages + 1 } else { 0 };
         let Some((cursor, text)) = cursor.zip(text) else { return Ok(None) };
-        if !self.cursors.insert(text) {
+        self.next_is_empty = text.is_empty();
+        let leads_nowhere = self.empty_pages == MAX_EMPTY_PAGES && !self.items.is_empty();
+        if leads_nowhere || !self.cursors.insert(text) {
             self.end = ListEnd::Repeats;
             return Ok(None);
         }
@@ -162,6 +173,15 @@ impl Listing {
         let mut params = RawObject::new();
         params.set("cursor", cursor.to_owned());
         Ok(Some(params))
+    }
+
+    /// The server refused the request for the next page. Returns whether the list ends with what came before: an empty cursor is
+    /// how some say that there is none.
+    pub(super) fn ends_when_refused(&mut self) -> bool {
+        if self.next_is_empty {
+            self.end = ListEnd::Repeats;
+        }
+        self.next_is_empty
     }
 
     /// Whether a page brings items, and none that did not come before.
@@ -378,6 +398,14 @@ mod tests {
             ),
             (vec![page(&["a"], &cursor("1")), page(&["a"], &cursor("2"))], 1, ListEnd::Repeats),
             (vec![page(&many, &cursor("x")), page(&many, &cursor("x"))], MAX_ITEMS, ListEnd::Repeats),
+            // Another cursor each time for nothing more.
+            (
+                std::iter::once(page(&["a"], &cursor("x")))
+                    .chain((0..MAX_EMPTY_PAGES).map(|number| page(&[], &cursor(&number.to_string()))))
+                    .collect(),
+                1,
+                ListEnd::Repeats,
+            ),
             // An empty cursor that leads on, an empty page, and twins of a list that ends.
             (vec![page(&["a"], &cursor("")), page(&["b"], "")], 2, ListEnd::Last),
             (vec![page(&[], &cursor("1")), page(&[], &cursor("2")), page(&["a", "a"], "")], 2, ListEnd::Last),

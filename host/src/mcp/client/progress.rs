@@ -5,12 +5,14 @@
 //! other token is dropped: it may only refer to requests under way (2025-11-25 and 2026-07-28, `basic/utilities/progress`).
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt, ready};
 use serde_json::value::RawValue;
 
+use super::pipe::{Inbox, Letter};
 use crate::mcp::envelope::{Outcome, RequestId};
 use crate::mcp::inbound::{Irregularities, Irregularity};
 use crate::mcp::interim::{Interim, Notice, Question};
@@ -54,31 +56,56 @@ fn restore(params: &RawValue, own: &RawValue) -> Option<Box<RawValue>> {
     Some(params.to_raw())
 }
 
-/// The requests of one session that are under way and asked for progress, with the tokens of their clients.
+/// The requests of one session that are under way and asked for progress. What comes for them on a stream of the session waits
+/// here for them.
 #[derive(Debug, Default)]
-pub(super) struct ProgressTokens(Mutex<HashMap<RequestId, Option<Box<RawValue>>>>);
+pub(super) struct ProgressTokens(Mutex<HashMap<RequestId, Arc<Inbox>>>);
 
 impl ProgressTokens {
     /// Enters a request until what is returned is dropped.
-    pub(super) fn enter(&self, id: &RequestId, own: Option<Box<RawValue>>) -> UnderWay<'_> {
-        self.lock().insert(id.clone(), own);
-        UnderWay { tokens: self, id: id.clone() }
+    pub(super) fn enter(&self, id: &RequestId) -> UnderWay<'_> {
+        let inbox = Arc::<Inbox>::default();
+        self.lock().insert(id.clone(), inbox.clone());
+        UnderWay { tokens: self, id: id.clone(), inbox }
     }
 
-    /// Passes messages on; progress only with the tokens of clients, and only of requests under way.
-    pub(super) fn restoring<'a>(&'a self, inner: &'a dyn Interim, irregularities: &'a Irregularities) -> Restoring<'a> {
-        Restoring { tokens: self, inner, irregularities }
+    /// Passes on what comes on a stream of the session; progress goes to the request that it names.
+    pub(super) fn of_session<'a>(&'a self, inner: &'a dyn Interim, irregularities: &'a Irregularities) -> Checked<'a> {
+        Checked { scope: Scope::Session(self), inner, irregularities }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Option<Box<RawValue>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<RequestId, Arc<Inbox>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Passes on what comes with the answer to a request; progress only of that request, with the token of its client. `asked` is
+/// none if the request asks for no progress.
+pub(super) fn of_request<'a>(
+    asked: Option<(&'a RequestId, Option<&'a RawValue>)>,
+    inner: &'a dyn Interim,
+    irregularities: &'a Irregularities,
+) -> Checked<'a> {
+    let scope = asked.map_or(Scope::NoProgress, |(id, own)| Scope::Request(id, own));
+    Checked { scope, inner, irregularities }
 }
 
 /// A request under way.
 pub(super) struct UnderWay<'a> {
     tokens: &'a ProgressTokens,
     id: RequestId,
+    inbox: Arc<Inbox>,
+}
+
+impl UnderWay<'_> {
+    /// Passes on what comes for the request on a stream of its session; it never returns.
+    pub(super) async fn pass_on(&self, interim: &dyn Interim) -> Infallible {
+        loop {
+            if let Letter::Notice(notice) = self.inbox.next().await {
+                interim.notify(notice).await;
+            }
+        }
+    }
 }
 
 impl Drop for UnderWay<'_> {
@@ -87,14 +114,24 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// See [`ProgressTokens::restoring`].
-pub(super) struct Restoring<'a> {
-    tokens: &'a ProgressTokens,
+/// Whose progress may come on a stream.
+enum Scope<'a> {
+    /// That of one request, whose client may have given a token.
+    Request(&'a RequestId, Option<&'a RawValue>),
+    /// None: the request asks for no progress.
+    NoProgress,
+    /// That of every request under way.
+    Session(&'a ProgressTokens),
+}
+
+/// Passes messages on, and only progress whose token belongs to its stream.
+pub(super) struct Checked<'a> {
+    scope: Scope<'a>,
     inner: &'a dyn Interim,
     irregularities: &'a Irregularities,
 }
 
-impl Interim for Restoring<'_> {
+impl Interim for Checked<'_> {
     fn opened(&self) {
         self.inner.opened();
     }
@@ -103,24 +140,31 @@ impl Interim for Restoring<'_> {
         self.inner.paused(wait);
     }
 
+    fn drops_progress(&self) -> bool {
+        matches!(self.scope, Scope::NoProgress | Scope::Request(_, None))
+    }
+
     fn notify(&self, mut notice: Notice) -> BoxFuture<'_, ()> {
         if notice.method != PROGRESS {
             return self.inner.notify(notice);
         }
-        let id = notice.params.as_deref().and_then(request_of);
-        let found = id.and_then(|id| self.tokens.lock().get(&id).cloned());
-        let Some(own) = found else {
-            self.irregularities.record(Irregularity::UnknownProgressToken);
-            return ready(()).boxed();
-        };
-        self.inner.progressed();
-        match own {
-            Some(own) => {
-                notice.params = notice.params.as_deref().and_then(|params| restore(params, &own));
-                self.inner.notify(notice)
+        let found = notice.params.as_deref().and_then(request_of);
+        match &self.scope {
+            Scope::Request(id, own) if found.as_ref() == Some(*id) => {
+                self.inner.progressed();
+                if let Some(own) = own {
+                    notice.params = notice.params.as_deref().and_then(|params| restore(params, own));
+                    return self.inner.notify(notice);
+                }
             }
-            None => ready(()).boxed(),
+            Scope::Session(tokens) => match found.and_then(|id| tokens.lock().get(&id).cloned()) {
+                // Its request takes it there. Where too much waits, what waits counts as progress enough.
+                Some(inbox) => drop(inbox.put(Letter::Notice(notice))),
+                None => self.irregularities.record(Irregularity::UnknownProgressToken),
+            },
+            _ => self.irregularities.record(Irregularity::UnknownProgressToken),
         }
+        ready(()).boxed()
     }
 
     fn ask(&self, question: Question) -> BoxFuture<'_, Outcome> {
@@ -177,24 +221,55 @@ mod tests {
         }
     }
 
+    fn progress(token: &str) -> Notice {
+        let params = value(&format!(r#"{{"progressToken":{token},"progress":1}}"#));
+        Notice { method: PROGRESS.to_owned(), params: Some(params) }
+    }
+
+    const TOKENS: [&str; 7] = ["\"1\"", "1", "\"2\"", "\"mine\"", "\"tool-call-1\"", "3", "null"];
+
     #[tokio::test]
-    async fn progress_of_requests_under_way_counts_and_reaches_only_clients_that_asked() {
-        let (tokens, keeps, inbound) = (ProgressTokens::default(), Keeps::default(), crate::mcp::Inbound::default());
-        let asked = tokens.enter(&RequestId::from_number(1), Some(value("\"mine\"")));
-        let _silent = tokens.enter(&RequestId::from_number(2), None);
-        let restoring = tokens.restoring(&keeps, &inbound.irregularities);
-        let send = async |params: &str| {
-            restoring.notify(Notice { method: PROGRESS.to_owned(), params: Some(value(params)) }).await;
-        };
-        for token in ["\"1\"", "\"2\"", "2", "\"mine\"", "\"tool-call-1\"", "3", "null"] {
-            send(&format!(r#"{{"progressToken":{token},"progress":1}}"#)).await;
+    async fn progress_of_another_call_counts_nothing() {
+        let (first, own) = (RequestId::from_number(1), value("\"mine\""));
+        for (asked, received, progressed) in [
+            (Some((&first, Some(&*own))), &[r#"{"progressToken":"mine","progress":1}"#; 2][..], 2),
+            (Some((&first, None)), &[], 2),
+            (None, &[], 0),
+        ] {
+            let (keeps, inbound) = (Keeps::default(), crate::mcp::Inbound::default());
+            let checked = of_request(asked, &keeps, &inbound.irregularities);
+            for token in TOKENS {
+                checked.notify(progress(token)).await;
+            }
+            checked.notify(Notice { method: PROGRESS.to_owned(), params: None }).await;
+            assert_eq!(*keeps.received.lock().unwrap(), received);
+            assert_eq!(keeps.progressed.load(std::sync::atomic::Ordering::Relaxed), progressed);
+            let unknown = inbound.irregularities.count(Irregularity::UnknownProgressToken);
+            assert_eq!(unknown, 8 - u64::try_from(progressed).unwrap());
         }
-        send(r#"{"progress":1}"#).await;
-        drop(asked);
-        send(r#"{"progressToken":"1","progress":2}"#).await;
-        assert_eq!(*keeps.received.lock().unwrap(), [r#"{"progressToken":"mine","progress":1}"#]);
-        assert_eq!(keeps.progressed.load(std::sync::atomic::Ordering::Relaxed), 3);
-        assert_eq!(inbound.irregularities.count(Irregularity::UnknownProgressToken), 6);
+    }
+
+    #[tokio::test]
+    async fn progress_on_a_stream_of_the_session_goes_to_its_request() {
+        let (tokens, inbound) = (ProgressTokens::default(), crate::mcp::Inbound::default());
+        let (first, second) = (RequestId::from_number(1), RequestId::from_number(2));
+        let (one, two) = (tokens.enter(&first), tokens.enter(&second));
+        let (listener, keeps, silent) = (Keeps::default(), Keeps::default(), Keeps::default());
+        let own = value("\"mine\"");
+        let session = tokens.of_session(&listener, &inbound.irregularities);
+        for token in TOKENS {
+            session.notify(progress(token)).await;
+        }
+        let with_token = of_request(Some((&first, Some(&own))), &keeps, &inbound.irregularities);
+        let without = of_request(Some((&second, None)), &silent, &inbound.irregularities);
+        assert!(one.pass_on(&with_token).now_or_never().is_none() && two.pass_on(&without).now_or_never().is_none());
+        drop(one);
+        session.notify(progress("1")).await;
+        assert_eq!(*keeps.received.lock().unwrap(), [r#"{"progressToken":"mine","progress":1}"#; 2]);
+        let counts = |keeps: &Keeps| keeps.progressed.load(std::sync::atomic::Ordering::Relaxed);
+        assert_eq!((counts(&listener), counts(&keeps), counts(&silent)), (0, 2, 1));
+        assert!(listener.received.lock().unwrap().is_empty() && silent.received.lock().unwrap().is_empty());
+        assert_eq!(inbound.irregularities.count(Irregularity::UnknownProgressToken), 5);
     }
 
     #[test]

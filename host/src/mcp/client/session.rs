@@ -32,6 +32,7 @@ use crate::mcp::protocol::{
     name_member,
 };
 use crate::mcp::request_members::Members as _;
+use crate::mcp::trace_context;
 use crate::model::ListKind;
 use crate::model::raw::{self, RawObject};
 
@@ -195,7 +196,7 @@ impl Session {
             WireError::Status { status, .. } => !is_credential_refusal(*status) || session.has_answered(),
             // A page of text, an empty answer.
             WireError::Protocol(
-                ProtocolFault::ContentType
+                ProtocolFault::ContentType(_)
                 | ProtocolFault::NoAnswer
                 | ProtocolFault::NotAResponse
                 | ProtocolFault::WrongId
@@ -221,6 +222,7 @@ impl Session {
         while let Some(params) = next {
             match self.ask(kind.method(), &self.prepare(params), &Nobody, Purpose::Answer).await? {
                 Outcome::Result(page) => next = listing.add(&page)?,
+                Outcome::Error(_) if self.era() == Era::Legacy && listing.ends_when_refused() => next = None,
                 Outcome::Error(error) => return Err(rpc_error(&error)),
             }
         }
@@ -261,15 +263,18 @@ impl Session {
         self.request_with(method, params, &HeaderMap::new(), interim).await.result
     }
 
-    /// The same, with headers of the client's request that are passed on where the server is reached over HTTP, and with what the
-    /// answer shows about the session.
+    /// The same, with the trace context in the headers of the client's request, and with what the answer shows about the session.
+    /// A pipe has no headers for each request: there it goes into `_meta`.
     pub async fn request_with(
         &self,
         method: &str,
-        params: RawObject,
+        mut params: RawObject,
         headers: &HeaderMap,
         interim: &dyn Interim,
     ) -> Answered {
+        if self.link.is_shared_stream() {
+            trace_context::move_into_meta(headers, &mut params);
+        }
         let params = self.prepare(params);
         let answered = self.ask_with(method, &params, headers, interim, Purpose::Answer).await;
         let code = answered.result.as_ref().ok().and_then(code_of);
@@ -300,7 +305,7 @@ impl Session {
     ) -> Result<(), WireError> {
         match &self.kind {
             Kind::Legacy(session) => {
-                let interim = self.progress.restoring(interim, &self.link.inbound().irregularities);
+                let interim = self.progress.of_session(interim, &self.link.inbound().irregularities);
                 let listened = self.link.listen(session.headers(), &interim).await;
                 if matches!(listened, Err(WireError::SessionLost)) {
                     session.lost();
@@ -405,14 +410,19 @@ impl Session {
         params: &RawValue,
         id: &RequestId,
     ) -> Result<Reply, WireError> {
-        let interim = self.progress.restoring(way.interim, &self.link.inbound().irregularities);
+        let irregularities = &self.link.inbound().irregularities;
+        let Some((params, own)) = progress::ask(method, params, id) else {
+            let interim = progress::of_request(None, way.interim, irregularities);
+            let way = Way { interim: &interim, ..way };
+            return self.link.ask(headers, way, id, request_bytes(id, method, Some(params))).await;
+        };
+        let interim = progress::of_request(Some((id, own.as_deref())), way.interim, irregularities);
         let way = Way { interim: &interim, ..way };
-        match progress::ask(method, params, id) {
-            Some((params, own)) => {
-                let _under_way = self.progress.enter(id, own);
-                self.link.ask(headers, way, id, request_bytes(id, method, Some(&params))).await
-            }
-            None => self.link.ask(headers, way, id, request_bytes(id, method, Some(params))).await,
+        let under_way = self.progress.enter(id);
+        tokio::select! {
+            biased;
+            reply = self.link.ask(headers, way, id, request_bytes(id, method, Some(&params))) => reply,
+            never = under_way.pass_on(&interim) => match never {},
         }
     }
 

@@ -29,9 +29,12 @@ use crate::mcp::limits::{
     DRAIN_DEADLINE, MAX_DRAIN_BYTES, MAX_RESUMPTIONS, MAX_SERVER_REQUESTS, RESUMPTION_WAIT_DEFAULT,
     RESUMPTION_WAIT_MAX, RESUMPTION_WAIT_MIN,
 };
-use crate::mcp::protocol::{CANCELLED, EVENT_STREAM_TYPE, LAST_EVENT_ID_HEADER, PING};
+use crate::mcp::protocol::{CANCELLED, EVENT_STREAM_TYPE, LAST_EVENT_ID_HEADER, PING, PROGRESS};
 use crate::mcp::sse::{SseEvent, SseParser};
 use crate::model::raw::{self, RawObject};
+
+/// What an event takes on the wire besides its type and its data, in bytes: `event: `, `data: ` and their line breaks.
+const EVENT_FRAMING_BYTES: usize = 16;
 
 /// How the messages of a server are taken while it answers.
 #[derive(Clone, Copy)]
@@ -196,6 +199,9 @@ impl<'a> Stream<'a> {
                 }
             }
             Message::Notification { method, params } => {
+                if method == PROGRESS && self.way.interim.drops_progress() {
+                    self.bounds.drop_progress(event.event.len() + event.data.len() + EVENT_FRAMING_BYTES)?;
+                }
                 let noticed = self.way.interim.notify(Notice { method, params });
                 meanwhile(&mut self.answering, noticed).await;
             }
@@ -265,8 +271,8 @@ fn judge_resumed(response: Response) -> Resumed {
 /// What came so far, against what may.
 #[derive(Debug)]
 enum Bounds {
-    /// In all.
-    Answer { most: usize, bytes: usize, questions: usize },
+    /// In all; progress that goes no further, in its rate.
+    Answer { most: usize, bytes: usize, questions: usize, progress: Rate },
     /// In its rate.
     Listening(Rate),
 }
@@ -274,7 +280,7 @@ enum Bounds {
 impl Bounds {
     fn of(purpose: Purpose, most: usize) -> Self {
         match purpose {
-            Purpose::Answer => Self::Answer { most, bytes: 0, questions: 0 },
+            Purpose::Answer => Self::Answer { most, bytes: 0, questions: 0, progress: Rate::new(most) },
             Purpose::Listening => Self::Listening(Rate::new(most)),
         }
     }
@@ -290,6 +296,17 @@ impl Bounds {
             Self::Listening(rate) => rate.read(length)?,
         }
         Ok(())
+    }
+
+    /// So many of the bytes were progress that goes no further: a client that did not ask for it must not lose its answer to it.
+    fn drop_progress(&mut self, length: usize) -> Result<(), ProtocolFault> {
+        match self {
+            Self::Answer { bytes, progress, .. } => {
+                *bytes = bytes.saturating_sub(length);
+                progress.read(length)
+            }
+            Self::Listening(_) => Ok(()),
+        }
     }
 
     fn event(&mut self) -> Result<(), ProtocolFault> {

@@ -219,7 +219,7 @@ fn speaks_of_another_transport(error: &WireError) -> bool {
         WireError::Status { status, .. } => {
             matches!(*status, StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED)
         }
-        WireError::Protocol(ProtocolFault::ContentType | ProtocolFault::NoPostEndpoint) => true,
+        WireError::Protocol(ProtocolFault::ContentType(_) | ProtocolFault::NoPostEndpoint) => true,
         _ => false,
     }
 }

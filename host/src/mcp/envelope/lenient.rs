@@ -3,7 +3,7 @@
 //! Servers write `"error": null` beside a result, leave `jsonrpc` out of answers, or begin with a byte order mark. Nothing is
 //! forgiven that could be read as another message. What cannot be read says why, and what it seems to be about.
 
-use super::{BYTE_ORDER_MARK, EnvelopeError, InvalidReason, Message, Outcome, RequestId, Wire};
+use super::{BYTE_ORDER_MARK, EnvelopeError, Message, Outcome, RequestId, Wire};
 use crate::mcp::error::ProtocolFault;
 use crate::mcp::inbound::Irregularity;
 use crate::mcp::outline::{Extent, Outline};
@@ -85,7 +85,8 @@ fn with_message(
 /// The most precise reason.
 fn fault(error: EnvelopeError, text: &[u8], outline: &Outline) -> ProtocolFault {
     match error {
-        EnvelopeError::NotJson if std::str::from_utf8(text).is_err() => ProtocolFault::NotUtf8,
+        // A zero byte is no part of JSON, and half of a letter in UTF-16.
+        EnvelopeError::NotJson if text.contains(&0) || std::str::from_utf8(text).is_err() => ProtocolFault::NotUtf8,
         EnvelopeError::NotJson if outline.has_non_number() => ProtocolFault::NotANumber,
         EnvelopeError::NotJson if outline.extent() == Extent::Open => ProtocolFault::Unfinished,
         error => error.into(),
@@ -135,17 +136,10 @@ impl RequestId {
     }
 }
 
-/// The reason is one of the message, and not of its text.
-impl Unreadable {
-    /// Whether the text is JSON: then what it lacks is known.
-    pub fn is_json(&self) -> bool {
-        matches!(self.fault, ProtocolFault::Envelope(EnvelopeError::Invalid { reason, .. }) if reason != InvalidReason::Shape)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mcp::envelope::InvalidReason;
 
     fn reading(text: &[u8]) -> String {
         match read(text) {
@@ -203,6 +197,8 @@ mod tests {
             (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"caf\xe9\"}", NotUtf8),
             (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{", Unfinished),
             (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{'a':1}}", EnvelopeError::NotJson.into()),
+            (b"{'jsonrpc': '2.0', 'id': 1, 'result': {'is': None}}", EnvelopeError::NotJson.into()),
+            (b"{\0\"\0i\0d\0\"\0:\01\0,\0\"\0r\0e\0s\0u\0l\0t\0\"\0:\01\0}\0", NotUtf8),
         ] {
             let unreadable = read(text).unwrap_err();
             assert_eq!(unreadable.fault, fault, "{}", String::from_utf8_lossy(text));
@@ -219,7 +215,7 @@ mod tests {
         ] {
             let unreadable = read(text.as_bytes()).unwrap_err();
             let is_it = matches!(&unreadable.fault, ProtocolFault::Envelope(EnvelopeError::Invalid { reason, .. }) if *reason == expected);
-            assert!(is_it && unreadable.is_json(), "{text}: {:?}", unreadable.fault);
+            assert!(is_it, "{text}: {:?}", unreadable.fault);
         }
     }
 

@@ -1,7 +1,7 @@
 //! Where what a server said waits for whom it concerns: bounded, so that a slow reader holds up nobody else's answers.
 //!
-//! What does not fit is dropped and counted, except for changes of lists: such a notice that waits already stands for
-//! those that come after it, since its reader looks at the list after that.
+//! What does not fit is dropped and counted, except for changes of lists: a few such notices that wait already stand for
+//! those that come after them, since their reader looks at the list after that.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
@@ -11,12 +11,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::mcp::envelope::RequestId;
 use crate::mcp::interim::{Notice, Question};
-use crate::mcp::limits::{PIPE_INBOX_BYTES, PIPE_INBOX_LETTERS};
+use crate::mcp::limits::{LIST_CHANGES_HELD, PIPE_INBOX_BYTES, PIPE_INBOX_LETTERS};
 use crate::mcp::protocol::LISTS_CHANGED;
 
 /// Something that a server said and that is no answer.
 #[derive(Debug)]
-pub(super) enum Letter {
+pub(in crate::mcp::client) enum Letter {
     /// Wants no answer.
     Notice(Notice),
     /// Wants one, unless it is taken back.
@@ -32,7 +32,7 @@ pub(super) enum Letter {
 
 /// What waits for one reader.
 #[derive(Debug, Default)]
-pub(super) struct Inbox {
+pub(in crate::mcp::client) struct Inbox {
     held: Mutex<Held>,
     arrived: Notify,
 }
@@ -45,18 +45,19 @@ struct Held {
 
 impl Inbox {
     /// Puts a letter in. Given back if there is no room for it.
-    pub(super) fn put(&self, letter: Letter) -> Result<(), Letter> {
+    pub(in crate::mcp::client) fn put(&self, letter: Letter) -> Result<(), Letter> {
         let mut held = self.lock();
-        if let Letter::Notice(notice) = &letter
-            && LISTS_CHANGED.contains(&notice.method.as_str())
-        {
-            if held.has(&notice.method) {
-                return Ok(());
+        let is_full = held.letters.len() >= PIPE_INBOX_LETTERS
+            || (held.bytes > 0 && held.bytes + letter.size() > PIPE_INBOX_BYTES);
+        match &letter {
+            Letter::Notice(notice) if LISTS_CHANGED.contains(&notice.method.as_str()) => {
+                let count = held.count_of(&notice.method);
+                if count >= LIST_CHANGES_HELD || (count > 0 && is_full) {
+                    return Ok(());
+                }
             }
-        } else if held.letters.len() >= PIPE_INBOX_LETTERS
-            || (held.bytes > 0 && held.bytes + letter.size() > PIPE_INBOX_BYTES)
-        {
-            return Err(letter);
+            _ if is_full => return Err(letter),
+            _ => {}
         }
         held.bytes += letter.size();
         held.letters.push_back(letter);
@@ -66,7 +67,7 @@ impl Inbox {
     }
 
     /// Waits for the next letter. One reader at a time; dropping the future loses nothing.
-    pub(super) async fn next(&self) -> Letter {
+    pub(in crate::mcp::client) async fn next(&self) -> Letter {
         loop {
             if let Some(letter) = self.try_next() {
                 return letter;
@@ -76,7 +77,7 @@ impl Inbox {
     }
 
     /// The next letter, if there is one.
-    pub(super) fn try_next(&self) -> Option<Letter> {
+    pub(in crate::mcp::client) fn try_next(&self) -> Option<Letter> {
         let mut held = self.lock();
         let letter = held.letters.pop_front()?;
         held.bytes -= letter.size();
@@ -89,8 +90,9 @@ impl Inbox {
 }
 
 impl Held {
-    fn has(&self, method: &str) -> bool {
-        self.letters.iter().any(|letter| matches!(letter, Letter::Notice(notice) if notice.method == method))
+    fn count_of(&self, method: &str) -> usize {
+        let is_of = |letter: &&Letter| matches!(letter, Letter::Notice(notice) if notice.method == method);
+        self.letters.iter().filter(is_of).count()
     }
 }
 
@@ -136,6 +138,9 @@ mod tests {
         let held = methods(&inbox);
         assert_eq!(held.len(), PIPE_INBOX_LETTERS + 2);
         assert_eq!(held[PIPE_INBOX_LETTERS..], [LISTS_CHANGED[0], LISTS_CHANGED[2]]);
+        // Where there is place, as many are held as show a storm.
+        (0..3 * LIST_CHANGES_HELD).for_each(|_| inbox.put(notice(LISTS_CHANGED[0], 1)).unwrap());
+        assert_eq!(methods(&inbox), [LISTS_CHANGED[0]; LIST_CHANGES_HELD]);
         // One that was taken does not stand for those that come later.
         inbox.put(notice(LISTS_CHANGED[0], 1)).unwrap();
         assert_eq!(methods(&inbox), [LISTS_CHANGED[0]]);

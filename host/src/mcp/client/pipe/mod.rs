@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) use self::desk::Audience;
 use self::desk::{Desk, Place, Wants, refused};
-use self::inbox::{Inbox, Letter};
+pub(super) use self::inbox::{Inbox, Letter};
 use self::out::{Out, Posts};
 use self::report::ProcessReport;
 use super::tidying::Tidying;

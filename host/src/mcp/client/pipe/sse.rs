@@ -57,7 +57,7 @@ impl EventStream {
         }
         exchange::judge_encoding(&response)?;
         if !response.content_type_is(EVENT_STREAM_TYPE) {
-            return Err(ProtocolFault::ContentType.into());
+            return Err(ProtocolFault::ContentType(response.proxy).into());
         }
         let inbound = transport.inbound();
         let (cap, rate) = (inbound.max_message_bytes(), Rate::new(inbound.max_stream_bytes()));

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::assembly::Assembly;
+use super::assembly::{Assembly, TakenLine};
 use super::complaints;
 use super::desk::{Desk, Taken};
 use super::lines::{Line as InLine, LineReader, ended};
@@ -186,17 +186,16 @@ async fn read(
     let mut assembly = Assembly::default();
     loop {
         lines.set_cap(inbound.max_message_bytes());
-        let (taken, length) = match next_line(&mut lines, &mut assembly, &desk).await {
-            Ok(Some(InLine::Whole(line))) => (assembly.take(line, &desk, &inbound), line.len()),
-            // It was discarded as it came, under a bound of its own.
-            Ok(Some(InLine::TooLong(outline))) => (desk.take_oversize(&outline), 0),
+        let TakenLine { taken, counted } = match next_line(&mut lines, &mut assembly, &desk).await {
+            Ok(Some(InLine::Whole(line))) => assembly.take(line, &desk, &inbound),
+            Ok(Some(InLine::TooLong(outline))) => assembly.take_too_long(&outline, &desk, &inbound),
             Ok(None) => return ended(),
             Err(error) => return error,
         };
         let within = match taken {
             Taken::Awaited => Ok(()),
-            Taken::OnTheWay => rate.read(length),
-            Taken::OfItsOwn | Taken::ToBeTold(_) => rate.read(length).and_then(|()| rate.event()),
+            Taken::OnTheWay => rate.read(counted),
+            Taken::OfItsOwn | Taken::ToBeTold(_) => rate.read(counted).and_then(|()| rate.event()),
         };
         if let Err(flood) = within {
             return flood.into();

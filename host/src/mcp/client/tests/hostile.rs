@@ -257,6 +257,30 @@ async fn cursors_that_come_round_or_never_end_end_the_list() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_legacy_list_ends_where_its_server_refuses_its_own_empty_cursor() {
+    for (era, cursor, status, is_served) in [
+        (Era::Legacy, "", 200, true),
+        (Era::Legacy, "x", 200, false),
+        (Era::Legacy, "", 500, false),
+        (Era::Modern, "", 200, false),
+    ] {
+        let (session, _) = session(era, move |request| {
+            let id = id_of(request);
+            match String::from_utf8_lossy(&request.body).contains("\"cursor\"") {
+                false => json(response_of(&id, &format!(r#"{{"tools":[{{"name":"t"}}],"nextCursor":"{cursor}"}}"#))),
+                true if status == 500 => answer(500, "text/plain", vec![]),
+                true => json(format!(
+                    r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":-32602,"message":"Invalid cursor"}}}}"#
+                )),
+            }
+        })
+        .await;
+        let listed = session.list(ListKind::Tools).await.map(|listed| listed.items.len());
+        assert_eq!(listed.ok(), is_served.then_some(1), "{era:?} {cursor:?} {status}");
+    }
+}
+
 /// What a server writes instead of a well-formed answer, with ID for the identifier, and what becomes of it.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_has_one_reading_is_taken_in_both_forms_and_any_other_fails_at_once() {
@@ -347,8 +371,8 @@ async fn an_answer_of_another_kind_is_called_what_it_is() {
         for (status, content_type, body, expected) in [
             (202, "application/json", "", ProtocolFault::NoAnswer),
             (204, "text/event-stream", "", ProtocolFault::NoAnswer),
-            (200, "text/html", "<html>", ProtocolFault::ContentType),
-            (200, "application/x-ndjson", "{}", ProtocolFault::ContentType),
+            (200, "text/html", "<html>", ProtocolFault::ContentType(None)),
+            (200, "application/x-ndjson", "{}", ProtocolFault::ContentType(None)),
             (200, "application/json", request, ProtocolFault::NotAResponse),
             (200, "application/json", "<html>", EnvelopeError::NotJson.into()),
             (200, "application/json", "[]", EnvelopeError::Batch.into()),

@@ -120,7 +120,7 @@ async fn only_what_a_server_says_of_its_sessions_makes_a_missing_stream_a_lost_s
         (404, "text/html", "Cannot GET /mcp", status(StatusCode::NOT_FOUND)),
         (404, "application/json", "{}", status(StatusCode::NOT_FOUND)),
         (405, "application/json", unknown, status(StatusCode::METHOD_NOT_ALLOWED)),
-        (200, "application/json", "{}", ProtocolFault::ContentType.into()),
+        (200, "application/json", "{}", ProtocolFault::ContentType(None).into()),
     ] {
         let (session, network) = session(Era::Legacy, move |_| answer(code, content_type, vec![body.into()])).await;
         let ear = Ear::default();

@@ -5,6 +5,7 @@ mod faults;
 mod hostile;
 mod listening;
 mod probing;
+mod progress;
 mod questions;
 mod resumption;
 mod sessions;

@@ -159,6 +159,79 @@ async fn an_answer_above_the_cap_costs_its_own_request_only() {
     }
 }
 
+/// The lines of a result of so many bytes, as a pretty printer writes them.
+fn pretty(id: &Value, bytes: usize) -> String {
+    let item = format!("      {{\n        \"text\": \"{}\"\n      }}", "x".repeat(100));
+    let items = vec![item.as_str(); bytes / item.len() + 1].join(",\n");
+    format!(
+        "{{\n  \"jsonrpc\": \"2.0\",\n  \"result\": {{\n    \"content\": [\n{items}\n    ]\n  }},\n  \"id\": {id}\n}}"
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_over_many_lines_costs_its_own_request_only() {
+    let rig = Rig::new(|mut peer| async move {
+        let other = peer.open(Era::Legacy).await.unwrap();
+        while let Some(request) = peer.request().await {
+            let id = &request["id"];
+            match request["params"]["name"].as_str().unwrap() {
+                "large" => peer.say(&pretty(id, MAX_MESSAGE_BYTES + MAX_MESSAGE_BYTES / 4)).await,
+                "whole" => peer.say(&pretty(id, MAX_MESSAGE_BYTES / 4 * 3)).await,
+                "line" => peer.say(&pretty(id, 1_000).replacen('x', &"x".repeat(MAX_MESSAGE_BYTES), 1)).await,
+                "unreadable" => peer.say(&pretty(id, MAX_MESSAGE_BYTES / 4).replacen("\"text\"", "'text'", 1)).await,
+                "cut" => peer.say(pretty(id, MAX_MESSAGE_BYTES * 2).trim_end_matches('}')).await,
+                _ => {
+                    peer.answer(&other, "{}").await;
+                    peer.answer(&request, "{}").await;
+                }
+            }
+        }
+        Exit::Code(0)
+    });
+    let session = rig.session(Era::Legacy).await;
+    let call = async |name: &str| {
+        let params = object(&format!(r#"{{"name":"{name}"}}"#));
+        tokio::time::timeout(Duration::from_secs(30), session.request("tools/call", params, &Nobody)).await.unwrap()
+    };
+    let (other, ()) = tokio::join!(call("other"), async {
+        let oversize = WireError::from(HttpError::Oversize { cap: MAX_MESSAGE_BYTES });
+        // In one window, so that what comes counts together.
+        for _ in 0..2 {
+            for name in ["large", "line", "cut"] {
+                assert_eq!(call(name).await.map(text).unwrap_err(), oversize, "{name}");
+            }
+            for _ in 0..2 {
+                assert!(text(call("whole").await.unwrap()).contains("content"));
+            }
+            let error = call("unreadable").await.map(text).unwrap_err().to_string();
+            assert!(error.contains("not JSON"), "{error}");
+        }
+        call("end").await.unwrap();
+    });
+    assert!(other.is_ok() && !session.has_ended(), "{other:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn lines_of_a_log_fail_no_request_and_other_encodings_fail_theirs_at_once() {
+    let rig = scripted(Era::Legacy);
+    let session = rig.session(Era::Legacy).await;
+    for log in ["{\"error\": failed to connect}", "{'level': 'info', 'error': 'x'}", "{\n  error: no route,\n}"] {
+        let written = format!("{log}\n{{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{{}}}}");
+        assert!(called(&session, &written).await.0.is_ok(), "{log}");
+    }
+    let answer = "{\"jsonrpc\":\"2.0\",\"id\":ID,\"result\":{}}";
+    let wide = |text: &str| text.chars().flat_map(|letter| [letter, '\0']).collect::<String>();
+    for (written, part) in [
+        ("{'jsonrpc': '2.0', 'id': ID, 'result': {'text': \"it's\"}}".to_owned(), "not JSON"),
+        ("{'jsonrpc': '2.0',\n 'result': {'is': None},\n 'id': ID}".to_owned(), "not JSON"),
+        (wide(answer).replace("I\0D\0", "ID\0"), "UTF-8"),
+    ] {
+        let (outcome, took) = called(&session, &written).await;
+        let error = outcome.map(text).unwrap_err().to_string();
+        assert!(error.contains(part) && took == Duration::ZERO, "{written}: {error} after {took:?}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_cap_is_the_connectors_and_follows_a_reload() {
     let rig = scripted(Era::Legacy);
