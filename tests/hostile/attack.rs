@@ -10,8 +10,9 @@ use crate::support::hostile::TextPolicy;
 use crate::support::log::Log;
 use crate::support::{Rig, Served, seconds};
 
-/// How many connectors the gateway has.
-pub(crate) const CONNECTORS: usize = 3;
+/// How many connectors the gateway has. Two are admitted and end with four decisions in a row, and five faults in a row suspend a
+/// policy.
+pub(crate) const CONNECTORS: usize = 2;
 
 /// How often a tool of each is called in one round.
 const CALLS: usize = 8;
