@@ -384,7 +384,7 @@ mod tests {
             format!("event: message\ndata: {{\"result\":\"{long}\",\r\ndata: \"id\":7}}\r\n\r\n"),
             format!(
                 "{}data: \"id\":7}}\nid: 4\n\n",
-                "data: {\ndata: \"a\": [1, 2, 3],\n".repeat(1) + &"data: \"b\": 12345678,\n".repeat(9)
+                "data: {\ndata: \"a\": [1, 2, 3],\n".to_owned() + &"data: \"b\": 12345678,\n".repeat(9)
             ),
         ] {
             let stream = format!("data: a\n\n{large}data: b\n\n");

@@ -359,7 +359,6 @@ fn no_call_is_refused_for_longer_than_a_second_after_the_server_answered() {
         all.add(&play(0..SEEDS / 2));
         all.add(&other.join().unwrap());
     });
-    println!("{SEEDS} schedules: {all:?}");
     let kinds =
         [all.ended_by_evidence, all.doubted_openings, all.given_up, all.closed, all.refused_in_doubt, all.looks];
     assert!(kinds.iter().all(|seen| *seen > SEEDS / 20), "{all:?}");
@@ -369,7 +368,6 @@ fn no_call_is_refused_for_longer_than_a_second_after_the_server_answered() {
 fn the_property_notices_a_breaker_that_ignores_evidence_or_doubts_too_little_or_too_much() {
     for mutant in [Mutant::IgnoresEvidence, Mutant::DoubtsNothing, Mutant::DoubtsAfterAnyFailure] {
         let broken = (0..200).filter(|seed| World::new(*seed, mutant).run().is_err()).count();
-        println!("{mutant:?}: {broken} of 200 schedules broken");
         assert!(broken > 0, "{mutant:?} goes unnoticed");
     }
 }

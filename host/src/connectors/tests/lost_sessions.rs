@@ -232,10 +232,12 @@ async fn a_server_that_refuses_every_list_is_shaken_hands_with_once_for_each_ste
     }
 }
 
+type Events = mpsc::Sender<Result<Bytes, std::io::Error>>;
+
 /// A server of 2024-11-05, whose sessions are its streams: it answers posts to one that it has forgotten with a status.
 struct Streams {
     refusal: u16,
-    inner: Mutex<(usize, Option<mpsc::Sender<Result<Bytes, std::io::Error>>>)>,
+    inner: Mutex<(usize, Option<Events>)>,
     posts: AtomicUsize,
 }
 

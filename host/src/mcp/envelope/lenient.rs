@@ -198,7 +198,7 @@ mod tests {
             (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{", Unfinished),
             (b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{'a':1}}", EnvelopeError::NotJson.into()),
             (b"{'jsonrpc': '2.0', 'id': 1, 'result': {'is': None}}", EnvelopeError::NotJson.into()),
-            (b"{\0\"\0i\0d\0\"\0:\01\0,\0\"\0r\0e\0s\0u\0l\0t\0\"\0:\01\0}\0", NotUtf8),
+            (b"{\0\"\0i\0d\0\"\0:\x001\0,\0\"\0r\0e\0s\0u\0l\0t\0\"\0:\x001\0}\0", NotUtf8),
         ] {
             let unreadable = read(text).unwrap_err();
             assert_eq!(unreadable.fault, fault, "{}", String::from_utf8_lossy(text));

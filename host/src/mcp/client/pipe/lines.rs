@@ -146,7 +146,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_line_without_end_is_a_fault_and_nothing_of_it_is_held() {
-        let text = vec![b'x'; 10 * DISCARDED_MESSAGES + 1];
+        let text = [b'x'; 10 * DISCARDED_MESSAGES + 1];
         let mut lines = LineReader::new(&text[..10 * DISCARDED_MESSAGES], 10);
         assert!(matches!(lines.next().await, Ok(Some(Line::TooLong(_)))));
         let mut lines = LineReader::new(&text[..], 10);
