@@ -245,7 +245,7 @@ async fn a_call_lives_as_long_as_it_shows_progress_but_not_for_ever() {
         assert_eq!(call(5, 800, params).await, (true, false, ms(4_800)), "progress counts the deadline anew");
         assert_eq!(call(5, 1_100, params).await, (false, true, ms(1_000)), "silence does not");
         assert_eq!(call(1_000, 800, params).await, (false, true, seconds(10)), "and there is an end to it");
-        // The gateway asks for progress itself; a client that did not is told of none.
+        // The gateway asks for progress itself; a client that did not ask gets none.
         let other = r#""name":"live__t1","arguments":{}"#;
         assert_eq!(call(5, 800, other).await, (true, false, ms(4_800)));
         server.on_call(OnCall::Progress(5, ms(1)));

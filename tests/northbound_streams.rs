@@ -75,14 +75,19 @@ fn methods(messages: &[Value]) -> Vec<&str> {
     messages.iter().map(|message| message["method"].as_str().unwrap_or("answer")).collect()
 }
 
+type Headers = [(&'static str, &'static str)];
+
+/// The era of the server, that of the client, and the client's headers.
+const PAIRS: [(Era, Era, &Headers); 4] = [
+    (Era::Legacy, Era::Legacy, &[LEGACY]),
+    (Era::Modern, Era::Modern, &MODERN),
+    (Era::Legacy, Era::Modern, &MODERN),
+    (Era::Modern, Era::Legacy, &[LEGACY]),
+];
+
 #[tokio::test(start_paused = true)]
 async fn an_answer_with_nothing_before_it_is_json_and_one_with_messages_a_stream_of_them() {
-    for (upstream, client, headers) in [
-        (Era::Legacy, Era::Legacy, &[LEGACY][..]),
-        (Era::Modern, Era::Modern, &MODERN),
-        (Era::Legacy, Era::Modern, &MODERN),
-        (Era::Modern, Era::Legacy, &[LEGACY]),
-    ] {
+    for (upstream, client, headers) in PAIRS {
         let (_rig, server, served) = served(upstream).await;
         let router = router(&served);
         server.tell(Vec::new(), result());
@@ -111,12 +116,7 @@ async fn an_answer_with_nothing_before_it_is_json_and_one_with_messages_a_stream
 #[tokio::test(start_paused = true)]
 async fn the_trace_context_of_a_request_goes_to_its_server_without_its_baggage() {
     const PARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-    for (upstream, client, headers) in [
-        (Era::Legacy, Era::Legacy, &[LEGACY][..]),
-        (Era::Modern, Era::Modern, &MODERN),
-        (Era::Legacy, Era::Modern, &MODERN),
-        (Era::Modern, Era::Legacy, &[LEGACY]),
-    ] {
+    for (upstream, client, headers) in PAIRS {
         let (_rig, server, served) = served(upstream).await;
         let router = router(&served);
         server.tell(Vec::new(), result());

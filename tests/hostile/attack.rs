@@ -10,9 +10,8 @@ use crate::support::hostile::TextPolicy;
 use crate::support::log::Log;
 use crate::support::{Rig, Served, seconds};
 
-/// How many connectors the gateway has. Two are admitted and end with four decisions in a row, and five faults in a row suspend a
-/// policy.
-pub(crate) const CONNECTORS: usize = 2;
+/// How many connectors the gateway has.
+pub(crate) const CONNECTORS: usize = 3;
 
 /// How often a tool of each is called in one round.
 const CALLS: usize = 8;
@@ -37,6 +36,10 @@ impl Attack {
         let (log, _guard) = Log::of_this_thread(Level::WARN);
         let mut rig = Rig::new(CONNECTORS);
         rig.policy = Some(policy.clone());
+        // Their runs end one after the other: decisions of one function in a row would suspend a policy that faults in it.
+        for number in 1..=CONNECTORS {
+            rig.server(number).set_latency_of("tools/list", std::time::Duration::from_millis(number as u64));
+        }
         let served = rig.ready().await;
         for round in 1..=2 {
             let client = served.modern();

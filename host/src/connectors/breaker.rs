@@ -110,8 +110,8 @@ impl Breaker {
         Ok(Passage { breaker: self.clone(), probe, reported: false })
     }
 
-    /// The server answered something other than a call: a list, the opening of a session, a ping. The policy is told while
-    /// not every call passes. While every call passes it is not: a server that answers lists and fails calls must open its
+    /// The server answered something other than a call: a list, the opening of a session, a ping. The policy gets an event while
+    /// not every call passes. While every call passes it gets none: a server that answers lists and fails calls must open its
     /// breaker.
     pub(super) fn answered(&self) {
         let mut inner = self.lock();

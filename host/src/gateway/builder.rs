@@ -213,14 +213,12 @@ impl GatewayBuilder {
         let map_record = records.remove(service_map::RECORD_NAME);
         let catalog = empty_catalog(&settings, instance);
         let claims = claims_writer::restore(&catalog, records.remove(claims_writer::RECORD_NAME).as_ref());
-        let records = records.into_iter().collect();
-        let fleet_settings = FleetSettings::new(&settings);
         let publishing = Publishing { catalog: catalog.clone(), trace: trace.clone(), clock: edge.clock.clone() };
         let fleet = Arc::new(Fleet::new(
-            fleet_settings,
+            FleetSettings::new(&settings),
             policy.clone(),
             Arc::new(publishing),
-            KeptState { sink: sink.clone(), records, instance },
+            KeptState { sink: sink.clone(), records: records.into_iter().collect(), instance },
             ConnectorsMetrics::new(&mut registered, refreshes.clone()),
             processes,
         ));

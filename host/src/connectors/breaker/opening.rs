@@ -1,6 +1,6 @@
 //! What the host knows of a breaker that does not let every call pass: pure, fed with every decision.
 //!
-//! The policy decides whether a call passes. The host decides what it tells the policy and what it does beside it: whether
+//! The policy decides whether a call passes. The host decides which events it sends to the policy and what it does beside that: whether
 //! an answer of the server is worth an event, when a refused call has it look whether the server answers, and when a probe that the
 //! server received before it came back is given up.
 

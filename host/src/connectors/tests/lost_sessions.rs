@@ -175,8 +175,8 @@ async fn a_server_that_fails_calls_and_answers_lists_keeps_the_session_and_is_li
             }
             assert_eq!(rig.server.count("initialize"), before.0, "{status} {is_own}");
             let listed = rig.server.count("tools/list") - before.1;
-            // Ten for the session in doubt, and one for each open time of the breaker.
-            assert!(listed <= 20, "{status} {is_own}: {listed} lists");
+            // One for each check of the session, and one for each time that the breaker is open.
+            assert!(listed <= 16, "{status} {is_own}: {listed} lists");
         }
     }
 }

@@ -29,6 +29,13 @@ struct Guarded {
 
 impl Guarded {
     async fn new(modern: bool, place: Place) -> Self {
+        let guarded = Self::configured(modern, place, settings_with).await;
+        guarded.rig.until("it is listed", || guarded.rig.server.count("tools/list") == 1).await;
+        guarded
+    }
+
+    /// A connector with these settings, which may know the file of its credential.
+    async fn configured(modern: bool, place: Place, settings: impl Fn(&Path) -> FleetSettings) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("token");
         std::fs::write(&file, "first\n").unwrap();
@@ -36,10 +43,9 @@ impl Guarded {
         server.require_bearer("first", 401);
         let network = Arc::new(VirtualNetwork::new());
         network.set(&url(), Host::Serve(server.router()));
-        let fleet = fleet(network.clone(), Arc::new(VirtualProcesses::new()), settings_with(&file));
+        let fleet = fleet(network.clone(), Arc::new(VirtualProcesses::new()), settings(&file));
         let guarded = Self { rig: Rig { fleet, server, network }, place, file, _folder: folder };
         guarded.rig.fleet.apply(vec![guarded.described("first")]).await;
-        guarded.rig.until("it is listed", || guarded.rig.server.count("tools/list") == 1).await;
         guarded
     }
 
@@ -222,17 +228,8 @@ async fn a_server_that_refuses_its_optional_stream_shows_no_refused_credential()
 #[tokio::test(start_paused = true)]
 async fn a_reload_that_adds_or_removes_the_credential_takes_effect_at_once() {
     for modern in [false, true] {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("token");
-        std::fs::write(&file, "first\n").unwrap();
-        let server = Live::new(modern, 1);
-        server.require_bearer("first", 401);
-        let network = Arc::new(VirtualNetwork::new());
-        network.set(&url(), Host::Serve(server.router()));
-        let fleet = fleet(network.clone(), Arc::new(VirtualProcesses::new()), settings_without());
-        let guarded = Guarded { rig: Rig { fleet, server, network }, place: Place::File, file, _folder: folder };
+        let guarded = Guarded::configured(modern, Place::File, |_| settings_without()).await;
         let (fleet, server) = (&guarded.rig.fleet, &guarded.rig.server);
-        fleet.apply(vec![guarded.described("first")]).await;
         moment().await;
         assert!(guarded.call().await.unwrap_err().to_string().contains("CORTEX_CONNECTOR_LIVE_KEY"), "{modern}");
         fleet.reconfigure(settings_with(&guarded.file));
